@@ -1,8 +1,9 @@
 """Explorers: a few controls over a picture.
 
-`explore(draw, t=slider(0, 1000))` calls `draw(t=...)`, which returns a figure, once at the start and again whenever a control
-moves. The picture is an ordinary output of the cell, updated in place: it is saved with the notebook, shows on paper, on
-GitHub and wherever widgets do not run. `sweep` moves every control to its ends and its middle and reports what breaks.
+`explore(draw, t=slider(0, 1000))` calls `draw(t=...)`, which returns a figure, once at the start and again whenever a
+control moves. The picture is an ordinary output of the cell, updated in place: it is saved with the notebook, shows on
+paper, on GitHub and wherever widgets do not run. `sweep` moves every control to its ends and its middle and reports
+what breaks.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ class Choice(Control):
     def widget(self, name: str, **common: Any) -> Any:
         import ipywidgets
 
-        shown = [(text, index) for index, (text, _) in enumerate(self.options)]  # by index: values need not be comparable
+        shown = [
+            (text, index) for index, (text, _) in enumerate(self.options)
+        ]  # by index: values need not be comparable
         common.pop("continuous_update")
         if len(shown) <= 5 and sum(len(text) + 3 for text, _ in shown) <= 60:
             common["style"] = common["style"] | {"button_width": "auto"}
@@ -145,7 +148,7 @@ def _short(value: Any) -> str:
 
 
 def slider(low: float, high: float, value: float | None = None, step: float | None = None, label: str = "") -> Slider:
-    """A slider from low to high. Whole numbers if low, high and step are; step defaults to 1, or to a hundredth of the way.
+    """A slider from low to high; whole numbers if low, high and step are. The step is 1, or a hundredth of the way.
 
     >>> slider(0, 1000, value=250).probes()
     [0, 500, 1000]
@@ -163,7 +166,7 @@ def slider(low: float, high: float, value: float | None = None, step: float | No
 
 
 def log_slider(low: float, high: float, value: float | None = None, step: float = 0.05, label: str = "") -> Slider:
-    """A slider whose steps multiply: each is 10**step (12 % for the default). low and high are the values, not their logarithms.
+    """A slider whose steps multiply: each by 10**step, 12 % by default. low and high are values, not logarithms.
 
     >>> [round(v, 6) for v in log_slider(0.01, 100).probes()]
     [0.01, 1.0, 100.0]
@@ -172,7 +175,9 @@ def log_slider(low: float, high: float, value: float | None = None, step: float 
         raise ValueError(f"log_slider: expected low > 0, got {low}")
     _check_range(low, high)
     if not 0 < step <= math.log10(high / low):
-        raise ValueError(f"log_slider: expected a step between 0 and {math.log10(high / low):.3g} powers of ten, got {step}")
+        raise ValueError(
+            f"log_slider: expected a step between 0 and {math.log10(high / low):.3g} powers of ten, got {step}"
+        )
     value = low if value is None else value
     return Slider(_inside(value, float(low), float(high)), label, float(low), float(high), float(step), log=True)
 
@@ -183,7 +188,9 @@ def choice(options: Sequence[Any] | Mapping[str, Any], value: Any = None, label:
     >>> choice(["linear", "cosine"]).value
     'linear'
     """
-    pairs = tuple((str(k), v) for k, v in (options.items() if isinstance(options, Mapping) else ((o, o) for o in options)))
+    pairs = tuple(
+        (str(k), v) for k, v in (options.items() if isinstance(options, Mapping) else ((o, o) for o in options))
+    )
     if not pairs:
         raise ValueError("choice: expected at least one option, got none")
     control = Choice(pairs[0][1] if value is None else value, label, pairs)
@@ -218,7 +225,7 @@ def _inside(value: float, low: float, high: float) -> float:
 class Explorer:
     """Controls over a picture; made by `explore`.
 
-    `.values` the control values, `.figure` the last figure drawn, `.error` the line shown under the controls ("" if none).
+    `.values` of the controls, `.figure` drawn last, `.error` the line under the controls ("" if none).
     """
 
     def __init__(self, draw: Callable[..., Figure], controls: Mapping[str, Control], title: str, alt: str) -> None:
@@ -245,7 +252,9 @@ class Explorer:
         figure = self.draw(**values)
         self.draws += 1
         if not isinstance(figure, Figure):
-            raise TypeError(f"draw: expected it to return a Figure, got {type(figure).__name__}; end it with `return plots...`")
+            raise TypeError(
+                f"draw: expected it to return a Figure, got {type(figure).__name__}; end it with `return plots...`"
+            )
         if self.alt:
             figure.set_label(f"{self.alt} At {_spelled(values)}.")
         return figure
@@ -273,9 +282,13 @@ class Explorer:
                 self._handle.update(self.figure)
         except Exception as error:  # whatever the drawing raises belongs on the page, in one line
             what = " ".join(str(error).split()) or "no message"
-            self.error = f"The picture is not for {_spelled(self.values)}: drawing it failed with {type(error).__name__}: {what}"
+            self.error = (
+                f"The picture is not for {_spelled(self.values)}: drawing it failed with {type(error).__name__}: {what}"
+            )
         if self._line is not None:
-            self._line.value = f'<span role="alert" style="color:#bd1f01">{html.escape(self.error)}</span>' if self.error else ""
+            self._line.value = (
+                f'<span role="alert" style="color:#bd1f01">{html.escape(self.error)}</span>' if self.error else ""
+            )
 
     def _moved(self, name: str, raw: Any) -> None:
         self.values[name] = self.controls[name].from_widget(raw)
@@ -311,14 +324,20 @@ class Explorer:
         """Controls first, then the picture as an output of its own."""
         self._shown_in = _execution()
         if not _in_notebook():
-            print(f"{self!r}\n  Controls need a notebook: this is the picture at {_spelled(self.values)}: {plots.alt_text(self.figure)}")
+            print(
+                f"{self!r}\n  Controls need a notebook: this is the picture at {_spelled(self.values)}: "
+                f"{plots.alt_text(self.figure)}"
+            )
             return
         from IPython.display import display
 
         try:
             bundle = _view(self._make_widgets(), self)
         except ImportError:
-            print("Controls need the package ipywidgets (pip install ipywidgets); this is the picture at " + _spelled(self.values))
+            print(
+                "Controls need the package ipywidgets (pip install ipywidgets); this is the picture at "
+                + _spelled(self.values)
+            )
         else:
             display(bundle, raw=True)
         self._handle = display(self.figure, display_id=True)
@@ -329,7 +348,9 @@ def _view(box: Any, explorer: Explorer) -> dict[str, Any]:
     bundle = box._repr_mimebundle_()
     bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
     controls = "; ".join(control.describe(name) for name, control in explorer.controls.items())
-    bundle["text/plain"] = f"Explorer: {explorer.title or 'move the controls'}. Controls: {controls}. Run this cell to move them."
+    bundle["text/plain"] = (
+        f"Explorer: {explorer.title or 'move the controls'}. Controls: {controls}. Run this cell to move them."
+    )
     return bundle
 
 
@@ -356,9 +377,9 @@ def _execution() -> Any:
 def explore(draw: Callable[..., Figure], *, title: str = "", alt: str = "", **controls: Control) -> Explorer:
     """Show controls over the picture that `draw` makes, and draw it anew whenever one moves.
 
-    draw: takes the controls by name, returns a Figure, and depends on nothing that changes (the same values give the same
-    picture). controls: `slider`, `log_slider`, `choice`, `toggle`. title: a line above the controls. alt: what the picture
-    shows, for readers who do not see it; the values of the controls are added.
+    draw: takes the controls by name, returns a Figure, and depends on nothing that changes (the same values give the
+    same picture). controls: `slider`, `log_slider`, `choice`, `toggle`. title: a line above the controls. alt: what the
+    picture shows, for readers who do not see it; the values of the controls are added.
     Errors of the first drawing are raised; later ones are shown in one line under the controls.
 
     >>> line = lambda slope: plots.curves({"y": ([0, 1], [0, slope])}, title="A line", x_label="x", y_label="y")
@@ -370,7 +391,10 @@ def explore(draw: Callable[..., Figure], *, title: str = "", alt: str = "", **co
     """
     for name, control in controls.items():
         if not isinstance(control, Control):
-            raise TypeError(f"explore: expected a control for {name} (slider, log_slider, choice, toggle), got {type(control).__name__}")
+            raise TypeError(
+                f"explore: expected a control for {name} (slider, log_slider, choice, toggle), "
+                f"got {type(control).__name__}"
+            )
     if not controls:
         raise TypeError("explore: expected at least one control, for example t=slider(0, 1000), got none")
     try:
@@ -401,7 +425,7 @@ class Problem(NamedTuple):
 
 
 def sweep(explorer: Explorer) -> list[Problem]:
-    """Move each control to both ends and its middle, the others at their start, and report what is wrong; [] if nothing.
+    """Move each control to both ends and its middle, the others at their start; report what is wrong, [] if nothing.
 
     Wrong is: an exception; something that is not a figure; a blank picture; values in it that are not finite; the same
     values giving another picture the second time; no control that changes the picture at all.
@@ -420,7 +444,9 @@ def sweep(explorer: Explorer) -> list[Problem]:
     if not changed and not problems:
         problems.append(Problem("", None, f"no control changes the picture: {list(start)}"))
     if _inspect(explorer, start)[0] != first:
-        problems.append(Problem("", None, "the same values gave another picture the second time: pass a seeded generator to draw"))
+        problems.append(
+            Problem("", None, "the same values gave another picture the second time: pass a seeded generator to draw")
+        )
     return problems
 
 
@@ -467,8 +493,12 @@ def _not_finite(figure: Figure) -> str:
     """Where NaN or infinity hides in what is drawn; "" if nowhere."""
     for axes in figure.axes:
         drawn = [("a line", np.asarray(line.get_xydata(), dtype=float)) for line in axes.lines]
-        drawn += [("an image", np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), 0.0)) for image in axes.images]
-        drawn += [("a scatter", np.ma.filled(np.ma.asarray(c.get_offsets(), dtype=float), 0.0)) for c in axes.collections]
+        drawn += [
+            ("an image", np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), 0.0)) for image in axes.images
+        ]
+        drawn += [
+            ("a scatter", np.ma.filled(np.ma.asarray(c.get_offsets(), dtype=float), 0.0)) for c in axes.collections
+        ]
         for what, values in drawn:
             if not np.isfinite(values).all():
                 return f"{what} of the panel {axes.get_title(loc='left') or axes.get_title()!r}"

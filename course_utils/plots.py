@@ -1,7 +1,7 @@
 """Pictures of the course: data in, `Figure` out, nothing shown, nothing remembered.
 
-Every function returns a matplotlib figure made without pyplot, so that it appears exactly once: as the value of a cell,
-through `display`, or in an explorer. The figure's label is its alternative text (`figure.set_label("...")` to replace it).
+Every function returns a matplotlib figure made without pyplot, so that it appears exactly once: as the value of a
+cell, through `display`, or in an explorer. Its label is its alternative text (`figure.set_label("...")` to replace it).
 Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
 """
 
@@ -126,7 +126,9 @@ def register_formatter() -> bool:
     formatters = shell.display_formatter.formatters
     for kind in (Figure, Picture):
         formatters["image/png"].for_type(kind, png_with_metadata)
-        formatters["text/plain"].for_type(kind, lambda figure, printer, cycle: printer.text(f"[picture] {alt_text(figure)}"))
+        formatters["text/plain"].for_type(
+            kind, lambda figure, printer, cycle: printer.text(f"[picture] {alt_text(figure)}")
+        )
     return True
 
 
@@ -149,12 +151,14 @@ def _array(values: Any, name: str) -> np.ndarray:
 def _finite(array: np.ndarray, name: str) -> np.ndarray:
     bad = int((~np.isfinite(array)).sum())
     if bad:
-        raise ValueError(f"{name}: expected finite numbers, got {bad} NaN or infinite of {array.size}; look where they arise")
+        raise ValueError(
+            f"{name}: expected finite numbers, got {bad} NaN or infinite of {array.size}; look where they arise"
+        )
     return array
 
 
 def _images(images: Any, name: str = "images", dims: int = 4) -> np.ndarray:
-    """Check images (..., c, h, w) in [-1, 1] and return them as float (..., h, w, c) in [0, 1]; beyond [-1, 1] is clipped."""
+    """Images (..., c, h, w) in [-1, 1], checked, as float (..., h, w, c) in [0, 1]; what lies beyond is clipped."""
     wanted = {4: "(n, c, h, w)", 5: "(rows, columns, c, h, w)"}[dims]
     if not isinstance(images, torch.Tensor | np.ndarray):
         raise TypeError(f"{name}: expected a tensor {wanted}, got {type(images).__name__}")
@@ -162,13 +166,16 @@ def _images(images: Any, name: str = "images", dims: int = 4) -> np.ndarray:
         hint = "; add the missing axis with x[None] or x.unsqueeze(1)" if images.ndim < dims else ""
         raise ValueError(f"{name}: expected {wanted}, got shape {tuple(images.shape)}{hint}")
     if images.shape[-3] not in (1, 3):
-        raise ValueError(f"{name}: expected 1 (grey) or 3 (colour) channels, got shape {tuple(images.shape)} read as {wanted}")
+        raise ValueError(
+            f"{name}: expected 1 (grey) or 3 (colour) channels, got shape {tuple(images.shape)} read as {wanted}"
+        )
     if not (images.is_floating_point() if isinstance(images, torch.Tensor) else images.dtype.kind == "f"):
         raise TypeError(f"{name}: expected floats in [-1, 1], got {images.dtype}; bytes become floats by x / 127.5 - 1")
     array = _finite(_array(images, name), name)
     if np.abs(array).max() > 16:
         raise ValueError(
-            f"{name}: expected values in [-1, 1], got {array.min():.3g} to {array.max():.3g}; bytes become floats by x / 127.5 - 1"
+            f"{name}: expected values in [-1, 1], got {array.min():.3g} to {array.max():.3g}; "
+            "bytes become floats by x / 127.5 - 1"
         )
     return np.moveaxis(np.clip((array + 1) / 2, 0, 1), -3, -1)
 
@@ -183,7 +190,9 @@ def _named(series: Any, name: str) -> dict[str, Any]:
 
 
 @_styled
-def new_figure(width: float = WIDTH, height: float = 4.0, rows: int = 1, columns: int = 1, **subplots: Any) -> tuple[Figure, Any]:
+def new_figure(
+    width: float = WIDTH, height: float = 4.0, rows: int = 1, columns: int = 1, **subplots: Any
+) -> tuple[Figure, Any]:
     """A figure and its axes in the course's style, for a picture that no function here draws.
 
     width, height: inches (8 fills a notebook's column). One panel gives one `Axes`, several an array (rows, columns)
@@ -210,13 +219,17 @@ def _single(width: float, height: float, title: str, alt: str) -> tuple[Figure, 
 
 
 def _wrapped(title: str, width: float) -> str:
-    return "\n".join(textwrap.wrap(title, max(12, int(width * 9.6))))  # a bold letter of 13 points is about a tenth of an inch
+    return "\n".join(
+        textwrap.wrap(title, max(12, int(width * 9.6)))
+    )  # a bold letter of 13 points is about a tenth of an inch
 
 
 # --------------------------------------------------------------------------------------------------------------- images
 
 
-def _mosaic(images: np.ndarray, columns: int, gap_x: float, gap_y: float, fill: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def _mosaic(
+    images: np.ndarray, columns: int, gap_x: float, gap_y: float, fill: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Lay (n, h, w, c) images on one canvas; returns it with the (x, y) of the top left corner of each image.
 
     One picture instead of n panels: sixty images draw as fast as one, which an explorer needs.
@@ -260,7 +273,9 @@ def _gaps(array: np.ndarray) -> tuple[int, int]:
 
 
 @_styled
-def image_grid(images: Any, *, title: str = "", columns: int | None = None, labels: Sequence[Any] | None = None) -> Figure:
+def image_grid(
+    images: Any, *, title: str = "", columns: int | None = None, labels: Sequence[Any] | None = None
+) -> Figure:
     """Images in a grid, each with its caption if `labels` are given.
 
     images: (n, c, h, w) floats in [-1, 1], grey (c = 1) or colour (c = 3); values beyond are clipped.
@@ -277,10 +292,7 @@ def image_grid(images: Any, *, title: str = "", columns: int | None = None, labe
     if labels is not None and len(labels) != n:
         raise ValueError(f"labels: expected {n}, one for each image, got {len(labels)}")
     captions = [str(label) for label in labels] if labels is not None else []
-    longest = max((len(line) for caption in captions for line in caption.split("\n")), default=0)
-    cell = max(0.72, 0.088 * longest + 0.06)  # inches: wide enough for the longest caption
-    columns = min(columns or max(1, int(WIDTH / cell)), n) if columns or n > WIDTH / cell else n
-    cell = min(max(cell, WIDTH / columns), 1.5 if n > 1 else 2.4) if columns <= 10 or cell * columns > WIDTH else WIDTH / columns
+    cell, columns = _cell(n, columns, captions)
     inch = w / cell  # image pixels on an inch of page
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
     gap = max(1, round(w / 14))
@@ -288,7 +300,9 @@ def image_grid(images: Any, *, title: str = "", columns: int | None = None, labe
     height = canvas.shape[0] / inch + 0.21 * lines
     width = canvas.shape[1] / inch
     title_lines = _wrapped(title, max(width, 5)).count("\n") + 1 if title else 0
-    figure, axes = _single(max(width, 5) + 0.1, height + 0.1 + 0.26 * title_lines, title, f"Grid of {n} images")
+    figure, axes = _single(
+        max(width, 5) + 0.1, height + 0.1 + 0.26 * title_lines, title, f"Grid of {n} image{'s' if n > 1 else ''}"
+    )
     _show(axes, canvas)
     _bare(axes)
     axes.set_anchor("W")
@@ -297,6 +311,16 @@ def image_grid(images: Any, *, title: str = "", columns: int | None = None, labe
     if captions:
         axes.set_ylim(canvas.shape[0] - 0.5 + 0.21 * lines * inch, -0.5)
     return figure
+
+
+def _cell(n: int, columns: int | None, captions: list[str]) -> tuple[float, int]:
+    """Inches that one image of a grid takes, and images in a row: rows of equal length that fill the width."""
+    longest = max((len(line) for caption in captions for line in caption.split("\n")), default=0)
+    needed = max(0.72, 0.088 * longest + 0.06)  # wide enough for the longest caption
+    if columns is None:
+        columns = -(-n // -(-n // max(1, int(WIDTH / needed))))
+    columns = min(columns, n)
+    return min((WIDTH - 0.1) / columns, max(needed, 1.5 if n > 1 else 2.4)), columns
 
 
 @_styled
@@ -325,7 +349,9 @@ def image_rows(rows: Mapping[str, Any], *, title: str = "", labels: Sequence[Any
     inch = w / min(1.1, (WIDTH - margin) / longest)
     title_lines = _wrapped(title, WIDTH).count("\n") + 1 if title else 0
     height = canvas.shape[0] / inch + 0.1 + 0.26 * title_lines + (0.25 if labels is not None else 0)
-    figure, axes = _single(max(5.0, margin + canvas.shape[1] / inch), height, title, "Rows of images: " + ", ".join(arrays))
+    figure, axes = _single(
+        max(5.0, margin + canvas.shape[1] / inch), height, title, "Rows of images: " + ", ".join(arrays)
+    )
     _show(axes, canvas)
     _bare(axes)
     axes.set_anchor("W")
@@ -359,7 +385,10 @@ def manifold(
         raise ValueError(f"extent: expected (low, high, low, high) with low < high, got {tuple(extent)}")
     rows, columns, h, w, c = array.shape
     canvas = array[::-1].transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, c)
-    dx, dy = (right - left) / max(columns - 1, 1) / 2, (top - bottom) / max(rows - 1, 1) / 2  # a point is the middle of its image
+    dx, dy = (
+        (right - left) / max(columns - 1, 1) / 2,
+        (top - bottom) / max(rows - 1, 1) / 2,
+    )  # a point is the middle of its image
     height = min(7.0, 6.2 * rows * h / (columns * w)) + 0.9
     figure, axes = _single(7.0, height, title, f"Map of {rows} by {columns} images decoded over the latent plane")
     _show(axes, canvas, extent=(left - dx, right + dx, bottom - dy, top + dy), aspect="auto")
@@ -472,9 +501,13 @@ def _mark_points(axes: Axes, mark: Any) -> None:
         points = np.atleast_2d(_finite(_array(points, f'mark "{name}"'), f'mark "{name}"'))
         if points.shape[1] != 2:
             raise ValueError(f'mark "{name}": expected a point (x, y) or points (k, 2), got shape {points.shape}')
-        axes.plot(*points.T, "X", markersize=13, color="#222222", markeredgecolor="white", markeredgewidth=1.5, zorder=6)
+        axes.plot(
+            *points.T, "X", markersize=13, color="#222222", markeredgecolor="white", markeredgewidth=1.5, zorder=6
+        )
         if name:
-            axes.annotate(str(name), points[0], (9, 7), textcoords="offset points", fontsize=12, zorder=7, path_effects=_HALO)
+            axes.annotate(
+                str(name), points[0], (9, 7), textcoords="offset points", fontsize=12, zorder=7, path_effects=_HALO
+            )
 
 
 _HALO = [withStroke(linewidth=3, foreground="white")]
@@ -501,7 +534,9 @@ def draw_scatter(
     if index.shape != points.shape[:1]:
         raise ValueError(f"labels: expected ({len(points)},), one for each point, got shape {index.shape}")
     if index.min() < 0 or index.max() >= len(classes):
-        raise ValueError(f"labels: expected 0 to {len(classes) - 1} for {len(classes)} classes, got {index.min()} to {index.max()}")
+        raise ValueError(
+            f"labels: expected 0 to {len(classes) - 1} for {len(classes)} classes, got {index.min()} to {index.max()}"
+        )
     size, alpha = (14, 0.75) if len(points) <= 1500 else (7, 0.55)
     for k, name in enumerate(classes):
         mine = points[index == k]
@@ -526,7 +561,8 @@ def _draw_ellipses(axes: Axes, ellipses: tuple[Any, Any] | None, index: np.ndarr
     centres, spread = (_finite(_array(part, "ellipses"), "ellipses") for part in ellipses)
     if centres.ndim != 2 or centres.shape[1] != 2 or spread.shape[:2] != centres.shape or spread.ndim > 3:
         raise ValueError(
-            f"ellipses: expected centres (k, 2) with deviations (k, 2) or covariances (k, 2, 2), got {centres.shape} and {spread.shape}"
+            "ellipses: expected centres (k, 2) with deviations (k, 2) or covariances (k, 2, 2), "
+            f"got shapes {centres.shape} and {spread.shape}"
         )
     for i, (centre, s) in enumerate(zip(centres, spread, strict=True)):
         variances, axes_of = np.linalg.eigh(s if s.ndim == 2 else np.diag(s**2))
@@ -534,7 +570,9 @@ def _draw_ellipses(axes: Axes, ellipses: tuple[Any, Any] | None, index: np.ndarr
         kind = index[i] if len(centres) == len(index) else (i if len(centres) == classes else None)
         colour = "#222222" if kind is None else COLOURS[kind % len(COLOURS)]
         width, height = 4 * np.sqrt(np.maximum(variances, 0))
-        axes.add_patch(Ellipse(centre, width, height, angle=angle, fill=False, edgecolor=colour, linewidth=1.6, zorder=4))
+        axes.add_patch(
+            Ellipse(centre, width, height, angle=angle, fill=False, edgecolor=colour, linewidth=1.6, zorder=4)
+        )
 
 
 @_styled
@@ -551,7 +589,7 @@ def scatter_classes(
 ) -> Figure:
     """Points of the plane, coloured by class.
 
-    z: (n, 2); labels: (n,) integers into `classes`. mark: a point or points (k, 2), or {"name": point}, drawn as crosses.
+    z: (n, 2); labels: (n,) integers into `classes`. mark: a point, points (k, 2), or {"name": point}, as crosses.
     ellipses: (centres (k, 2), standard deviations (k, 2) or covariances (k, 2, 2)), drawn at two standard deviations;
     coloured by class where k is the number of points or of classes.
 
@@ -569,12 +607,18 @@ def scatter_classes(
 
 @_styled
 def bars(
-    values: Mapping[str, Any], *, title: str, y_label: str, errors: Mapping[str, Any] | None = None, x_label: str = "", form: str = ".3g"
+    values: Mapping[str, Any],
+    *,
+    title: str,
+    y_label: str,
+    errors: Mapping[str, Any] | None = None,
+    x_label: str = "",
+    form: str = ".3g",
 ) -> Figure:
     """Named numbers as bars, each with its value written on it.
 
-    values: {"name": value}, or {"series": {"name": value}} for groups side by side. errors: half-lengths of error bars, in
-    the same arrangement. form: how values are written (a format specification).
+    values: {"name": value}, or {"series": {"name": value}} for groups side by side. errors: half-lengths of error bars,
+    in the same arrangement. form: how values are written (a format specification).
 
     >>> bars({"PCA": 0.031, "autoencoder": 0.022}, title="Lower is better", y_label="MSE per pixel")
     [picture] Lower is better. Bars of MSE per pixel: PCA 0.031, autoencoder 0.022
@@ -594,10 +638,13 @@ def bars(
         group = {str(name): float(_finite(_array(v, str(name)), str(name))) for name, v in group.items()}
         at = [names.index(name) + (k - (len(groups) - 1) / 2) * width for name in group]
         error = {str(name): float(e) for name, e in spread.get(series, {}).items()}
-        drawn = axes.bar(at, group.values(), width * 0.94, label=series or None, color=COLOURS[k % len(COLOURS)])
-        if error:
-            axes.errorbar(at, group.values(), [error.get(n, 0.0) for n in group], fmt="none", ecolor="#222222", capsize=4)
-        axes.bar_label(drawn, [f"{v:{form}}" for v in group.values()], padding=3, fontsize=11)
+        axes.bar(at, group.values(), width * 0.94, label=series or None, color=COLOURS[k % len(COLOURS)])
+        for x, (name, value) in zip(at, group.items()):
+            if name in error:
+                axes.errorbar(x, value, error[name], fmt="none", ecolor="#222222", capsize=4)
+            top, sign = value + np.copysign(error.get(name, 0.0), value), 1 if value >= 0 else -1
+            where = {"xytext": (0, 3 * sign), "textcoords": "offset points", "va": "bottom" if sign > 0 else "top"}
+            axes.annotate(f"{value:{form}}", (x, top), ha="center", fontsize=11, **where)
     axes.margins(y=0.12)
     axes.set_xticks(range(len(names)), ["\n".join(textwrap.wrap(name, max(8, int(72 / len(names))))) for name in names])
     axes.grid(False, axis="x")
@@ -627,7 +674,10 @@ def histogram(
     [picture] Three numbers. Histogram of value
     """
     series = values if isinstance(values, Mapping) else {"": values}
-    arrays = {str(name): _finite(_array(v, str(name) or "values"), str(name) or "values").ravel() for name, v in series.items()}
+    arrays = {
+        str(name): _finite(_array(v, str(name) or "values"), str(name) or "values").ravel()
+        for name, v in series.items()
+    }
     if bins < 1:
         raise ValueError(f"bins: expected 1 or more, got {bins}")
     named = ": " + ", ".join(arrays) if "" not in arrays else ""
@@ -672,10 +722,14 @@ def heatmap(
     for names, wanted, what in ((row_names, rows, "row_names"), (column_names, columns, "column_names")):
         if names is not None and len(names) != wanted:
             raise ValueError(f"{what}: expected {wanted}, got {len(names)}")
-    figure, axes = _single(WIDTH, float(np.clip(5.5 * rows / columns, 2.2, 6.5)) + 0.6, title, f"Heat map of {rows} by {columns} values")
+    figure, axes = _single(
+        WIDTH, float(np.clip(5.5 * rows / columns, 2.2, 6.5)) + 0.6, title, f"Heat map of {rows} by {columns} values"
+    )
     limit = float(np.abs(array).max()) or 1.0
     limits = {"vmin": -limit, "vmax": limit} if diverging else {}
-    drawn = axes.imshow(array, cmap=DIVERGING if diverging else SEQUENTIAL, interpolation="nearest", aspect="auto", **limits)
+    drawn = axes.imshow(
+        array, cmap=DIVERGING if diverging else SEQUENTIAL, interpolation="nearest", aspect="auto", **limits
+    )
     figure.colorbar(drawn, ax=axes, label=unit or None)
     axes.grid(False)
     axes.set(xlabel=x_label, ylabel=y_label)
@@ -690,5 +744,7 @@ def heatmap(
         for (i, j), value in np.ndenumerate(array):
             red, green, blue, _ = drawn.cmap(drawn.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            axes.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=11, color="white" if dark else "black")
+            axes.text(
+                j, i, f"{value:{form}}", ha="center", va="center", fontsize=11, color="white" if dark else "black"
+            )
     return figure
