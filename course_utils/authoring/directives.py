@@ -1,0 +1,77 @@
+"""What a master leaves to the build: question text, the table of running times, the folded solution."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from pathlib import Path
+
+from .masters import Cell, Master, MasterError, question
+
+DIRECTIVE = re.compile(r"\{\{\s*(?P<name>[a-z]+)(?:\s+(?P<argument>[^\s}]+))?\s*\}\}")
+EFFORTS = {
+    "smoke": "a quick look: does everything run?",
+    "cpu": "the full lesson on two processor cores",
+    "gpu": "the full lesson, longer trainings, on a GPU",
+}
+
+
+def expand(master: Master, cell: Cell, budgets: Path) -> str:
+    """The cell's markdown with every `{{…}}` filled in.  Raises MasterError for a directive nobody knows."""
+
+    def fill(match: re.Match) -> str:
+        name, argument = match["name"], match["argument"]
+        if name == "budget":
+            return budget_table(master.stem, budgets)
+        if name == "question" and argument:
+            return question_text(question(master, argument, cell.line))
+        raise MasterError(
+            f"{master.path.parent.name}/{master.path.name}:{cell.line}: expected {{{{budget}}}} or "
+            f"{{{{question some/id}}}}, got {match[0]}"
+        )
+
+    return DIRECTIVE.sub(fill, cell.source) if cell.kind == "markdown" else cell.source
+
+
+def question_text(concept: object) -> str:
+    """A concept question as markdown that reads on paper: the question, then one list item an option."""
+    options = "\n".join(f"* **{letter}** · {_one_line(option.text)}" for letter, option in concept.options.items())
+    return f"{textwrap.dedent(concept.question).strip()}\n\n{options}"
+
+
+def budget_table(stem: str, path: Path) -> str:
+    """Measured seconds and memory of one notebook, as a markdown table, from `path` (see benchmarks/notebooks.py)."""
+    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    rows = ["| effort | what it is | time | peak memory |", "|---|---|---|---|"]
+    for effort, meaning in EFFORTS.items():
+        entry = table.get(stem, {}).get(effort)
+        time, memory = "not measured yet", "–"
+        if entry:
+            time, memory = _time(entry), f"{entry['peak_mb'] / 1000:.1f} GB"
+        rows.append(f"| `{effort}` | {meaning} | {time} | {memory} |")
+    return "\n".join(rows)
+
+
+def folded_solution(cell: Cell, declaration: object) -> str:
+    """Markdown that hides the solution of `cell` behind a click: code, then the declaration's explanation."""
+    code = cell.region("SOLUTION").text.strip("\n")
+    parts = ["<details>", "<summary><b>Solution</b> (open it once you have tried)</summary>", ""]
+    parts += ["```python", code, "```"]
+    explanation = textwrap.dedent(getattr(declaration, "explanation", "") or "").strip()
+    if explanation:
+        parts += ["", explanation]
+    for letter, option in getattr(declaration, "options", {}).items():
+        verdict = "right" if option.right else "not this one"
+        parts += ["", f"**{letter}**, {verdict}. {_one_line(option.feedback)}"]
+    return "\n".join([*parts, "", "</details>"])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(textwrap.dedent(text).split())
+
+
+def _time(entry: dict) -> str:
+    seconds = round(entry["seconds"])
+    spoken = f"{seconds} s" if seconds < 90 else f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{spoken} ({entry['machine']})"

@@ -1,0 +1,161 @@
+"""Run a notebook from top to bottom and keep only such outputs as read the same on every machine."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+CELL_TIMEOUT = 900  # seconds
+WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET_REPR = re.compile(r"^[A-Z]\w*\(.*\)$", re.DOTALL)  # `VBox(children=(…))`: noise where there is no widget
+PROGRESS = re.compile(r"^.*\d+%\|.*\|.*$|^\s*$")
+
+
+class ExecutionError(RuntimeError):
+    """A notebook that stopped; the message names the notebook, the cell and the error in one line."""
+
+
+def fingerprint(notebook: NotebookNode) -> str:
+    """Hash of everything that is executed: two notebooks with the same one have the same outputs (prose may differ)."""
+    digest = hashlib.sha256()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            digest.update(cell.source.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def execute(notebook: NotebookNode, name: str, *, effort: str, data: str, root: Path) -> NotebookNode:
+    """A copy of `notebook`, executed, with tidied outputs and a note of what it was executed from.
+
+    effort: "smoke", "cpu" or "gpu"; data: a data set's name; root: the repository (for taking its path out of outputs).
+    Raises ExecutionError when a cell does.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    notebook = copy.deepcopy(notebook)
+    with tempfile.TemporaryDirectory(prefix="notebook-") as folder:  # what a notebook writes stays out of the tree
+        env = os.environ | {"COURSE_EFFORT": effort, "COURSE_DATASET": data}
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_TIMEOUT,
+            kernel_name="python3",
+            resources={"metadata": {"path": folder}},
+            record_timing=False,
+            store_widget_state=False,
+        )
+        try:
+            client.execute(env=env)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            raise ExecutionError(f"{name}: {_failure(notebook, error)}") from None
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in map(_tidy, _merged(cell.outputs)) if o is not None]
+            _hide_paths(cell.outputs, root, folder)
+            cell.metadata.pop("execution", None)
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = NotebookNode(name="python")
+    notebook.metadata["course"] = NotebookNode(executed_from=fingerprint(notebook), effort=effort, data=data)
+    return notebook
+
+
+def carry_outputs(old: NotebookNode, new: NotebookNode) -> NotebookNode:
+    """Outputs of `old` in a copy of `new`, whose code is the same (only prose has changed)."""
+    new = copy.deepcopy(new)
+    before = [c for c in old.cells if c.cell_type == "code"]
+    after = [c for c in new.cells if c.cell_type == "code"]
+    for a, b in zip(before, after, strict=True):
+        b.outputs, b.execution_count = a.outputs, a.execution_count
+    new.metadata["course"] = old.metadata["course"]
+    return new
+
+
+def complaints(notebook: NotebookNode) -> list[str]:
+    """What is wrong with a notebook that should have been executed from top to bottom, one line a cell."""
+    found, expected = [], 1
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        if cell.execution_count != expected:
+            found.append(f"cell {i} ({first_line(cell)}) has number {cell.execution_count}, expected {expected}")
+        expected += 1
+        if any(output.output_type == "error" for output in cell.outputs):
+            found.append(f"cell {i} ({first_line(cell)}) ended in an error")
+    return found
+
+
+def on_stderr(notebook: NotebookNode) -> list[str]:
+    """First line of everything that the cells wrote to stderr: warnings that a reader would have to look at."""
+    lines = []
+    for i, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", ()):
+            if output.output_type == "stream" and output.name == "stderr":
+                lines.append(f"cell {i} ({first_line(cell)}): {output.text.strip().splitlines()[0]}")
+    return lines
+
+
+def first_line(cell: NotebookNode) -> str:
+    """The first line of a cell that says something, shortened, for messages."""
+    line = next((x.strip() for x in cell.source.splitlines() if x.strip()), "empty")
+    return line if len(line) <= 60 else line[:57] + "…"
+
+
+def _failure(notebook: NotebookNode, error: Exception) -> str:
+    for i, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", ()):
+            if output.output_type == "error":
+                return f"cell {i} ({first_line(cell)}) raised {output.ename}: {output.evalue}"
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+
+
+def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Neighbouring pieces of one stream as one: how they were cut up is a matter of timing."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        last = merged[-1] if merged else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def _tidy(output: NotebookNode) -> NotebookNode | None:
+    """The output without widgets, progress bars and overwritten lines; None if nothing is left."""
+    if output.output_type == "stream":
+        lines = [line.rsplit("\r", 1)[-1] for line in output.text.replace("\r\n", "\n").split("\n")]
+        kept = [line for line in lines if output.name != "stderr" or not PROGRESS.match(line)]
+        output.text = "\n".join(kept)
+        return output if output.text.strip() else None
+    if "data" in output and output.data.pop(WIDGET, None) is not None:
+        text = output.data.get("text/plain", "")
+        if WIDGET_REPR.match(text.strip()):
+            output.data.pop("text/plain")
+        return output if output.data else None
+    return output
+
+
+def _hide_paths(outputs: list[NotebookNode], root: Path, folder: str) -> None:
+    """Take this machine's folders out of text outputs."""
+    data = os.environ.get("COURSE_DATA")
+    names = [(folder, "."), (str(root.resolve()), "."), (str(Path.home()), "~")]
+    names = ([(data, "$COURSE_DATA")] if data else []) + names
+    for output in outputs:
+        if "text" in output:
+            output.text = _replace(output.text, names)
+        for kind, value in output.get("data", {}).items():
+            if isinstance(value, str) and kind.startswith("text/"):
+                output.data[kind] = _replace(value, names)
+
+
+def _replace(text: str, names: list[tuple[str, str]]) -> str:
+    for path, name in names:
+        if len(path) > 1:
+            text = text.replace(path, name)
+    return text
