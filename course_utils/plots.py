@@ -220,8 +220,8 @@ def _single(width: float, height: float, title: str, alt: str) -> tuple[Figure, 
 
 def _wrapped(title: str, width: float) -> str:
     return "\n".join(
-        textwrap.wrap(title, max(12, int(width * 9.6)))
-    )  # a bold letter of 13 points is about a tenth of an inch
+        textwrap.wrap(title, max(12, int(width * 8.8)))  # a bold letter of 13 points is about 0.11 inches wide
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- images
