@@ -24,6 +24,8 @@ from . import plots
 
 SLOW = 0.3  # seconds a drawing may take and still follow the slider while it moves; slower ones wait until it is let go
 
+_OUT_OF_SIGHT = "position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%); white-space:nowrap"
+
 explorers: list[Explorer] = []  # every explorer of this kernel, so that a test can sweep them
 
 
@@ -108,6 +110,8 @@ class Choice(Control):
         common.pop("continuous_update")
         if len(shown) <= 5 and sum(len(text) + 3 for text, _ in shown) <= 60:
             common["style"] = common["style"] | {"button_width": "auto"}
+            common["layout"] = common["layout"] | {"flex_flow": "row nowrap"}  # label and buttons on one line
+            common["tooltips"] = [f"{self.label or name}: {text}" for text, _ in shown]
             return ipywidgets.ToggleButtons(options=shown, value=self.to_widget(self.value), **common)
         return ipywidgets.Dropdown(options=shown, value=self.to_widget(self.value), **common)
 
@@ -282,13 +286,18 @@ class Explorer:
                 self._handle.update(self.figure)
         except Exception as error:  # whatever the drawing raises belongs on the page, in one line
             what = " ".join(str(error).split()) or "no message"
-            self.error = (
-                f"The picture is not for {_spelled(self.values)}: drawing it failed with {type(error).__name__}: {what}"
-            )
-        if self._line is not None:
-            self._line.value = (
-                f'<span role="alert" style="color:#bd1f01">{html.escape(self.error)}</span>' if self.error else ""
-            )
+            self.error = f"No picture for {_spelled(self.values)}: {type(error).__name__}: {what}"
+        self._say()
+
+    def _say(self) -> None:
+        """The line under the controls: an error in sight, or, for screen readers only, what the picture shows now."""
+        if self._line is None:
+            return
+        if self.error:
+            self._line.value = f'<span role="alert" style="color:#bd1f01">{html.escape(self.error)}</span>'
+        else:
+            shown = html.escape(plots.alt_text(self.figure))
+            self._line.value = f'<span aria-live="polite" style="{_OUT_OF_SIGHT}">{shown}</span>'
 
     def _moved(self, name: str, raw: Any) -> None:
         self.values[name] = self.controls[name].from_widget(raw)
@@ -312,6 +321,7 @@ class Explorer:
             widget.observe(lambda change, name=name: self._moved(name, change["new"]), names="value")
             self.widgets[name] = widget
         self._line = ipywidgets.HTML()
+        self._say()
         head = [ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")] if self.title else []
         return ipywidgets.VBox([*head, *self.widgets.values(), self._line])
 
