@@ -90,7 +90,7 @@ def _drift(path: Path, right: NotebookNode, *, outputs: bool) -> list[str]:
         there = _read(path)
     except Exception as error:  # a damaged file is one line too, whatever the reader made of it
         return [f"{name}: cannot be read ({type(error).__name__}); {mend}"]
-    for i, (mine, theirs) in enumerate(zip(right.cells, there.cells)):
+    for i, (mine, theirs) in enumerate(zip(right.cells, there.cells), 1):
         what = _difference(mine, theirs, outputs)
         if what:
             return [f"{name}: cell {i} ({execution.first_line(theirs)}) differs from its master in {what}; {mend}"]

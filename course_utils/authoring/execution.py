@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 CELL_TIMEOUT = 900  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_REPR = re.compile(r"^[A-Z]\w*\(.*\)$", re.DOTALL)  # `VBox(children=(…))`: noise where there is no widget
-PROGRESS = re.compile(r"^.*\d+%\|.*\|.*$|^\s*$")
+PROGRESS = re.compile(r"^.*\d+%\|.*\|.*$")
 
 
 class ExecutionError(RuntimeError):
@@ -79,7 +79,7 @@ def carry_outputs(old: NotebookNode, new: NotebookNode) -> NotebookNode:
 def complaints(notebook: NotebookNode) -> list[str]:
     """What is wrong with a notebook that should have been executed from top to bottom, one line a cell."""
     found, expected = [], 1
-    for i, cell in enumerate(notebook.cells):
+    for i, cell in enumerate(notebook.cells, 1):
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         if cell.execution_count != expected:
@@ -93,7 +93,7 @@ def complaints(notebook: NotebookNode) -> list[str]:
 def on_stderr(notebook: NotebookNode) -> list[str]:
     """First line of everything that the cells wrote to stderr: warnings that a reader would have to look at."""
     lines = []
-    for i, cell in enumerate(notebook.cells):
+    for i, cell in enumerate(notebook.cells, 1):
         for output in cell.get("outputs", ()):
             if output.output_type == "stream" and output.name == "stderr":
                 lines.append(f"cell {i} ({first_line(cell)}): {output.text.strip().splitlines()[0]}")
@@ -107,7 +107,7 @@ def first_line(cell: NotebookNode) -> str:
 
 
 def _failure(notebook: NotebookNode, error: Exception) -> str:
-    for i, cell in enumerate(notebook.cells):
+    for i, cell in enumerate(notebook.cells, 1):
         for output in cell.get("outputs", ()):
             if output.output_type == "error":
                 return f"cell {i} ({first_line(cell)}) raised {output.ename}: {output.evalue}"

@@ -1,0 +1,38 @@
+"""Settings that every test shares. (course_utils is imported inside: jaxtyping's import hook must come first.)"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+matplotlib.use("Agg")
+
+# Genuine data sets may lie beside the repository; without them the tests use digits and what they generate.
+if not os.environ.get("COURSE_DATA") and (ROOT.parent / "shared" / "data").is_dir():
+    os.environ["COURSE_DATA"] = str(ROOT.parent / "shared" / "data")
+
+REPORT: list[str] = []  # lines that tests want to be read even when all is well
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def report() -> list[str]:
+    """Append a line here and it stands in the summary at the end of the run."""
+    return REPORT
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests measured: cells run, seconds, mutants."""
+    if REPORT:
+        terminalreporter.section("measured")
+        for line in REPORT:
+            terminalreporter.write_line(line)

@@ -1,0 +1,339 @@
+"""The build: what a master becomes, what it refuses, and that the committed notebooks are what their masters say."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = Path(__file__).parent / "demo" / "90_demo.py"
+DECLARED = {
+    "demo/double": SimpleNamespace(points=3, minutes=5, explanation="Twice is $x + x$.", options={}),
+    "demo/mend": SimpleNamespace(points=2, minutes=5, explanation="A square is not a double.", options={}),
+    "demo/why": SimpleNamespace(
+        points=1,
+        question="Why does $2x$ double?",
+        explanation="",
+        options={
+            "a": SimpleNamespace(text="It does not.", feedback="Try $x = 1$.", right=False),
+            "b": SimpleNamespace(text="Because $2x = x + x$.", feedback="Yes.", right=True),
+        },
+    ),
+}
+BUDGETS = {"90_demo": {"cpu": {"seconds": 95.4, "peak_mb": 812, "machine": "2 cores"}}}
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A little course in a folder of its own: one master, its declarations, measured budgets."""
+    from course_utils.authoring import masters
+
+    (tmp_path / "solutions").mkdir()
+    shutil.copy(DEMO, tmp_path / "solutions" / DEMO.name)
+    (tmp_path / "solutions" / "budgets.json").write_text(json.dumps(BUDGETS))
+    monkeypatch.setattr(masters, "declared", lambda number: DECLARED)
+    return tmp_path
+
+
+@pytest.fixture
+def built(course):
+    """The little course with both notebooks built and executed."""
+    from course_utils.authoring.building import build
+
+    build(course, effort="smoke", data="digits", say=lambda line: None)
+    return course
+
+
+def master_of(course: Path) -> Path:
+    return course / "solutions" / DEMO.name
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def notebook(course: Path, folder: str):
+    return nbformat.read(course / folder / "90_demo.ipynb", as_version=4)
+
+
+def by_role(nb, role: str) -> list:
+    return [c for c in nb.cells if c.metadata.get("course", {}).get("role") == role]
+
+
+# --- the two faces ----------------------------------------------------------------------------------------------------
+
+
+def test_student_notebook_holds_stubs_and_no_outputs(built):
+    nb = notebook(built, "notebooks")
+    double, mend, why = (c.source for c in by_role(nb, "answer"))
+    assert double.endswith('    raise NotImplementedError("quiz demo/double: not answered yet")')
+    assert "        y = x * x\n        if y < 0:\n            y = 0\n    return y" in mend
+    assert why == 'why = ""    # type a or b between the quotes'
+    assert not any(c.get("outputs") or c.get("execution_count") for c in nb.cells)
+    plain = "\n".join(c.source for c in nb.cells if c.metadata.get("course", {}).get("role") != "solution")
+    assert "SOLUTION" not in plain and "HANDED OUT" not in plain and "twice = 2 * x" not in plain
+
+
+def test_solutions_are_folded_after_their_check(built):
+    nb = notebook(built, "notebooks")
+    for i, cell in enumerate(nb.cells):
+        if cell.metadata.get("course", {}).get("role") == "check":
+            after = nb.cells[i + 1]
+            assert after.metadata.course == {"role": "solution", "quiz": cell.metadata.course.quiz}
+            assert after.source.startswith("<details>") and after.source.endswith("</details>")
+    code, _, concept = (c.source for c in by_role(nb, "solution"))
+    assert "```python\ntwice = 2 * x\nreturn twice\n```" in code and "Twice is $x + x$." in code
+    assert "**a**, not this one. Try $x = 1$." in concept and "**b**, right. Yes." in concept
+
+
+def test_solutions_can_be_left_out(course, tmp_path):
+    from course_utils.authoring.building import build
+
+    (path,) = build(course, to=tmp_path / "class", solutions=False, say=lambda line: None)
+    text = path.read_text(encoding="utf-8")
+    assert "<details>" not in text and "twice = 2" not in text and "Try $x = 1$" not in text
+    assert not (course / "notebooks").exists()
+
+
+def test_question_and_budget_are_filled_in(built):
+    for folder in ("notebooks", "solutions"):
+        nb = notebook(built, folder)
+        text = "\n".join(c.source for c in nb.cells)
+        assert "{{" not in text
+        assert "Why does $2x$ double?\n\n* **a** · It does not.\n* **b** · Because $2x = x + x$." in text
+        assert "| 1 min 35 s (2 cores) | 0.8 GB |" in text and "not measured yet" in text
+
+
+def test_solved_notebook_is_executed_in_order(built):
+    nb = notebook(built, "solutions")
+    code = [c for c in nb.cells if c.cell_type == "code"]
+    assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
+    assert "HANDED OUT" not in "\n".join(c.source for c in code)
+    assert [c.outputs[0].text for c in by_role(nb, "check")][0] == "demo/double passed\n"
+    assert nb.metadata.course.effort == "smoke" and nb.metadata.course.data == "digits"
+    assert "working in . effort smoke data digits" in code[-1].outputs[0].text, "this machine's folder is kept"
+
+
+def test_the_same_cell_has_the_same_id_in_both(built):
+    student, solved = notebook(built, "notebooks"), notebook(built, "solutions")
+    assert [c.id for c in solved.cells] == [
+        c.id for c in student.cells if c.metadata.get("course", {}).get("role") != "solution"
+    ]
+
+
+def test_building_twice_gives_the_same_bytes(built):
+    from course_utils.authoring.building import build
+
+    before = {p: p.read_bytes() for p in built.rglob("*.ipynb")}
+    said: list[str] = []
+    build(built, effort="smoke", data="digits", say=said.append)
+    assert {p: p.read_bytes() for p in built.rglob("*.ipynb")} == before
+    assert said == [], "nothing changed, so nothing is executed"
+
+
+def test_changed_prose_keeps_outputs_and_changed_code_does_not(built):
+    from course_utils.authoring.building import build, check
+
+    edit(master_of(built), "# Double it,", "# Please double it,")
+    said: list[str] = []
+    build(built, effort="smoke", data="digits", say=said.append)
+    assert said == [] and check(built) == []
+    edit(master_of(built), "print(double(21))", "print(double(22))")
+    build(built, run=False, say=said.append)
+    assert said == ["solutions/90_demo.ipynb: its code changed, not executed (--no-execute): left as it was"]
+    build(built, effort="smoke", data="digits", say=said.append)
+    assert "executing at effort smoke on digits" in said[1] and check(built) == []
+
+
+def test_a_cell_that_raises_is_one_line(course):
+    from course_utils.authoring.building import build
+    from course_utils.authoring.execution import ExecutionError
+
+    edit(master_of(course), "print(double(21))", 'double("x" / 2)')
+    with pytest.raises(ExecutionError) as error:
+        build(course, effort="smoke", data="digits", say=lambda line: None)
+    assert re.fullmatch(
+        r"solutions/90_demo.ipynb: cell 6 \(double\(\"x\" / 2\)\) raised TypeError: .*", str(error.value)
+    )
+    assert not (course / "solutions" / "90_demo.ipynb").exists()
+
+
+def test_widgets_progress_and_overwritten_lines_are_tidied():
+    from nbformat.v4 import new_output
+
+    from course_utils.authoring.execution import WIDGET, _tidy
+
+    widget = new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "VBox(children=(Text(value='')))"})
+    assert _tidy(widget) is None
+    card = new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "quiz demo/why: no answer yet"})
+    assert _tidy(card).data == {"text/plain": "quiz demo/why: no answer yet"}
+    assert _tidy(new_output("stream", name="stderr", text="\r 10%|# | 1/9\r100%|##| 9/9 [00:00]\n")) is None
+    assert _tidy(new_output("stream", name="stdout", text="step 1\rstep 2\n")).text == "step 2\n"
+    assert _tidy(new_output("stream", name="stderr", text="UserWarning: look\n")).text == "UserWarning: look\n"
+
+
+# --- what a master may not do -----------------------------------------------------------------------------------------
+
+REFUSED = {
+    "no quiz of that id": (
+        'check("demo/double"',
+        'check("demo/duoble"',
+        r":46: no quiz is called 'demo/duoble'; did you mean demo/double",
+    ),
+    "no check cell": ('# %% tags=["check"]\ndouble', "# %%\ndouble", r":38: answer cell without a check cell"),
+    "check before answer": ('# %% tags=["setup"]', '# %% tags=["check"]', r":17: check cell without an answer cell"),
+    "no END": (
+        "    return twice\n    ### END SOLUTION",
+        "    return twice",
+        r":41: BEGIN SOLUTION without END SOLUTION",
+    ),
+    "no BEGIN": ("    ### BEGIN SOLUTION\n    twice", "    twice", r":43: END SOLUTION without a BEGIN SOLUTION"),
+    "marker misspelt": (
+        "### BEGIN HANDED OUT\n        #",
+        "## BEGIN HANDED_OUT\n        #",
+        r":62: expected '### BEGIN",
+    ),
+    "region elsewhere": ("print(double(21))", "### BEGIN SOLUTION\n### END SOLUTION", r"without the tag 'quiz'"),
+    "points": ("(code, 3 points", "(code, 4 points", r"heading of 'demo/double' says 4 points, its declaration 3"),
+    "minutes": ("about 5 minutes", "about 6 minutes", r"says 6 minutes, its declaration 5"),
+    "no points": ("*(code, 3 points, about 5 minutes)*", "", r":38: no heading with its points before"),
+    "asked twice": ('check("demo/mend"', 'check("demo/double"', r"'demo/double' is already checked at line 46"),
+    "never asked": ('ask("demo/why", why)', 'ask("demo/mend", why)', r"'demo/mend' is already checked"),
+    "would stop": (
+        '### BEGIN HANDED OUT\n# why = ""    # type a or b between the quotes\n### END HANDED OUT',
+        "",
+        r"a solution outside a function needs a HANDED OUT region",
+    ),
+    "handed out live": (
+        "        # y = x * x",
+        "        y = x * x",
+        r"every line in a HANDED OUT region starts with '# '",
+    ),
+    "unknown directive": ("{{budget}}", "{{budgets}}", r":13: expected {{budget}} or {{question some/id}}, got {{bud"),
+    "unknown question": (
+        "{{question demo/why}}",
+        "{{question demo/who}}",
+        r"no quiz is called 'demo/who'; did you mean demo/why",
+    ),
+}
+
+
+@pytest.mark.parametrize("old, new, message", REFUSED.values(), ids=REFUSED)
+def test_refused_in_one_line(course, old, new, message):
+    from course_utils.authoring.building import check
+    from course_utils.authoring.masters import MasterError
+
+    edit(master_of(course), old, new)
+    with pytest.raises(MasterError, match=re.escape(message)) as error:
+        check(course)
+    assert "\n" not in str(error.value) and "solutions/90_demo.py:" in str(error.value)
+
+
+def test_a_declared_quiz_must_be_asked(course, monkeypatch):
+    from course_utils.authoring import masters
+
+    monkeypatch.setattr(masters, "declared", lambda number: {**DECLARED, "demo/idle": SimpleNamespace(points=1)})
+    with pytest.raises(masters.MasterError, match="declared but never asked: demo/idle"):
+        masters.read_master(master_of(course))
+
+
+def test_unknown_number(course):
+    from course_utils.authoring.masters import MasterError, find_masters
+
+    assert find_masters(course / "solutions", ["90"]) == [master_of(course)]
+    with pytest.raises(MasterError, match="no master numbered 41 in solutions/: expected one of 90"):
+        find_masters(course / "solutions", ["41"])
+
+
+def test_nbgrader_is_asked_for_in_one_line(course, monkeypatch):
+    import sys
+
+    from course_utils.authoring.building import check
+
+    monkeypatch.setitem(sys.modules, "nbgrader.preprocessors", None)
+    monkeypatch.setitem(sys.modules, "nbgrader", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install -r requirements-dev.txt"):
+        check(course)
+
+
+# --- drift ------------------------------------------------------------------------------------------------------------
+
+
+def test_check_is_clean_after_a_build(built):
+    from course_utils.authoring.building import check
+
+    assert check(built) == []
+
+
+DRIFT = {
+    "student prose": ("notebooks", "Double it", "Triple it", r"cell 3 .* differs from its master in source"),
+    "student metadata": ("notebooks", '"points": 3', '"points": 30', r"cell 5 .* differs from its master in metadata"),
+    "student layout": ("notebooks", '\n "nbformat": 4', '\n  "nbformat": 4', r"same cells, other bytes"),
+    "solved code": ("solutions", "twice = 2 * x", "twice = 3 * x", r"cell 4 .* differs from its master in source"),
+    "solved order": ("solutions", '"execution_count": 3', '"execution_count": 30', r"has number 30, expected 3"),
+    "solved hash": ("solutions", '"executed_from": "', '"executed_from": "0', r"its outputs come from other code"),
+    "damaged": ("solutions", '"cells"', "cells", r"cannot be read"),
+}
+
+
+@pytest.mark.parametrize("folder, old, new, message", DRIFT.values(), ids=DRIFT)
+def test_a_deliberate_edit_of_a_notebook_is_found(built, folder, old, new, message):
+    from course_utils.authoring.building import check
+
+    edit(built / folder / "90_demo.ipynb", old, new)
+    (line,) = check(built)
+    assert re.search(message, line) and line.startswith(f"{folder}/90_demo.ipynb: ")
+    assert line.endswith("run: python -m course_utils build")
+
+
+def test_a_deliberate_edit_of_the_master_is_found_in_both(built):
+    from course_utils.authoring.building import check
+
+    edit(master_of(built), "print(double(21))", "print(double(12))")
+    assert [line.split(":")[0] for line in check(built)] == ["notebooks/90_demo.ipynb", "solutions/90_demo.ipynb"]
+
+
+def test_missing_and_orphaned_notebooks_are_found(built):
+    from course_utils.authoring.building import check
+
+    (built / "notebooks" / "90_demo.ipynb").rename(built / "notebooks" / "91_old.ipynb")
+    first, second = check(built)
+    assert first.startswith("notebooks/90_demo.ipynb: missing")
+    assert second.startswith("notebooks/91_old.ipynb: no master solutions/91_old.py")
+
+
+def test_the_command_says_what_drifted_and_fails(built, capsys, monkeypatch):
+    from course_utils import __main__ as command
+
+    monkeypatch.setattr(command, "ROOT", built)
+    assert command.main(["build", "--check"]) == 0
+    edit(built / "notebooks" / "90_demo.ipynb", "Double it", "Triple it")
+    assert command.main(["build", "--check"]) == 1
+    assert "notebooks/90_demo.ipynb: cell 3 (### Quiz 90.1a" in capsys.readouterr().out
+    assert command.main(["build", "41"]) == 1
+    assert capsys.readouterr().err == "build: no master numbered 41 in solutions/: expected one of 90\n"
+    assert command.main(["build", "--no-solutions"]) == 1
+
+
+# --- the course itself ------------------------------------------------------------------------------------------------
+
+
+def test_nothing_has_drifted():
+    from course_utils.authoring.building import check
+
+    assert check(ROOT) == []
+
+
+def test_masters_are_read_as_definitions():
+    import masters
+
+    for path in masters.paths():
+        assert all(callable(value) for value in masters.definitions(path.stem[:2]).values())
