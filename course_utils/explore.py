@@ -45,6 +45,10 @@ class Control:
     def widget(self, name: str, **common: Any) -> Any:
         raise NotImplementedError
 
+    def row(self, widget: Any, name: str, width: str) -> Any:
+        """The widget with its label beside it; most bring their own."""
+        return widget
+
     def from_widget(self, raw: Any) -> Any:
         return raw
 
@@ -109,11 +113,19 @@ class Choice(Control):
         ]  # by index: values need not be comparable
         common.pop("continuous_update")
         if len(shown) <= 5 and sum(len(text) + 3 for text, _ in shown) <= 60:
-            common["style"] = common["style"] | {"button_width": "auto"}
-            common["layout"] = common["layout"] | {"flex_flow": "row nowrap"}  # label and buttons on one line
-            common["tooltips"] = [f"{self.label or name}: {text}" for text, _ in shown]
-            return ipywidgets.ToggleButtons(options=shown, value=self.to_widget(self.value), **common)
+            common["layout"] = {"width": "max-content", "margin": "0 0 0 8px"}
+            common["description"] = ""  # radio buttons wrap below their description: `row` puts it beside them
+            common["orientation"] = "horizontal"
+            return ipywidgets.RadioButtons(options=shown, value=self.to_widget(self.value), **common)
         return ipywidgets.Dropdown(options=shown, value=self.to_widget(self.value), **common)
+
+    def row(self, widget: Any, name: str, width: str) -> Any:
+        import ipywidgets
+
+        if widget.description:
+            return widget
+        label = ipywidgets.Label(self.label or name, layout={"width": width, "justify_content": "flex-end"})
+        return ipywidgets.HBox([label, widget], layout={"align_items": "baseline"})
 
     def from_widget(self, raw: int) -> Any:
         return self.options[raw][1]
@@ -308,22 +320,24 @@ class Explorer:
         """The column of controls, each with a label, a tooltip and room for both."""
         import ipywidgets
 
-        longest = max((len(control.label or name) for name, control in self.controls.items()), default=0)
+        width = f"{2 + max(len(control.label or name) for name, control in self.controls.items())}ch"
+        rows = []
         for name, control in self.controls.items():
             common = {
                 "description": control.label or name,
                 "tooltip": f"{control.describe(name)}: arrow keys move it",
-                "style": {"description_width": f"{longest + 2}ch"},
+                "style": {"description_width": width},
                 "layout": {"width": "min(100%, 46em)"},
                 "continuous_update": self.seconds <= SLOW,
             }
             widget = control.widget(name, **common)
             widget.observe(lambda change, name=name: self._moved(name, change["new"]), names="value")
             self.widgets[name] = widget
+            rows.append(control.row(widget, name, width))
         self._line = ipywidgets.HTML()
         self._say()
         head = [ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")] if self.title else []
-        return ipywidgets.VBox([*head, *self.widgets.values(), self._line])
+        return ipywidgets.VBox([*head, *rows, self._line])
 
     def _ipython_display_(self) -> None:
         """Show it again in another cell; in the cell that made it, it stands already."""
