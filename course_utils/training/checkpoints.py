@@ -1,0 +1,169 @@
+"""Checkpoints: saved beside and renamed, refused where they belong to something else, read without unpickling code."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import io
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .recipe import History, Recipe
+
+
+class CheckpointRefused(ValueError):
+    """The checkpoint is damaged, or of another model, data, loss or recipe. Neither it nor the model was changed."""
+
+
+class Saver:
+    """Saves parts and history to one file and brings them back. Only tensors, numbers and words are unpickled."""
+
+    def __init__(self, path: str | os.PathLike, parts: Mapping[str, Any], about: dict[str, Any]):
+        self.path, self.parts, self.about = Path(path), parts, about
+        self.about["model"] = "\n".join(_drawing(part) for part in parts.values())
+        self.step, self.complained = 0, False  # the step that the file holds; has the user been told that saving fails?
+        if self.path.is_dir():
+            raise ValueError(
+                f"checkpoint: expected a file, got the folder '{self.path}'; add a name, such as 'model.pt'"
+            )
+
+    def save(self, history: History, bar: tqdm) -> None:
+        """Save, or say in one line (once) why not: training goes on, and what was saved before stays."""
+        content = {
+            "format": 1,
+            "about": self.about,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "loss": torch.tensor(history.loss, dtype=torch.float64),
+            "terms": {name: torch.tensor(values, dtype=torch.float64) for name, values in history.terms.items()},
+            "seconds": history.seconds,
+        }
+        try:
+            _write_beside(self.path, content)
+            self.step, self.complained = len(history.steps), False
+        except OSError as error:
+            if not self.complained:
+                bar.write(
+                    f"'{self.path}' could not be saved at step {len(history.steps)} ({error.strerror or error})."
+                    " Training goes on, and what was saved before is untouched. Make room, or choose a folder that can be written to."
+                )
+            self.complained = True
+
+    def restore(self, history: History) -> int:
+        """Put parts and history where the file left them. Returns the number of steps done, 0 if there is no file."""
+        for left_over in self.path.parent.glob(
+            f".{glob.escape(self.path.name)}.*.part"
+        ):  # by a process that was killed
+            with contextlib.suppress(OSError):
+                left_over.unlink()
+        if not self.path.exists():
+            return 0
+        content = _read(self.path)
+        self._refuse_others(content)
+        for name, part in self.parts.items():
+            part.load_state_dict(content["parts"][name])
+        history.loss = content["loss"].tolist()
+        history.steps = list(range(1, len(history.loss) + 1))
+        history.terms = {name: values.tolist() for name, values in content["terms"].items()}
+        history.seconds = content["seconds"]
+        self.step = len(history.steps)
+        total = self.about["steps"]
+        print(
+            f"Resumed '{self.path}' at step {self.step} of {total}"
+            + (": nothing left to do." if self.step == total else ".")
+        )
+        return self.step
+
+    def _refuse_others(self, content: dict) -> None:
+        def refuse(what: str, there: Any, here: Any):
+            raise CheckpointRefused(
+                f"checkpoint '{self.path}' is of another run: {what} is {there} there and {here} here; "
+                "use another file, or resume=False to start anew and overwrite it"
+            )
+
+        there, here = content["about"], self.about
+        # The shapes of weights first, then layers without weights, such as dropout, then the rest.
+        for name, part in self.parts.items():
+            mine, saved = _shapes(part.state_dict()), _shapes(content["parts"].get(name, {}))
+            for key in dict.fromkeys([*mine, *saved]):
+                if mine.get(key) != saved.get(key):
+                    refuse(f"{name}'s {key}", saved.get(key, "missing"), mine.get(key, "missing"))
+        for line_there, line_here in zip(there["model"].splitlines(), here["model"].splitlines()):
+            if line_there != line_here:
+                refuse("a layer", line_there.strip(), line_here.strip())
+        # On a flat schedule a longer run begins exactly like a shorter one: that may go on.
+        free = {"steps"} if here["schedule"] == "flat" and len(content["loss"]) <= here["steps"] else set()
+        for key in dict.fromkeys([*here, *there]):
+            if there.get(key) != here.get(key) and key not in free:
+                refuse(key, repr(there.get(key)), repr(here.get(key)))
+
+
+def _write_beside(path: Path, content: dict) -> None:
+    """Write a neighbour of `path` down to the disk, then rename it: at every moment `path` is whole, old or new."""
+    buffer = (
+        io.BytesIO()
+    )  # in memory first, so that a full disk is an OSError with a reason and not an error of torch's own
+    torch.save(content, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointRefused(f"checkpoint '{path}' could not be read ({error.strerror or error})") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError):
+        raise CheckpointRefused(
+            f"checkpoint '{path}' is damaged, or not a checkpoint; remove it, or use resume=False"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != 1:
+        raise CheckpointRefused(f"checkpoint '{path}' was not written by `fit`; use another file, or resume=False")
+    return content
+
+
+def _shapes(state: Any) -> dict[str, str]:
+    """Every tensor's shape in a nested state, by its place: {"0.weight": "64×1×3×3"}."""
+    if isinstance(state, Tensor):
+        return {"": "×".join(map(str, state.shape)) or "one number"}
+    children = state.items() if isinstance(state, Mapping) else []
+    return {f"{key}.{place}".strip("."): shape for key, child in children for place, shape in _shapes(child).items()}
+
+
+def _drawing(part: Any) -> str:
+    """A module as PyTorch prints it, its layers and their settings; without addresses, which differ from run to run."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(part)) if isinstance(part, nn.Module) else ""
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe in numbers and words, so that two can be compared, and one saved without pickling code."""
+    values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+    return {name: v if isinstance(v, (int, float, str, type(None))) else name_of(v) for name, v in values.items()}
+
+
+def name_of(thing: Any) -> str:
+    if isinstance(thing, functools.partial):
+        return (
+            f"{name_of(thing.func)}({', '.join(f'{name}={value!r}' for name, value in sorted(thing.keywords.items()))})"
+        )
+    if isinstance(thing, torch.optim.Optimizer):
+        return f"{type(thing).__name__}(lr={', '.join(str(group['lr']) for group in thing.param_groups)})"
+    return getattr(thing, "__qualname__", type(thing).__name__)
