@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
-    """Squared Fréchet distance of the Gaussians fitted to two sets of features: equation (2.12).
+    """Squared Fréchet distance of the Gaussians fitted to two sets of features: equation (2.10).
 
     a: (n, d), b: (m, d), one row of features per image, n, m ≥ 2. Returns |μa − μb|² + tr(Σa + Σb − 2 (Σa Σb)^½),
     in squared units of the features. It depends on the features and on n: compare only numbers that share both.

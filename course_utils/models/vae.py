@@ -13,21 +13,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .autoencoder import Decoder, Encoder, bernoulli_nll
+from .autoencoder import _full, _same_shape, bernoulli_nll
+from .blocks import Decoder, Encoder
 
 LOG_TWO_PI = math.log(2 * math.pi)
-
-
-def _full(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay what they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _same_shape(what: str, **tensors: Tensor) -> None:
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    if len(set(shapes.values())) > 1:
-        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"{what} expects tensors of one shape, got {got}; give every image its own row.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -132,7 +121,7 @@ class Elbo(NamedTuple):
         return -self.reconstruction - self.kl
 
     def loss(self, beta: float = 1.0) -> Tensor:
-        """What is minimised: the mean over images of reconstruction + β · KL, equation (2.8). β = 1 is −ELBO.
+        """What is minimised: the mean over images of reconstruction + β · KL, equation (2.9). β = 1 is −ELBO.
 
         >>> Elbo(torch.tensor([90.0, 110.0]), torch.tensor([10.0, 20.0])).loss(beta=2)
         tensor(130.)
@@ -173,6 +162,8 @@ class VAE(nn.Module):
             raise ValueError(f'VAE expects sigma > 0, only with likelihood "gaussian"; got {sigma}, {likelihood!r}.')
         self.shape, self.latent, self.likelihood = tuple(shape), latent, likelihood
         self.encoder = Encoder(shape, 2 * latent, widths)
+        with torch.no_grad():
+            self.encoder[-1].weight.mul_(0.1)  # q starts near the prior: no exponential of a large number in the KL
         self.decoder = Decoder(latent, shape, widths)
         if likelihood == "gaussian":
             self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma or 0.5)), requires_grad=sigma is None)
@@ -231,7 +222,7 @@ def elbo(model: VAE, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b d"]) -
 
 
 def negative_elbo(beta: float = 1.0) -> Callable:
-    """A loss for `training.fit`: −(β-ELBO) in nats per image, equation (2.8), with both terms recorded.
+    """A loss for `training.fit`: −(β-ELBO) in nats per image, equation (2.9), with both terms recorded.
 
     >>> loss, terms = negative_elbo()(VAE((1, 8, 8), 2), torch.zeros(4, 1, 8, 8), None, torch.Generator())
     >>> sorted(terms)
@@ -250,7 +241,7 @@ def negative_elbo(beta: float = 1.0) -> Callable:
 # Tighter bounds and other measurements
 # ---------------------------------------------------------------------------------------------------------------------
 def iwae_bound(log_weights: Float[Tensor, "k b"]) -> Float[Tensor, "b"]:
-    """ln of the mean of k importance weights, given their logarithms: equation (2.10). Nats per image.
+    """ln of the mean of k importance weights, given their logarithms: equation (2.8). Nats per image.
 
     log_weights: (k, b), ln p(x, z_i) − ln q(z_i|x) for k draws z_i ~ q(z|x). Returns (b,). The mean is taken of the
     weights, not of their logarithms (that would be the ELBO again); logsumexp keeps exp(−300) from becoming zero.
@@ -285,7 +276,7 @@ def log_evidence(
     generator: torch.Generator | None = None,
     rows: int = 4096,
 ) -> Float[Tensor, "b"]:
-    """Estimate ln p(x) of each image from below with `samples` importance draws, equation (2.10), nats per image.
+    """Estimate ln p(x) of each image from below with `samples` importance draws, equation (2.8), nats per image.
 
     x: (b, c, h, w). Memory is bounded: at most about `rows` decoded images are held at once, whatever b and `samples`.
     """
@@ -310,7 +301,7 @@ def encode_all(model: VAE, x: Float[Tensor, "n c h w"], batch: int = 1024) -> tu
 
 
 def active_units(means: Float[Tensor, "n d"], threshold: float = 0.01) -> Bool[Tensor, "d"]:
-    """Which latents say something about the image: variance of the posterior mean over images > threshold, (2.9).
+    """Which latents speak: variance over images of their posterior mean above the threshold, equation (2.11).
 
     means: (n, d), E[z|x] of n ≥ 2 different images. Returns (d,) of bool; `.sum()` counts the active units.
 
@@ -334,7 +325,7 @@ def dequantise(x: Float[Tensor, "b c h w"], generator: torch.Generator | None = 
 
 
 def bits_per_dimension(nll: Float[Tensor, "*b"], dimensions: int, bin_width: float = 2 / 255) -> Float[Tensor, "*b"]:
-    """Bits that one pixel value costs, from −ln p(x) in nats per image of a *density*: equation (2.11).
+    """Bits that one pixel value costs, from −ln p(x) in nats per image of a *density*: equation (2.12).
 
     nll: nats per image, any shape;  dimensions: c·h·w;  bin_width: distance of neighbouring levels, in the units that
     the density is over (2/255 for images in [-1, 1]; 1 for something that already is a probability, as binary pixels).
@@ -354,7 +345,7 @@ def bits_per_dimension(nll: Float[Tensor, "*b"], dimensions: int, bin_width: flo
 def score_function_gradient(
     f: Callable[[Tensor], Tensor], mean: Float[Tensor, "d"], log_var: Float[Tensor, "d"], noise: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n d"]:
-    """n single-draw estimates of ∇_mean E[f(z)], z ~ N(mean, diag exp(log_var)), without differentiating f: (2.6).
+    """n single-draw estimates of ∇_mean E[f(z)], z ~ N(mean, σ² I), f not differentiated: equation (2.6).
 
     f: maps (n, d) to (n,);  mean, log_var: (d,);  noise: (n, d), standard normal.
     Returns f(z) · ∇_mean ln q(z) = f(z) · noise / σ for every draw, (n, d).
@@ -367,7 +358,7 @@ def score_function_gradient(
 def reparameterized_gradient(
     f: Callable[[Tensor], Tensor], mean: Float[Tensor, "d"], log_var: Float[Tensor, "d"], noise: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n d"]:
-    """n single-draw estimates of the same ∇_mean E[f(z)], by differentiating f at z = mean + σ · noise: (2.5).
+    """n single-draw estimates of the same ∇_mean E[f(z)], differentiating f at z = mean + σ · noise: equation (2.5).
 
     Arguments and result as in `score_function_gradient`; f must be differentiable and act on every row by itself.
     """
