@@ -30,6 +30,27 @@ def report() -> list[str]:
     return REPORT
 
 
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory):
+    """ran(face, data, name): a notebook's run (tests/running.py), made when first asked for and then remembered."""
+    import running
+
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "empty").mkdir()
+    results: dict[tuple, object] = {}
+
+    def result(face: str, data: str, name: str) -> object:
+        key = (face, data, name)
+        if key not in results:
+            env = running.settings(data, folder / "empty")
+            place = folder / f"{name}-{face}-{data}".replace(" ", "-")
+            notebook = running.FACES[face] / f"{name}.ipynb"
+            results[key] = running.run(notebook, place, env=env, sweep=data != "fashion-mnist")
+        return results[key]
+
+    return result
+
+
 def pytest_terminal_summary(terminalreporter):
     """Print what tests measured: cells run, seconds, mutants."""
     if REPORT:

@@ -13,19 +13,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = Path(__file__).parent / "demo" / "90_demo.py"
-DECLARED = {
-    "demo/double": SimpleNamespace(points=3, minutes=5, explanation="Twice is $x + x$.", options={}),
-    "demo/mend": SimpleNamespace(points=2, minutes=5, explanation="A square is not a double.", options={}),
-    "demo/why": SimpleNamespace(
-        points=1,
-        question="Why does $2x$ double?",
-        explanation="",
-        options={
-            "a": SimpleNamespace(text="It does not.", feedback="Try $x = 1$.", right=False),
-            "b": SimpleNamespace(text="Because $2x = x + x$.", feedback="Yes.", right=True),
-        },
-    ),
-}
+
+
+def demo_declarations() -> dict:
+    """What course_utils/quizzes/nb90.py would declare, were there a notebook 90."""
+    from course_utils.quizzes.declarations import Case, Concept, Option, Quiz
+
+    common = {"reference": lambda x: 2 * x, "cases": lambda rng: [Case({"x": 3})], "module": "nb90"}
+    wrong, right = Option("It does not.", "Try $x = 1$."), Option("Because $2x = x + x$.", "Yes.", right=True)
+    declared = [
+        Quiz("demo/double", 3, "Twice", explanation="Twice is $x + x$.", **common),
+        Quiz("demo/mend", 2, "Bug hunt", explanation="A square is not a double.", **common),
+        Concept("demo/why", 1, "Why?", "Why does $2x$ double?", {"a": wrong, "b": right}),
+    ]
+    return {quiz.id: quiz for quiz in declared}
+
+
 BUDGETS = {"90_demo": {"cpu": {"seconds": 95.4, "peak_mb": 812, "machine": "2 cores"}}}
 
 
@@ -37,7 +40,7 @@ def course(tmp_path, monkeypatch):
     (tmp_path / "solutions").mkdir()
     shutil.copy(DEMO, tmp_path / "solutions" / DEMO.name)
     (tmp_path / "solutions" / "budgets.json").write_text(json.dumps(BUDGETS))
-    monkeypatch.setattr(masters, "declared", lambda number: DECLARED)
+    monkeypatch.setattr(masters, "declared", lambda number: demo_declarations())
     return tmp_path
 
 
@@ -240,7 +243,9 @@ def test_refused_in_one_line(course, old, new, message):
 def test_a_declared_quiz_must_be_asked(course, monkeypatch):
     from course_utils.authoring import masters
 
-    monkeypatch.setattr(masters, "declared", lambda number: {**DECLARED, "demo/idle": SimpleNamespace(points=1)})
+    monkeypatch.setattr(
+        masters, "declared", lambda number: {**demo_declarations(), "demo/idle": SimpleNamespace(points=1)}
+    )
     with pytest.raises(masters.MasterError, match="declared but never asked: demo/idle"):
         masters.read_master(master_of(course))
 

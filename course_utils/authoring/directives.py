@@ -7,6 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from ..quizzes.declarations import question_markdown
 from .masters import Cell, Master, MasterError, question
 
 DIRECTIVE = re.compile(r"\{\{\s*(?P<name>[a-z]+)(?:\s+(?P<argument>[^\s}]+))?\s*\}\}")
@@ -25,19 +26,13 @@ def expand(master: Master, cell: Cell, budgets: Path) -> str:
         if name == "budget":
             return budget_table(master.stem, budgets)
         if name == "question" and argument:
-            return question_text(question(master, argument, cell.line))
+            return question_markdown(question(master, argument, cell.line))
         raise MasterError(
             f"{master.path.parent.name}/{master.path.name}:{cell.line}: expected {{{{budget}}}} or "
             f"{{{{question some/id}}}}, got {match[0]}"
         )
 
     return DIRECTIVE.sub(fill, cell.source) if cell.kind == "markdown" else cell.source
-
-
-def question_text(concept: object) -> str:
-    """A concept question as markdown that reads on paper: the question, then one list item an option."""
-    options = "\n".join(f"* **{letter}** · {_one_line(option.text)}" for letter, option in concept.options.items())
-    return f"{textwrap.dedent(concept.question).strip()}\n\n{options}"
 
 
 def budget_table(stem: str, path: Path) -> str:

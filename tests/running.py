@@ -1,0 +1,101 @@
+"""Run a copy of a notebook under nbval, once for each data set, and remember what came out.
+
+Every copy gets one cell more, which sweeps the explorers that the notebook left behind: the same run serves the tests
+of notebooks and the tests of widgets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+FACES = {"solved": ROOT / "solutions", "untouched": ROOT / "notebooks"}
+NO_NETWORK = Path(__file__).resolve().parent / "no_network"
+
+SWEEP = """\
+import json, os, pathlib
+from course_utils import explore
+found = [{"title": e.title, "controls": list(e.controls), "draws": e.draws,
+          "problems": [str(problem) for problem in explore.sweep(e)]} for e in explore.explorers]
+pathlib.Path(os.environ["SWEEP_REPORT"]).write_text(json.dumps(found))"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came out of one run: cells by outcome, seconds (without the sweep), explorers swept, the end of the log."""
+
+    notebook: str
+    cells: int
+    passed: int
+    failed: tuple[str, ...]
+    skipped: tuple[str, ...]
+    seconds: float
+    explorers: tuple[dict, ...] | None  # None when the sweep did not run to its end
+    log: str
+
+
+def offline() -> dict[str, str]:
+    """Environment for a process (and the kernels that it starts) that reaches nothing but this machine."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(NO_NETWORK), os.environ.get("PYTHONPATH")]))}
+
+
+def run(notebook: Path, folder: Path, *, env: dict[str, str], sweep: bool = True) -> Run:
+    """Run a copy of `notebook` in `folder` (made here) under `nbval --nbval-lax`, at effort smoke and offline."""
+    folder.mkdir(parents=True)
+    nb = nbformat.read(notebook, as_version=4)
+    cells = sum(cell.cell_type == "code" for cell in nb.cells)
+    if sweep:
+        nb.cells.append(nbformat.v4.new_code_cell(SWEEP))
+    copy = folder / notebook.name
+    nbformat.write(nb, copy)
+    swept, junit = folder / "sweep.json", folder / "junit.xml"
+    env = os.environ | offline() | {"COURSE_EFFORT": "smoke", "SWEEP_REPORT": str(swept)} | env
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(folder),
+        "-p",
+        "no:cacheprovider",
+        "-q",
+    ]
+    command += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "300", f"--junitxml={junit}", str(copy)]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=900)
+    log = (done.stdout + done.stderr)[-6000:]
+    if not junit.exists():
+        raise RuntimeError(f"nbval did not get as far as a report on {notebook.name}:\n{log}")
+    cases = list(xml.parse(junit).iter("testcase"))[:cells]
+    failed = tuple(c.get("name") for c in cases if c.find("failure") is not None or c.find("error") is not None)
+    skipped = tuple(c.get("name") for c in cases if c.find("skipped") is not None)
+    explorers = tuple(json.loads(swept.read_text())) if swept.exists() else None
+    seconds = sum(float(c.get("time")) for c in cases)
+    return Run(notebook.stem, cells, len(cases) - len(failed) - len(skipped), failed, skipped, seconds, explorers, log)
+
+
+def settings(data: str, empty: Path) -> dict[str, str]:
+    """Environment for one of the situations that a notebook must run in."""
+    if data == "digits":
+        return {"COURSE_DATASET": "digits"}
+    if data == "no data":
+        return {"COURSE_DATASET": "fashion-mnist", "COURSE_DATA": str(empty)}
+    return {"COURSE_DATASET": "fashion-mnist"}
+
+
+def written(folder: Path, *sources: str) -> Path:
+    """A little notebook with these code cells."""
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources])
+    path = folder / "little.ipynb"
+    nbformat.write(nb, path)
+    return path

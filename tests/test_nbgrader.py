@@ -1,0 +1,131 @@
+"""nbgrader accepts our notebooks: its validation, and its own way from assignment to scores.
+
+Its commands run for real, in a folder of their own, on notebooks cut down to what is graded (setup, answers, checks):
+the trainings in between have their own tests.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from running import FACES, NOTEBOOKS
+
+GRADED = [name for name in NOTEBOOKS if name[:2] != "00"]
+ALLOWED = {"schema_version", "grade", "solution", "locked", "task", "grade_id", "points", "cell_type", "checksum"}
+
+
+def read(face: str, name: str):
+    return nbformat.read(FACES[face] / f"{name}.ipynb", as_version=4)
+
+
+def graded(nb) -> list:
+    return [c for c in nb.cells if c.metadata.get("nbgrader", {}).get("grade")]
+
+
+def cut_down(face: str, name: str):
+    """The notebook without what is not needed to grade it: setup, definitions in use, answers, checks."""
+    nb = read(face, name)
+    nb.cells = [c for c in nb.cells if {"setup", "quiz", "check"} & set(c.metadata.get("tags", ()))]
+    for cell in nb.cells:
+        cell.outputs, cell.execution_count = [], None
+    return nb
+
+
+def nbgrader(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run an nbgrader command in `folder`, at effort smoke on digits, with its own configuration and home."""
+    mine = {"HOME": str(folder), "JUPYTER_CONFIG_DIR": str(folder / "config"), "IPYTHONDIR": str(folder / "ipython")}
+    mine |= {"COURSE_EFFORT": "smoke", "COURSE_DATASET": "digits"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # nbgrader calls alembic
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | mine | {"PATH": path}, capture_output=True, text=True, timeout=500
+    )
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("face", FACES)
+def test_metadata_pass_nbgraders_validator(face, name):
+    from nbgrader.nbgraderformat import MetadataValidator
+
+    nb = read(face, name)
+    MetadataValidator().validate_nb(nb)
+    for cell in nb.cells:
+        meta = cell.metadata.get("nbgrader")
+        if meta is not None:
+            assert set(meta) <= ALLOWED and meta.schema_version == 3
+            assert ("points" in meta) == meta.grade
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_declared_quiz_is_graded_with_its_points(name):
+    from course_utils.authoring.faces import grade_id
+    from course_utils.authoring.masters import declared
+
+    right = {f"{grade_id(id)}-check": quiz.points for id, quiz in declared(name[:2]).items()}
+    for face in FACES:
+        assert {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in graded(read(face, name))} == right
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_what_a_student_may_not_change_is_locked(name):
+    nb = read("untouched", name)
+    for cell in nb.cells:
+        role = cell.metadata.get("course", {}).get("role")
+        if role in ("check", "question"):
+            assert cell.metadata.editable is False and cell.metadata.deletable is False
+        elif role == "answer":
+            assert "editable" not in cell.metadata and cell.metadata.deletable is False
+        if role in ("check", "question", "answer"):
+            assert len(cell.metadata.nbgrader.checksum) == 32
+        if "setup" in cell.metadata.get("tags", ()):
+            assert cell.metadata.get("editable", True), "students may change effort and data set"
+
+
+def test_assignment_to_scores(tmp_path, report):
+    """Instructor's side: release the solved notebooks; a solved one earns every point, an untouched one none."""
+    source = tmp_path / "source" / "course"
+    source.mkdir(parents=True)
+    (tmp_path / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'images'\n")
+    for name in GRADED:
+        nbformat.write(cut_down("solved", name), source / f"{name}.ipynb")
+        for student, face in [("ada", "solved"), ("bob", "untouched")]:
+            place = tmp_path / "submitted" / student / "course"
+            place.mkdir(parents=True, exist_ok=True)
+            nbformat.write(cut_down(face, name), place / f"{name}.ipynb")
+    made = nbgrader(tmp_path, "generate_assignment", "course")
+    assert made.returncode == 0, made.stderr[-3000:]
+    for name in GRADED:
+        released = (tmp_path / "release" / "course" / f"{name}.ipynb").read_text(encoding="utf-8")
+        assert "BEGIN SOLUTION" not in released and "NotImplementedError" in released
+    scored = nbgrader(tmp_path, "autograde", "course")
+    assert scored.returncode == 0, scored.stderr[-3000:]
+
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
+        total = sum(n.max_score for n in book.find_assignment("course").notebooks)
+        ada = {n.name: n.score for n in book.find_submission("course", "ada").notebooks}
+        bob = {n.name: n.score for n in book.find_submission("course", "bob").notebooks}
+        most = {n.name: n.max_score for n in book.find_submission("course", "ada").notebooks}
+    assert ada == most
+    assert all(score == 0 for score in bob.values()), bob
+    report.append(f"nbgrader: {total:g} points in {len(most)} notebooks; solved {sum(ada.values()):g}, untouched 0")
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_validate_command(face, tmp_path):
+    """`nbgrader validate`: what a student presses before handing in."""
+    name = GRADED[0]
+    nbformat.write(cut_down(face, name), tmp_path / f"{name}.ipynb")
+    done = nbgrader(tmp_path, "validate", f"{name}.ipynb", "--Validator.ignore_checksums=True")
+    said = done.stdout + done.stderr
+    if face == "solved":
+        assert "Success! Your notebook passes all the tests." in said, said[-3000:]
+    else:
+        failing = len(graded(read(face, name)))
+        assert f"VALIDATION FAILED ON {failing} CELL(S)!" in said, said[-3000:]

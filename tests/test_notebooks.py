@@ -1,0 +1,97 @@
+"""Every notebook, solved and untouched, runs from top to bottom: offline on digits, and on Fashion-MNIST where it is.
+
+All runs have the network blocked, effort smoke, and are made on copies: the tree is not written to.
+  solved, digits     the solved notebook on scikit-learn's digits
+  untouched, no data the student notebook asks for Fashion-MNIST, cannot have it, says so and goes on with digits
+  fashion-mnist      both on the real data, where COURSE_DATA has them
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import running
+from running import FACES, NOTEBOOKS, written
+
+SKIP_TAGS = {"nbval-skip", "raises-exception", "nbval-ignore-output"}
+SMOKE = 30  # seconds that a notebook may take at effort smoke; told when exceeded, not asserted: machines differ
+
+
+def has_fashion() -> bool:
+    """Whether COURSE_DATA holds Fashion-MNIST, so that nothing has to be downloaded."""
+    folder = os.environ.get("COURSE_DATA")
+    return bool(folder) and any(Path(folder, "fashion-mnist").glob("train-images*"))
+
+
+SITUATIONS = [
+    ("solved", "digits"),
+    ("solved", "fashion-mnist"),
+    ("untouched", "no data"),
+    ("untouched", "fashion-mnist"),
+]
+RUNS = [(face, data, name) for name in NOTEBOOKS for face, data in SITUATIONS]
+
+
+def test_there_are_notebooks():
+    assert {name[:2] for name in NOTEBOOKS} >= {"00", "01", "02"}
+    for folder in FACES.values():
+        assert sorted(p.stem for p in folder.glob("[0-9][0-9]_*.ipynb")) == NOTEBOOKS
+
+
+@pytest.mark.parametrize("face, data, name", RUNS, ids=[f"{n}-{f}-{d}" for f, d, n in RUNS])
+def test_runs_to_the_end(face, data, name, ran, report):
+    if data == "fashion-mnist" and not has_fashion():
+        pytest.skip("COURSE_DATA names no folder that holds fashion-mnist")
+    run = ran(face, data, name)
+    slow = f"  (more than {SMOKE} s)" if run.seconds > SMOKE else ""
+    report.append(f"{name}, {face}, {data}: {run.passed} of {run.cells} cells ran, {run.seconds:.0f} s{slow}")
+    assert run.failed == () and run.skipped == (), run.log
+    assert run.passed == run.cells > 0, run.log
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("face", FACES)
+def test_no_cell_is_exempt(face, name):
+    nb = nbformat.read(FACES[face] / f"{name}.ipynb", as_version=4)
+    exempt = [c.source for c in nb.cells if SKIP_TAGS & set(c.metadata.get("tags", ()))]
+    assert exempt == []
+
+
+# --- that the tests themselves can see --------------------------------------------------------------------------------
+
+
+REACH_OUT = """
+import socket, urllib.request
+for attempt in [lambda: urllib.request.urlopen("http://example.org", timeout=5),
+                lambda: socket.create_connection(("192.0.2.1", 80), timeout=5),
+                lambda: socket.socket().connect_ex(("192.0.2.1", 80)),
+                lambda: socket.getaddrinfo("example.org", 80)]:
+    try:
+        attempt()
+    except OSError as error:
+        assert "network access is blocked in this test" in str(error), error
+    else:
+        raise AssertionError("the network was reached")
+"""
+
+
+def test_the_network_is_blocked_in_a_kernel(tmp_path):
+    run = running.run(written(tmp_path, REACH_OUT), tmp_path / "run", env={})
+    assert (run.passed, run.failed) == (1, ()), run.log
+
+
+def test_without_the_block_the_probe_would_notice(tmp_path):
+    script = REACH_OUT.replace("http://example.org", "http://127.0.0.1:9")  # refused at once, and not by the block
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1 and "AssertionError" in done.stderr
+
+
+def test_a_failing_cell_is_counted(tmp_path):
+    run = running.run(written(tmp_path, "x = 1", "x / 0", "x"), tmp_path / "run", env={})
+    assert (run.cells, run.passed, len(run.failed)) == (3, 2, 1)
+    assert "ZeroDivisionError" in run.log
