@@ -22,6 +22,8 @@ from matplotlib.figure import Figure
 
 from . import plots
 
+Number = int | float
+
 SLOW = 0.3  # seconds a drawing may take and still follow the slider while it moves; slower ones wait until it is let go
 
 _OUT_OF_SIGHT = "position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%); white-space:nowrap"
@@ -61,9 +63,9 @@ class Control:
 
 @dataclass(frozen=True)
 class Slider(Control):
-    low: float
-    high: float
-    step: float
+    low: Number
+    high: Number
+    step: Number
     log: bool = False
 
     @property
@@ -77,7 +79,7 @@ class Slider(Control):
             middle = self._snap((self.low + self.high) / 2, self.low)
         return [self.low, int(middle) if self.whole else middle, self.high]
 
-    def _snap(self, value: float, low: float) -> float:
+    def _snap(self, value: Number, low: Number) -> Number:
         return low + round((value - low) / self.step) * self.step
 
     def widget(self, name: str, **common: Any) -> Any:
@@ -163,7 +165,9 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def slider(low: float, high: float, value: float | None = None, step: float | None = None, label: str = "") -> Slider:
+def slider(
+    low: Number, high: Number, value: Number | None = None, step: Number | None = None, label: str = ""
+) -> Slider:
     """A slider from low to high; whole numbers if low, high and step are. The step is 1, or a hundredth of the way.
 
     >>> slider(0, 1000, value=250).probes()
@@ -181,7 +185,7 @@ def slider(low: float, high: float, value: float | None = None, step: float | No
     return Slider(_inside(value, low, high), label, low, high, step)
 
 
-def log_slider(low: float, high: float, value: float | None = None, step: float = 0.05, label: str = "") -> Slider:
+def log_slider(low: Number, high: Number, value: Number | None = None, step: Number = 0.05, label: str = "") -> Slider:
     """A slider whose steps multiply: each by 10**step, 12 % by default. low and high are values, not logarithms.
 
     >>> [round(v, 6) for v in log_slider(0.01, 100).probes()]
@@ -224,12 +228,12 @@ def toggle(value: bool = False, label: str = "") -> Toggle:
     return Toggle(bool(value), label)
 
 
-def _check_range(low: float, high: float) -> None:
+def _check_range(low: Number, high: Number) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"slider: expected finite low < high, got {low} and {high}")
 
 
-def _inside(value: float, low: float, high: float) -> float:
+def _inside(value: Number, low: Number, high: Number) -> Number:
     if not low <= value <= high:
         raise ValueError(f"slider: expected a value between {_short(low)} and {_short(high)}, got {value}")
     return type(low)(value)
@@ -398,7 +402,7 @@ def _execution() -> Any:
     return getattr(_shell(), "execution_count", None)
 
 
-def explore(draw: Callable[..., Figure], *, title: str = "", alt: str = "", **controls: Control) -> Explorer:
+def explore(draw: Callable[..., Figure], *, title: str = "", alt: str = "", **controls: Any) -> Explorer:
     """Show controls over the picture that `draw` makes, and draw it anew whenever one moves.
 
     draw: takes the controls by name, returns a Figure, and depends on nothing that changes (the same values give the
@@ -517,13 +521,10 @@ def _not_finite(figure: Figure) -> str:
     """Where NaN or infinity hides in what is drawn; "" if nowhere."""
     for axes in figure.axes:
         drawn = [("a line", np.asarray(line.get_xydata(), dtype=float)) for line in axes.lines]
-        drawn += [
-            ("an image", np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), 0.0)) for image in axes.images
-        ]
-        drawn += [
-            ("a scatter", np.ma.filled(np.ma.asarray(c.get_offsets(), dtype=float), 0.0)) for c in axes.collections
-        ]
+        drawn += [("an image", np.ma.getdata(image.get_array())) for image in axes.images]
+        drawn += [("a scatter", np.ma.getdata(c.get_offsets())) for c in axes.collections]
+        drawn += [("a bar", bar.get_bbox().get_points()) for bar in axes.patches if hasattr(bar, "get_bbox")]
         for what, values in drawn:
-            if not np.isfinite(values).all():
+            if not np.isfinite(np.asarray(values, dtype=float)).all():  # matplotlib leaves such values out in silence
                 return f"{what} of the panel {axes.get_title(loc='left') or axes.get_title()!r}"
     return ""

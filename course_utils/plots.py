@@ -22,6 +22,8 @@ from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+Number = int | float
+
 COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
@@ -191,7 +193,7 @@ def _named(series: Any, name: str) -> dict[str, Any]:
 
 @_styled
 def new_figure(
-    width: float = WIDTH, height: float = 4.0, rows: int = 1, columns: int = 1, **subplots: Any
+    width: Number = WIDTH, height: Number = 4.0, rows: int = 1, columns: int = 1, **subplots: Any
 ) -> tuple[Figure, Any]:
     """A figure and its axes in the course's style, for a picture that no function here draws.
 
@@ -209,7 +211,7 @@ def new_figure(
     return figure, figure.subplots(rows, columns, **subplots)
 
 
-def _single(width: float, height: float, title: str, alt: str) -> tuple[Figure, Axes]:
+def _single(width: Number, height: Number, title: str, alt: str) -> tuple[Figure, Axes]:
     """One panel with a title that is wrapped to the width, and its alternative text."""
     figure, axes = new_figure(width, height)
     if title:
@@ -218,7 +220,7 @@ def _single(width: float, height: float, title: str, alt: str) -> tuple[Figure, 
     return figure, axes
 
 
-def _wrapped(title: str, width: float) -> str:
+def _wrapped(title: str, width: Number) -> str:
     return "\n".join(
         textwrap.wrap(title, max(12, int(width * 8.8)))  # a bold letter of 13 points is about 0.11 inches wide
     )
@@ -228,7 +230,7 @@ def _wrapped(title: str, width: float) -> str:
 
 
 def _mosaic(
-    images: np.ndarray, columns: int, gap_x: float, gap_y: float, fill: float = 1.0
+    images: np.ndarray, columns: int, gap_x: Number, gap_y: Number, fill: Number = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay (n, h, w, c) images on one canvas; returns it with the (x, y) of the top left corner of each image.
 
@@ -241,6 +243,10 @@ def _mosaic(
     for image, (x, y) in zip(images, corners, strict=True):
         canvas[y : y + h, x : x + w] = image
     return canvas, corners
+
+
+def _caption(label: Any) -> str:
+    return str(label.item() if isinstance(label, torch.Tensor | np.generic) else label)
 
 
 def _bare(axes: Axes) -> None:
@@ -273,9 +279,7 @@ def _gaps(array: np.ndarray) -> tuple[int, int]:
 
 
 @_styled
-def image_grid(
-    images: Any, *, title: str = "", columns: int | None = None, labels: Sequence[Any] | None = None
-) -> Figure:
+def image_grid(images: Any, *, title: str = "", columns: int | None = None, labels: Any = None) -> Figure:
     """Images in a grid, each with its caption if `labels` are given.
 
     images: (n, c, h, w) floats in [-1, 1], grey (c = 1) or colour (c = 3); values beyond are clipped.
@@ -291,11 +295,11 @@ def image_grid(
         raise ValueError(f"columns: expected 1 or more, got {columns}")
     if labels is not None and len(labels) != n:
         raise ValueError(f"labels: expected {n}, one for each image, got {len(labels)}")
-    captions = [str(label) for label in labels] if labels is not None else []
-    cell, columns = _cell(n, columns, captions)
+    captions = [_caption(label) for label in labels] if labels is not None else []
+    gap = max(1, round(w / 14))
+    cell, columns = _cell(n, columns, captions, gap / w)
     inch = w / cell  # image pixels on an inch of page
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
-    gap = max(1, round(w / 14))
     canvas, corners = _mosaic(array, columns, gap, gap + 0.21 * lines * inch)
     height = canvas.shape[0] / inch + 0.21 * lines
     width = canvas.shape[1] / inch
@@ -313,18 +317,19 @@ def image_grid(
     return figure
 
 
-def _cell(n: int, columns: int | None, captions: list[str]) -> tuple[float, int]:
+def _cell(n: int, columns: int | None, captions: list[str], gap: float) -> tuple[Number, int]:
     """Inches that one image of a grid takes, and images in a row: rows of equal length that fill the width."""
     longest = max((len(line) for caption in captions for line in caption.split("\n")), default=0)
     needed = max(0.72, 0.088 * longest + 0.06)  # wide enough for the longest caption
     if columns is None:
-        columns = -(-n // -(-n // max(1, int(WIDTH / needed))))
+        columns = -(-n // -(-n // max(1, int(WIDTH / (needed * (1 + gap))))))
     columns = min(columns, n)
-    return min((WIDTH - 0.1) / columns, max(needed, 1.5 if n > 1 else 2.4)), columns
+    widest = (WIDTH - 0.1) / (columns + (columns - 1) * gap)
+    return min(widest, max(needed, 1.5 if n > 1 else 2.4)), columns
 
 
 @_styled
-def image_rows(rows: Mapping[str, Any], *, title: str = "", labels: Sequence[Any] | None = None) -> Figure:
+def image_rows(rows: Mapping[str, Any], *, title: str = "", labels: Any = None) -> Figure:
     """Rows of images, each with its name on the left: originals over what became of them.
 
     rows: {"name": (n, c, h, w) floats in [-1, 1]}; all of one c, h, w; a shorter row ends early.
@@ -359,14 +364,14 @@ def image_rows(rows: Mapping[str, Any], *, title: str = "", labels: Sequence[Any
     axes.tick_params(length=0)
     if labels is not None:
         axes.xaxis.tick_top()
-        axes.set_xticks([i * (w + gap) + (w - 1) / 2 for i in range(longest)], [str(label) for label in labels])
+        axes.set_xticks([i * (w + gap) + (w - 1) / 2 for i in range(longest)], [_caption(label) for label in labels])
     return figure
 
 
 @_styled
 def manifold(
     decoded: Any,
-    extent: tuple[float, float, float, float],
+    extent: Sequence[Number],
     title: str = "",
     *,
     x_label: str = "z₁",
@@ -380,6 +385,8 @@ def manifold(
     mark: a point (z₁, z₂) or {"name": point} to show on it.
     """
     array = _images(decoded, "decoded", dims=5)
+    if len(extent) != 4:
+        raise ValueError(f"extent: expected (low, high, low, high), got {tuple(extent)}")
     left, right, bottom, top = (float(v) for v in extent)
     if not (left < right and bottom < top):
         raise ValueError(f"extent: expected (low, high, low, high) with low < high, got {tuple(extent)}")
@@ -405,7 +412,7 @@ def manifold(
 @_styled
 def draw_curves(
     axes: Axes,
-    series: Mapping[str, tuple[Any, Any]],
+    series: Mapping[str, Any],
     *,
     x_label: str = "",
     y_label: str = "",
@@ -466,7 +473,7 @@ def _mark_lines(axes: Axes, mark: Any) -> None:
 
 @_styled
 def curves(
-    series: Mapping[str, tuple[Any, Any]],
+    series: Mapping[str, Any],
     *,
     title: str,
     x_label: str,
@@ -742,9 +749,14 @@ def heatmap(
         axes.tick_params(axis="x", labelrotation=40)
     if form is not None:
         for (i, j), value in np.ndenumerate(array):
-            red, green, blue, _ = drawn.cmap(drawn.norm(value))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            dark = _luminance(drawn.cmap(drawn.norm(value))) < 0.179  # where white and black stand out equally
             axes.text(
                 j, i, f"{value:{form}}", ha="center", va="center", fontsize=11, color="white" if dark else "black"
             )
     return figure
+
+
+def _luminance(rgba: Sequence[Any]) -> float:
+    """Relative luminance of a colour, 0 to 1, as the web's accessibility guidelines define it."""
+    channels = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
+    return float(sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), channels)))

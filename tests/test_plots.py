@@ -1,0 +1,372 @@
+"""Pictures: what is drawn, what it says to readers who don't see it, and what wrong input is told."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from course_utils import plots
+
+CLASSES = ("cat", "dog", "fish")
+
+
+def images(n=6, c=1, h=12, w=10, seed=0):
+    return torch.rand(n, c, h, w, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def points(n=30, seed=0):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed)), torch.arange(n) % len(CLASSES)
+
+
+Z, LABELS = points()
+LINE = {"a line": ([1, 2, 3], [1.0, 4.0, 9.0])}
+FIGURES = {
+    "image_grid": lambda: plots.image_grid(images(), title="T", labels=list("abcdef")),
+    "image_grid colour": lambda: plots.image_grid(images(c=3), title="T", columns=4),
+    "image_rows": lambda: plots.image_rows({"one": images(), "two": images(4)}, title="T", labels=range(6)),
+    "manifold": lambda: plots.manifold(images(6).reshape(2, 3, 1, 12, 10), (-1, 1, -2, 2), "T", mark={"here": (0, 0)}),
+    "curves": lambda: plots.curves(LINE, title="T", x_label="x", y_label="y", log_x=True, log_y=True, mark={"m": 2}),
+    "scatter_classes": lambda: plots.scatter_classes(Z, LABELS, CLASSES, title="T", mark=(0, 0)),
+    "bars": lambda: plots.bars({"a": 1.0, "b": -2.0}, title="T", y_label="nats", errors={"a": 0.1}),
+    "bars grouped": lambda: plots.bars({"p": {"a": 1.0, "b": 2.0}, "q": {"a": 3.0}}, title="T", y_label="nats"),
+    "histogram": lambda: plots.histogram({"z": Z, "w": 2 * Z}, title="T", x_label="value", overlay=LINE),
+    "heatmap": lambda: plots.heatmap(Z[:4], title="T", diverging=True, unit="nats", form=".1f", column_names="ab"),
+}
+
+
+@pytest.fixture(params=FIGURES, ids=str)
+def figure(request):
+    return FIGURES[request.param]()
+
+
+def pixels(figure) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(plots.png(figure))).convert("RGB"))
+
+
+# ------------------------------------------------------------------------------------------------------- every picture
+
+
+def test_is_a_figure_that_pyplot_does_not_know(figure):
+    import matplotlib.pyplot as plt
+
+    assert isinstance(figure, Figure)
+    assert plt.get_fignums() == [], "a figure made through pyplot is shown twice"
+
+
+def test_has_a_title_and_alternative_text_that_says_more(figure):
+    alt = plots.alt_text(figure)
+    assert figure.axes[0].get_title(loc="left") == "T"
+    assert alt.startswith("T. ") and len(alt) > 10
+    assert alt in repr(figure)
+
+
+def test_is_readable_from_the_back_of_the_room(figure):
+    """No text below 11 points, and no wider than a notebook's column, at the size it is shown."""
+    figure.canvas.draw()
+    texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
+    assert min(t.get_fontsize() for t in texts) >= 11
+    assert figure.get_size_inches()[0] <= plots.WIDTH + 0.25
+
+
+def test_nothing_is_cut_off(figure):
+    """Text lies inside the figure, with a pixel of tolerance."""
+    figure.canvas.draw()
+    width, height = figure.bbox.size
+    for text in figure.findobj(matplotlib.text.Text):
+        if text.get_text().strip() and text.get_visible():
+            box = text.get_window_extent()
+            inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+            assert inside or text.get_clip_on() or not text.get_in_layout(), (
+                f"{text.get_text()!r} at {box} of {width, height}"
+            )
+
+
+def test_png_is_crisp_and_shown_at_its_size_in_inches(figure):
+    data, metadata = plots.png_with_metadata(figure)
+    assert data.startswith(b"\x89PNG")
+    width, _ = Image.open(io.BytesIO(data)).size
+    assert width / metadata["width"] == pytest.approx(1.5, abs=0.01)
+    assert metadata["width"] <= 800
+    assert metadata["alt"] == plots.alt_text(figure)
+
+
+def test_same_input_same_picture():
+    for make in FIGURES.values():
+        assert np.array_equal(pixels(make()), pixels(make()))
+
+
+def test_settings_of_the_reader_do_not_change_our_pictures_and_ours_not_theirs():
+    before = pixels(FIGURES["curves"]())
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "axes.titlelocation": "center"}):
+        assert np.array_equal(pixels(FIGURES["curves"]()), before)
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+# ------------------------------------------------------------------------------------------------------ what is drawn
+
+
+def shown(figure) -> np.ndarray:
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+def test_a_grid_holds_each_image_at_its_place_with_black_at_minus_one_and_white_at_one():
+    x = torch.stack([torch.full((1, 12, 10), v) for v in (-1.0, 0.0, 1.0, 5.0)])
+    canvas = shown(plots.image_grid(x, columns=2))
+    assert canvas[0, 0] == 0 and canvas[0, -1] == 0.5 and canvas[-1, 0] == 1
+    assert canvas[-1, -1] == 1, "values beyond the range are clipped, not wrapped"
+    assert figure_limits(plots.image_grid(x)) == (0, 1)
+
+
+def figure_limits(figure):
+    return figure.axes[0].images[0].get_clim()
+
+
+def test_a_non_square_image_is_neither_turned_nor_mirrored():
+    x = images(1)
+    assert np.allclose(shown(plots.image_grid(x)), (x[0, 0] + 1) / 2)
+
+
+def test_colour_channels_keep_their_order():
+    x = torch.full((1, 3, 4, 4), -1.0)
+    x[:, 0] = 1
+    assert np.allclose(shown(plots.image_grid(x)), [1, 0, 0])
+
+
+def test_captions_are_drawn_in_order():
+    texts = [t.get_text() for t in plots.image_grid(images(), labels=[f"n{i}" for i in range(6)]).axes[0].texts]
+    assert texts == [f"n{i}" for i in range(6)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 10, 11, 60, 100])
+def test_a_grid_of_any_number_fits_the_page(n):
+    assert plots.image_grid(images(n, h=8, w=8)).get_size_inches()[0] <= plots.WIDTH + 0.01
+
+
+def test_rows_keep_their_names_and_a_short_row_ends_early():
+    figure = plots.image_rows({"first": images(3), "second": -torch.ones(1, 1, 12, 10)})
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["first", "second"]
+    canvas = shown(figure)
+    assert canvas[-1, 0] == 0 and canvas[-1, -1] == 1
+
+
+def test_manifold_draws_the_first_row_at_the_bottom_and_points_at_image_centres():
+    decoded = -torch.ones(2, 3, 1, 4, 4)
+    decoded[0, 0] = 1  # lowest z₂, lowest z₁
+    figure = plots.manifold(decoded, (0, 2, 0, 1), "T")
+    canvas = shown(figure)
+    assert canvas[-1, 0] == 1 and canvas[0, 0] == 0
+    left, right, bottom, top = figure.axes[0].images[0].get_extent()
+    assert (left, right, bottom, top) == (-0.5, 2.5, -0.5, 1.5), (
+        "three images between -0.5 and 2.5 are centred on 0, 1, 2"
+    )
+
+
+def test_curves_draw_what_they_are_given_band_and_marks_included():
+    series = {"a": ([0, 1, 2], [3, 4, 5]), "b": (torch.arange(3), torch.ones(3))}
+    figure = plots.curves(
+        series,
+        title="T",
+        x_label="x",
+        y_label="y",
+        band={"a": ([2, 3, 4], [4, 5, 6])},
+        mark={"p": (1, 2), "level": (None, 4)},
+    )
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert axes.lines[2].get_xydata().tolist() == [[1, 2]] and axes.lines[3].get_ydata() == [4.0, 4.0]
+    low, high = axes.collections[0].get_datalim(axes.transData).intervaly
+    assert (low, high) == (2, 6)
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a", "b", "p", "level"]
+
+
+def test_scatter_colours_by_class_and_lists_every_class():
+    figure = plots.scatter_classes(Z, LABELS, CLASSES, title="T")
+    (axes,) = figure.axes
+    for k, dots in enumerate(axes.collections):
+        assert np.allclose(dots.get_offsets(), Z[k == LABELS])
+        assert matplotlib.colors.to_hex(dots.get_facecolor()[0]) == plots.COLOURS[k]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == list(CLASSES)
+
+
+def test_ellipses_are_two_standard_deviations_and_lie_along_the_covariance():
+    direction = np.array([3.0, 4.0]) / 5
+    covariance = 4 * np.outer(direction, direction) + 0.25 * (np.eye(2) - np.outer(direction, direction))
+    figure = plots.scatter_classes(Z, LABELS, CLASSES, title="T", ellipses=(np.zeros((1, 2)), covariance[None]))
+    (ellipse,) = figure.axes[0].patches
+    corners = ellipse.get_co_vertices()  # ends of the minor or of the major axis, as matplotlib names them
+    reach = np.linalg.norm(np.concatenate([ellipse.get_vertices(), corners]), axis=1)
+    assert sorted(np.round(reach, 6)) == [1.0, 1.0, 4.0, 4.0]
+    longest = np.concatenate([ellipse.get_vertices(), corners])[reach.argmax()] / 4
+    assert abs(longest @ direction) == pytest.approx(1)
+
+
+def test_ellipses_from_standard_deviations():
+    figure = plots.scatter_classes(
+        Z, LABELS, CLASSES, title="T", ellipses=(torch.zeros(3, 2), torch.tensor([[1.0, 0.5]] * 3))
+    )
+    extents = [
+        ellipse.get_extents().transformed(figure.axes[0].transData.inverted()) for ellipse in figure.axes[0].patches
+    ]
+    assert [(round(e.width, 3), round(e.height, 3)) for e in extents] == [(4, 2)] * 3
+
+
+def test_bars_have_their_heights_and_say_their_values():
+    figure = plots.bars({"a": 1.0, "b": -2.5}, title="T", y_label="nats")
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [1.0, -2.5]
+    assert [t.get_text() for t in figure.axes[0].texts] == ["1", "-2.5"]
+    assert "a 1, b -2.5" in plots.alt_text(figure)
+
+
+def test_histogram_has_area_one():
+    figure = plots.histogram(Z, title="T", x_label="value", bins=10)
+    assert sum(bar.get_height() * bar.get_width() for bar in figure.axes[0].patches) == pytest.approx(1)
+
+
+def test_heatmap_centres_diverging_colours_on_zero_and_writes_values():
+    figure = plots.heatmap([[1.0, -3.0]], title="T", diverging=True, form=".1f")
+    assert figure.axes[0].images[0].get_clim() == (-3, 3)
+    assert [t.get_text() for t in figure.axes[0].texts] == ["1.0", "-3.0"]
+
+
+def test_values_written_on_a_heatmap_stand_out():
+    """Contrast of at least 4.5 (WCAG AA) against the cell's colour."""
+
+    def luminance(colour):
+        channels = [
+            c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(colour)
+        ]
+        return float(np.dot(channels, [0.2126, 0.7152, 0.0722]))
+
+    values = np.linspace(-1, 1, 41)[None]
+    for diverging in (True, False):
+        figure = plots.heatmap(values, title="T", diverging=diverging, form=".1f")
+        drawn = figure.axes[0].images[0]
+        for text, value in zip(figure.axes[0].texts, values[0]):
+            a, b = sorted([luminance(text.get_color()), luminance(drawn.cmap(drawn.norm(value))[:3])])
+            assert (b + 0.05) / (a + 0.05) >= 4.5, f"{text.get_color()} at {value}"
+
+
+def test_palette_can_be_told_apart_with_every_colour_vision():
+    """CIE Lab distance between any two of the first six, seen with red, green or blue blindness (Machado 2009)."""
+    simulate = {
+        "none": np.eye(3),
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    }
+    rgb = np.array([matplotlib.colors.to_rgb(c) for c in plots.COLOURS[:6]])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    for vision, matrix in simulate.items():
+        xyz = np.clip(linear @ np.transpose(matrix), 0, 1) @ np.array(
+            [[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]]
+        )
+        f = np.cbrt(np.maximum(xyz / [0.9505, 1, 1.089], 1e-6))
+        lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+        distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1e3 * np.eye(len(lab))
+        assert distance.min() > 10, f"{vision}: {distance.min():.1f}"
+
+
+# ---------------------------------------------------------------------------------------------------------- bad input
+
+BAD = {
+    "three axes": (
+        lambda: plots.image_grid(torch.zeros(3, 28, 28)),
+        r"expected \(n, c, h, w\), got shape \(3, 28, 28\)",
+    ),
+    "channels last": (
+        lambda: plots.image_grid(torch.zeros(2, 28, 28, 3)),
+        r"expected 1 \(grey\) or 3 \(colour\) channels",
+    ),
+    "bytes": (lambda: plots.image_grid(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)), r"x / 127.5 - 1"),
+    "0 to 255": (
+        lambda: plots.image_grid(torch.full((2, 1, 8, 8), 255.0)),
+        r"expected values in \[-1, 1\], got 255 to 255",
+    ),
+    "nan": (lambda: plots.image_grid(torch.full((2, 1, 8, 8), torch.nan)), r"got 128 NaN or infinite of 128"),
+    "no image": (lambda: plots.image_grid(torch.zeros(0, 1, 8, 8)), r"at least one value, got none"),
+    "a list": (lambda: plots.image_grid([1, 2]), r"expected a tensor \(n, c, h, w\), got list"),
+    "captions": (lambda: plots.image_grid(images(3), labels=["a"]), r"expected 3, one for each image, got 1"),
+    "columns": (lambda: plots.image_grid(images(3), columns=0), r"columns: expected 1 or more, got 0"),
+    "no rows": (lambda: plots.image_rows({}), r'expected a dictionary {"name": values}'),
+    "row sizes": (lambda: plots.image_rows({"a": images(), "b": images(h=9)}), r"expected images of one size"),
+    "extent": (lambda: plots.manifold(images(1)[None], (1, 0, 0, 1)), r"extent: expected \(low, high, low, high\)"),
+    "lengths": (
+        lambda: plots.curves({"a": ([1, 2], [1])}, title="", x_label="", y_label=""),
+        r"one length, got shapes",
+    ),
+    "not a pair": (lambda: plots.curves({"a": 3}, title="", x_label="", y_label=""), r'"a": expected a pair'),
+    "words": (
+        lambda: plots.curves({"a": (["x"], [1])}, title="", x_label="", y_label=""),
+        r"expected numbers, got list",
+    ),
+    "band": (
+        lambda: plots.curves(LINE, title="", x_label="", y_label="", band={"z": ([], [])}),
+        r"expected names among",
+    ),
+    "z of 3": (
+        lambda: plots.scatter_classes(torch.zeros(5, 3), torch.zeros(5), CLASSES, title=""),
+        r"choose two columns",
+    ),
+    "labels": (lambda: plots.scatter_classes(Z, LABELS[:5], CLASSES, title=""), r"labels: expected \(30,\)"),
+    "class 7": (
+        lambda: plots.scatter_classes(Z, LABELS + 5, CLASSES, title=""),
+        r"expected 0 to 2 for 3 classes, got 5 to 7",
+    ),
+    "ellipses": (
+        lambda: plots.scatter_classes(Z, LABELS, CLASSES, title="", ellipses=(Z, Z[0])),
+        r"ellipses: expected",
+    ),
+    "infinite bar": (lambda: plots.bars({"a": float("inf")}, title="", y_label=""), r"a: expected finite numbers"),
+    "bins": (lambda: plots.histogram(Z, title="", x_label="", bins=0), r"bins: expected 1 or more"),
+    "vector": (lambda: plots.heatmap([1, 2], title=""), r"matrix: expected \(rows, columns\), got shape \(2,\)"),
+    "names": (lambda: plots.heatmap([[1, 2]], title="", row_names="ab"), r"row_names: expected 1, got 2"),
+    "size": (lambda: plots.new_figure(0, 3), r"expected positive sizes, got width=0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_answered_in_one_line(name):
+    wrong, message = BAD[name]
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        wrong()
+    assert "\n" not in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------------------------- formatting
+
+
+def test_formatter_shows_figures_with_alternative_text_even_after_pyplot():
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    try:
+        assert plots.register_formatter()
+        figure = FIGURES["curves"]()
+        for _ in range(2):
+            data, metadata = shell.display_formatter.format(figure)
+            assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == repr(figure)
+            assert metadata["image/png"]["alt"] == plots.alt_text(figure)
+            from IPython.core.pylabtools import select_figure_formats
+            from matplotlib_inline.config import InlineBackend  # what a notebook does when somebody imports pyplot
+
+            select_figure_formats(shell, {"png"}, **InlineBackend.instance(parent=shell).print_figure_kwargs)
+    finally:
+        InteractiveShell.clear_instance()
+
+
+def test_formatter_says_where_there_is_nothing_to_tell():
+    assert plots.register_formatter() is False
+
+
+def test_without_a_label_the_titles_are_the_alternative_text():
+    figure, axes = plots.new_figure(4, 3, columns=2)
+    assert plots.alt_text(figure) == "figure with 2 panels"
+    axes[0].set_title("Before")
+    axes[1].set_title("After")
+    assert plots.alt_text(figure) == "Before. After"
