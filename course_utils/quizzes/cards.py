@@ -1,0 +1,243 @@
+"""How quizzes look: small HTML cards that follow JupyterLab's light and dark themes, and the widgets beside them.
+
+Every card also has a text form of one line, for terminals and for viewers without HTML. Where ipywidgets is missing,
+or there is no notebook at all, the text is all there is, and everything can still be done by typing.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .declarations import Concept
+
+# Colours of JupyterLab's theme where there is one, else (VS Code, Colab, exported pages) colours that read on both.
+_TONES = {
+    "passed": ("var(--jp-success-color1, #2e8540)", "✓"),
+    "wrong": ("var(--jp-warn-color1, #c2620a)", "✗"),
+    "waiting": ("var(--jp-brand-color1, #1f77b4)", "○"),
+}
+_CARD = (
+    "border:1px solid var(--jp-border-color2, rgba(128,128,128,.4)); border-left:5px solid {colour}; border-radius:4px; "
+    "padding:.55em .9em .65em; margin:.3em 0; max-width:46em; line-height:1.5; "
+    "color:var(--jp-content-font-color1, inherit); font-size:var(--jp-content-font-size1, 14px); "
+    "font-family:var(--jp-content-font-family, system-ui, sans-serif)"
+)
+_QUIET = "color:var(--jp-content-font-color2, inherit); opacity:.85"
+_CODE = (
+    "font-family:var(--jp-code-font-family, monospace); font-size:.93em; padding:0 .25em; border-radius:3px; "
+    "background:rgba(128,128,128,.16)"
+)
+
+
+def card(
+    tone: str,
+    title: str,
+    headline: str,
+    paragraphs: Sequence[str] = (),
+    note: str = "",
+    printed: str = "",
+    aside: str = "",
+) -> str:
+    """An HTML card.
+
+    tone: "passed", "wrong" or "waiting";  title: of the quiz;  headline: the verdict in bold;  paragraphs and note: text
+    with `code`, **bold** and $LaTeX$;  printed: what the answer printed, folded away;  aside: points, at the right.
+    All of it is text: nothing is taken as HTML.
+    """
+    colour, sign = _TONES[tone]
+    spoken = {"passed": "Passed", "wrong": "Not yet right", "waiting": "Open"}[tone]
+    parts = [
+        f'<div role="status" style="{_CARD.format(colour=colour)}">',
+        f'<div style="display:flex; justify-content:space-between; gap:1em"><span style="{_QUIET}">{inline(title)}</span>'
+        f'<span style="{_QUIET}; white-space:nowrap">{inline(aside)}</span></div>',
+        f'<div style="font-weight:600; margin:.1em 0 .15em"><span role="img" aria-label="{spoken}" '
+        f'style="color:{colour}">{sign}</span> {inline(headline)}</div>',
+    ]
+    parts += [f'<p style="margin:.3em 0 0">{inline(text)}</p>' for text in paragraphs]
+    if printed.strip():
+        parts.append(
+            f'<details style="margin:.35em 0 0"><summary style="cursor:pointer">What your code printed</summary>'
+            f'<pre style="margin:.3em 0 0; max-height:12em; overflow:auto; color:inherit; background:none">'
+            f"{html.escape(printed.rstrip())}</pre></details>"
+        )
+    if note:
+        parts.append(f'<p style="margin:.45em 0 0; {_QUIET}">{inline(note)}</p>')
+    return "\n".join([*parts, "</div>"])
+
+
+def inline(text: str) -> str:
+    """Text with `code`, **bold** and *stress* as HTML; $LaTeX$ is left for MathJax; everything else is escaped.
+
+    >>> inline("a < b, `x*y*z` and $a_1 < a*b*c$")
+    'a &lt; b, <code style="...">x*y*z</code> and $a_1 &lt; a*b*c$'
+    """
+    parts = re.split(r"(`[^`]+`|\$[^$\n]+\$)", " ".join(text.split()))
+    for i, part in enumerate(parts):
+        escaped = html.escape(part, quote=False)
+        if i % 2 and part.startswith("`"):
+            parts[i] = f'<code style="{_CODE}">{escaped[1:-1]}</code>'
+        elif i % 2:
+            parts[i] = escaped
+        else:
+            escaped = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escaped)
+            parts[i] = re.sub(r"(?<![\w*])\*([^*\s][^*]*?)\*(?![\w*])", r"<em>\1</em>", escaped)
+    return "".join(parts)
+
+
+def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A small HTML table with a caption and row headers."""
+    cell = "padding:.15em .8em .15em 0; text-align:left; vertical-align:top"
+    head = "".join(f'<th scope="col" style="{cell}">{inline(name)}</th>' for name in header)
+    body = "".join(
+        f'<tr><th scope="row" style="{cell}; font-weight:normal">{inline(row[0])}</th>'
+        + "".join(f'<td style="{cell}">{inline(text)}</td>' for text in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<table style="border-collapse:collapse; margin:.3em 0; color:var(--jp-content-font-color1, inherit)">'
+        f'<caption style="text-align:left; font-weight:600; padding-bottom:.3em">{inline(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def number_line(low: float, high: float, marks: Mapping[str, float]) -> str:
+    """A line from low to high with named marks, as an SVG picture that reads on light and dark."""
+    span = high - low
+    place = {name: 20 + 560 * min(1.0, max(0.0, (value - low) / span)) for name, value in marks.items()}
+    colours = ["var(--jp-warn-color1, #c2620a)", "var(--jp-success-color1, #2e8540)"]
+    spoken = ", ".join(f"{name} {value:.4g}" for name, value in marks.items())
+    parts = [
+        f'<svg viewBox="0 0 600 62" role="img" aria-label="{html.escape(spoken)}" style="width:100%; max-width:40em; '
+        'display:block; margin:.3em 0 0; font-family:inherit">',
+        '<line x1="20" x2="580" y1="32" y2="32" stroke="currentColor" stroke-opacity=".45" stroke-width="2"/>',
+    ]
+    for x, anchor, value in [(20, "start", low), (580, "end", high)]:
+        parts.append(
+            f'<text x="{x}" y="56" text-anchor="{anchor}" font-size="13" fill="currentColor" fill-opacity=".7">{value:g}</text>'
+        )
+    for i, (name, x) in enumerate(place.items()):
+        anchor = "start" if x < 80 else "end" if x > 520 else "middle"
+        y = 14 if i == 0 else 56
+        parts.append(f'<circle cx="{x:.1f}" cy="32" r="7" style="fill:{colours[i % 2]}"/>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" font-size="14" fill="currentColor">{html.escape(name)}</text>'
+        )
+    return "".join([*parts, "</svg>"])
+
+
+# -------------------------------------------------------------------------------------------------------------- showing
+
+
+def in_notebook() -> bool:
+    """Whether there is a kernel that shows HTML (JupyterLab, Notebook, VS Code, Colab), and not a terminal."""
+    if "IPython" not in sys.modules:
+        return False
+    shell = sys.modules["IPython"].get_ipython()
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def show(text: str, markup: str = "") -> None:
+    """Show a card in a notebook, or its text anywhere else."""
+    if markup and in_notebook():
+        from IPython.display import display
+
+        display({"text/html": markup, "text/plain": text}, raw=True)
+    else:
+        print(text)
+
+
+def _widgets() -> Any:
+    """ipywidgets, or None where it is missing or there is nobody to click."""
+    if not in_notebook():
+        return None
+    try:
+        import ipywidgets
+    except Exception:  # missing or broken: typing works as well
+        return None
+    return ipywidgets
+
+
+def show_hint_button(count: int, seen: int, next_hint: Callable[[], tuple[int, str]]) -> None:
+    """A button that shows one more hint with every press. `next_hint()` gives its number and its text."""
+    widgets = _widgets()
+    if widgets is None or seen >= count:
+        return
+    from IPython.display import display
+
+    button = widgets.Button(
+        description=f"Show a hint ({seen + 1} of {count})",
+        tooltip="Shows one more hint below",
+        layout=widgets.Layout(width="auto"),
+    )
+    shown = _text_widget(widgets)
+    texts: list[str] = []
+
+    def press(_: Any) -> None:
+        number, text = next_hint()
+        texts.append(f'<p style="margin:.25em 0"><b>Hint {number}.</b> {inline(text)}</p>')
+        shown.value = f'<div role="status" style="max-width:46em; line-height:1.5">{"".join(texts)}</div>'
+        button.disabled = number >= count
+        button.description = "That was the last hint" if button.disabled else f"Show a hint ({number + 1} of {count})"
+
+    button.on_click(press)
+    display(widgets.VBox([button, shown]))
+
+
+def show_choice(concept: Concept, answer: str, feedback: Callable[[str], str]) -> None:
+    """Radio buttons a, b, c …; choosing one shows `feedback(letter)`, and only that is ever sent to the page."""
+    widgets = _widgets()
+    if widgets is None:
+        return
+    from IPython.display import display
+
+    sideways = {"orientation": "horizontal"} if "orientation" in widgets.RadioButtons.class_trait_names() else {}
+    radio = widgets.RadioButtons(
+        options=list(concept.options),
+        value=answer or None,
+        description="Try an option:",
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="auto"),
+        **sideways,
+    )
+    radio.tooltip = f"{concept.title}: choose an option to see what can be said about it"
+    shown = _text_widget(widgets)
+
+    def choose(change: Mapping[str, Any]) -> None:
+        shown.value = feedback(change["new"]) if change["new"] else ""
+
+    radio.observe(choose, names="value")
+    display(widgets.VBox([radio, shown]))
+
+
+def show_slider(
+    question: str, low: float, high: float, value: float, unit: str, moved: Callable[[float], None]
+) -> None:
+    """A slider for a guess; `moved(value)` is called whenever it comes to rest."""
+    widgets = _widgets()
+    if widgets is None:
+        return
+    from IPython.display import display
+
+    slider = widgets.FloatSlider(
+        value=value,
+        min=low,
+        max=high,
+        step=(high - low) / 200,
+        description="Your guess:",
+        readout_format=".3g",
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="32em", max_width="100%"),
+    )
+    slider.tooltip = question
+    slider.observe(lambda change: moved(float(change["new"])), names="value")
+    display(widgets.HBox([slider, widgets.Label(unit)] if unit else [slider]))
+
+
+def _text_widget(widgets: Any) -> Any:
+    return widgets.HTMLMath("")
