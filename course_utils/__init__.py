@@ -1,7 +1,7 @@
 """The library beside the notebooks of a course on image generation, from autoencoders to guided diffusion.
 
-Everything flows one way: `arrays` and `device` know nothing of the rest, `data`, `models`, `training` and `plots` stand on
-them, `explore` and `quizzes` on those. A notebook begins with `from course_utils import setup`.
+Everything flows one way: `arrays` and `device` know nothing of the rest; `data`, `models`, `training` and `plots` stand
+on them, `explore` and `quizzes` on those. A notebook begins with `from course_utils import setup`.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
 """Where the numbers are computed, how precisely, and from which seed.
 
-No seed is set globally: whoever needs chance passes a `torch.Generator`. Weights, whose initialisers take none, are made
-inside `with seeded(0):`, which leaves the global random state as it was.
+No seed is set globally: whoever needs chance passes a `torch.Generator`. Weights, whose initialisers take none, are
+made inside `with seeded(0):`, which leaves the global random state as it was.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ EFFORTS = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------- the device
+# ----------------------------------------------------------------------------------------------------------- the device
 
 
 def pick_device(wanted: str | torch.device | None = None) -> torch.device:
-    """The device to compute on: what was asked for, else the environment's COURSE_DEVICE, else a CUDA GPU, else the CPU.
+    """The device to compute on: what was asked for, else COURSE_DEVICE, else a CUDA GPU, else the CPU.
 
-    wanted: "cpu", "cuda", "cuda:1", "mps" (Apple's GPU, taken only when asked for: it has no float64). Raises ValueError
-    where this machine hasn't got it.
+    wanted: "cpu", "cuda", "cuda:1", "mps" (Apple's GPU, taken only when asked for: it has no float64).
+    Raises ValueError where this machine hasn't got it.
 
     >>> pick_device("cpu")
     device(type='cpu')
@@ -54,7 +54,7 @@ def pick_device(wanted: str | torch.device | None = None) -> torch.device:
 
 
 def pick_effort(device: torch.device | None = None, wanted: str | None = None) -> str:
-    """How much to compute: "smoke", "cpu" or "gpu". What was asked for, else COURSE_EFFORT, else what the device can bear.
+    """How much to compute, "smoke", "cpu" or "gpu": what was asked for, else COURSE_EFFORT, else what the device bears.
 
     >>> pick_effort(torch.device("cpu"), wanted="smoke")
     'smoke'
@@ -68,15 +68,15 @@ def pick_effort(device: torch.device | None = None, wanted: str | None = None) -
     return wanted
 
 
-# --------------------------------------------------------------------------------------------------------------- the threads
+# ---------------------------------------------------------------------------------------------------------- the threads
 
 
 def pick_threads() -> int:
     """How many threads to compute with: what PyTorch proposes, but no more than this process may really use.
 
-    In a container that may use 2 of a server's 64 cores PyTorch starts 64 threads, which then wait for each other. Counts the
-    cores that the process is allowed on and the container's share of time (Linux control groups). Where OMP_NUM_THREADS or
-    MKL_NUM_THREADS is set, somebody has decided, and it stays as it is.
+    In a container that may use 2 of a server's 64 cores PyTorch starts 64 threads, which then wait for each other.
+    Counts the cores that the process is allowed on and the container's share of time (Linux control groups). Where
+    OMP_NUM_THREADS or MKL_NUM_THREADS is set, somebody has decided, and it stays as it is.
     """
     proposed = torch.get_num_threads()
     if os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS"):
@@ -97,7 +97,7 @@ def cpu_share(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------------------- the precision
+# -------------------------------------------------------------------------------------------------------- the precision
 
 
 @functools.cache
@@ -116,9 +116,9 @@ def has_bfloat16(kind: str = "cpu") -> bool:
 
 
 def autocast(device: str | torch.device, enabled: bool | None = None) -> contextlib.AbstractContextManager:
-    """A context in which convolutions and matrix products run in bfloat16 where the device is good at it, else plain float32.
+    """A context for forward passes: products in bfloat16 where the device is good at it, else plain float32.
 
-    enabled: None (where it helps), True (always) or False (never). Weights stay float32.
+    enabled: None (where it helps), True (always) or False (never). Weights stay float32; so do sums and losses.
 
     >>> with autocast("cpu", enabled=False):
     ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
@@ -130,7 +130,7 @@ def autocast(device: str | torch.device, enabled: bool | None = None) -> context
     return torch.autocast(kind, dtype=torch.bfloat16) if enabled else contextlib.nullcontext()
 
 
-# ----------------------------------------------------------------------------------------------------------------- the seeds
+# ------------------------------------------------------------------------------------------------------------ the seeds
 
 
 def generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:

@@ -1,7 +1,9 @@
 """The first cell of every notebook: what to compute on, how much of it, and how pictures look.
 
-    from course_utils import setup
-    lab = setup("01")
+>>> lab = setup("01", effort="smoke", device="cpu")  # doctest: +ELLIPSIS
+notebook 01 · effort smoke (seconds: does everything run?) · CPU, ...
+>>> lab.pick(smoke=20, cpu=400, gpu=2000)
+20
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ __all__ = ["Lab", "setup"]
 class Lab:
     """What a notebook works with.
 
-    notebook: its number, "01".  device: where tensors live.  effort: "smoke" (seconds), "cpu" (minutes) or "gpu" (the full run).
-    data: the name of the data set that was asked for.  threads: how many the CPU computes with.
+    notebook: its number, "01".  device: where tensors live.  effort: "smoke" (seconds), "cpu" (minutes) or "gpu" (the
+    full run).  data: the name of the data set that was asked for.  threads: how many the CPU computes with.
     """
 
     notebook: str
@@ -50,15 +52,18 @@ class Lab:
         return devices.generator(seed, device or self.device)
 
     def __str__(self) -> str:
-        where = describe(self.device, self.threads)
-        return f"notebook {self.notebook} · effort {self.effort} ({devices.EFFORTS[self.effort]}) · {where} · data {self.data}"
+        effort = f"effort {self.effort} ({devices.EFFORTS[self.effort]})"
+        return " · ".join(
+            [f"notebook {self.notebook}", effort, describe(self.device, self.threads), f"data {self.data}"]
+        )
 
 
 def setup(notebook: str, *, effort: str | None = None, device: str | torch.device | None = None) -> Lab:
     """Prepare a notebook: choose device and effort, set the threads, dress the pictures, say so in one line.
 
-    notebook: its number, such as "01".  effort: "smoke", "cpu" or "gpu"; else COURSE_EFFORT, else "gpu" on a GPU and "cpu"
-    without.  device: else COURSE_DEVICE, else a GPU if there is one.  The data set is COURSE_DATASET or "fashion-mnist".
+    notebook: its number, such as "01".  effort: "smoke", "cpu" or "gpu"; else COURSE_EFFORT, else "gpu" on a GPU and
+    "cpu" without.  device: else COURSE_DEVICE, else a GPU if there is one.  The data set is COURSE_DATASET or
+    "fashion-mnist".
     Raises ValueError, in one line, for a level or a device that doesn't exist. Works in scripts as in notebooks.
     """
     chosen = devices.pick_device(device)

@@ -1,7 +1,8 @@
 """Image sets: Fashion-MNIST, MNIST, Kuzushiji-MNIST, digits, or a folder of your own.
 
-    train = load("fashion-mnist", "train", limit=5000)
-    x = train.take(torch.tensor([0, 1, 2]))          # (3, 1, 28, 28), floats in [-1, 1]
+>>> train = load("digits", "train", limit=100)      # or "fashion-mnist", or the path of a folder
+>>> train.take([0, 1, 2]).shape                     # floats in [-1, 1]
+torch.Size([3, 1, 28, 28])
 """
 
 from .fetching import DataUnavailable, data_root

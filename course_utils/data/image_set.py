@@ -19,7 +19,7 @@ TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "kmnist": "Kuzushi
 class ImageSet:
     """Images and their classes, resident on one device. Drawing a batch is one index operation; no workers, no waiting.
 
-    images: (n, c, h, w) uint8, 0 black to 255 white.  labels: (n,) int64, indices into `classes`.  name: of the data set.
+    images: (n, c, h, w) uint8, 0 black to 255 white.  labels: (n,) int64, indices into `classes`.  name: of the set.
     note: what a reader of a plot must know, such as "instead of Fashion-MNIST"; it is part of `title`.
 
     >>> images = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1)
@@ -49,7 +49,7 @@ class ImageSet:
                 "give one class index for each image"
             )
         if labels.device != images.device:
-            raise ValueError(f"ImageSet: images are on {images.device} and labels on {labels.device}; move one to the other")
+            raise ValueError(f"ImageSet: images are on {images.device}, labels on {labels.device}; move them together")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
             low, high = int(labels.min()), int(labels.max())
             raise ValueError(f"ImageSet: expected labels in 0..{len(self.classes) - 1}, got {low}..{high}")
@@ -60,9 +60,8 @@ class ImageSet:
     def __repr__(self) -> str:
         c, h, w = self.shape
         count = len(self.classes)
-        return (
-            f"{self.title}: {len(self):,} images of {c}×{h}×{w}, {count} class{'es' * (count != 1)}, on {self.images.device}"
-        )
+        classes = f"{count} class{'es' * (count != 1)}"
+        return f"{self.title}: {len(self):,} images of {c}×{h}×{w}, {classes}, on {self.device}"
 
     @property
     def title(self) -> str:

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from ..device import pick_device
 from . import digits
-from .fetching import SETS, DataUnavailable, fetch
+from .fetching import DataUnavailable, fetch, places
 from .folders import read_folder
 from .image_set import ImageSet
+from .published import SETS
 
 NAMES = (*SETS, "digits")
 SIZES = (28, 32, 64)
@@ -39,8 +40,8 @@ def load(
     name: "fashion-mnist", "mnist", "kmnist" (test split only), "digits" (needs no network), or the path of a folder of
     images. Published sets come from COURSE_DATA, the user's cache or a mirror, verified by SHA-256.
     split: "train" or "test", disjoint and the same in every run.  size: 28, 32 or 64 pixels a side.
-    colour: three channels or one; None takes what the images are.  limit: so many images drawn at random (a larger limit
-    holds the smaller one's images); more than there are gives all.
+    colour: three channels or one; None takes what the images are.  limit: so many images drawn at random (a larger
+    limit holds the smaller one's images); more than there are gives all.
     seed: of that draw and of the moved copies in digits, never of the split.  device: where the images live.
     fallback: "digits" to go on with digits where a published set can't be had: says so, here and in `.title`.
 
@@ -51,28 +52,34 @@ def load(
     """
     _check(split=split, size=size, limit=limit, fallback=fallback, seed=seed, colour=colour)
     device = pick_device(device)
-    known = resolve(name)
+    known, note = resolve(name), ""
     if isinstance(known, Path):
         images, labels, classes = read_folder(known, split, size, colour, limit)
         return ImageSet(images.to(device), labels.to(device), classes, known.resolve().name)
-    note = ""
     if known != "digits":
         try:
-            images, labels, classes = _published(known, split)
+            images, labels, classes = _published(known, split, limit, seed)
         except DataUnavailable as reason:
             if fallback is None:
                 raise
-            print(f"{reason}\nGoing on with digits instead; every title says so.")
+            _tell(known, str(reason))
             known, note = "digits", f"instead of {SETS[known].title}"
     if known == "digits":
-        images, labels = digits.digits(split, seed)
+        images, labels = digits.digits(split, seed, limit)
         classes = digits.CLASSES
-    if limit is not None and limit < len(labels):
-        chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:limit]
-        images, labels = images[chosen], labels[chosen]
-    images = fit(images, size)
+    images = _to_size(images, size)
     images = images.expand(-1, 3, -1, -1).contiguous() if colour else images
     return ImageSet(images.to(device), labels.to(device), classes, known, note)
+
+
+_told: set[str] = set()
+
+
+def _tell(name: str, reason: str) -> None:
+    """Why digits stand in: in full the first time, in one line after that."""
+    start = f"{SETS[name].title} can't be had (see above). " if name in _told else f"{reason}\n"
+    _told.add(name)
+    print(start + "Going on with digits instead; titles of plots say so.")
 
 
 def resolve(name: str | os.PathLike) -> str | Path:
@@ -114,11 +121,14 @@ def _check(*, split, size, limit, fallback, seed, colour) -> None:
         raise ValueError(f"load: fallback: expected None or 'digits', got {fallback!r}")
 
 
-def _published(name: str, split: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+def _published(name: str, split: str, limit: int | None, seed: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     published = SETS[name]
     if split not in published.splits:
         raise ValueError(f"load: {name} comes with the split {', '.join(published.splits)!r} only, got {split!r}")
     images, labels = (parse_idx(fetch(name, file)) for file in published.splits[split])
+    if limit is not None and limit < len(labels):
+        chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:limit]
+        images, labels = images[chosen], labels[chosen]
     return images.unsqueeze(1), labels.long(), published.classes
 
 
@@ -138,7 +148,7 @@ def parse_idx(content: bytes) -> Tensor:
     return torch.from_numpy(numbers.reshape(shape).copy())
 
 
-def fit(images: Tensor, size: int) -> Tensor:
+def _to_size(images: Tensor, size: int) -> Tensor:
     """28×28 images at another size: 32 by a border of black, which changes no pixel; 64 by smooth enlargement."""
     if size == 28:
         return images
@@ -150,9 +160,7 @@ def fit(images: Tensor, size: int) -> Tensor:
 
 def where() -> dict[str, str]:
     """Each data set and where it lies: a folder, "with the course" for digits, or "not here yet"."""
-    from .fetching import places
-
-    found = {name: "not here yet" for name in SETS}
+    found = dict.fromkeys(SETS, "not here yet")
     for name, published in SETS.items():
         for folder in places():
             files = [folder / name / file for file in published.files]
@@ -160,5 +168,3 @@ def where() -> dict[str, str]:
                 found[name] = str(folder / name)
                 break
     return {**found, "digits": "with the course"}
-
-
