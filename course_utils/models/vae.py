@@ -89,7 +89,7 @@ def reparameterize(
 
 
 def gaussian_nll(
-    x: Float[Tensor, "b *rest"], mean: Float[Tensor, "b *rest"], log_sigma: Float[Tensor, "*sigma"] | float
+    x: Float[Tensor, "b *rest"], mean: Float[Tensor, "b *rest"], log_sigma: Float[Tensor, "*sigma"] | float | int
 ) -> Float[Tensor, "b"]:
     """−ln N(x; mean, σ² I) of each image, summed over pixels, in nats: equation (2.7).
 
@@ -120,7 +120,7 @@ class Elbo(NamedTuple):
         """The ELBO of each image, (b,), in nats: a lower bound of ln p(x), equation (2.1)."""
         return -self.reconstruction - self.kl
 
-    def loss(self, beta: float = 1.0) -> Tensor:
+    def loss(self, beta: float | int = 1.0) -> Tensor:
         """What is minimised: the mean over images of reconstruction + β · KL, equation (2.9). β = 1 is −ELBO.
 
         >>> Elbo(torch.tensor([90.0, 110.0]), torch.tensor([10.0, 20.0])).loss(beta=2)
@@ -151,7 +151,7 @@ class VAE(nn.Module):
         latent: int,
         widths: tuple[int, ...] = (64, 64),
         likelihood: str = "bernoulli",
-        sigma: float | None = None,
+        sigma: float | int | None = None,
     ):
         super().__init__()
         if latent < 1:
@@ -221,7 +221,7 @@ def elbo(model: VAE, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b d"]) -
     return Elbo(model.nll(x, z), kl_to_standard_normal(mean, log_var))
 
 
-def negative_elbo(beta: float = 1.0) -> Callable:
+def negative_elbo(beta: float | int = 1.0) -> Callable:
     """A loss for `training.fit`: −(β-ELBO) in nats per image, equation (2.9), with both terms recorded.
 
     >>> loss, terms = negative_elbo()(VAE((1, 8, 8), 2), torch.zeros(4, 1, 8, 8), None, torch.Generator())
@@ -300,7 +300,7 @@ def encode_all(model: VAE, x: Float[Tensor, "n c h w"], batch: int = 1024) -> tu
     return torch.cat([mean for mean, _ in pairs]), torch.cat([log_var for _, log_var in pairs])
 
 
-def active_units(means: Float[Tensor, "n d"], threshold: float = 0.01) -> Bool[Tensor, "d"]:
+def active_units(means: Float[Tensor, "n d"], threshold: float | int = 0.01) -> Bool[Tensor, "d"]:
     """Which latents speak: variance over images of their posterior mean above the threshold, equation (2.11).
 
     means: (n, d), E[z|x] of n ≥ 2 different images. Returns (d,) of bool; `.sum()` counts the active units.
@@ -324,7 +324,9 @@ def dequantise(x: Float[Tensor, "b c h w"], generator: torch.Generator | None = 
     return x + (torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) - 0.5) * (2 / 255)
 
 
-def bits_per_dimension(nll: Float[Tensor, "*b"], dimensions: int, bin_width: float = 2 / 255) -> Float[Tensor, "*b"]:
+def bits_per_dimension(
+    nll: Float[Tensor, "*b"], dimensions: int, bin_width: float | int = 2 / 255
+) -> Float[Tensor, "*b"]:
     """Bits that one pixel value costs, from −ln p(x) in nats per image of a *density*: equation (2.12).
 
     nll: nats per image, any shape;  dimensions: c·h·w;  bin_width: distance of neighbouring levels, in the units that
@@ -384,7 +386,7 @@ class LinearGaussian:
 
     weight: Float[Tensor, "p d"]
     bias: Float[Tensor, "p"]
-    sigma: float
+    sigma: float | int
 
     def __post_init__(self):
         if self.sigma <= 0:

@@ -435,6 +435,11 @@ def _elbo_variance(model, x, noise):
     return model.nll(x, mean + log_var.exp() * noise), library.kl_to_standard_normal(mean, log_var)
 
 
+def _elbo_log_sigma(model, x, noise):
+    mean, log_sigma = model.encode(x)
+    return model.nll(x, mean + log_sigma.exp() * noise), _kl_log_sigma(mean, log_sigma)
+
+
 quiz(
     "vae/elbo",
     points=4,
@@ -472,6 +477,11 @@ quiz(
             "Use row i of the noise for image i: fresh noise per image.",
         ),
         Misconception("signs", _elbo_signs, "Return costs, both positive as a rule: −ln p(x|z) and KL."),
+        Misconception(
+            "log σ read as log-variance",
+            _elbo_log_sigma,
+            "The model's second output is ln σ². You treat it as ln σ, in the draw and in the KL.",
+        ),
         Misconception("σ² for σ", _elbo_variance, "The draw is stretched by exp(log_var / 2), not by exp(log_var)."),
     ],
     hints=[

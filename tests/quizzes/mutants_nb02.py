@@ -101,13 +101,6 @@ def elbo_log_var_detached(model, x, noise):
     return model.nll(x, z), kl_to_standard_normal(mean, log_var)
 
 
-def elbo_log_sigma(model, x, noise):
-    """log σ read as log-variance, in draw and KL alike."""
-    mean, log_sigma = model.encode(x)
-    z = mean + log_sigma.exp() * noise
-    return model.nll(x, z), 0.5 * (mean**2 + (2 * log_sigma).exp() - 2 * log_sigma - 1).sum(1)
-
-
 def elbo_swapped_outputs(model, x, noise):
     reconstruction, kl = nb02._reference_elbo(model, x, noise)
     return kl, reconstruction
@@ -211,7 +204,7 @@ MUTANTS = {
         "noise not fresh per image": nb02._elbo_one_noise,
         "signs": nb02._elbo_signs,
         "variance for sigma": nb02._elbo_variance,
-        "log-sigma read as log-variance": elbo_log_sigma,
+        "log-sigma read as log-variance": nb02._elbo_log_sigma,
         "costs swapped": elbo_swapped_outputs,
         "averaged over the batch": elbo_batch_mean,
     },
