@@ -21,8 +21,8 @@ _TONES = {
     "waiting": ("var(--jp-brand-color1, #1f77b4)", "○"),
 }
 _CARD = (
-    "border:1px solid var(--jp-border-color2, rgba(128,128,128,.4)); border-left:5px solid {colour}; border-radius:4px; "
-    "padding:.55em .9em .65em; margin:.3em 0; max-width:46em; line-height:1.5; "
+    "border:1px solid var(--jp-border-color2, rgba(128,128,128,.4)); border-left:5px solid {colour}; "
+    "border-radius:4px; padding:.55em .9em .65em; margin:.3em 0; max-width:46em; line-height:1.5; "
     "color:var(--jp-content-font-color1, inherit); font-size:var(--jp-content-font-size1, 14px); "
     "font-family:var(--jp-content-font-family, system-ui, sans-serif)"
 )
@@ -41,23 +41,25 @@ def card(
     note: str = "",
     printed: str = "",
     aside: str = "",
+    picture: str = "",
 ) -> str:
     """An HTML card.
 
-    tone: "passed", "wrong" or "waiting";  title: of the quiz;  headline: the verdict in bold;  paragraphs and note: text
-    with `code`, **bold** and $LaTeX$;  printed: what the answer printed, folded away;  aside: points, at the right.
-    All of it is text: nothing is taken as HTML.
+    tone: "passed", "wrong" or "waiting";  title: of the quiz;  headline: the verdict, in bold;  paragraphs, note: with
+    `code`, **bold** and $LaTeX$;  printed: what the answer printed, folded away;  aside: points, at the right.
+    All of it is text, nothing is taken as HTML, but for picture: an SVG of our own.
     """
     colour, sign = _TONES[tone]
     spoken = {"passed": "Passed", "wrong": "Not yet right", "waiting": "Open"}[tone]
     parts = [
         f'<div role="status" style="{_CARD.format(colour=colour)}">',
-        f'<div style="display:flex; justify-content:space-between; gap:1em"><span style="{_QUIET}">{inline(title)}</span>'
-        f'<span style="{_QUIET}; white-space:nowrap">{inline(aside)}</span></div>',
+        f'<div style="display:flex; justify-content:space-between; gap:1em; {_QUIET}"><span>{inline(title)}</span>'
+        f'<span style="white-space:nowrap">{inline(aside)}</span></div>',
         f'<div style="font-weight:600; margin:.1em 0 .15em"><span role="img" aria-label="{spoken}" '
         f'style="color:{colour}">{sign}</span> {inline(headline)}</div>',
     ]
     parts += [f'<p style="margin:.3em 0 0">{inline(text)}</p>' for text in paragraphs]
+    parts += [picture] if picture else []
     if printed.strip():
         parts.append(
             f'<details style="margin:.35em 0 0"><summary style="cursor:pointer">What your code printed</summary>'
@@ -72,8 +74,8 @@ def card(
 def inline(text: str) -> str:
     """Text with `code`, **bold** and *stress* as HTML; $LaTeX$ is left for MathJax; everything else is escaped.
 
-    >>> inline("a < b, `x*y*z` and $a_1 < a*b*c$")
-    'a &lt; b, <code style="...">x*y*z</code> and $a_1 &lt; a*b*c$'
+    >>> inline("if a < b, then **stop**: $a_1 < a*b*c$")
+    'if a &lt; b, then <b>stop</b>: $a_1 &lt; a*b*c$'
     """
     parts = re.split(r"(`[^`]+`|\$[^$\n]+\$)", " ".join(text.split()))
     for i, part in enumerate(parts):
@@ -105,29 +107,34 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) ->
     )
 
 
-def number_line(low: float, high: float, marks: Mapping[str, float]) -> str:
-    """A line from low to high with named marks, as an SVG picture that reads on light and dark."""
-    span = high - low
-    place = {name: 20 + 560 * min(1.0, max(0.0, (value - low) / span)) for name, value in marks.items()}
-    colours = ["var(--jp-warn-color1, #c2620a)", "var(--jp-success-color1, #2e8540)"]
-    spoken = ", ".join(f"{name} {value:.4g}" for name, value in marks.items())
+def number_line(low: float, high: float, guess: float, measured: float) -> str:
+    """A line from low to high with a guess above it and a measurement below, as SVG that reads on light and dark."""
+    places = [20 + 560 * min(1.0, max(0.0, (value - low) / (high - low))) for value in (guess, measured)]
+    line = '<line x1="20" x2="580" y1="34" y2="34" stroke="currentColor" stroke-opacity=".45" stroke-width="2"/>'
     parts = [
-        f'<svg viewBox="0 0 600 62" role="img" aria-label="{html.escape(spoken)}" style="width:100%; max-width:40em; '
-        'display:block; margin:.3em 0 0; font-family:inherit">',
-        '<line x1="20" x2="580" y1="32" y2="32" stroke="currentColor" stroke-opacity=".45" stroke-width="2"/>',
+        line,
+        _svg_text(20, 56, "start", f"{low:.4g}", quiet=True),
+        _svg_text(580, 56, "end", f"{high:.4g}", quiet=True),
     ]
-    for x, anchor, value in [(20, "start", low), (580, "end", high)]:
-        parts.append(
-            f'<text x="{x}" y="56" text-anchor="{anchor}" font-size="13" fill="currentColor" fill-opacity=".7">{value:g}</text>'
-        )
-    for i, (name, x) in enumerate(place.items()):
-        anchor = "start" if x < 80 else "end" if x > 520 else "middle"
-        y = 14 if i == 0 else 56
-        parts.append(f'<circle cx="{x:.1f}" cy="32" r="7" style="fill:{colours[i % 2]}"/>')
-        parts.append(
-            f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" font-size="14" fill="currentColor">{html.escape(name)}</text>'
-        )
-    return "".join([*parts, "</svg>"])
+    marks = zip(
+        places,
+        ("you said", "measured"),
+        (15, 56),
+        ("var(--jp-warn-color1, #c2620a)", "var(--jp-brand-color1, #1f77b4)"),
+    )
+    for x, name, y, colour in marks:
+        anchor = "start" if x < 60 else "end" if x > 540 else "middle"
+        parts.append(f'<circle cx="{x:.1f}" cy="34" r="7" style="fill:{colour}"/>')
+        parts.append(_svg_text(x, y, anchor, name))
+    spoken = f"you said {guess:.4g}, measured {measured:.4g}, on a line from {low:.4g} to {high:.4g}"
+    style = "width:100%; max-width:40em; display:block; margin:.3em 0 0; font-family:inherit"
+    return f'<svg viewBox="0 0 600 62" role="img" aria-label="{spoken}" style="{style}">{"".join(parts)}</svg>'
+
+
+def _svg_text(x: float, y: float, anchor: str, text: str, quiet: bool = False) -> str:
+    opacity = ".65" if quiet else "1"
+    where = f'x="{x:.1f}" y="{y:g}" text-anchor="{anchor}"'
+    return f'<text {where} font-size="14" fill="currentColor" fill-opacity="{opacity}">{html.escape(text)}</text>'
 
 
 # -------------------------------------------------------------------------------------------------------------- showing

@@ -30,7 +30,7 @@ class UnknownQuiz(ValueError):
     """No quiz or question has this id."""
 
 
-# ------------------------------------------------------------------------------------------------------- inputs of a case
+# ----------------------------------------------------------------------------------------------------- inputs of a case
 
 
 class Fixture:
@@ -74,7 +74,7 @@ class Fixture:
 
 
 def fixture(name: str) -> Callable:
-    """Register the function below as the builder of `Fixture(name, …)`. It must not depend on anything but its arguments.
+    """Register the function below as the builder of `Fixture(name, …)`. It may depend on its arguments only.
 
     >>> @fixture("doctest/doubling")
     ... def doubling(factor=2):
@@ -97,8 +97,8 @@ def fixture(name: str) -> Callable:
 class Case:
     """One call of the student's function.
 
-    args: name -> value, in the order of the function's parameters; tensors, numbers, text, None, tuples, lists and dicts
-    of them, and `Fixture`.
+    args: name -> value, in the order of the function's parameters; tensors, numbers, text, None, tuples, lists and
+    dicts of them, and `Fixture`.
     gradients: names of float tensors, or of fixtures that are modules, for which gradients are compared as well.
     label: how a message names this case; without one, its shapes do.
     """
@@ -162,7 +162,7 @@ class Quiz:
     misconceptions: Sequence[Misconception] = ()
     hints: Sequence[str] = ()
     explanation: str = ""
-    minutes: float = 5
+    minutes: int | float = 5
     difficulty: int = 1
     bug_hunt: bool = False
     probe: Callable | None = None
@@ -195,7 +195,7 @@ class Concept:
     question: str
     options: Mapping[str, Option]
     explanation: str = ""
-    minutes: float = 2
+    minutes: int | float = 2
     equation: str = ""
     module: str = ""
 
@@ -217,7 +217,7 @@ def quiz(
     misconceptions: Sequence[Misconception] = (),
     hints: Sequence[str] = (),
     explanation: str = "",
-    minutes: float = 5,
+    minutes: int | float = 5,
     difficulty: int = 1,
     bug_hunt: bool = False,
     probe: Callable | None = None,
@@ -262,14 +262,14 @@ def concept(
     options: Mapping[str, Option],
     points: int = 1,
     explanation: str = "",
-    minutes: float = 2,
+    minutes: int | float = 2,
     equation: str = "",
     module: str = "",
 ) -> Concept:
     """Declare and register a concept question.
 
-    question and option texts: markdown, LaTeX between dollar signs;  options: letter -> Option, from "a" on, exactly one
-    of them right, each with feedback that answers the thought behind it.
+    question and option texts: markdown, LaTeX between dollar signs;  options: letter -> Option, from "a" on, exactly
+    one of them right, each with feedback that answers the thought behind it.
 
     Raises DeclarationError with what to change.
     """
@@ -292,8 +292,8 @@ def concept(
 def question_markdown(concept: Concept) -> str:
     """Question and options as markdown, one list item an option: reads on paper, LaTeX untouched, no answers.
 
-    >>> demo = Concept("demo/sum", 1, "A sum", "What is $1+1$?", {"a": Option("$2$", "Yes.", True), "b": Option("3", "No.")})
-    >>> print(question_markdown(demo))
+    >>> options = {"a": Option("$2$", "Yes.", right=True), "b": Option("3", "Count again.")}
+    >>> print(question_markdown(Concept("demo/sum", 1, "A sum", "What is $1+1$?", options)))
     What is $1+1$?
     <BLANKLINE>
     * **a** · $2$
@@ -309,12 +309,14 @@ _register_of_quizzes: dict[str, Quiz | Concept] = {}
 _builders: dict[str, Callable] = {}
 
 
-def get(id: str) -> Quiz | Concept:
+def get(id: Any) -> Quiz | Concept:
     """The quiz or question with this id.  Raises UnknownQuiz, with the nearest ids, if there is none."""
+    if type(id) is not str:
+        raise UnknownQuiz(f"expected the id of a quiz in quotes, got {type(id).__name__}")
     if id not in _register_of_quizzes:
         load()
     if id not in _register_of_quizzes:
-        near = difflib.get_close_matches(str(id), _register_of_quizzes, n=2, cutoff=0.4)
+        near = difflib.get_close_matches(id, _register_of_quizzes, n=2, cutoff=0.4)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none has a similar name"
         raise UnknownQuiz(f"no quiz is called {id!r}; {hint}")
     return _register_of_quizzes[id]
@@ -365,7 +367,7 @@ def _declaring_module() -> str:
 # --------------------------------------------------------------------------------------------------------------- checks
 
 
-def _check_common(id: str, points: int, title: str, minutes: float) -> None:
+def _check_common(id: str, points: int, title: str, minutes: int | float) -> None:
     if not re.fullmatch(r"[a-z0-9]+(?:[-_/][a-z0-9]+)*", id) or "/" not in id:
         raise DeclarationError(f"expected an id such as 'vae/kl' (small letters, digits, - _ and one /), got {id!r}")
     if type(points) is not int or points < 1:

@@ -7,6 +7,7 @@ All comparing is done by NumPy in float64 on plain data, so that no object of a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from .declarations import Case, Fixture, Misconception, Quiz, Tolerance
-from .running import NOT_ATTEMPTED, RAISED, Array, Foreign, Result, run
+from .running import NOT_ATTEMPTED, RAISED, RETURNED, Array, Foreign, Result, run
 
 STAGES = (
     "not attempted",
@@ -72,20 +73,45 @@ class _Finding:
     details: tuple[str, ...] = ()
 
 
-def judge(quiz: Quiz, cases: Sequence[Case], results: Sequence[Result]) -> Verdict:
+class Expected:
+    """What the reference gives on some cases and, once they are asked for, what the known misconceptions give.
+
+    Worth keeping where many answers meet the same cases.  Raises ValueError if the reference fails on one of them.
+    """
+
+    def __init__(self, quiz: Quiz, cases: Sequence[Case]) -> None:
+        self.quiz, self.cases = quiz, list(cases)
+        self.right = run(quiz.reference, cases, quiz.probe)
+        _check_reference(quiz, cases, self.right)
+        self.rules = [_Compared(quiz, case) for case in cases]
+
+    def findings(self, results: Sequence[Result]) -> list[_Finding | None]:
+        """The first thing that is wrong in each case."""
+        return [_first_finding(*each) for each in zip(self.rules, results, self.right)]
+
+    @functools.cached_property
+    def misconceptions(self) -> list[tuple[Misconception, list[Result]]]:
+        """Misconceptions that run on these cases and can be told from the reference by them, with their results."""
+        found = []
+        for misconception in self.quiz.misconceptions:
+            results = run(misconception.wrong, self.cases, self.quiz.probe)
+            if all(result.status == RETURNED for result in results) and any(self.findings(results)):
+                found.append((misconception, results))
+        return found
+
+
+def judge(quiz: Quiz, cases: Sequence[Case], results: Sequence[Result], expected: Expected | None = None) -> Verdict:
     """Compare the results of an answer with those of the quiz's reference on the same cases.
 
-    results: from `running.run`, one a case, possibly from another process.  Raises ValueError if their number differs.
+    results: from `run`, one a case, possibly from another process;  expected: `Expected(quiz, cases)` if at hand.
+    Raises ValueError if the number of results is not that of the cases.
     """
     if len(results) != len(cases):
         raise ValueError(f"expected {len(cases)} results, one for each case, got {len(results)}")
     if results and all(result.status == NOT_ATTEMPTED for result in results):
         return _not_attempted(quiz, results[0])
-    right = run(quiz.reference, cases, quiz.probe)
-    _check_reference(quiz, cases, right)
-    found = [
-        _first_finding(_Compared(quiz, case), result, expected) for case, result, expected in zip(cases, results, right)
-    ]
+    expected = expected or Expected(quiz, cases)
+    found = expected.findings(results)
     failing = [(STAGES.index(finding.stage), index) for index, finding in enumerate(found) if finding]
     if not failing:
         return Verdict(quiz.id, "passed", f"all {len(cases)} cases agree with the reference")
@@ -94,8 +120,8 @@ def judge(quiz: Quiz, cases: Sequence[Case], results: Sequence[Result]) -> Verdi
     where = f"case {index + 1} of {len(cases)}: {cases[index].describe()}"
     details = [f"Seen in {where}.", *finding.details]
     if finding.stage in ("value", "gradient"):
-        details += _across_cases(quiz, cases, results, right, found)
-    known = _known_misconception(quiz, cases, results, right, finding.stage)
+        details += _across_cases(expected, results, found)
+    known = _known_misconception(expected, results, finding.stage)
     if known:
         return Verdict(quiz.id, finding.stage, finding.headline, (known.message, *details), known.name, index)
     return Verdict(quiz.id, finding.stage, finding.headline, tuple(details), "", index)
@@ -126,7 +152,7 @@ def _check_reference(quiz: Quiz, cases: Sequence[Case], right: Sequence[Result])
                 raise ValueError(f"quiz {quiz.id}: the reference gives what can't be compared: {_at(path)}{what}")
 
 
-# ------------------------------------------------------------------------------------------------------------ one case
+# ------------------------------------------------------------------------------------------------------------- one case
 
 
 class _Compared:
@@ -138,7 +164,7 @@ class _Compared:
         # Python numbers carry no dtype: they are as exact as the least exact input they were made from.
         self.default = max(floats, key=lambda name: FLOOR.get(name, 0), default="float64")
 
-    def allowed(self, expected: np.ndarray, dtype: str, looser: float = 1) -> np.ndarray:
+    def allowed(self, expected: np.ndarray, dtype: str, looser: float = 1.0) -> np.ndarray:
         """Largest error that is still right, entry by entry."""
         tolerance = self.quiz.tolerance
         if tolerance is None:
@@ -147,7 +173,7 @@ class _Compared:
             tolerance = Tolerance(float(tolerance), float(tolerance) / 10)
         size = np.abs(np.where(np.isfinite(expected), expected, 0))
         largest = size.max(initial=0.0)
-        return looser * (tolerance.relative * size + tolerance.absolute * largest + FLOOR.get(dtype, 1e-12))
+        return np.asarray(looser * (tolerance.relative * size + tolerance.absolute * largest + FLOOR.get(dtype, 1e-12)))
 
 
 def _first_finding(rule: _Compared, result: Result, expected: Result) -> _Finding | None:
@@ -329,7 +355,7 @@ def _gradient(rule: _Compared, result: Result, expected: Result) -> _Finding | N
         if got_numbers is None or got_numbers.shape != want_numbers.shape:
             return _Finding("gradient", f"the gradient with respect to {path} has another shape")
         dtype = (want or got).dtype
-        wrong = _differs(got_numbers, want_numbers, rule.allowed(want_numbers, dtype, looser=10))
+        wrong = _differs(got_numbers, want_numbers, rule.allowed(want_numbers, dtype, looser=10.0))
         if wrong.any():
             headline, details = describe_error(got_numbers, want_numbers, wrong)
             return _Finding(
@@ -367,7 +393,7 @@ def _pair(name: str, got: Any, want: Any) -> Iterator[tuple[str, Array | None, A
         yield name, got, want
 
 
-# ------------------------------------------------------------------------------------------------------------- numbers
+# -------------------------------------------------------------------------------------------------------------- numbers
 
 
 def _numbers(value: Any) -> np.ndarray | None:
@@ -383,14 +409,14 @@ def _differs(got: np.ndarray, want: np.ndarray, allowed: np.ndarray) -> np.ndarr
     """Where two arrays differ by more than allowed; infinities and NaN must stand in the same places."""
     with np.errstate(invalid="ignore"):
         close = np.abs(got - want) <= allowed
-    return ~(close | (got == want) | (np.isnan(got) & np.isnan(want)))
+    return np.asarray(~(close | (got == want) | (np.isnan(got) & np.isnan(want))))
 
 
 def _wrong_entries(rule: _Compared, got: Any, want: Any) -> np.ndarray:
     one, other = _numbers(got), _numbers(want)
     if isinstance(want, Array):
         if other.dtype.kind in "ib":
-            return one != other
+            return np.asarray(one != other)
         return _differs(one, other, rule.allowed(other, want.dtype))
     if type(want) in (int, bool):
         return np.array(got != want)
@@ -433,7 +459,10 @@ def _pattern(got: np.ndarray, want: np.ndarray) -> str:
     if not (np.isfinite(got).all() and np.isfinite(want).all()):
         return ""
     who = "it is" if want.size == 1 else "every entry is"
-    close = lambda one, other: bool(np.allclose(one, other, rtol=1e-4, atol=1e-6 * max(np.abs(other).max(), 1e-30)))
+
+    def close(one: np.ndarray, other: np.ndarray) -> bool:
+        return bool(np.allclose(one, other, rtol=1e-4, atol=1e-6 * np.abs(other).max()))
+
     if not np.any(got) and np.any(want):
         return "it is 0 everywhere" if want.size > 1 else "it is 0"
     if close(got, -want):
@@ -469,35 +498,29 @@ def _factor(got: np.ndarray, want: np.ndarray) -> float | None:
     return factor if fits and factor != 0 else None
 
 
-def _across_cases(
-    quiz: Quiz, cases: Sequence[Case], results: Sequence[Result], right: Sequence[Result], found
-) -> list[str]:
+def _across_cases(expected: Expected, results: Sequence[Result], found: Sequence[_Finding | None]) -> list[str]:
     """What several cases together say: how many are wrong, and whether a constant factor counts something."""
-    lines = []
     wrong = [index for index, finding in enumerate(found) if finding]
-    if len(cases) > 1:
-        passed = [i for i in range(len(cases)) if i not in wrong]
-        lines.append(
-            f"{len(passed)} of {len(cases)} cases are right already."
-            if passed
-            else f"All {len(cases)} cases are wrong."
-        )
+    total, passed = len(found), len(found) - len(wrong)
+    lines = []
+    if total > 1:
+        lines.append(f"{passed} of {total} cases are right already." if passed else f"All {total} cases are wrong.")
     factors = []
     for index in wrong:
-        got, want = _numbers(results[index].output), _numbers(right[index].output)
-        if got is None or want is None or got.shape != want.shape or got.dtype.kind == "c":
+        got, want = _numbers(results[index].output), _numbers(expected.right[index].output)
+        if got is None or want is None or got.shape != want.shape or "c" in (got.dtype.kind, want.dtype.kind):
             return lines
         factors.append(_factor(np.atleast_1d(got).astype(float), np.atleast_1d(want).astype(float)))
     if len(factors) > 1 and None not in factors:
         if not np.allclose(factors, factors[0], rtol=1e-3):
             lines.append(f"The factor changes from case to case ({', '.join(_show(f) for f in factors[:4])}).")
-        counted = _counts(quiz, [cases[i] for i in wrong], factors)
+        counted = _counts([expected.cases[i] for i in wrong], factors)
         if counted:
             lines.append(counted)
     return lines
 
 
-def _counts(quiz: Quiz, cases: Sequence[Case], factors: Sequence[float]) -> str:
+def _counts(cases: Sequence[Case], factors: Sequence[float]) -> str:
     """A sentence if the factors are the length of an axis, or the number of entries, of one of the inputs."""
     for name, value in cases[0].args.items():
         tensors = [case.args.get(name) for case in cases]
@@ -521,29 +544,16 @@ def _counts(quiz: Quiz, cases: Sequence[Case], factors: Sequence[float]) -> str:
     return ""
 
 
-# ------------------------------------------------------------------------------------------------------ misconceptions
+# ------------------------------------------------------------------------------------------------------- misconceptions
 
 
-def _known_misconception(
-    quiz: Quiz, cases: Sequence[Case], results: Sequence[Result], right: Sequence[Result], stage: str
-) -> Misconception | None:
-    """The declared misconception that gives what this answer gave, on every case, and not what the reference gives."""
+def _known_misconception(expected: Expected, results: Sequence[Result], stage: str) -> Misconception | None:
+    """The declared misconception that gives what this answer gave on every case, if there is one."""
     if stage in ("not attempted", "raised"):
         return None
-    with_gradients = stage in ("detached", "gradient")
-    with_changes = stage == "in place"
-    for misconception in quiz.misconceptions:
-        theirs = run(misconception.wrong, cases, quiz.probe)
-        if any(result.status != "returned" for result in theirs):
-            continue
-        matches = all(
-            _alike(_Compared(quiz, case), one, other, with_gradients, with_changes)
-            for case, one, other in zip(cases, results, theirs)
-        )
-        is_right = all(
-            _first_finding(_Compared(quiz, case), one, other) is None for case, one, other in zip(cases, theirs, right)
-        )
-        if matches and not is_right:
+    gradients, changes = stage in ("detached", "gradient"), stage == "in place"
+    for misconception, theirs in expected.misconceptions:
+        if all(_alike(*each, gradients, changes) for each in zip(expected.rules, results, theirs)):
             return misconception
     return None
 
@@ -567,7 +577,7 @@ def _alike(rule: _Compared, one: Result, other: Result, gradients: bool, changes
     return not changes or one.mutated == other.mutated
 
 
-# --------------------------------------------------------------------------------------------------------------- words
+# ---------------------------------------------------------------------------------------------------------------- words
 
 
 def _at(path: str) -> str:

@@ -43,10 +43,10 @@ class _OwnFunction:
     """Stands for the reference handed back to `check`: the student's own function is no longer there to be checked."""
 
 
-# ----------------------------------------------------------------------------------------------------------- code quizzes
+# --------------------------------------------------------------------------------------------------------- code quizzes
 
 
-def check(id: str, answer: Any) -> Any:
+def check(id: Any, answer: Any) -> Any:
     """Check an answer to a code quiz, say what was found, and return what the notebook should go on with.
 
     id: of the quiz, as in the cell;  answer: your function (or class).
@@ -124,7 +124,7 @@ def _as_card(quiz: Quiz, verdict: Verdict, note: str, printed: str) -> str:
     return cards.card(tone, quiz.title, headline, paragraphs, note, "" if verdict.passed else printed, aside)
 
 
-def hint(id: str) -> None:
+def hint(id: Any) -> None:
     """Show the next hint of a code quiz; after the last one, all of them again."""
     try:
         quiz = declarations.get(id)
@@ -156,10 +156,10 @@ def _name(answer: Any, quiz: Quiz) -> str:
     return name if name.isidentifier() else "function"
 
 
-# -------------------------------------------------------------------------------------------------------------- questions
+# ------------------------------------------------------------------------------------------------------------ questions
 
 
-def ask(id: str, answer: Any = "") -> None:
+def ask(id: Any, answer: Any = "") -> None:
     """Answer a concept question: shows what can be said about the option you chose.
 
     id: of the question, as in the cell;  answer: a letter in quotes. What you type is what counts; the buttons are for
@@ -212,7 +212,7 @@ def _feedback(concept: Concept, letter: str, aside: str = "", note: str = "") ->
 # ---------------------------------------------------------------------------------------------------- predict, then run
 
 
-def predict(id: str, question: str, low: float, high: float, unit: str = "", value: Any = None) -> float | None:
+def predict(id: str, question: str, low: Any, high: Any, unit: str = "", value: Any = None) -> float | None:
     """Ask for a guess before the cell that measures it runs; `reveal` shows both.
 
     low, high: ends of the slider;  value: the guess typed as a number, where there are no sliders.
@@ -269,16 +269,12 @@ def reveal(id: str, measured: Any) -> None:
     else:
         kind = "Not what you expected. Good: that is the moment in which something is learned."
     text = f"You said {_with_unit(said, unit)}, measured {shown}."
-    picture = cards.number_line(min(low, number), max(high, number), {"you said": said, "measured": number})
-    markup = cards.card("waiting", "Predict, then run", text, [kind])
-    cards.show(f"{id}: you said {_with_unit(said, unit)}, measured {shown}. {kind}", _before_end(markup, picture))
+    picture = cards.number_line(min(low, number), max(high, number), said, number)
+    markup = cards.card("waiting", "Predict, then run", text, [kind], picture=picture)
+    cards.show(f"{id}: you said {_with_unit(said, unit)}, measured {shown}. {kind}", markup)
 
 
-def _before_end(markup: str, addition: str) -> str:
-    return markup.removesuffix("</div>") + addition + "</div>"
-
-
-# --------------------------------------------------------------------------------------------------------------- progress
+# ------------------------------------------------------------------------------------------------------------- progress
 
 
 def progress() -> None:
@@ -296,7 +292,7 @@ def progress() -> None:
     cards.show("\n".join(plain), cards.table(lines[0], ("quiz", "", "points"), rows))
 
 
-# ---------------------------------------------------------------------------------------------------------------- helpers
+# -------------------------------------------------------------------------------------------------------------- helpers
 
 
 def _nbgrader() -> bool:

@@ -215,7 +215,7 @@ def _raw_gradient(value: torch.Tensor | None) -> Any:
 
 
 def _fixed_weights(shape: Sequence[int]) -> torch.Tensor:
-    """Weights that depend on the shape alone and favour no element: a detached row can't hide behind a symmetric sum."""
+    """Weights that depend on the shape alone and differ from entry to entry, so that errors do not cancel."""
     count = math.prod(shape)
     return (1 + torch.sin(1.7 * torch.arange(count, dtype=torch.float64) + 0.3) / 2).reshape(tuple(shape))
 
@@ -309,7 +309,7 @@ def same(one: Any, other: Any) -> bool:
     return one == other or (isinstance(one, float) and math.isnan(one) and math.isnan(other))
 
 
-# ------------------------------------------------------------------------------------------------------------ exceptions
+# ----------------------------------------------------------------------------------------------------------- exceptions
 
 
 def _trouble(error: BaseException) -> Trouble:
@@ -426,10 +426,7 @@ def from_wire(data: bytes) -> Any:
 
 
 def answer_wire(answer: Any, request: bytes) -> bytes:
-    """Run an answer where it may do no harm: `request` holds {"cases": […], "probe": name or None}, out come the results.
-
-    The other end makes the request with `request_wire` and reads the results with `from_wire`.
-    """
+    """Run an answer where it may do no harm: takes what `request_wire` made, gives what `results_from_wire` reads."""
     asked = from_wire(request)
     probe = Fixture(asked["probe"]).build() if asked["probe"] else None
     return to_wire(run(answer, asked["cases"], probe))
@@ -438,6 +435,39 @@ def answer_wire(answer: Any, request: bytes) -> bytes:
 def request_wire(cases: Sequence[Case], probe: str | None = None) -> bytes:
     """What `answer_wire` takes; probe is the name under which the quiz's probe is registered, if it has one."""
     return to_wire({"cases": list(cases), "probe": probe})
+
+
+def results_from_wire(data: bytes, count: int) -> list[Result]:
+    """The results of `count` cases that came from a process which nobody trusts.
+
+    Raises ValueError unless they are complete, as many as expected, and of the types that `run` gives.
+    """
+    results = from_wire(data)
+    if type(results) is not list or len(results) != count or not all(map(_well_formed, results)):
+        raise ValueError(f"expected the results of {count} cases, got something else")
+    return results
+
+
+def _well_formed(result: Any) -> bool:
+    if type(result) is not Result or result.status not in (RETURNED, RAISED, NOT_ATTEMPTED):
+        return False
+    texts = type(result.printed) is str and type(result.mutated) is tuple
+    texts = texts and all(type(name) is str for name in result.mutated)
+    return texts and _is_trouble(result.trouble) and _is_trouble(result.gradient_trouble) and _is_gradients(result)
+
+
+def _is_trouble(trouble: Any) -> bool:
+    if trouble is None:
+        return True
+    texts = type(trouble) is Trouble and {type(trouble.kind), type(trouble.message), type(trouble.code)} == {str}
+    return texts and type(trouble.line) is int and type(trouble.call) is bool
+
+
+def _is_gradients(result: Result) -> bool:
+    if type(result.gradients) is not dict:
+        return False
+    inner = [v for value in result.gradients.values() for v in (value.values() if type(value) is dict else [value])]
+    return all(value is None or type(value) is Array for value in inner)
 
 
 def _pack(value: Any, blobs: list[bytes]) -> Any:
