@@ -4,7 +4,7 @@
     python benchmarks/notebooks.py 01 02 --effort gpu       two of them, on a GPU
 
 Runs the solved notebooks from top to bottom, each in a fresh kernel, one after the other, and writes what it measured
-to solutions/budgets.json, from which the build fills the table at the head of each notebook. Close everything else first.
+to solutions/budgets.json, from which the build fills the table at the head of each notebook. Close all else first.
 """
 
 from __future__ import annotations

@@ -37,12 +37,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from course_utils import device
+    from course_utils.doctor import doctor
 
-    report = device.doctor()
-    if report is not None:
-        print(report)
-    return 0
+    report = doctor()
+    print(report)
+    return 0 if report.ok else 1
 
 
 def _build(arguments: argparse.Namespace) -> int:

@@ -94,7 +94,7 @@ def test_solutions_are_folded_after_their_check(built):
             assert after.source.startswith("<details>") and after.source.endswith("</details>")
     code, _, concept = (c.source for c in by_role(nb, "solution"))
     assert "```python\ntwice = 2 * x\nreturn twice\n```" in code and "Twice is $x + x$." in code
-    assert "**a**, not this one. Try $x = 1$." in concept and "**b**, right. Yes." in concept
+    assert "The answer is **b**.\n\n* **a** · Try $x = 1$.\n* **b** · Yes." in concept
 
 
 def test_solutions_can_be_left_out(course, tmp_path):

@@ -49,16 +49,17 @@ def budget_table(stem: str, path: Path) -> str:
 
 
 def folded_solution(cell: Cell, declaration: object) -> str:
-    """Markdown that hides the solution of `cell` behind a click: code, then the declaration's explanation."""
-    code = cell.region("SOLUTION").text.strip("\n")
+    """Markdown that hides the solution of `cell` behind a click: code, or the right letter, then the explanation."""
     parts = ["<details>", "<summary><b>Solution</b> (open it once you have tried)</summary>", ""]
-    parts += ["```python", code, "```"]
-    explanation = textwrap.dedent(getattr(declaration, "explanation", "") or "").strip()
+    options = getattr(declaration, "options", {})
+    if options:
+        parts += [f"The answer is **{declaration.answer}**.", ""]
+        parts += [f"* **{letter}** · {_one_line(option.feedback)}" for letter, option in options.items()]
+    else:
+        parts += ["```python", cell.region("SOLUTION").text.strip("\n"), "```"]
+    explanation = textwrap.dedent(declaration.explanation).strip()
     if explanation:
         parts += ["", explanation]
-    for letter, option in getattr(declaration, "options", {}).items():
-        verdict = "right" if option.right else "not this one"
-        parts += ["", f"**{letter}**, {verdict}. {_one_line(option.feedback)}"]
     return "\n".join([*parts, "", "</details>"])
 
 
