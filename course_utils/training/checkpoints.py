@@ -54,7 +54,8 @@ class Saver:
             if not self.complained:
                 bar.write(
                     f"'{self.path}' could not be saved at step {len(history.steps)} ({error.strerror or error})."
-                    " Training goes on, and what was saved before is untouched. Make room, or choose a folder that can be written to."
+                    " Training goes on, and what was saved before is untouched."
+                    " Make room, or choose a folder that can be written to."
                 )
             self.complained = True
 
@@ -93,6 +94,8 @@ class Saver:
         there, here = content["about"], self.about
         # The shapes of weights first, then layers without weights, such as dropout, then the rest.
         for name, part in self.parts.items():
+            if isinstance(part, torch.optim.Optimizer):
+                continue  # its state comes with its first step
             mine, saved = _shapes(part.state_dict()), _shapes(content["parts"].get(name, {}))
             for key in dict.fromkeys([*mine, *saved]):
                 if mine.get(key) != saved.get(key):

@@ -48,7 +48,7 @@ class Recipe:
     mixed_precision: compute in bfloat16; None means where the processor is made for it.
     channels_last: keep images and filters in the memory layout in which convolutions are fastest.
 
-    >>> replace(Recipe(steps=400), lr=1e-3)      # doctest: +ELLIPSIS
+    >>> Recipe(steps=400, lr=1e-3)      # doctest: +ELLIPSIS
     Recipe(steps=400, batch_size=128, lr=0.001, ...)
     """
 

@@ -102,7 +102,7 @@ class Log:
 
 
 def _scalars(result: Any) -> dict[str, Tensor]:
-    """Copies of an update's numbers. (A term may be a view of a weight, say a learned σ, which the next step changes.)"""
+    """Copies of an update's numbers. (A term may be a view of a weight, a learned σ say, that the next step alters.)"""
     if not isinstance(result, Mapping) or "loss" not in result:
         raise TypeError(f'update: expected a dict of scalars, one of them "loss", got {brief(result)}')
     scalars = {name: torch.as_tensor(value).detach() for name, value in result.items()}
