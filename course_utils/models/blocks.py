@@ -1,9 +1,7 @@
 """Parts that several models share: the convolutional encoder and decoder, and the arithmetic of their sizes."""
 
-import math
 from typing import overload
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -148,7 +146,6 @@ class Encoder(nn.Sequential):
             layers += [nn.Conv2d(before, after, KERNEL, STRIDE, PADDING), nn.ReLU()]
         super().__init__(*layers, nn.Flatten(), nn.Linear(widths[-1] * h * w, outputs))
         self.shape = tuple(shape)
-        initialise(self)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         if tuple(x.shape[1:]) != self.shape:
@@ -179,7 +176,6 @@ class Decoder(nn.Sequential):
             layers += [nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING), nn.ReLU()]
         super().__init__(*layers[:-1])  # nothing after the last layer: its output may be any number
         self.latent = latent
-        initialise(self)
 
     def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
         if z.ndim != 2 or z.shape[1] != self.latent:
@@ -191,24 +187,3 @@ def _positive(who: str, **values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{who} expects {name} ≥ 1, got {value}.")
-
-
-@torch.no_grad()
-def initialise(model: nn.Module) -> None:
-    """Weights that keep the spread of what flows through ReLU layers (He et al. 2015), biases zero.
-
-    PyTorch's default shrinks it at every layer: short trainings then spend their first steps growing it back.
-    A transposed convolution of stride s adds (kernel/s)² values an input channel at every pixel, not kernel².
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            values = module.in_features
-        elif isinstance(module, nn.ConvTranspose2d):
-            values = module.in_channels * math.prod(module.kernel_size) / math.prod(module.stride)
-        elif isinstance(module, nn.Conv2d):
-            values = module.in_channels * math.prod(module.kernel_size)
-        else:
-            continue
-        module.weight.normal_(0, math.sqrt(2 / values))
-        if module.bias is not None:
-            module.bias.zero_()
