@@ -2,8 +2,8 @@
 
     COURSE_DATA=... python benchmarks/autoencoder.py --steps 500 1500
 
-Every model is fitted to the training split and measured on the whole test split: mean squared error per pixel, on images
-in [-1, 1]. Every training is a run of its own, with a learning rate that falls to zero at its own end.
+Every model is fitted to the training split and measured on the whole test split: mean squared error per pixel, on
+images in [-1, 1]. Every training is a run of its own, with a learning rate that falls to zero at its own end.
 """
 
 import argparse
@@ -44,9 +44,9 @@ def main() -> None:
     images = test.x
     started = time.perf_counter()
     pca = PCA.fit(train.x, max(options.latents))
-    print(f"{train.title}: {len(train):,} to train on, {len(test):,} to measure on; {torch.get_num_threads()} threads")
-    print(f"PCA with {pca.latent} directions: fitted in {time.perf_counter() - started:.1f} s; the mean image alone has "
-          f"an error of {reconstruction_error(images, train.x.mean(0).expand_as(images)).mean():.4f}\n")  # fmt: skip
+    seconds, mean_alone = time.perf_counter() - started, error(lambda x: pca.mean.expand_as(x), images)
+    print(f"{train.title}: {len(train):,} to train on, {len(test):,} to measure on; {pick_threads()} threads")
+    print(f"PCA with {pca.latent} directions fitted in {seconds:.1f} s; the mean image alone: {mean_alone:.4f}\n")
     names = [f"autoencoder, {steps} steps" for steps in options.steps]
     print(f"{'latents':>7s}  {'PCA':>7s}  " + "  ".join(f"{name:>32s}" for name in names))
     for latent in options.latents:

@@ -134,6 +134,7 @@ class Encoder(nn.Sequential):
     shape: (c, h, w) of the images;  outputs: how many numbers an image becomes;  widths: channels of each convolution.
     Maps (b, c, h, w) to (b, outputs). Raises ValueError for sizes that can't be halved len(widths) times.
 
+    >>> import torch
     >>> Encoder((3, 32, 64), outputs=10)(torch.zeros(5, 3, 32, 64)).shape
     torch.Size([5, 10])
     """
@@ -159,6 +160,7 @@ class Decoder(nn.Sequential):
     latent: numbers in a code;  shape: (c, h, w) of the images;  widths: the *encoder's*, used in reverse.
     Maps (b, latent) to (b, c, h, w), any real numbers: what they mean (logits, pixels) is for the model to say.
 
+    >>> import torch
     >>> Decoder(10, (3, 32, 64))(torch.zeros(5, 10)).shape
     torch.Size([5, 3, 32, 64])
     """
