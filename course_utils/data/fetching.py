@@ -133,7 +133,7 @@ def can_write(folder: Path) -> bool:
 
 
 def mirrors(published: Published) -> list[str]:
-    """Where to ask, best first. COURSE_MIRROR is a server of your own that has the folders fashion-mnist/, mnist/, ..."""
+    """Where to ask, best first. COURSE_MIRROR is a server of your own that has folders fashion-mnist/, mnist/, ..."""
     own = os.environ.get("COURSE_MIRROR", "").strip()
     return ([f"{own.rstrip('/')}/{published.name}/"] if own else []) + list(published.mirrors)
 

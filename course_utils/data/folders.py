@@ -170,7 +170,7 @@ def _natural(name: str) -> list:
 
 
 def _read(paths: Iterable[Path], size: int) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
-    """Pixels (size, size, 3) by path, and why the others could not be read. Several at once: Pillow lets threads run."""
+    """Pixels (size, size, 3) by path, and why others could not be read. In threads: Pillow works beside Python."""
     paths = list(paths)
 
     def read(path: Path) -> np.ndarray | str:
