@@ -756,6 +756,42 @@ def heatmap(
     return figure
 
 
+# ------------------------------------------------------------------------------------------------------------- triangle
+
+
+@_styled
+def triangle(corners: Sequence[str], members: Mapping[str, Any], *, title: str) -> Figure:
+    """A triangle of three wishes, and who grants which.
+
+    corners: the three names, the first one on top, then left and right. members: {"name": three shares}, how strongly
+    it is drawn to each corner; only their ratios count: (1, 1, 0) is the middle of the first edge, (1, 1, 1) the centre.
+
+    >>> triangle(["good", "fast", "cheap"], {"a friend": (1, 0, 1)}, title="Choose two")
+    [picture] Choose two. Triangle of good, fast, cheap: a friend (1, 0, 1)
+    """
+    if len(corners) != 3:
+        raise ValueError(f"corners: expected three names, got {len(corners)}")
+    described = ", ".join(f"{name} {tuple(shares)}".replace("\n", ", ") for name, shares in members.items())
+    figure, axes = _single(7.4, 4.9, title, f"Triangle of {', '.join(corners)}: {described}")
+    at = np.array([(0.0, 1.0), (-0.95, -0.5), (0.95, -0.5)])
+    axes.fill(*at.T, facecolor="#f4f4f4", edgecolor="#888888", linewidth=1.5)
+    axes.plot(*at.T, "o", color="#222222", markersize=9)
+    for name, (x, y) in zip(corners, at):
+        above = {"xytext": (0, 12 if y > 0 else -12), "textcoords": "offset points", "va": "bottom" if y > 0 else "top"}
+        axes.annotate(name, (x, y), ha="center", fontsize=14, fontweight="bold", **above)
+    for k, (name, shares) in enumerate(members.items()):
+        share = _finite(_array(shares, name), name)
+        if share.shape != (3,) or share.min() < 0 or share.sum() == 0:
+            raise ValueError(f"{name!r}: expected three shares of 0 or more, got {shares}")
+        colour = COLOURS[(2, 0, 4, 8, 1, 9)[k % 6]]
+        box = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": "none"}
+        text = "white" if _luminance(matplotlib.colors.to_rgb(colour)) < 0.179 else "black"
+        axes.annotate(name, share @ at / share.sum(), ha="center", va="center", fontsize=12, color=text, bbox=box)
+    axes.set(xlim=(-1.4, 1.4), ylim=(-0.8, 1.3))
+    axes.set_axis_off()
+    return figure
+
+
 def _luminance(rgba: Sequence[Any]) -> float:
     """Relative luminance of a colour, 0 to 1, as the web's accessibility guidelines define it."""
     channels = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])

@@ -36,6 +36,7 @@ FIGURES = {
     "bars": lambda: plots.bars({"a": 1.0, "b": -2.0}, title="T", y_label="nats", errors={"a": 0.1}),
     "bars grouped": lambda: plots.bars({"p": {"a": 1.0, "b": 2.0}, "q": {"a": 3.0}}, title="T", y_label="nats"),
     "histogram": lambda: plots.histogram({"z": Z, "w": 2 * Z}, title="T", x_label="value", overlay=LINE),
+    "triangle": lambda: plots.triangle("abc", {"in the middle": (1, 1, 1), "one, only": (0, 2, 0)}, title="T"),
     "heatmap": lambda: plots.heatmap(Z[:4], title="T", diverging=True, unit="nats", form=".1f", column_names="ab"),
 }
 
@@ -252,6 +253,15 @@ def test_values_written_on_a_heatmap_stand_out():
             assert (b + 0.05) / (a + 0.05) >= 4.5, f"{text.get_color()} at {value}"
 
 
+def test_triangle_puts_a_member_where_its_shares_pull_it():
+    figure = plots.triangle("abc", {"middle": (1, 1, 1), "edge": (2, 2, 0), "corner": (0, 0, 5)}, title="T")
+    at = {text.get_text(): text.xy for text in figure.axes[0].texts}
+    a, b, c = (np.array(at[name]) for name in "abc")
+    assert np.allclose(at["middle"], (a + b + c) / 3)
+    assert np.allclose(at["edge"], (a + b) / 2)
+    assert np.allclose(at["corner"], c)
+
+
 def test_palette_can_be_told_apart_with_every_colour_vision():
     """CIE Lab distance between any two of the first six, seen with red, green or blue blindness (Machado 2009)."""
     simulate = {
@@ -326,6 +336,8 @@ BAD = {
     "bins": (lambda: plots.histogram(Z, title="", x_label="", bins=0), r"bins: expected 1 or more"),
     "vector": (lambda: plots.heatmap([1, 2], title=""), r"matrix: expected \(rows, columns\), got shape \(2,\)"),
     "names": (lambda: plots.heatmap([[1, 2]], title="", row_names="ab"), r"row_names: expected 1, got 2"),
+    "two corners": (lambda: plots.triangle("ab", {}, title=""), r"corners: expected three names, got 2"),
+    "shares": (lambda: plots.triangle("abc", {"m": (0, 0, 0)}, title=""), r"'m': expected three shares of 0 or more"),
     "size": (lambda: plots.new_figure(0, 3), r"expected positive sizes, got width=0"),
 }
 

@@ -1,0 +1,420 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here
+#
+# Somewhere among all possible pictures of 28 × 28 pixels are the ones that look like shoes. This course is about finding them without being shown the way:
+# you get a heap of examples, and build a machine that draws new ones. You will build several, from the plain autoencoder to guided diffusion, each by hand, each once.
+#
+# This notebook plays the whole game in five minutes, so that you know what the next nine are for.
+#
+# **What you will be able to do**
+# * say what a generative model must achieve, and see four attempts, from hopeless to nearly right;
+# * watch a diffusion sampler turn noise into an image, step by step, and steer it with a slider;
+# * place the great families of models on one map: sample quality, sampling speed, mode coverage;
+# * use what every notebook here uses: quizzes, hints, explorers, predictions, effort levels.
+#
+# **Before you start:** some Python, and what a vector, a mean and a Gaussian are. No GPU, and no network once the course is installed.
+#
+# {{budget}}
+#
+# Run the cells one after another with <kbd>Shift</kbd>+<kbd>Enter</kbd>. Nothing here waits for you to solve anything: every cell runs, solved or not.
+
+# %% tags=["setup"]
+import functools
+import math
+import time
+
+import torch
+
+from course_utils import plots, setup
+from course_utils.data import load
+from course_utils.device import seeded
+from course_utils.doctor import doctor
+from course_utils.explore import choice, explore, slider
+from course_utils.models.vae import VAE, negative_elbo
+from course_utils.quizzes import ask, check, hint, predict, reveal
+from course_utils.training import fit
+
+lab = setup("00")
+
+# %% [markdown]
+# ## 0.1 · Is everything here?
+#
+# The next cell looks at your machine: versions, processor, memory, data sets. A line that needs something from you says what to do. If all is well, go on.
+
+# %%
+doctor()
+
+# %% [markdown]
+# ## 0.2 · What is an image, to a model?
+#
+# A list of numbers. Ours have one grey channel of 28 × 28 pixels, so an image is a point in a space of 784 dimensions.
+# All of the course works on tensors `(b, c, h, w)`, a batch of `b` images, with values in $[-1, 1]$: black is $-1$, white is $1$.
+
+# %%
+train = load(lab.data, "train", device=lab.device, fallback="digits")
+train = train.first(lab.pick(smoke=1000, cpu=6000, gpu=20_000))
+x = train.x
+print(f"{train.title}: {len(train):,} images, as one tensor {tuple(x.shape)} with values from {x.min():g} to {x.max():g}")
+
+examples = [int((train.labels == k).nonzero()[0]) for k in range(len(train.classes))]
+plots.image_grid(train.take(examples), labels=train.classes, title=f"{train.title}: one image of each class")
+
+# %% [markdown]
+# ### Quiz 0.2a · From [−1, 1] to [0, 1]   *(code, 1 point, about 2 minutes)*
+#
+# Your first quiz, to learn how quizzes work. Now and then a pixel is read as a probability, and probabilities live in $[0, 1]$.
+# Write the function that moves images from one range to the other.
+#
+# **How to:** replace the line `raise NotImplementedError(...)`, run the cell, then run the check below it. The check tries your function on several batches and says what it finds.
+# Be wrong on purpose once: `return x + 1 / 2` is a classic, and the check knows it by name.
+
+# %% tags=["quiz"]
+def to_unit(x):
+    """Move images from [-1, 1] to [0, 1].
+
+    x: (b, c, h, w) floats in [-1, 1]. Returns the same shape and precision: -1 becomes 0, and 1 becomes 1.
+    """
+    ### BEGIN SOLUTION
+    return (x + 1) / 2
+    ### END SOLUTION
+
+# %% tags=["check"]
+to_unit = check("start/to-unit", to_unit)
+
+# %% [markdown]
+# Three things to know. **`check` gives back a function that works**: yours if it passed, the course's own if not, so you can skip any quiz and return later.
+# **Hints** come one at a time: press the button on the card, or run the next cell as often as you like. **The solution** is folded away under the check; it is most useful after a try.
+
+# %%
+hint("start/to-unit")
+
+# %% [markdown]
+# ## 0.3 · How hard can it be to draw a new one?
+#
+# A *generative model* is a recipe for drawing new points of this 784-dimensional space, so that they fall where images fall. Four recipes, each knowing more than the one before:
+#
+# 1. **Noise.** Every pixel is any grey level, all equally likely. It knows nothing.
+# 2. **Each pixel for itself.** Look up, for every position, which grey levels occur there, and draw from those. It knows every pixel, and nothing about neighbours.
+# 3. **All pairs of pixels.** Fit one Gaussian with a full covariance matrix to all images and draw from it. It knows how any two pixels go together, and nothing about three. This is the model behind PCA, the ancestor of the autoencoder.
+# 4. **A variational autoencoder**, two small neural networks, trained in the cell below for some seconds. It draws 16 numbers and decodes them to an image. Notebooks 01 and 02 build it.
+
+# %%
+n = 10
+
+
+def noise(n, generator):
+    return torch.rand(n, *train.shape, generator=generator, device=lab.device) * 2 - 1
+
+
+def pixel_by_pixel(n, generator):
+    """For every pixel of every new image, the same pixel of some training image: an independent draw each."""
+    flat = x.flatten(1)
+    donors = torch.randint(len(flat), (n, flat.shape[1]), generator=generator, device=lab.device)
+    return flat.gather(0, donors).view(n, *train.shape)
+
+
+def one_gaussian(n, generator):
+    """mean + L·ε with ε standard normal has covariance L·Lᵀ; with rows of centred data as L, that of the data."""
+    centred = x.flatten(1) - x.flatten(1).mean(0)
+    weights = torch.randn(n, len(x), generator=generator, device=lab.device) / math.sqrt(len(x))
+    return (x.flatten(1).mean(0) + weights @ centred).view(n, *train.shape).clamp(-1, 1)
+
+
+with seeded(0):
+    vae = VAE(train.shape, latent=16).to(lab.device)
+started = time.perf_counter()
+fit(vae, negative_elbo(), train, steps=lab.pick(smoke=30, cpu=500, gpu=3000), lr=2e-3, schedule="cosine", seed=0)
+seconds = time.perf_counter() - started
+
+generator = lab.generator(1)
+plots.image_rows(
+    {
+        "1 noise": noise(n, generator),
+        "2 each pixel for itself": pixel_by_pixel(n, generator),
+        "3 all pairs of pixels": one_gaussian(n, generator),
+        f"4 a VAE after {seconds:.0f} s": vae.sample(n, generator),
+        "real images": x[:n],
+    },
+    title=f"{train.title}: four recipes, and what they are after",
+)
+
+# %% [markdown]
+# From row to row the draws come closer (at effort `smoke` the VAE is hardly trained, and its row is grey fog). Noise could go on for the age of the universe and never hit a shoe. Knowing each pixel gives the place where things are; knowing pairs gives smoothness and ghosts of shapes;
+# the network has learned what goes with what, and pays with blur. Why it blurs, and what can be done, is the story of notebook 02.
+#
+# Blur has one cause that is worth carrying along: asked for *one* image where many are possible, the safest answer is their average. The next model turns exactly that weakness into a method.
+
+# %% [markdown]
+# ## 0.4 · Noise to image, by asking one question many times
+#
+# > **A placeholder, clearly marked.** The trained diffusion model that belongs here isn't shipped yet. What follows needs no training and is a *real diffusion sampler*;
+# > only its denoiser is unusual: it is exact, computed from the training images themselves. That makes it perfect in one way and useless in another, which you are about to measure.
+#
+# Take an image $x_0$ and drown it in Gaussian noise $\varepsilon$ by degrees $t = 0, 1, \dots, T$:
+#
+# $$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon , \qquad \bar\alpha_0 = 1 \text{ (clean)}, \quad \bar\alpha_T = 0 \text{ (pure noise)}.$$
+#
+# Now ask for the way back. Given a noisy $x_t$, what was the clean image? One cannot know; the best guess, in squared error, is the *average of all images that could have been it*, each weighted by its probability.
+# Suppose that $x_0$ was one of our training images $x^{(1)},\dots,x^{(N)}$, all equally likely. Then Bayes' rule gives the weights, and the average is a line of code:
+#
+# $$\hat x_0(x_t) = \sum_i w_i\, x^{(i)}, \qquad w_i \propto \exp\!\Big(\!-\frac{\lVert x_t - \sqrt{\bar\alpha_t}\,x^{(i)}\rVert^2}{2\,(1-\bar\alpha_t)}\Big).$$
+#
+# A sampler starts from pure noise and asks this one question again and again. Each time it believes the answer a little:
+# it moves to where $x_{t-1}$ would be if the guess $\hat x_0$, and the noise that this guess implies, were right. That is all of it. (Notebooks 03 to 06 derive every line.)
+
+# %%
+T = 40
+steps = torch.arange(T + 1, device=lab.device) / T
+alpha_bar = torch.cos(steps * math.pi / 2).square()          # T + 1 numbers from 1 to 0
+alpha_bar[T] = 0.0
+
+
+def weights(x_t, t, images):
+    """How probable is each training image, given x_t? (b, n), each row sums to 1."""
+    # |x_t − √ᾱ x|² = |x_t|² − 2√ᾱ x_t·x + ᾱ|x|², and the first term is the same for all images: softmax ignores it.
+    flat, a = images.flatten(1), alpha_bar[t]
+    closeness = a.sqrt() * (x_t.flatten(1) @ flat.T) - a * flat.square().sum(1) / 2
+    return (closeness / (1 - a)).softmax(dim=1)
+
+
+def denoise(x_t, t, y=None):
+    """The best guess of the clean image, for images of class y, or of any class."""
+    images = x if y is None else x[train.labels == y]
+    return (weights(x_t, t, images) @ images.flatten(1)).view_as(x_t)
+
+
+def guided(x_t, t, y, w):
+    """Towards class y with strength w: 0 ignores the class, 1 obeys it, beyond 1 it exaggerates."""
+    guess = denoise(x_t, t)
+    return guess if y is None or w == 0 else guess + w * (denoise(x_t, t, y) - guess)
+
+
+@functools.lru_cache(maxsize=64)                              # the explorer below asks for the same walks again and again
+def walk(n, seed, y=None, w=1.0):
+    """From noise to images: a list of (t, x_t, guess) for t = T, ..., 1, 0."""
+    x_t = torch.randn(n, *train.shape, generator=torch.Generator().manual_seed(seed)).to(lab.device)
+    visited = []
+    for t in range(T, 0, -1):
+        guess = guided(x_t, t, y, w).clamp(-1, 1)
+        visited.append((t, x_t, guess))
+        implied_noise = (x_t - alpha_bar[t].sqrt() * guess) / (1 - alpha_bar[t]).sqrt()
+        x_t = alpha_bar[t - 1].sqrt() * guess + (1 - alpha_bar[t - 1]).sqrt() * implied_noise
+    return [*visited, (0, x_t, x_t)]
+
+# %% [markdown]
+# **Predict, then run.** The walk goes from $t = 40$, pure noise, down to $t = 0$. At the start the guess is an average over all the training images; at the end it is a single image.
+# At which $t$ is the matter decided, that is, when does *one* training image first hold more than 99 % of the weight (the median of 100 walks)?
+
+# %% tags=["predict"]
+predict("start/decided-at", "The walk goes from t = 40 (noise) to t = 0. At which t does one training image first hold 99 % of the weight?", low=0, high=40)
+
+# %%
+walks = walk(lab.pick(smoke=20, cpu=100, gpu=100), seed=0)
+heaviest = torch.stack([weights(x_t, t, x).max(dim=1).values for t, x_t, _ in walks[:-1]])      # (T, n), from t = T to 1
+in_charge = (heaviest > 0.99).float()
+decided = T - (in_charge.cumsum(0) == 0).sum(0)                                               # first t with one in charge
+decided_at = int(decided.median())
+reveal("start/decided-at", decided_at)
+
+ts = [t for t, _, _ in walks[:-1]]
+low, middle, high = heaviest.cpu().quantile(torch.tensor([0.1, 0.5, 0.9]), dim=1)
+plots.curves(
+    {"weight of the heaviest training image": (ts, middle)}, band={"weight of the heaviest training image": (low, high)},
+    title=f"{train.title}: which image it will be is settled early, around t = {decided_at}",
+    x_label="t (the walk goes from right to left)", y_label="largest weight (median, 10–90 %)", mark={f"decided: t = {decided_at}": decided_at},
+)
+
+# %%
+shown = [40, 38, 36, 34, 32, 30, 26, 20, 10, 0]
+rows = {}
+for i, name in enumerate(("first walk", "second walk")):
+    rows[f"{name}: $x_t$"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
+    rows[f"{name}: guess $\\hat x_0$"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
+plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}: the guess is sharp long before the image is")
+
+# %% [markdown]
+# Look at the guesses from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing. Where the guess has become sharp, $x_t$ above it is still little more than noise to our eyes: the choice has been made.
+# That answers why noise levels matter so much in what follows: the large decisions (what is it?) are taken in deep noise, the small ones (which buttons?) late.
+
+# %% [markdown]
+# ### Explore: who decides, and when?
+#
+# Eight walks from eight noises. **Move `t`** from 40 down and watch the guesses. Then **raise the guidance `w`** at a fixed class: 0 ignores the class, 1 obeys it, larger values exaggerate it.
+# A question that no single picture answers: as `w` grows, do the eight images become *more typical* of the class, or *more alike*? (Both are asked for in notebook 07, with numbers.)
+
+# %%
+def scrub(t, wanted, w, seed):
+    y = train.classes.index(wanted) if wanted in train.classes else None
+    _, x_t, guess = walk(8, seed, y, w)[T - t]
+    return plots.image_rows(
+        {"$x_t$": x_t, "guess $\\hat x_0$": guess, "ends at": walk(8, seed, y, w)[T][1]},
+        title=f"{train.title}: wanted {wanted}, guidance w = {w:g}, at t = {t}",
+    )
+
+
+explore(
+    scrub,
+    t=slider(0, T, value=34, label="t: 40 noise, 0 image"),
+    wanted=choice(["any class", *train.classes], value=train.classes[3], label="wanted"),
+    w=slider(0, 6, value=1, step=0.5, label="guidance w"),
+    seed=slider(0, 20, value=0, label="seed of the noise"),
+    title="Scrub through the walk, and steer it",
+    alt="Three rows of eight images: the noisy image, the best guess of the clean one, and where the walk ends.",
+)
+
+# %% [markdown]
+# ### An experiment that could fail
+#
+# The samples look flawless. Too flawless? Here is a claim: *every one of them is a copy of a training image*. We test it against the nearest training image, pixel by pixel. The claim fails if a single sample
+# is off by more than one grey level (of 256) in a single pixel; then the sampler would be making something of its own.
+
+# %%
+samples = walks[-1][1]
+nearest = x[torch.cdist(samples.flatten(1), x.flatten(1)).argmin(dim=1)]
+off = (samples - nearest).abs().flatten(1).max(dim=1).values * 127.5                          # in grey levels
+copies = int((off <= 1).sum())
+print(f"{copies} of {len(samples)} samples are copies of a training image (largest difference: {off.max():.2f} grey levels of 256)")
+print("The claim holds." if copies == len(samples) else "The claim fails: some samples are not in the training set.")
+plots.image_rows({"sample": samples[:10], "nearest training image": nearest[:10]}, title=f"{train.title}: {copies} of {len(samples)} samples are copies")
+
+# %% [markdown]
+# ### Question 0.4a · Perfect, and yet   *(concept, 1 point)*
+# {{question start/perfect-but}}
+#
+# **How to:** type a letter between the quotes, run the cell, then the one below it. The buttons on the card answer too, and every wrong option has something to say; what counts is the letter you typed.
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+perfect_but = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# perfect_but = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("start/perfect-but", perfect_but)
+
+# %% [markdown]
+# **What a trained model will change.** Put a neural network in the place of `denoise`, and train it to guess clean images from noisy ones. The loop stays as it is, line by line. The network has no table of training images to look things up in;
+# it must make do with what they have in common, and its guesses in deep noise become images that nobody took. A perfect denoiser of the training set would copy; *what makes samples new is how a network differs from it*. How and why is studied to this day
+# (Kadkhodaie et al. 2024; Kamb and Ganguli 2025), and with few images and a large network, networks copy too. You will build that network in 04, train it in 05, and look for copies in 09.
+
+# %% [markdown]
+# ## 0.5 · Three wishes, two granted
+#
+# What should a generative model do? Draw **good samples**. Draw them **fast**. And **cover** everything in the data, rare things too. Xiao, Kreis and Vahdat (2022) called it the *generative learning trilemma*: each of the great families grants two of the wishes.
+
+# %%
+plots.triangle(
+    ["good samples", "fast sampling", "every mode covered"],
+    {
+        "GAN\nnotebook 08": (1, 1, 0),
+        "VAE\nnotebook 02": (0, 1, 1),
+        "diffusion\nnotebooks 03–07": (1, 0, 1),
+        "few-step samplers\nnotebooks 06, 09": (1, 1, 1),
+    },
+    title="Each family sits on an edge: two wishes granted, the third far away",
+)
+
+# %% [markdown]
+# * **VAE**: one pass through a decoder makes an image, and its training objective punishes leaving out any example. Its samples are blurred, as you saw above.
+# * **GAN**: one pass as well, and sharp, because a second network rejects what looks wrong. Nobody checks whether something is *missing*, and modes go missing.
+# * **Diffusion**: sharp and complete, and it asks its question tens to a thousand times for one image.
+#
+# The triangle is a map, not a law: the last years of research moved towards its middle. In notebook 09 you measure all three corners, on the same data with the same budget, and draw the triangle yourself.
+
+# %% [markdown]
+# ## 0.6 · How this course works
+#
+# | what you meet | what it does for you |
+# |---|---|
+# | **code quiz** | a function to write. `check` says what is off, and knows common mistakes by name. Skip it and the notebook still runs |
+# | **bug hunt** | code that runs, looks right and is wrong, as found in published tutorials. Find it, mend it |
+# | **concept question** | choose a letter. Every wrong option is a real misconception and has its own answer |
+# | **predict, then run** | commit to a number first. The next cell shows your guess beside the measurement. Nothing is graded |
+# | **hint / folded solution** | one nudge at a time; the solution is under the check, for after a try |
+# | **explorer** | controls over a picture. Arrow keys work. Without widgets (on paper, on GitHub) its picture still shows |
+# | **numbered equation** | (2.4) in the text is (2.4) in the docstring of the function that computes it, and in its test |
+# | **quiz 3.3b** | the second quiz of section 3.3 |
+#
+# **Time.** The table at the top of each notebook gives measured running times. There are three levels of effort: `smoke` runs everything in seconds with hardly any training, to see that it works; `cpu` is the full lesson on a laptop; `gpu` trains longer.
+# The level is chosen for you; `setup("00", effort="smoke")` in the first cell chooses another, and so does the environment variable `COURSE_EFFORT`.
+#
+# **Data.** The course is written for Fashion-MNIST. When it can't be had, the notebooks go on with scikit-learn's digits, which are always there, and say so in every title. `COURSE_DATASET=mnist`, `=digits` or `=` a folder of your own images choose another set.
+#
+# **Stopping.** The stop button ends a training after its current step and *keeps the model*. The next cells work with what you have.
+
+# %% [markdown]
+# ## 0.7 · Notation
+#
+# | symbol | in code | meaning |
+# |---|---|---|
+# | $x$, `(b, c, h, w)` | `x` | images, values in $[-1, 1]$: batch, channels, height, width |
+# | $y$ | `y` | class of an image, an integer |
+# | $z$ | `z` | latent code, a short list of numbers that stands for an image |
+# | $p(x)$, $p(x\mid z)$ | | the model's density of images; of images given their code |
+# | $q(z\mid x)$ | `mean, log_var` | the encoder's distribution over codes |
+# | $\mathcal N(\mu, \Sigma)$ | | Gaussian with mean $\mu$ and covariance $\Sigma$ |
+# | $t$, $T$ | `t` | noise level; 0 is clean, $T$ is (nearly) pure noise |
+# | $x_0$, $x_t$ | `x0`, `x_t` | a clean image; the same image at noise level $t$ |
+# | $\bar\alpha_t$ | `alpha_bar[t]` | share of signal in the variance at $t$; $\bar\alpha_0 = 1$ |
+# | $\sqrt{\bar\alpha_t}$, $\sqrt{1-\bar\alpha_t}$ | | signal rate and noise rate: what multiplies $x_0$ and $\varepsilon$ |
+# | $\varepsilon$ | `noise` | the standard normal noise that was added |
+# | $\hat x_0$ | `guess`, `x0` | a guess of the clean image |
+# | $w$ | `w` | strength of guidance; 1 is "conditional, unguided" |
+# | nats | | natural-log units of information; 1 nat is 1.44 bits. Always *per image* here, unless it says "per dimension" |
+
+# %% [markdown]
+# ## 0.8 · The map
+#
+# | | notebook | the question it answers |
+# |---|---|---|
+# | **01** | Autoencoder | how few numbers can stand for an image, and why can't we just draw those numbers? |
+# | **02** | VAE | how do we make a code that one *can* draw from, and what is the price in nats? |
+# | **03** | Forward diffusion | how does noise drown an image, and what does the way back need to know? |
+# | **04** | U-Net | which network can answer the sampler's question? |
+# | **05** | Training | how does it learn to, and when is it good? |
+# | **06** | Sampling | from a thousand steps to ten: which walk back? |
+# | **07** | Guidance | how do we ask for what we want? |
+# | **08** | GAN | what if a second network judged the first? |
+# | **09** | Evaluation | good, fast, complete: how does one measure it? |
+#
+# Each builds on the ones before it, but imports from `course_utils` what they made, so you can enter anywhere. Notebooks 01 and 02 are here; the later ones follow.
+
+# %% [markdown]
+# ## Recap of this run
+
+# %%
+print(f"effort {lab.effort}, {train.title}, {len(train):,} images")
+print(f"0.3  a VAE trained for {seconds:.0f} s draws things that resemble the data; one Gaussian draws ghosts of them")
+print(f"0.4  the exact sampler has chosen its image at t = {decided_at} of {T} (median of {len(samples)} walks)")
+print(f"     {copies} of {len(samples)} of its samples are copies of training images")
+
+# %% [markdown]
+# ## Go further *(ungraded)*
+# 1. **More steps.** Set `T = 200`. Is the choice made at the same *fraction* of the walk? At the same $\bar\alpha_t$?
+# 2. **Fewer images.** Keep 100 training images. Does the sampler decide earlier or later? Why should the number of candidates matter so little? (Think of distances in 784 dimensions.)
+# 3. **Soft copies.** Divide the exponent in `weights` by a temperature of 5. Are the samples new? Are they good?
+# 4. **Steer with two classes.** Average the guesses for two classes at every step. What does the walk end at, and why not at something in between?
+#
+# ## References
+# * Z. Xiao, K. Kreis, A. Vahdat, *Tackling the Generative Learning Trilemma with Denoising Diffusion GANs*, ICLR 2022. arXiv:2112.07804
+# * J. Ho, A. Jain, P. Abbeel, *Denoising Diffusion Probabilistic Models*, NeurIPS 2020. arXiv:2006.11239
+# * J. Song, C. Meng, S. Ermon, *Denoising Diffusion Implicit Models* (the walk of 0.4), ICLR 2021. arXiv:2010.02502
+# * J. Ho, T. Salimans, *Classifier-Free Diffusion Guidance*, 2022. arXiv:2207.12598
+# * Z. Kadkhodaie, F. Guth, E. P. Simoncelli, S. Mallat, *Generalization in diffusion models arises from geometry-adaptive harmonic representations*, ICLR 2024. arXiv:2310.02557
+# * M. Kamb, S. Ganguli, *An analytic theory of creativity in convolutional diffusion models*, ICML 2025. arXiv:2412.20292
+# * H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, 2017. arXiv:1708.07747
+# * E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI Machine Learning Repository, 1998 (scikit-learn's digits)
