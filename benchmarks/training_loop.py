@@ -1,10 +1,10 @@
-"""Seconds per training step, side by side: number format, memory layout, batch size, and what `fit` adds to a bare loop.
+"""Seconds per training step, side by side: number format, memory layout, batch size, and what `fit` adds.
 
     COURSE_DATA=... python benchmarks/training_loop.py --steps 30 --rounds 5
 
-A convolutional autoencoder on Fashion-MNIST, 28×28: strided convolutions 1→64→64, 32 numbers in the middle, the mirror image
-back. Every variant runs once a round, in turn, so that whatever else the machine does falls on all of them; the median over
-rounds is reported, and ratios are medians of ratios within a round.
+A convolutional autoencoder on Fashion-MNIST, 28×28: strided convolutions 1→64→64, 32 numbers in the middle, the mirror
+image back. Every variant runs once a round, in turn, so that whatever else the machine does falls on all of them. The
+table has medians over rounds; ratios are medians of the ratios within each round.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def autoencoder() -> nn.Sequential:
 
 
 class TimedLoss:
-    """Mean squared error per pixel, noting when it is called; the first calls, in which kernels are chosen, don't count."""
+    """Mean squared error per pixel, noting when it is called; the first calls, which choose kernels, don't count."""
 
     warm_up = 3
 
@@ -75,15 +75,15 @@ def by_hand(data, recipe: Recipe) -> float:
 
 VARIANTS = {
     # name: (how, recipe's changes)
-    "by hand, float32": (by_hand, dict(mixed_precision=False, channels_last=False)),
-    "by hand, bfloat16, channels-last": (by_hand, dict(mixed_precision=True, channels_last=True)),
-    "fit, float32": (with_fit, dict(mixed_precision=False, channels_last=False)),
-    "fit, float32, channels-last": (with_fit, dict(mixed_precision=False, channels_last=True)),
-    "fit, bfloat16": (with_fit, dict(mixed_precision=True, channels_last=False)),
-    "fit, bfloat16, channels-last": (with_fit, dict(mixed_precision=True, channels_last=True)),
-    "  the same with EMA": (with_fit, dict(mixed_precision=True, channels_last=True, ema=0.999)),
-    "  the same, batch 256": (with_fit, dict(mixed_precision=True, channels_last=True, batch_size=256)),
-    "  the same, batch 512": (with_fit, dict(mixed_precision=True, channels_last=True, batch_size=512)),
+    "by hand, float32": (by_hand, {"mixed_precision": False, "channels_last": False}),
+    "by hand, bfloat16, channels-last": (by_hand, {"mixed_precision": True, "channels_last": True}),
+    "fit, float32": (with_fit, {"mixed_precision": False, "channels_last": False}),
+    "fit, float32, channels-last": (with_fit, {"mixed_precision": False, "channels_last": True}),
+    "fit, bfloat16": (with_fit, {"mixed_precision": True, "channels_last": False}),
+    "fit, bfloat16, channels-last": (with_fit, {"mixed_precision": True, "channels_last": True}),
+    "  the same with EMA": (with_fit, {"mixed_precision": True, "channels_last": True, "ema": 0.999}),
+    "  the same, batch 256": (with_fit, {"mixed_precision": True, "channels_last": True, "batch_size": 256}),
+    "  the same, batch 512": (with_fit, {"mixed_precision": True, "channels_last": True, "batch_size": 512}),
 }
 
 
@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     os.environ["COURSE_QUIET"] = "1"
-    data = load("fashion-mnist", fallback="digits")
+    data = load("fashion-mnist")
     seconds = {name: [] for name in VARIANTS}
     for _ in range(options.rounds):
         for name, (run, changes) in VARIANTS.items():
@@ -102,7 +102,10 @@ def main():
     def ratio(a, b):
         return statistics.median(x / y for x, y in zip(seconds[a], seconds[b]))
 
-    print(f"{data.title}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds of {options.steps} steps\n")
+    print(
+        f"{data.title}, {torch.get_num_threads()} threads, torch {torch.__version__},"
+        f" {options.rounds} rounds of {options.steps} steps\n"
+    )
     print("| variant | ms/step | µs/image | time against float32 |\n|---|---:|---:|---:|")
     for name, (_, changes) in VARIANTS.items():
         ms, batch = 1e3 * statistics.median(seconds[name]), changes.get("batch_size", 128)

@@ -54,12 +54,12 @@ class Recipe:
 
     steps: int
     batch_size: int = 128
-    lr: float = 2e-3
+    lr: float | int = 2e-3
     optimizer: Any = None
     schedule: str | Callable[[float], float] = "flat"
     warmup: int = 0
-    ema: float | None = None
-    clip: float | None = None
+    ema: float | int | None = None
+    clip: float | int | None = None
     seed: int = 0
     mixed_precision: bool | None = None
     channels_last: bool = True
