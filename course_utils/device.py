@@ -111,7 +111,7 @@ def has_bfloat16(kind: str = "cpu") -> bool:
     if kind != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    # x86: AVX512-BF16 or AMX. ARM's `bf16` is left out: there oneDNN falls back to slow reference code for training.
+    # x86: AVX512-BF16 or AMX, measured to help. ARM has a `bf16` too; it is left out until somebody has measured it.
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -134,7 +134,7 @@ def _device() -> Finding:
     if shutil.which("nvidia-smi"):
         return Finding(
             "device", found, "note",
-            "there is an NVIDIA driver, but PyTorch sees no GPU: install PyTorch's CUDA build (pytorch.org), then restart",
+            "PyTorch doesn't see the NVIDIA GPU: install its CUDA build (pytorch.org), then restart the kernel",
         )  # fmt: skip
     return Finding("device", found)
 
@@ -177,7 +177,7 @@ def _memory() -> Finding:
     return Finding("memory", found)
 
 
-def memory() -> tuple[float | None, float | None]:
+def memory() -> tuple[int | None, int | None]:
     """(total, free) bytes for this process, a container's limit counted; (None, None) where the system doesn't say."""
     total, free = _system_memory()
     for limit, used in (
@@ -194,7 +194,7 @@ def memory() -> tuple[float | None, float | None]:
     return total, free
 
 
-def _system_memory() -> tuple[float | None, float | None]:
+def _system_memory() -> tuple[int | None, int | None]:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in meminfo.read_text().splitlines()}

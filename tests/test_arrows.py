@@ -1,4 +1,4 @@
-"""Everything in the library flows one way: which of our modules may import which. Read from the source, nothing is run."""
+"""Everything in the library flows one way: which of our modules may import which. Read from the source, not run."""
 
 import ast
 from pathlib import Path
@@ -52,9 +52,8 @@ def imported(source: str, name: str) -> set[str]:
             base = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*base, *([node.module] if node.module else [])])
             found.update(f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module"):
-            if node.args and isinstance(node.args[0], ast.Constant):
-                found.add(node.args[0].value)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found.update(a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
     return found
 
 

@@ -24,7 +24,7 @@ def one_line(error) -> str:
     return text
 
 
-# ------------------------------------------------------------------------------------------------------ device and effort
+# ---------------------------------------------------------------------------------------------------- device and effort
 
 
 def test_device_is_a_gpu_only_where_there_is_one():
@@ -60,7 +60,7 @@ def test_an_effort_that_does_not_exist(monkeypatch):
     one_line(error)
 
 
-# ----------------------------------------------------------------------------------------------------------------- threads
+# -------------------------------------------------------------------------------------------------------------- threads
 
 
 @pytest.mark.parametrize(("text", "share"), [("200000 100000", 2.0), ("50000 100000", 0.5), ("max 100000", None)])
@@ -86,7 +86,7 @@ def test_threads_keep_to_the_share(monkeypatch):
     assert devices.pick_threads() == torch.get_num_threads()
 
 
-# --------------------------------------------------------------------------------------------------------------- precision
+# ------------------------------------------------------------------------------------------------------------ precision
 
 
 def test_autocast_on_and_off():
@@ -107,7 +107,7 @@ def test_bfloat16_is_only_claimed_where_the_processor_has_it():
     assert not (devices.has_bfloat16("cuda") and not torch.cuda.is_available())
 
 
-# ------------------------------------------------------------------------------------------------------------------- seeds
+# ---------------------------------------------------------------------------------------------------------------- seeds
 
 
 def test_generators_repeat_and_are_independent_of_the_global_state():
@@ -144,7 +144,7 @@ def test_a_seed_that_is_no_number(seed):
         devices.generator(seed)
 
 
-# ------------------------------------------------------------------------------------------------------------------- setup
+# ---------------------------------------------------------------------------------------------------------------- setup
 
 
 def test_setup_says_one_line(capsys, monkeypatch):

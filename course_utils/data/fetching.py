@@ -150,7 +150,7 @@ def _download(published: Published, file: str, folder: Path, log: list[str]) -> 
             continue
         part = folder / f".{file}.{secrets.token_hex(8)}.part"
         try:
-            _get(mirror + file, part, f"{published.name}/{file}")
+            _get(mirror + file, part, size, f"{published.name}/{file}")
             content = part.read_bytes()
             problem = damage(content, size, sha256)
             if not problem:
@@ -174,8 +174,8 @@ def _download(published: Published, file: str, folder: Path, log: list[str]) -> 
 _unreachable: dict[str, tuple[float, str]] = {}  # host -> (when, why): four files shan't wait for it four times
 
 
-def _get(url: str, path: Path, label: str) -> None:
-    with tqdm(unit="B", unit_scale=True, desc=label, delay=0.5, leave=False, disable=quiet()) as bar:
+def _get(url: str, path: Path, size: int, label: str) -> None:
+    with tqdm(total=size, unit="B", unit_scale=True, desc=label, delay=0.5, leave=False, disable=quiet()) as bar:
         pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=(CONNECT, SILENCE))(url, str(path), None)
 
 

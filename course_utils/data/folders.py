@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 from .fetching import quiet
 
 # Pillow can open more, but some of those start other programs or read other files.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 100_000_000  # a picture of 10,000 × 10,000; what claims to be larger is refused unread (a "bomb")
 TEST_FRACTION = 0.1
 HEAD = 1 << 16  # bytes of a file that tell it from others
@@ -127,11 +128,19 @@ def _identify(path: Path) -> str:
         return str(problem)
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # older Pillows lack AVIF
+
+
 def _opened(path: Path) -> Image.Image:
     try:
         if not path.is_file():  # a broken link, a pipe, a device: opening one may wait for ever
             raise NotAnImage("not a file")
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(path, formats=_formats())
+    except NotAnImage:
+        raise
     except Image.DecompressionBombError:
         raise NotAnImage("too large: a decompression bomb?") from None
     except (UnidentifiedImageError, SyntaxError, ValueError):

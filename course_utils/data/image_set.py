@@ -89,7 +89,7 @@ class ImageSet:
         index: integers (b,) as a tensor or list, a boolean mask (n,), a slice, or one integer (then b = 1).
         """
         if isinstance(index, Tensor):
-            if index.dtype.is_floating_point or index.ndim > 1:
+            if index.dtype.is_floating_point or index.dtype == torch.uint8 or index.ndim > 1:  # bytes would be a mask
                 raise TypeError(f"take: expected integers of shape (b,), got {index.dtype} {tuple(index.shape)}")
             index = index.reshape(1) if index.ndim == 0 else index
         elif not isinstance(index, slice):
