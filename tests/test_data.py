@@ -275,9 +275,7 @@ def test_bytes_survive_the_way_to_floats_and_back(tiny):
     assert torch.equal(((every.x + 1) * 127.5).round().to(torch.uint8), every.images)
 
 
-@pytest.mark.parametrize(
-    "index", [torch.tensor([0.0]), torch.zeros(2, 2).long(), torch.tensor([1], dtype=torch.uint8), "a"]
-)
+@pytest.mark.parametrize("index", [torch.tensor([0.0]), torch.zeros(2, 2).long(), torch.tensor([1], dtype=torch.uint8)])
 def test_indices_that_are_none(tiny, index):
     with pytest.raises(TypeError, match="take: expected integers of shape"):
         tiny.take(index)
@@ -379,7 +377,7 @@ def test_no_network(small, monkeypatch):
     with pytest.raises(DataUnavailable) as error:
         load("fashion-mnist")
     lines = str(error.value).splitlines()
-    assert lines[0].startswith("Fashion-MNIST can't be had: train-images-idx3-ubyte.gz is not on this machine")
+    assert lines[0].startswith("Fashion-MNIST can't be had: there is no good copy of train-images-idx3-ubyte.gz")
     assert "  asked mirror.invalid: its name could not be resolved (no network?)" in lines
     assert "  asked b.invalid: its name could not be resolved (no network?)" in lines
     assert "What to do:" in lines and 'load("digits")' in str(error.value)
@@ -406,7 +404,11 @@ FIRST = "train-images-idx3-ubyte.gz"
     ("answer", "reason"),
     [
         pytest.param(FILES[FIRST][:1000], "truncated: 1,000 of", id="truncated"),
-        pytest.param(lambda h: h.give(FILES[FIRST][:1000], len(FILES[FIRST])), "broke off after", id="broken off"),
+        pytest.param(
+            lambda h: h.give(FILES[FIRST][:1000], len(FILES[FIRST])),
+            "the connection broke off before all",
+            id="broken off",
+        ),
         pytest.param(FILES[FIRST][:-1] + b"?", "wrong checksum: SHA-256", id="wrong checksum"),
         pytest.param(b"<!DOCTYPE html><title>Log in</title>", "does this network want you to log in?", id="login page"),
         pytest.param(404, "answered 404 Not Found", id="404"),

@@ -158,9 +158,9 @@ def _download(published: Published, file: str, folder: Path, log: list[str]) -> 
                 return content
             log.append(f"asked {host}: {problem}")
         except requests.RequestException as error:
-            log.append(f"asked {host}: {_reason(error, part, size)}")
+            log.append(f"asked {host}: {_reason(error, size)}")
             if isinstance(error, requests.ConnectionError) and not _broke_off(error):
-                _unreachable[host] = (time.monotonic(), _reason(error, part, size))
+                _unreachable[host] = (time.monotonic(), _reason(error, size))
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             log.append(f"wrote to {folder}: " + (f"no space left for {size:,} bytes" if full else str(error.strerror)))
@@ -179,7 +179,7 @@ def _get(url: str, path: Path, size: int, label: str) -> None:
         pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=(CONNECT, SILENCE))(url, str(path), None)
 
 
-def _reason(error: requests.RequestException, part: Path, size: int) -> str:
+def _reason(error: requests.RequestException, size: int) -> str:
     """Why a request failed, in words."""
     text = str(error).lower()
     if isinstance(error, requests.HTTPError):
@@ -189,7 +189,7 @@ def _reason(error: requests.RequestException, part: Path, size: int) -> str:
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy did not let us through (HTTPS_PROXY)"
     if _broke_off(error):
-        return f"broke off after {part.stat().st_size if part.exists() else 0:,} of {size:,} bytes"
+        return f"the connection broke off before all {size:,} bytes had come"
     if isinstance(error, requests.ConnectTimeout):
         return f"no answer within {CONNECT} seconds"
     if isinstance(error, requests.Timeout) or "timed out" in text:
@@ -208,11 +208,11 @@ def _apology(published: Published, file: str, log: list[str]) -> str:
     todo = [
         "connect to the internet and run this again",
         f"or copy {', '.join(published.files)} from a machine that has them into {data_root() / published.name}",
-        "or set COURSE_DATA to a folder that holds the data sets",
+        "or set COURSE_DATA to a folder that holds the data sets, or that you can write to",
         'or go on without a network: load("digits"), for a whole notebook COURSE_DATASET=digits',
     ]
     lines = [
-        f"{published.title} can't be had: {file} is not on this machine and could not be downloaded.",
+        f"{published.title} can't be had: there is no good copy of {file} on this machine, and none could be downloaded.",
         *(f"  {line}" for line in log),
         "What to do:",
         *(f"  {line}" for line in todo),
