@@ -61,15 +61,14 @@ def fit(
     """
     recipe = _recipe(recipe, options)
     device = _device_of({"model": model})
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, recipe)
+    _lay_out(model, optimizer, torch.channels_last if recipe.channels_last else torch.contiguous_format)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     average = None if recipe.ema is None else EMA(model, recipe.ema)
 
     def update(x: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         with autocast(device, recipe.mixed_precision):  # the forward pass; the backward pass follows its number formats
-            value, terms = _value_and_terms(loss(model, x, y, generator))
+            value, terms = _value_and_terms(_call(loss, model, x, y, generator))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if recipe.clip is not None:
@@ -86,6 +85,10 @@ def fit(
         return train(update, data, parts, recipe, about=name_of(loss), **keeping, **watching)
     finally:
         optimizer.zero_grad(set_to_none=True)  # gradients are as large as the model, and of no more use
+        # Back to the usual layout, in which `.view(...)` works on what the model gives.
+        _lay_out(model, optimizer, torch.contiguous_format)
+        if average is not None:
+            average.model.to(memory_format=torch.contiguous_format)
 
 
 def train(
@@ -226,6 +229,8 @@ class _Interrupt:
 
 
 def _recipe(recipe: Recipe | None, options: dict) -> Recipe:
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe: expected a Recipe, got {brief(recipe)}; options such as steps=400 have names")
     known = [f.name for f in fields(Recipe)]
     for name in options:
         if name not in known:
@@ -251,6 +256,25 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         raise ValueError(f"optimizer: expected 'adam', 'adamw', 'sgd', a callable or an Optimizer, got {kind!r}")
     # One fused kernel for all weights, instead of a dozen small ones for each.
     return named[kind](weights, lr=recipe.lr, fused=weights[0].device.type in ("cpu", "cuda"))
+
+
+def _lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, layout: torch.memory_format) -> None:
+    """Weights in this memory layout, and with them the optimizer's averages: fused kernels assume that they agree."""
+    model.to(memory_format=layout)
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                state[name] = torch.empty_like(weight).copy_(value)
+
+
+def _call(loss: Callable, *arguments: Any) -> Any:
+    try:
+        return loss(*arguments)
+    except RuntimeError as error:
+        if "view size is not compatible" in str(error):  # true of any tensor that isn't laid out row by row
+            error.add_note("`fit` lays images out channels-last: write .flatten(1) or .reshape(...) for .view(...),")
+            error.add_note("or fit(..., channels_last=False), which is slower.")
+        raise
 
 
 def _value_and_terms(result: Any) -> tuple[Tensor, dict[str, Any]]:
