@@ -26,7 +26,7 @@ _CARD = (
     "color:var(--jp-content-font-color1, inherit); font-size:var(--jp-content-font-size1, 14px); "
     "font-family:var(--jp-content-font-family, system-ui, sans-serif)"
 )
-_QUIET = "color:var(--jp-content-font-color2, inherit); opacity:.85"
+_QUIET = "color:var(--jp-content-font-color2, inherit)"
 _CODE = (
     "font-family:var(--jp-code-font-family, monospace); font-size:.93em; padding:0 .25em; border-radius:3px; "
     "background:rgba(128,128,128,.16)"
@@ -38,6 +38,7 @@ def card(
     title: str,
     headline: str,
     paragraphs: Sequence[str] = (),
+    evidence: str = "",
     note: str = "",
     printed: str = "",
     aside: str = "",
@@ -45,9 +46,9 @@ def card(
 ) -> str:
     """An HTML card.
 
-    tone: "passed", "wrong" or "waiting";  title: of the quiz;  headline: the verdict, in bold;  paragraphs, note: with
-    `code`, **bold** and $LaTeX$;  printed: what the answer printed, folded away;  aside: points, at the right.
-    All of it is text, nothing is taken as HTML, but for picture: an SVG of our own.
+    tone: "passed", "wrong" or "waiting";  title: of the quiz;  headline: the verdict, in bold;  paragraphs: below it;
+    evidence, note: quieter paragraphs;  printed: what the answer printed, folded away;  aside: points, at the right.
+    All of it is text, in which `code`, **bold** and $LaTeX$ work and HTML does not; picture: an SVG of our own.
     """
     colour, sign = _TONES[tone]
     spoken = {"passed": "Passed", "wrong": "Not yet right", "waiting": "Open"}[tone]
@@ -59,6 +60,8 @@ def card(
         f'style="color:{colour}">{sign}</span> {inline(headline)}</div>',
     ]
     parts += [f'<p style="margin:.3em 0 0">{inline(text)}</p>' for text in paragraphs]
+    if evidence:
+        parts.append(f'<p style="margin:.3em 0 0; {_QUIET}; font-size:.93em">{inline(evidence)}</p>')
     parts += [picture] if picture else []
     if printed.strip():
         parts.append(
@@ -131,7 +134,7 @@ def number_line(low: float, high: float, guess: float, measured: float) -> str:
     return f'<svg viewBox="0 0 600 62" role="img" aria-label="{spoken}" style="{style}">{"".join(parts)}</svg>'
 
 
-def _svg_text(x: float, y: float, anchor: str, text: str, quiet: bool = False) -> str:
+def _svg_text(x: int | float, y: int | float, anchor: str, text: str, quiet: bool = False) -> str:
     opacity = ".65" if quiet else "1"
     where = f'x="{x:.1f}" y="{y:g}" text-anchor="{anchor}"'
     return f'<text {where} font-size="14" fill="currentColor" fill-opacity="{opacity}">{html.escape(text)}</text>'
@@ -142,18 +145,18 @@ def _svg_text(x: float, y: float, anchor: str, text: str, quiet: bool = False) -
 
 def in_notebook() -> bool:
     """Whether there is a kernel that shows HTML (JupyterLab, Notebook, VS Code, Colab), and not a terminal."""
-    if "IPython" not in sys.modules:
+    if sys.modules.get("IPython") is None:
         return False
     shell = sys.modules["IPython"].get_ipython()
     return shell is not None and getattr(shell, "kernel", None) is not None
 
 
 def show(text: str, markup: str = "") -> None:
-    """Show a card in a notebook, or its text anywhere else."""
+    """Show a card in a notebook (its text form there is the first line), or the whole text anywhere else."""
     if markup and in_notebook():
         from IPython.display import display
 
-        display({"text/html": markup, "text/plain": text}, raw=True)
+        display({"text/html": markup, "text/plain": text.partition("\n")[0]}, raw=True)
     else:
         print(text)
 

@@ -118,7 +118,11 @@ class Case:
 
     def describe(self) -> str:
         """The label, or the inputs in a few words."""
-        return self.label or ", ".join(f"{name} {_in_words(value)}" for name, value in self.args.items())
+        if self.label:
+            return self.label
+        types = {str(leaf.dtype) for leaf in _leaves(tuple(self.args.values())) if isinstance(leaf, torch.Tensor)}
+        words = ", ".join(f"{name} {_in_words(value, len(types) > 1)}" for name, value in self.args.items())
+        return f"{words} in {types.pop().removeprefix('torch.')}" if len(types) == 1 else words
 
 
 # -------------------------------------------------------------------------------------------------------------- quizzes
@@ -210,7 +214,7 @@ def quiz(
     *,
     points: int,
     title: str,
-    reference: Callable,
+    reference: Any,
     cases: Callable[[torch.Generator], Sequence[Case]],
     equation: str = "",
     tolerance: Tolerance | float | None = None,
@@ -316,8 +320,8 @@ def get(id: Any) -> Quiz | Concept:
     if id not in _register_of_quizzes:
         load()
     if id not in _register_of_quizzes:
-        near = difflib.get_close_matches(id, _register_of_quizzes, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none has a similar name"
+        near = difflib.get_close_matches(id, _register_of_quizzes, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else "none has a similar name"
         raise UnknownQuiz(f"no quiz is called {id!r}; {hint}")
     return _register_of_quizzes[id]
 
@@ -405,10 +409,10 @@ def _is_json(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _in_words(value: Any) -> str:
+def _in_words(value: Any, with_dtype: bool) -> str:
     if isinstance(value, torch.Tensor):
-        kind = str(value.dtype).removeprefix("torch.")
-        return f"= {value.item():.6g}" if value.ndim == 0 else f"of shape {tuple(value.shape)}, {kind}"
+        dtype = f" {str(value.dtype).removeprefix('torch.')}" if with_dtype else ""
+        return (f"= {value.item():.6g}" if value.ndim == 0 else str(tuple(value.shape))) + dtype
     if isinstance(value, Fixture):
         return f"= {value.name}"
     text = repr(value)

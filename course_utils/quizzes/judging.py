@@ -46,7 +46,7 @@ FLOOR = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-3, "bfloat16": 1e-2}  
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge found: the stage reached, a headline in one line, and more for those who want to know.
+    """What the judge found: the stage reached, a headline in one line, advice, and where it was seen.
 
     misconception: name of the known wrong answer that gives the same numbers, "" if none;
     case: index of the first case that shows it, None if it isn't about one.
@@ -56,6 +56,7 @@ class Verdict:
     stage: str
     headline: str
     details: tuple[str, ...] = ()
+    evidence: str = ""
     misconception: str = ""
     case: int | None = None
 
@@ -66,11 +67,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Finding:
-    """One thing that is wrong in one case."""
+    """One thing that is wrong in one case: what, what may help, and the entry that shows it best."""
 
     stage: str
     headline: str
     details: tuple[str, ...] = ()
+    evidence: str = ""
 
 
 class Expected:
@@ -117,20 +119,22 @@ def judge(quiz: Quiz, cases: Sequence[Case], results: Sequence[Result], expected
         return Verdict(quiz.id, "passed", f"all {len(cases)} cases agree with the reference")
     _, index = min(failing)
     finding = found[index]
-    where = f"case {index + 1} of {len(cases)}: {cases[index].describe()}"
-    details = [f"Seen in {where}.", *finding.details]
+    evidence = f"Seen in case {index + 1} of {len(cases)} ({cases[index].describe()}). {finding.evidence}".strip()
+    details = finding.details
     if finding.stage in ("value", "gradient"):
-        details += _across_cases(expected, results, found)
+        details += _factor_that_counts(expected, results, found)
+        evidence += _how_many(len(cases), len(failing))
     known = _known_misconception(expected, results, finding.stage)
     if known:
-        return Verdict(quiz.id, finding.stage, finding.headline, (known.message, *details), known.name, index)
-    return Verdict(quiz.id, finding.stage, finding.headline, tuple(details), "", index)
+        return Verdict(quiz.id, finding.stage, finding.headline, (known.message,), evidence, known.name, index)
+    return Verdict(quiz.id, finding.stage, finding.headline, details, evidence, case=index)
 
 
 def _not_attempted(quiz: Quiz, result: Result) -> Verdict:
     if result.trouble is not None:
-        return Verdict(quiz.id, "not attempted", "nothing written yet")
-    detail = "It returned nothing. If you have written it: is there a `return` on its last line?"
+        detail = "Write your answer in the cell above, run it, then run this one."
+        return Verdict(quiz.id, "not attempted", "", (detail,))
+    detail = "If you have written it: is there a `return` on its last line?"
     return Verdict(quiz.id, "not attempted", "it returned nothing", (detail,))
 
 
@@ -256,8 +260,6 @@ def _about_type(got: Any, want: Any) -> tuple[str, ...]:
         return ("A tensor with one entry becomes a number with `.item()`.",) if math.prod(got.shape) == 1 else ()
     if isinstance(want, Array) and type(got) in (int, float):
         return ("Keep it a tensor: `.item()`, `float()` and NumPy cut it off from the graph.",)
-    if isinstance(got, Foreign) and got.detail:
-        return (f"It is {got.detail}.",)
     return ()
 
 
@@ -344,8 +346,8 @@ def _value(rule: _Compared, path: str, got: Any, want: Any) -> _Finding | None:
     wrong = _wrong_entries(rule, got, want)
     if not wrong.any():
         return None
-    headline, details = describe_error(one, other, wrong)
-    return _Finding("value", _at(path) + headline, details)
+    headline, evidence = describe_error(one, other, wrong)
+    return _Finding("value", _at(path) + headline, (), evidence)
 
 
 def _gradient(rule: _Compared, result: Result, expected: Result) -> _Finding | None:
@@ -357,10 +359,9 @@ def _gradient(rule: _Compared, result: Result, expected: Result) -> _Finding | N
         dtype = (want or got).dtype
         wrong = _differs(got_numbers, want_numbers, rule.allowed(want_numbers, dtype, looser=10.0))
         if wrong.any():
-            headline, details = describe_error(got_numbers, want_numbers, wrong)
-            return _Finding(
-                "gradient", f"right values, but the gradient with respect to {path} is wrong: {headline}", details
-            )
+            headline, evidence = describe_error(got_numbers, want_numbers, wrong)
+            headline = f"right values, but the gradient with respect to {path} is wrong: {headline}"
+            return _Finding("gradient", headline, (), evidence)
     return None
 
 
@@ -423,35 +424,34 @@ def _wrong_entries(rule: _Compared, got: Any, want: Any) -> np.ndarray:
     return _differs(one, other, rule.allowed(other, rule.default))
 
 
-def describe_error(got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> tuple[str, tuple[str, ...]]:
-    """How numbers are off, in a teacher's words: a headline and details.
+def describe_error(got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> tuple[str, str]:
+    """How numbers are off, in a teacher's words: a headline, and the entry furthest off ("" if it is the only one).
 
-    >>> describe_error(np.array([2.0, 4.0]), np.array([1.0, 2.0]), np.array([True, True]))[0]
-    'every entry is 2 times what it should be'
-    >>> describe_error(np.array(-3.0), np.array(3.0), np.array(True))[0]
-    'the sign is wrong: expected 3, got -3'
+    got, want: numbers of the same shape;  wrong: where they differ by more than allowed.
+
+    >>> describe_error(np.array([2.0, 4.0]), np.array([1.0, 2.0]), np.array([True, True]))
+    ('every entry is 2 times what it should be', 'Furthest off is entry [1]: expected 2, got 4.')
+    >>> describe_error(np.array(-3.0), np.array(3.0), np.array(True))
+    ('the sign is wrong: expected 3, got -3', '')
     """
     got, want, wrong = np.atleast_1d(got), np.atleast_1d(want), np.atleast_1d(wrong)
-    if got.dtype.kind == "c" or want.dtype.kind == "c":
-        return f"{int(wrong.sum())} of {wrong.size} entries are wrong", ()
+    if "c" in (got.dtype.kind, want.dtype.kind):
+        return f"{int(wrong.sum())} of {wrong.size} entries are wrong", ""
     got, want = got.astype(float), want.astype(float)
     with np.errstate(invalid="ignore"):
         error = np.where(wrong, np.abs(got - want), 0)
-    worst = np.unravel_index(np.argmax(np.nan_to_num(error, nan=np.inf)), error.shape)
-    one = wrong.size == 1
-    example = f"expected {_show(want[worst])}, got {_show(got[worst])}"
-    position = ", ".join(str(int(i)) for i in worst)
-    furthest = () if one else (f"Furthest off is entry [{position}]: {example}.",)
-    pattern = _pattern(got, want)
-    if pattern:
-        return (f"{pattern}: {example}" if one else f"{pattern}"), furthest
-    with np.errstate(invalid="ignore"):
         above, below = bool((got > want)[wrong].all()), bool((got < want)[wrong].all())
-    direction = "too large" if above else "too small" if below else "wrong, some too large and some too small"
-    if one:
-        return f"{direction}: {example}", ()
-    count = "every entry is" if wrong.all() else f"{int(wrong.sum())} of {wrong.size} entries are"
-    return f"{count} {direction}", furthest
+    worst = np.unravel_index(np.argmax(np.nan_to_num(error, nan=np.inf)), error.shape)
+    example = f"expected {_show(want[worst])}, got {_show(got[worst])}"
+    pattern = _pattern(got, want)
+    if wrong.size == 1:
+        return f"{pattern or ('too large' if above else 'too small' if below else 'wrong')}: {example}", ""
+    if not pattern:
+        count = "every entry is" if wrong.all() else f"{int(wrong.sum())} of {wrong.size} entries are"
+        pattern = (
+            f"{count} {'too large' if above else 'too small' if below else 'wrong, some too large, some too small'}"
+        )
+    return pattern, f"Furthest off is entry [{', '.join(str(int(i)) for i in worst)}]: {example}."
 
 
 def _pattern(got: np.ndarray, want: np.ndarray) -> str:
@@ -468,8 +468,8 @@ def _pattern(got: np.ndarray, want: np.ndarray) -> str:
     if close(got, -want):
         return "the sign is wrong" if want.size == 1 else "the sign of every entry is wrong"
     factor = _factor(got, want)
-    if factor is not None:
-        return f"{who} {_show(factor)} times what it should be"
+    if factor is not None and (want.size > 1 or _is_simple(factor)):
+        return f"{who} {_times(factor)} what it should be"
     if want.size == 1:
         return ""
     if np.ptp(got - want) <= 1e-5 * max(np.abs(got - want).max(), 1e-30) and np.ptp(want) > 0:
@@ -488,36 +488,65 @@ def _pattern(got: np.ndarray, want: np.ndarray) -> str:
     return ""
 
 
+def _is_simple(factor: float) -> bool:
+    """Whether a factor is so simple that one pair of numbers is enough to suspect it: 2, -3, 1/4."""
+    return any(abs(f) > 1.5 and abs(f - round(f)) < 1e-3 * abs(f) for f in (factor, 1 / factor))
+
+
+def _times(factor: float) -> str:
+    """A factor in words.
+
+    >>> _times(2.0), _times(1 / 3), _times(-0.25), _times(0.7)
+    ('2 times', '1/3 of', '-1/4 of', '0.7 times')
+    """
+    one_over = 1 / factor
+    if abs(one_over) > 1.5 and abs(one_over - round(one_over)) < 1e-3 * abs(one_over):
+        return f"{'-' if factor < 0 else ''}1/{abs(round(one_over))} of"
+    return f"{_show(factor)} times"
+
+
 def _factor(got: np.ndarray, want: np.ndarray) -> float | None:
     """c if got = c · want throughout, else None."""
     scale = float(np.sum(want * want))
-    if scale == 0 or (want.size > 1 and np.ptp(want) == 0 and np.ptp(got) > 0):
+    if (
+        scale == 0
+        or not np.isfinite(scale)
+        or not np.isfinite(got).all()
+        or (want.size > 1 and np.ptp(want) == 0 and np.ptp(got) > 0)
+    ):
         return None
     factor = float(np.sum(got * want) / scale)
     fits = np.allclose(got, factor * want, rtol=1e-4, atol=1e-5 * float(np.abs(got).max()))
     return factor if fits and factor != 0 else None
 
 
-def _across_cases(expected: Expected, results: Sequence[Result], found: Sequence[_Finding | None]) -> list[str]:
-    """What several cases together say: how many are wrong, and whether a constant factor counts something."""
+def _how_many(cases: int, wrong: int) -> str:
+    if cases == 1:
+        return ""
+    if wrong == cases:
+        return " Both cases are wrong." if cases == 2 else f" All {cases} cases are wrong."
+    return f" {cases - wrong} of {cases} cases are right already."
+
+
+def _factor_that_counts(
+    expected: Expected, results: Sequence[Result], found: Sequence[_Finding | None]
+) -> tuple[str, ...]:
+    """A sentence if several cases are each off by a factor, and the factors count something."""
     wrong = [index for index, finding in enumerate(found) if finding]
-    total, passed = len(found), len(found) - len(wrong)
-    lines = []
-    if total > 1:
-        lines.append(f"{passed} of {total} cases are right already." if passed else f"All {total} cases are wrong.")
     factors = []
     for index in wrong:
         got, want = _numbers(results[index].output), _numbers(expected.right[index].output)
         if got is None or want is None or got.shape != want.shape or "c" in (got.dtype.kind, want.dtype.kind):
-            return lines
+            return ()
         factors.append(_factor(np.atleast_1d(got).astype(float), np.atleast_1d(want).astype(float)))
-    if len(factors) > 1 and None not in factors:
-        if not np.allclose(factors, factors[0], rtol=1e-3):
-            lines.append(f"The factor changes from case to case ({', '.join(_show(f) for f in factors[:4])}).")
-        counted = _counts([expected.cases[i] for i in wrong], factors)
-        if counted:
-            lines.append(counted)
-    return lines
+    if len(factors) < 2 or None in factors:
+        return ()
+    counted = _counts([expected.cases[i] for i in wrong], factors)
+    if counted:
+        return (counted,)
+    if np.allclose(factors, factors[0], rtol=1e-3):
+        return ()
+    return (f"The factor changes from case to case ({', '.join(map(_show, factors[:4]))}): what else changes?",)
 
 
 def _counts(cases: Sequence[Case], factors: Sequence[float]) -> str:
@@ -537,10 +566,11 @@ def _counts(cases: Sequence[Case], factors: Sequence[float]) -> str:
             counts = np.array([count(size) for size in sizes], dtype=float)
             if (counts <= 1).all():
                 continue
+            seen = ", ".join(map(_show, counts[:4]))
             if np.allclose(factors, counts, rtol=1e-3):
-                return f"The factor is {what}: a sum where a mean belongs?"
+                return f"The factor is {what} ({seen}): a sum where a mean belongs?"
             if np.allclose(factors, 1 / counts, rtol=1e-3):
-                return f"The factor is one over {what}: a mean where a sum belongs?"
+                return f"The factor is one over {what} ({seen}): a mean where a sum belongs?"
     return ""
 
 
@@ -588,7 +618,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, Array):
         return "a tensor"
     if isinstance(value, Foreign):
-        return f"{value.kind}" if value.kind in ("too much", "sparse tensor") else f"an object of type {value.kind}"
+        return value.detail or f"an object of type {value.kind}"
     if value is None:
         return "None"
     if isinstance(value, tuple | list):

@@ -96,13 +96,13 @@ def _line(quiz: Quiz, verdict: Verdict) -> str:
     if verdict.passed:
         return f"✓ {quiz.id}: passed ({points})"
     if verdict.stage == "not attempted":
-        return f"○ {quiz.id}: not attempted yet ({points}): {verdict.headline}"
+        return f"○ {quiz.id}: not attempted yet ({points}){': ' + verdict.headline if verdict.headline else ''}"
     known = f" ({verdict.misconception})" if verdict.misconception else ""
     return f"✗ {quiz.id}: {verdict.headline}{known}"
 
 
 def _as_text(line: str, verdict: Verdict, note: str, printed: str) -> list[str]:
-    lines = [line, *(f"  {detail}" for detail in verdict.details)]
+    lines = [line, *(f"  {text}" for text in (*verdict.details, verdict.evidence) if text)]
     if note:
         lines.append(f"  {note}")
     if printed.strip() and not verdict.passed:
@@ -113,15 +113,16 @@ def _as_text(line: str, verdict: Verdict, note: str, printed: str) -> list[str]:
 def _as_card(quiz: Quiz, verdict: Verdict, note: str, printed: str) -> str:
     tone = "passed" if verdict.passed else "waiting" if verdict.stage == "not attempted" else "wrong"
     aside = f"{quiz.points if verdict.passed else 0} of {quiz.points} points"
-    headline = f"{_TITLES[verdict.stage]}: {verdict.headline}"
+    stage = _TITLES[verdict.stage]
+    headline = f"{stage}: {verdict.headline}" if verdict.headline else f"{stage}."
     if quiz.bug_hunt and tone == "wrong":
         headline = f"The bug is still in there. {headline}"
     if verdict.passed:
-        headline = "Passed: the bug is mended." if quiz.bug_hunt else "Passed."
+        return cards.card(tone, quiz.title, "Passed: the bug is mended." if quiz.bug_hunt else "Passed.", aside=aside)
     paragraphs = list(verdict.details)
     if verdict.misconception:
-        paragraphs[0] = f"**{verdict.misconception[:1].upper()}{verdict.misconception[1:]}?** {paragraphs[0]}"
-    return cards.card(tone, quiz.title, headline, paragraphs, note, "" if verdict.passed else printed, aside)
+        paragraphs[0] = f"Known slip: **{verdict.misconception}**. {paragraphs[0]}"
+    return cards.card(tone, quiz.title, headline, paragraphs, verdict.evidence, note, printed, aside)
 
 
 def hint(id: Any) -> None:

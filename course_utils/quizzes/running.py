@@ -129,7 +129,7 @@ def _run_case(answer: Any, case: Case, probe: Callable | None, seed: int) -> Res
     mutated = tuple(name for name, raw in before.items() if not same(raw, to_raw(args[name])))
     raw = to_raw(output)
     gradients, trouble = {}, None
-    if case.gradients:
+    if case.gradients and _all_plain(raw):
         try:
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 gradients = _gradients(output, leaves, modules)
@@ -194,6 +194,8 @@ def _call(answer: Any, args: Mapping[str, Any]) -> Any:
 def _gradients(output: Any, leaves: Mapping[str, Any], modules: Mapping[str, Any]) -> dict:
     """Gradients of sum(output × fixed weights), by argument; None where no gradient flows."""
     flat = [leaf for leaf in _tensors(output) if torch.is_floating_point(leaf) and leaf.requires_grad]
+    if sum(leaf.numel() for leaf in flat) > LARGEST_OUTPUT:
+        flat = []  # its shape is wrong, which is said first
     total = sum((leaf.double() * _fixed_weights(leaf.shape)).sum() for leaf in flat)
     targets = dict(leaves)
     for name, module in modules.items():
@@ -261,6 +263,9 @@ def _to_raw(value: Any, left: list[int], depth: int) -> Any:
         return value[:LONGEST_TEXT]
     if value is None or kind in (bool, int, float):
         return value
+    if kind in (tuple, list, dict) and len(value) > left[0]:
+        left[0] = 0
+        return Foreign("too much", f"{len(value):,} values, more than any answer needs")
     if kind in (tuple, list):
         return kind(_to_raw(item, left, depth + 1) for item in value)
     if kind is dict:
@@ -273,7 +278,7 @@ def _to_raw(value: Any, left: list[int], depth: int) -> Any:
 def _array(tensor: torch.Tensor) -> Any:
     with torch.no_grad():
         if torch.Tensor.__getattribute__(tensor, "layout") is not torch.strided:
-            return Foreign("sparse tensor")
+            return Foreign("Tensor", "a sparse tensor")
         shape = tuple(torch.Tensor.size(tensor))
         dtype = str(tensor.dtype).removeprefix("torch.")
         device = tensor.device.type
@@ -290,6 +295,15 @@ def _wide(tensor: torch.Tensor) -> torch.dtype:
     if torch.is_complex(tensor):
         return torch.complex128
     return torch.bool if tensor.dtype == torch.bool else torch.int64
+
+
+def _all_plain(raw: Any) -> bool:
+    """Whether there is nothing in it that no answer may hold, such as a list of a million entries."""
+    if isinstance(raw, tuple | list):
+        return all(map(_all_plain, raw))
+    if isinstance(raw, dict):
+        return all(map(_all_plain, raw.values()))
+    return not isinstance(raw, Foreign)
 
 
 def same(one: Any, other: Any) -> bool:

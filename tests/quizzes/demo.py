@@ -20,7 +20,7 @@ quiz(
     reference=conv_size,
     cases=lambda rng: [
         Case({"size": n, "kernel": k, "stride": s, "padding": p})
-        for n, k, s, p in [(28, 3, 1, 1), (28, 4, 2, 1), (7, 3, 2, 0), (31, 5, 3, 2)]
+        for n, k, s, p in [(28, 3, 1, 1), (28, 4, 2, 1), (8, 3, 2, 0), (30, 5, 3, 2)]
     ],
     misconceptions=[
         Misconception(
