@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib.metadata
 import importlib.util
@@ -101,15 +102,24 @@ def _findings(subject: str, look: Callable) -> list[Finding]:
     return found if isinstance(found, list) else [found]
 
 
+def short(path: str | Path) -> str:
+    """The shortest way to write a path: as it is, from here, or from the home folder."""
+    path, home = str(Path(path).absolute()), str(Path.home())
+    ways = [path, f"~{path[len(home) :]}" if path.startswith(home + os.sep) else path]
+    with contextlib.suppress(ValueError):  # on Windows there is no way from one drive to another
+        ways.append(os.path.relpath(path))
+    return min(ways, key=len)
+
+
 # ------------------------------------------------------------------------------------------------------------ the looks
 
 
 def _course() -> Finding:
-    return Finding("course", f"course_utils {__version__} in {Path(__file__).resolve().parent}")
+    return Finding("course", f"course_utils {__version__} in {short(Path(__file__).parent)}")
 
 
 def _python() -> Finding:
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {short(sys.executable)}"
     if sys.version_info < OLDEST_PYTHON:
         return Finding("Python", found, "problem", "install Python 3.11 or newer, then make lab")
     return Finding("Python", found)
@@ -211,7 +221,7 @@ def _disk() -> list[Finding]:
     for subject, folder in {"disk, working folder": Path.cwd(), "disk, data": data_root()}.items():
         present = next(p for p in [folder, *folder.resolve().parents] if p.exists())
         free = shutil.disk_usage(present).free
-        found = f"{free / GIB:.1f} GiB free in {folder}"
+        found = f"{free / GIB:.1f} GiB free in {short(folder)}"
         little = free < LITTLE_DISK
         advice = "free some space: checkpoints and data may not fit" if little else ""
         findings.append(Finding(subject, found, "problem" if little else "ok", advice))
@@ -225,13 +235,13 @@ def _data() -> list[Finding]:
             advice = "comes by itself at its first use, given a network; without one the course goes on with digits"
             findings.append(Finding(f"data: {name}", place, "note", advice if name == "fashion-mnist" else ""))
         else:
-            findings.append(Finding(f"data: {name}", place))
+            findings.append(Finding(f"data: {name}", place if name == "digits" else short(place)))
     return findings
 
 
 def _data_root() -> Finding:
     root, shared = data_root(), os.environ.get("COURSE_DATA", "").strip()
-    found = f"{root} ({'COURSE_DATA' if shared else 'your own cache; COURSE_DATA names a shared one'})"
+    found = f"{short(root)} ({'COURSE_DATA' if shared else 'your own cache; COURSE_DATA names a shared one'})"
     if shared and not root.is_dir():
         state, advice = "problem", "COURSE_DATA names a folder that doesn't exist: correct it, make it, or unset it"
         return Finding("data folder", found, state, advice)

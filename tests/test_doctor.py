@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,15 @@ def test_text_and_table():
 def test_memory_is_plausible():
     total, free = module.memory()
     assert total is None or 0 < free <= total
+
+
+def test_paths_are_short(monkeypatch, tmp_path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "elsewhere")
+    assert module.short(tmp_path / "here") == "."
+    assert module.short(tmp_path / "data") == str(Path("..", "data"))
+    assert module.short(tmp_path / "elsewhere" / "a") == str(Path("~", "a"))
 
 
 def test_command(capsys, monkeypatch):

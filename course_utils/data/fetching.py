@@ -212,7 +212,7 @@ def _apology(published: Published, file: str, log: list[str]) -> str:
         'or go on without a network: load("digits"), for a whole notebook COURSE_DATASET=digits',
     ]
     lines = [
-        f"{published.title} can't be had: there is no good copy of {file} on this machine, and none could be downloaded.",
+        f"{published.title} can't be had: there is no good copy of {file} here, and none could be downloaded.",
         *(f"  {line}" for line in log),
         "What to do:",
         *(f"  {line}" for line in todo),
