@@ -103,12 +103,12 @@ def _findings(subject: str, look: Callable) -> list[Finding]:
 
 
 def short(path: str | Path) -> str:
-    """The shortest way to write a path: as it is, from here, or from the home folder."""
+    """A path as seen from here where it is near, else from the home folder, else in full: reports end up in notebooks."""
     path, home = str(Path(path).absolute()), str(Path.home())
-    ways = [path, f"~{path[len(home) :]}" if path.startswith(home + os.sep) else path]
+    ways = [f"~{path[len(home) :]}"] if path.startswith(home + os.sep) else []
     with contextlib.suppress(ValueError):  # on Windows there is no way from one drive to another
-        ways.append(os.path.relpath(path))
-    return min(ways, key=len)
+        ways += [way for way in [os.path.relpath(path)] if way.split(os.sep).count(os.pardir) <= 2]
+    return min(ways, key=len, default=path)
 
 
 # ------------------------------------------------------------------------------------------------------------ the looks
