@@ -103,7 +103,7 @@ def _findings(subject: str, look: Callable) -> list[Finding]:
 
 
 def short(path: str | Path) -> str:
-    """A path as seen from here where it is near, else from the home folder, else in full: reports end up in notebooks."""
+    """A path as seen from here where it is near, else from home, else in full: reports end up in notebooks."""
     path, home = str(Path(path).absolute()), str(Path.home())
     ways = [f"~{path[len(home) :]}"] if path.startswith(home + os.sep) else []
     with contextlib.suppress(ValueError):  # on Windows there is no way from one drive to another
