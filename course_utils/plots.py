@@ -764,7 +764,7 @@ def triangle(corners: Sequence[str], members: Mapping[str, Any], *, title: str) 
     """A triangle of three wishes, and who grants which.
 
     corners: the three names, the first one on top, then left and right. members: {"name": three shares}, how strongly
-    it is drawn to each corner; only their ratios count: (1, 1, 0) is the middle of the first edge, (1, 1, 1) the centre.
+    it is drawn to each corner; only their ratios count: (1, 1, 0) is the middle of the first edge.
 
     >>> triangle(["good", "fast", "cheap"], {"a friend": (1, 0, 1)}, title="Choose two")
     [picture] Choose two. Triangle of good, fast, cheap: a friend (1, 0, 1)
