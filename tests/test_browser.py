@@ -87,11 +87,11 @@ class Lab:
         raise AssertionError(f"JupyterLab did not start:\n{(self.folder / 'server.log').read_text()[-3000:]}")
 
     def wait_until_idle(self, seconds: float) -> None:
-        """Return when every kernel has been idle for two seconds in a row."""
+        """Return when there is a kernel, connected, and idle for two seconds in a row."""
         end, quiet_since = time.monotonic() + seconds, None
         while time.monotonic() < end:
-            states = [kernel["execution_state"] for kernel in self.ask("kernels")]
-            busy = not states or any(state != "idle" for state in states)
+            kernels = self.ask("kernels")
+            busy = not kernels or any(k["execution_state"] != "idle" or not k["connections"] for k in kernels)
             quiet_since = None if busy else quiet_since or time.monotonic()
             if quiet_since and time.monotonic() - quiet_since > 2:
                 return
@@ -168,18 +168,19 @@ def run_all(page, lab: Lab, name: str) -> nbformat.NotebookNode:
     """Open a notebook, run all its cells, wait until they are through, save; the saved notebook."""
     page.goto(f"{lab.url}/lab/tree/{name}.ipynb?token={lab.token}")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(timeout=60_000, state="attached")
+    lab.wait_until_idle(60)  # requests sent before the kernel is connected can get lost
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    lab.wait_until_idle(NOTEBOOK_TIME)
-    page.keyboard.press("Control+s")
-    path = lab.notebooks / f"{name}.ipynb"
-    for _ in range(40):
-        page.wait_for_timeout(250)
-        saved = nbformat.read(path, as_version=4)
-        if all(c.execution_count for c in saved.cells if c.cell_type == "code" and c.source.strip()):
-            break
-    return saved
+    end = time.monotonic() + NOTEBOOK_TIME
+    while True:
+        lab.wait_until_idle(end - time.monotonic())
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(1000)
+        saved = nbformat.read(lab.notebooks / f"{name}.ipynb", as_version=4)
+        code = [c for c in saved.cells if c.cell_type == "code" and c.source.strip()]
+        stopped = any(o.output_type == "error" for c in code for o in c.outputs)
+        if stopped or all(c.execution_count for c in code) or time.monotonic() > end - 5:
+            return saved
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -189,13 +190,13 @@ def test_a_notebook_runs_and_its_slider_moves(name, browser, lab, screenshots, r
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
     saved = run_all(page, lab, name)
+    page.screenshot(path=screenshots / f"{name}-1-end.png")
 
     code = [c for c in saved.cells if c.cell_type == "code" and c.source.strip()]
-    stopped = [c.source for c in code if not c.execution_count]
-    assert not stopped, f"{len(stopped)} cells did not run, the first: {stopped[0]}"
-    assert [o.ename for c in code for o in c.outputs if o.output_type == "error"] == []
+    assert [f"{o.ename}: {o.evalue}" for c in code for o in c.outputs if o.output_type == "error"] == []
+    waiting = [c.source for c in code if not c.execution_count]
+    assert not waiting, f"{len(waiting)} cells did not run, the first: {waiting[0]}"
     assert page.locator(".jp-Dialog").count() == 0
-    page.screenshot(path=screenshots / f"{name}-1-end.png")
 
     handle = scroll_to(page, ".jp-Cell:has(.jp-OutputArea-output img) .widget-slider .noUi-handle")
     cell = (

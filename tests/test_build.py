@@ -174,8 +174,12 @@ def test_widgets_progress_and_overwritten_lines_are_tidied():
 
     from course_utils.authoring.execution import WIDGET, _tidy
 
-    widget = new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "VBox(children=(Text(value='')))"})
+    widget = new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "VBox(children=(Text(value=''…"})
     assert _tidy(widget) is None
+    bar = new_output(
+        "display_data", {WIDGET: {"model_id": "1"}, "text/plain": "training:   0%|          | 0/30 [00:00]"}
+    )
+    assert _tidy(bar) is None
     card = new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "quiz demo/why: no answer yet"})
     assert _tidy(card).data == {"text/plain": "quiz demo/why: no answer yet"}
     assert _tidy(new_output("stream", name="stderr", text="\r 10%|# | 1/9\r100%|##| 9/9 [00:00]\n")) is None
@@ -342,3 +346,13 @@ def test_masters_are_read_as_definitions():
 
     for path in masters.paths():
         assert all(callable(value) for value in masters.definitions(path.stem[:2]).values())
+
+
+@pytest.mark.parametrize("folder", ["solutions", "notebooks"])
+def test_notebooks_name_no_folder_of_the_machine_that_built_them(folder):
+    absolute = re.compile(r"(?<![\w.~$])/(?:home|root|tmp|work|Users|mnt|opt|var)/[\w.-]+|[A-Z]:\\\\Users")
+    for path in sorted((ROOT / folder).glob("*.ipynb")):
+        for i, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
+            texts = [o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in cell.get("outputs", ())]
+            texts += [o.get("data", {}).get("text/html", "") for o in cell.get("outputs", ())]
+            assert absolute.findall("\n".join(texts)) == [], f"{folder}/{path.name}, cell {i}"

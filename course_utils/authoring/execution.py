@@ -13,8 +13,8 @@ from nbformat import NotebookNode
 
 CELL_TIMEOUT = 900  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
-WIDGET_REPR = re.compile(r"^[A-Z]\w*\(.*\)$", re.DOTALL)  # `VBox(children=(…))`: noise where there is no widget
 PROGRESS = re.compile(r"^.*\d+%\|.*\|.*$")
+NOISE = re.compile(rf"^[A-Z]\w*\([a-z_]+=|{PROGRESS.pattern}")  # a widget's `VBox(children=(…))`, a bar at 0 %
 
 
 class ExecutionError(RuntimeError):
@@ -47,6 +47,7 @@ def execute(notebook: NotebookNode, name: str, *, effort: str, data: str, root: 
             timeout=CELL_TIMEOUT,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
+            extra_arguments=["--log-level=ERROR"],  # the kernel's own log, not what cells write
             record_timing=False,
             store_widget_state=False,
         )
@@ -135,7 +136,7 @@ def _tidy(output: NotebookNode) -> NotebookNode | None:
         return output if output.text.strip() else None
     if "data" in output and output.data.pop(WIDGET, None) is not None:
         text = output.data.get("text/plain", "")
-        if WIDGET_REPR.match(text.strip()):
+        if NOISE.match(text.strip()):
             output.data.pop("text/plain")
         return output if output.data else None
     return output
