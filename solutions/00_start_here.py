@@ -134,8 +134,9 @@ def one_gaussian(n, generator):
 
 with seeded(0):
     vae = VAE(train.shape, latent=16).to(lab.device)
+vae_steps = lab.pick(smoke=30, cpu=500, gpu=3000)
 started = time.perf_counter()
-fit(vae, negative_elbo(), train, steps=lab.pick(smoke=30, cpu=500, gpu=3000), lr=2e-3, schedule="cosine", seed=0)
+fit(vae, negative_elbo(), train, steps=vae_steps, lr=2e-3, schedule="cosine", seed=0)
 seconds = time.perf_counter() - started
 
 generator = lab.generator(1)
@@ -239,14 +240,14 @@ plots.curves(
 # %%
 shown = [40, 38, 36, 34, 32, 30, 26, 20, 10, 0]
 rows = {}
-for i, name in enumerate(("first walk", "second walk")):
+for i, name in enumerate(("walk A", "walk B")):
     rows[f"{name}: $x_t$"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
-    rows[f"{name}: guess $\\hat x_0$"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
+    rows[f"{name}: $\\hat x_0$"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
 plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}: the guess is sharp long before the image is")
 
 # %% [markdown]
-# Look at the guesses from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing. Where the guess has become sharp, $x_t$ above it is still little more than noise to our eyes: the choice has been made.
-# That answers why noise levels matter so much in what follows: the large decisions (what is it?) are taken in deep noise, the small ones (which buttons?) late.
+# Look at the guesses $\hat x_0$ from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing. Where the guess has become sharp, $x_t$ above it is still little more than noise to our eyes: the choice has been made.
+# That is why noise levels matter so much in what follows: the large decisions (what is it?) fall first, in the deepest noise, and the small ones (which buttons?) after them.
 
 # %% [markdown]
 # ### Explore: who decides, and when?
@@ -323,9 +324,9 @@ plots.triangle(
         "GAN\nnotebook 08": (1, 1, 0),
         "VAE\nnotebook 02": (0, 1, 1),
         "diffusion\nnotebooks 03–07": (1, 0, 1),
-        "few-step samplers\nnotebooks 06, 09": (1, 1, 1),
+        "few-step samplers\nnotebooks 06, 09": (2, 3, 3),
     },
-    title="Each family sits on an edge: two wishes granted, the third far away",
+    title="Each family sits on an edge: two wishes out of three",
 )
 
 # %% [markdown]
@@ -398,7 +399,7 @@ plots.triangle(
 
 # %%
 print(f"effort {lab.effort}, {train.title}, {len(train):,} images")
-print(f"0.3  a VAE trained for {seconds:.0f} s draws things that resemble the data; one Gaussian draws ghosts of them")
+print(f"0.3  four recipes for images: noise, single pixels, pairs of pixels, and a VAE trained for {vae_steps} steps ({seconds:.0f} s)")
 print(f"0.4  the exact sampler has chosen its image at t = {decided_at} of {T} (median of {len(samples)} walks)")
 print(f"     {copies} of {len(samples)} of its samples are copies of training images")
 
