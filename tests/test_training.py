@@ -541,6 +541,10 @@ def deeper(model):
     return nn.Sequential(*model, nn.Conv2d(1, 1, 1))
 
 
+def scaled(beta):
+    return lambda model, x, y, generator: beta * model(x).square().mean()
+
+
 def other_loss(model, x, y, generator):
     return model(x).square().mean()
 
@@ -575,6 +579,13 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_line(tmp_path, change,
         )
     assert "\n" not in str(refusal.value) and "resume=False" in str(refusal.value)
     assert file.read_bytes() == before and all(map(torch.equal, weights, model.parameters()))
+
+
+def test_a_loss_of_another_beta_is_another_loss(tmp_path):
+    fit(network(), scaled(1.0), images(), steps=2, checkpoint=tmp_path / "c.pt")
+    fit(network(), scaled(1.0), images(), steps=2, checkpoint=tmp_path / "c.pt")
+    with pytest.raises(CheckpointRefused, match=r"loss is .*beta=1.0\)' there and .*beta=4.0\)' here"):
+        fit(network(), scaled(4.0), images(), steps=2, checkpoint=tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", "truncated", "other"])

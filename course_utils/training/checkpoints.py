@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import glob
+import inspect
 import io
 import os
 import pickle
@@ -169,4 +170,10 @@ def name_of(thing: Any) -> str:
         )
     if isinstance(thing, torch.optim.Optimizer):
         return f"{type(thing).__name__}(lr={', '.join(str(group['lr']) for group in thing.param_groups)})"
-    return getattr(thing, "__qualname__", type(thing).__name__)
+    # A loss that was made for one β is another loss than the one that was made for β = 4: numbers it closes over count.
+    closed_over = inspect.getclosurevars(thing).nonlocals if inspect.isfunction(thing) else {}
+    numbers = [
+        f"{name}={value!r}" for name, value in sorted(closed_over.items()) if isinstance(value, (int, float, str))
+    ]
+    name = getattr(thing, "__qualname__", type(thing).__name__)
+    return f"{name}({', '.join(numbers)})" if numbers else name
