@@ -523,8 +523,6 @@ class BernoulliVAE(nn.Module):
         super().__init__()
         self.latent = latent
         self.encoder = Encoder(shape, 2 * latent, widths)
-        with torch.no_grad():
-            self.encoder[-1].weight.mul_(0.1)  # q starts near the prior: no exponential of a large number in the KL
         self.decoder = Decoder(latent, shape, widths)
 
     def encode(self, x):
@@ -592,7 +590,10 @@ def bound_loss(beta=1.0):
 def train_vae(latent, beta=1.0, likelihood="bernoulli"):
     with seeded(0):
         model = VAE(train.shape, latent, likelihood=likelihood).to(lab.device)
-    history = fit(model, bound_loss(beta), train, steps=steps, batch_size=batch, lr=4e-3, schedule="cosine", seed=0)
+    history = fit(
+        model, bound_loss(beta), train, steps=steps, batch_size=batch,
+        lr=4e-3, warmup=steps // 10, schedule="cosine", clip=100.0, seed=0,  # nats per image are large numbers: steady the first steps
+    )
     print(f"{latent} latents, β = {beta:g}: {len(history.steps)} steps in {history.seconds:.0f} s")
     return model, history
 
@@ -771,7 +772,7 @@ figure
 # ## 2.8 · The mystery of the hundred latents
 #
 # A published tutorial trains a VAE with 2 latents on 28×28 images and likes the samples. With 100 latents the reconstructions get sharper and *the samples get poor*. It blames the compute budget, or modes of the data that don't exist.
-# A diffusion of excuses; let us do the experiment. Its loss, in our notation, is the function of the next quiz.
+# Both can be tested. Its loss, in our notation, is the function of the next quiz.
 #
 # ### Quiz 2.8a · Bug hunt   *(bug hunt, 3 points, about 6 minutes)*
 # This loss runs. The model trained with it rebuilds images better than ours. It is in print. Compare it with (2.1) and (2.4), find what is wrong, mend it, and say in one line (a comment will do) what it does to the samples.
@@ -838,17 +839,15 @@ def sample_distance(images):
 
 
 def measure(model, k=64):
-    """Everything that we want to know about a VAE, on test images."""
-    with torch.no_grad():
-        generator = lab.generator(8)
-        costs = [elbo(model, part, torch.randn(len(part), model.latent, generator=generator, device=lab.device)) for part in test.x.split(500)]
-    reconstruction, kl = (torch.cat(parts).mean().item() for parts in zip(*costs))
-    codes, _ = encode_all(model, test.x)
+    """Everything that we want to know about a VAE, on test images: costs on the first few, the rest on all of them."""
+    log_w = draw_log_weights(model, few, min(k, k_max))
+    mean, log_var = encode_all(model, test.x)
+    kl = kl_to_standard_normal(mean, log_var)[: len(few)].mean().item()
+    minus_elbo = -log_w.mean().item()  # (2.8) with K = 1, averaged over all draws
     distances = [sample_distance(model.sample(n_samples, lab.generator(seed))) for seed in (10, 11, 12)]
     return {
-        "reconstruction": reconstruction, "KL": kl, "−ELBO": reconstruction + kl,
-        "−IWAE": -iwae_bound(draw_log_weights(model, few, min(k, k_max))).mean().item(),
-        "active": active_units(codes).sum().item(), "distance": sum(distances) / 3, "±": max(distances) - min(distances),
+        "reconstruction": minus_elbo - kl, "KL": kl, "−ELBO": minus_elbo, "−IWAE": -iwae_bound(log_w).mean().item(),
+        "active": active_units(mean).sum().item(), "distance": sum(distances) / 3, "±": (max(distances) - min(distances)) / 2,
     }
 
 
@@ -860,14 +859,14 @@ floor = sample_distance(train.first(n_samples).x)
 print(f"{test.title}; nats per image; −IWAE with K = {min(64, k_max)}; distance of samples to data (real images among themselves: {floor:.1f})")
 print(f"{'':26s} {'reconstr.':>9s} {'KL':>8s} {'−ELBO':>8s} {'−IWAE':>8s} {'active':>7s} {'distance':>9s}")
 for name, row in table.items():
-    print(f"{name:26s} {row['reconstruction']:9.1f} {row['KL']:8.1f} {row['−ELBO']:8.1f} {row['−IWAE']:8.1f} {row['active']:7d} {row['distance']:9.1f} ± {row['±'] / 2:.1f}")
+    print(f"{name:26s} {row['reconstruction']:9.1f} {row['KL']:8.1f} {row['−ELBO']:8.1f} {row['−IWAE']:8.1f} {row['active']:7d} {row['distance']:9.1f} ± {row['±']:.1f}")
 
 # %%
 reveal("vae/kl-of-100", round(table["100 latents, summed KL"]["KL"], 1))
 
 # %%
 wrong, right = table["100 latents, averaged KL"], table["100 latents, summed KL"]
-apart = abs(wrong["distance"] - right["distance"]) > 2 * max(wrong["±"], right["±"])
+apart = abs(wrong["distance"] - right["distance"]) > 4 * max(wrong["±"], right["±"])
 if apart and right["distance"] < wrong["distance"]:
     print(f"The mended loss samples closer to the data ({right['distance']:.1f} against {wrong['distance']:.1f}), far beyond the spread. The explanation survives.")
 else:

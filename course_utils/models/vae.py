@@ -162,8 +162,6 @@ class VAE(nn.Module):
             raise ValueError(f'VAE expects sigma > 0, only with likelihood "gaussian"; got {sigma}, {likelihood!r}.')
         self.shape, self.latent, self.likelihood = tuple(shape), latent, likelihood
         self.encoder = Encoder(shape, 2 * latent, widths)
-        with torch.no_grad():
-            self.encoder[-1].weight.mul_(0.1)  # q starts near the prior: no exponential of a large number in the KL
         self.decoder = Decoder(latent, shape, widths)
         if likelihood == "gaussian":
             self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma or 0.5)), requires_grad=sigma is None)
