@@ -6,16 +6,21 @@ that is declared without at least three mutants and one alternative fails here.
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.util
+from pathlib import Path
 
+import masters
+import nbformat
 import pytest
 
 from course_utils.quizzes import Concept, Quiz, declarations
 from course_utils.quizzes.judging import STAGES, Expected, judge
 from course_utils.quizzes.running import from_wire, request_wire, results_from_wire, run, to_wire
 
+ROOT = Path(__file__).resolve().parent.parent
 SEEDS = (declarations.NOTEBOOK_SEED, 1, 2, 3, 20_261)  # the notebook's own cases, and draws like a grader's
 
 DECLARED = declarations.registered()
@@ -120,6 +125,20 @@ def test_an_untouched_stub_is_not_attempted(id):
 
     assert verdict(QUIZZES[id], stub, 0).stage == "not attempted"
     assert verdict(QUIZZES[id], lambda *args, **kwargs: None, 0).stage == "not attempted"
+
+
+@pytest.mark.parametrize("id", [id for id, quiz in QUIZZES.items() if quiz.bug_hunt])
+def test_the_bug_that_is_handed_out_is_noticed(id):
+    number = QUIZZES[id].module[-2:]
+    (notebook,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    cells = nbformat.read(notebook, as_version=4).cells
+    (source,) = [c.source for c in cells if c.metadata.get("course") == {"role": "answer", "quiz": id}]
+    namespace = dict(next(iter(masters.definitions(number).values())).__globals__)  # what the cells above it define
+    exec(source, namespace)
+    name = next(node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef))
+    for seed in SEEDS:
+        found = verdict(QUIZZES[id], namespace[name], seed)
+        assert found.stage not in ("passed", "not attempted", "raised"), found
 
 
 @pytest.mark.parametrize("id", QUIZZES)

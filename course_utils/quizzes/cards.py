@@ -195,7 +195,7 @@ def show_hint_button(count: int, seen: int, next_hint: Callable[[], tuple[int, s
         button.description = "That was the last hint" if button.disabled else f"Show a hint ({number + 1} of {count})"
 
     button.on_click(press)
-    display(widgets.VBox([button, shown]))
+    display(widgets.VBox([button, shown], layout=widgets.Layout(align_items="flex-start")))
 
 
 def show_choice(concept: Concept, answer: str, feedback: Callable[[str], str]) -> None:
@@ -209,9 +209,16 @@ def show_choice(concept: Concept, answer: str, feedback: Callable[[str], str]) -
     radio = widgets.RadioButtons(
         options=list(concept.options),
         value=answer or None,
-        description="Try an option:",
+        description="Try an option:\N{EN SPACE}",
         style={"description_width": "initial"},
-        layout=widgets.Layout(width="auto"),
+        layout=widgets.Layout(
+            width="auto",
+            display="flex",
+            flex_flow="row wrap",
+            align_items="baseline",
+            margin="0 2px",
+            overflow="visible",
+        ),
         **sideways,
     )
     radio.tooltip = f"{concept.title}: choose an option to see what can be said about it"
