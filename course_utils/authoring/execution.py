@@ -143,9 +143,9 @@ def _tidy(output: NotebookNode) -> NotebookNode | None:
 
 
 def _hide_paths(outputs: list[NotebookNode], root: Path, folder: str) -> None:
-    """Take this machine's folders out of text outputs."""
+    """Take this machine's folders out of text outputs: a notebook lies in a folder of the repository, one below it."""
     data = os.environ.get("COURSE_DATA")
-    names = [(folder, "."), (str(root.resolve()), "."), (str(Path.home()), "~")]
+    names = [(os.path.relpath(root, folder), ".."), (folder, "."), (str(root.resolve()), ".."), (str(Path.home()), "~")]
     names = ([(data, "$COURSE_DATA")] if data else []) + names
     for output in outputs:
         if "text" in output:
