@@ -32,7 +32,7 @@ def _same_shape(who: str, **tensors: Tensor) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 # Two ways to say how far a reconstruction is from the image
 # ---------------------------------------------------------------------------------------------------------------------
-def reconstruction_error(x: Float[Tensor, "b *rest"], x_hat: Float[Tensor, "b *rest"]) -> Float[Tensor, "b"]:
+def reconstruction_error(x: Float[Tensor, "b ..."], x_hat: Float[Tensor, "b ..."]) -> Float[Tensor, "b"]:
     """Mean squared error of each image, averaged over channels and pixels: equation (1.1).
 
     x, x_hat: (b, ...) in [-1, 1]. Returns (b,), squared pixel units of the [-1, 1] scale (0 perfect, 4 the worst).
@@ -44,7 +44,7 @@ def reconstruction_error(x: Float[Tensor, "b *rest"], x_hat: Float[Tensor, "b *r
     return (_full(x) - _full(x_hat)).square().flatten(1).mean(dim=1)
 
 
-def bernoulli_nll(logits: Float[Tensor, "b *rest"], x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b"]:
+def bernoulli_nll(logits: Float[Tensor, "b ..."], x: Float[Tensor, "b ..."]) -> Float[Tensor, "b"]:
     """−ln p(x) of each image when every pixel is a biased coin, summed over pixels, in nats: equation (1.2).
 
     logits: (b, ...), any numbers, ln(p / (1 − p)) of the probability p that the pixel is white;
@@ -199,7 +199,7 @@ class PCA:
 # ---------------------------------------------------------------------------------------------------------------------
 # Walking through the space of codes
 # ---------------------------------------------------------------------------------------------------------------------
-def interpolate(a: Float[Tensor, "*s"], b: Float[Tensor, "*s"], steps: int) -> Float[Tensor, "n *s"]:
+def interpolate(a: Float[Tensor, "..."], b: Float[Tensor, "..."], steps: int) -> Float[Tensor, "n ..."]:
     """A straight walk from a to b in `steps` equal strides, both ends included: equation (1.6).
 
     a, b: tensors of one shape: two codes, two images, two batches of either. Returns (steps, *shape).
@@ -252,7 +252,7 @@ def fit_gaussian(z: Float[Tensor, "n d"]) -> Gaussian:
 # Denoising
 # ---------------------------------------------------------------------------------------------------------------------
 def denoising_error(
-    model: Callable[[Tensor], Tensor], x: Float[Tensor, "b *rest"], noise: Float[Tensor, "b *rest"], sigma: float
+    model: Callable[[Tensor], Tensor], x: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], sigma: float
 ) -> Float[Tensor, "b"]:
     """Squared error of each *clean* image when the model was shown a noisy one, mean over pixels: equation (1.8).
 
@@ -284,7 +284,9 @@ def denoising_loss(sigma: float) -> Callable:
     return loss
 
 
-def score_from_denoiser(denoised: Float[Tensor, "*s"], noisy: Float[Tensor, "*s"], sigma: float) -> Float[Tensor, "*s"]:
+def score_from_denoiser(
+    denoised: Float[Tensor, "..."], noisy: Float[Tensor, "..."], sigma: float
+) -> Float[Tensor, "..."]:
     """∇ ln p_σ(noisy): the direction in which noisy data become more likely, from the best denoiser: equation (1.9).
 
     denoised: E[x | noisy], like noisy;  sigma > 0: the noise's standard deviation. Returns a tensor like noisy.
