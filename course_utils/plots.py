@@ -787,7 +787,7 @@ def triangle(corners: Sequence[str], members: Mapping[str, Any], *, title: str) 
         box = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": "none"}
         text = "white" if _luminance(matplotlib.colors.to_rgb(colour)) < 0.179 else "black"
         axes.annotate(name, share @ at / share.sum(), ha="center", va="center", fontsize=12, color=text, bbox=box)
-    axes.set(xlim=(-1.4, 1.4), ylim=(-0.8, 1.3))
+    axes.set(xlim=(-1.4, 1.4), ylim=(-0.72, 1.2))
     axes.set_axis_off()
     return figure
 

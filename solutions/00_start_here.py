@@ -108,7 +108,7 @@ hint("start/to-unit")
 # 1. **Noise.** Every pixel is any grey level, all equally likely. It knows nothing.
 # 2. **Each pixel for itself.** Look up, for every position, which grey levels occur there, and draw from those. It knows every pixel, and nothing about neighbours.
 # 3. **All pairs of pixels.** Fit one Gaussian with a full covariance matrix to all images and draw from it. It knows how any two pixels go together, and nothing about three. This is the model behind PCA, the ancestor of the autoencoder.
-# 4. **A variational autoencoder**, two small neural networks, trained in the cell below for some seconds. It draws 16 numbers and decodes them to an image. Notebooks 01 and 02 build it.
+# 4. **A variational autoencoder**, two small neural networks, trained in the cell below while you read on. It draws 8 numbers and decodes them to an image. Notebooks 01 and 02 build it.
 
 # %%
 n = 10
@@ -133,8 +133,8 @@ def one_gaussian(n, generator):
 
 
 with seeded(0):
-    vae = VAE(train.shape, latent=16).to(lab.device)
-vae_steps = lab.pick(smoke=30, cpu=500, gpu=3000)
+    vae = VAE(train.shape, latent=8).to(lab.device)
+vae_steps = lab.pick(smoke=30, cpu=1000, gpu=5000)
 started = time.perf_counter()
 fit(vae, negative_elbo(), train, steps=vae_steps, lr=2e-3, schedule="cosine", seed=0)
 seconds = time.perf_counter() - started
