@@ -134,7 +134,7 @@ def one_gaussian(n, generator):
 
 with seeded(0):
     vae = VAE(train.shape, latent=8).to(lab.device)
-vae_steps = lab.pick(smoke=30, cpu=1000, gpu=5000)
+vae_steps = lab.pick(smoke=15, cpu=1000, gpu=5000)
 started = time.perf_counter()
 fit(vae, negative_elbo(), train, steps=vae_steps, lr=2e-3, schedule="cosine", seed=0)
 seconds = time.perf_counter() - started
