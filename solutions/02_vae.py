@@ -64,7 +64,9 @@ lab = setup("02")
 train = load(lab.data, "train", device=lab.device, fallback="digits")
 test = load(lab.data, "test", device=lab.device, fallback="digits")
 test = test.first(lab.pick(smoke=100, cpu=1000, gpu=5000))
-print(f"{train.title}: {len(train):,} images to train on, {len(test):,} to measure on, each {train.shape}, in [-1, 1]")
+print(
+    f"{train.title}: {len(train):,} images to train on, {len(test):,} to measure on, each {train.shape}, in [-1, 1]"
+)
 
 # %% [markdown]
 # ## 2.1 · What does an image cost?
@@ -82,6 +84,7 @@ print(f"{train.title}: {len(train):,} images to train on, {len(test):,} to measu
 #
 # We need a model whose $p(x)$ we know. If the decoder is linear, $x = Wz + b + \sigma\varepsilon$, everything is Gaussian:
 # $x\sim\mathcal N(b,\,WW^\top+\sigma^2 I)$, and so is the posterior $p(z\mid x)$. This **linear-Gaussian model** is our test bench for the whole notebook.
+
 
 # %%
 def linear_model(latents, pixels=30, sigma=0.3):
@@ -108,13 +111,17 @@ for latents in sizes:
     estimates, effective = zip(*[naive_log_evidence(bench, x[None], draws, generator) for x in images])
     errors[latents] = sorted((torch.tensor(estimates) - bench.log_evidence(images)).tolist())
     middle, share = errors[latents][repeats // 2], sorted(effective)[repeats // 2]
-    print(f"  {latents:3d} latents: error {middle:9.2f} (median), draws that matter: {share:6.1f} of {draws}")
+    print(
+        f"  {latents:3d} latents: error {middle:9.2f} (median), draws that matter: {share:6.1f} of {draws}"
+    )
 
 figure = plots.curves(
     {"naive estimate − ln p(x)": (sizes, [errors[d][repeats // 2] for d in sizes])},
     band={"naive estimate − ln p(x)": ([errors[d][1] for d in sizes], [errors[d][-2] for d in sizes])},
     title="Blind draws serve a few latents, then miss p(x) altogether",
-    x_label="number of latents", y_label="error (nats)", mark={"right answer": (None, 0)},
+    x_label="number of latents",
+    y_label="error (nats)",
+    mark={"right answer": (None, 0)},
 )
 figure.axes[0].set_xticks(sizes)
 figure
@@ -185,23 +192,26 @@ proposals = {
     "right mean, too narrow": (post_mean, 0.1 * post_cov),
     "the posterior": (post_mean, post_cov),
 }
-print(f"{'q(z|x), first image':27s} {'reconstr.':>10s} {'KL(q‖p(z))':>11s} {'ELBO':>10s} {'KL(q‖p(z|x))':>13s} {'ELBO + KL':>11s} {'ln p(x)':>10s}")
+columns = ("reconstr.", "KL(q‖p(z))", "ELBO", "KL(q‖p(z|x))", "ELBO + KL", "ln p(x)")
+print(f"{'q(z|x), first image':25s}" + "".join(f"{name:>13s}" for name in columns))
 worst = 0.0
 for name, (mean, cov) in proposals.items():
     costs, gap, truth = bench.elbo(x, mean, cov), bench.gap(x, mean, cov), bench.log_evidence(x)
     worst = max(worst, (costs.bound + gap - truth).abs().max().item())
-    row = (costs.reconstruction, costs.kl, costs.bound, gap, costs.bound + gap, truth)
-    print(f"{name:27s} {row[0][0]:10.3f} {row[1][0]:11.3f} {row[2][0]:10.3f} {row[3][0]:13.3f} {row[4][0]:11.5f} {row[5][0]:10.5f}")
+    row = (costs.reconstruction, costs.kl, costs.bound, gap.abs(), costs.bound + gap, truth)
+    print(f"{name:25s}" + "".join(f"{value[0]:13.3f}" for value in row))
 print(f"\nlargest difference of the two sides, all images and proposals: {worst:.1e} nats")
 
 # the same bound by sampling, straight from Jensen's line: mean of ln p(x|z) + ln p(z) − ln q(z|x)
 mean, cov = proposals["half-way to the posterior"]
 q, prior = MultivariateNormal(mean[0], cov), MultivariateNormal(torch.zeros(3, dtype=torch.float64), eye)
 with seeded(2):
-    z = q.sample((20_000,))
+    z = q.sample((100_000,))
 terms = bench.log_likelihood(x[:1].expand(len(z), -1), z) + prior.log_prob(z) - q.log_prob(z)
-print(f"half-way proposal by 20,000 draws: {terms.mean():.3f} ± {terms.std() / math.sqrt(len(z)):.3f}, "
-      f"closed form {bench.elbo(x, mean, cov).bound[0]:.3f}")
+print(
+    f"half-way proposal by 100,000 draws: {terms.mean():.3f} ± {terms.std() / math.sqrt(len(z)):.3f}, "
+    f"closed form {bench.elbo(x, mean, cov).bound[0]:.3f}"
+)
 
 # %% [markdown]
 # The picture below slides $q$ from the prior (left) to the posterior (right). The evidence is a property of the model and doesn't move; the bound climbs towards it,
@@ -218,7 +228,9 @@ axes.axhline(level, color="#222222", linestyle="--", label="ln p(x)")
 axes.set(xlabel="q slides from the prior (0) to the posterior (1)", ylabel="nats")
 axes.set_title("The bound rises to the evidence as q becomes the posterior")
 axes.legend(loc="lower right")
-figure.set_label("The ELBO rises to the constant ln p(x) while the proposal slides from the prior to the posterior")
+figure.set_label(
+    "The ELBO rises to the constant ln p(x) while the proposal slides from the prior to the posterior"
+)
 figure
 
 # %% [markdown]
@@ -264,6 +276,7 @@ ask("vae/what-rises", what_rises)
 # ### Quiz 2.3a · KL of two Gaussians   *(code, 4 points, about 8 minutes)*
 # Write equation (2.3) for full covariance matrices, a batch at a time.
 
+
 # %% tags=["quiz"]
 def gaussian_kl(mean_q, cov_q, mean_p, cov_p):
     """KL(q ‖ p) of two Gaussians in nats, equation (2.3).
@@ -278,6 +291,7 @@ def gaussian_kl(mean_q, cov_q, mean_p, cov_p):
     log_det = torch.linalg.slogdet(cov_p).logabsdet - torch.linalg.slogdet(cov_q).logabsdet
     return 0.5 * (log_det + trace + quadratic - mean_q.shape[-1])
     ### END SOLUTION
+
 
 # %% tags=["check"]
 gaussian_kl = check("vae/gaussian-kl", gaussian_kl)
@@ -296,6 +310,7 @@ gaussian_kl = check("vae/gaussian-kl", gaussian_kl)
 # ### Quiz 2.3b · KL to the standard normal   *(code, 3 points, about 4 minutes)*
 # Write equation (2.4).
 
+
 # %% tags=["quiz"]
 def kl_to_standard_normal(mean, log_var):
     """KL(N(mean, diag exp(log_var)) ‖ N(0, I)) of each image in nats, equation (2.4).
@@ -305,6 +320,7 @@ def kl_to_standard_normal(mean, log_var):
     ### BEGIN SOLUTION
     return 0.5 * (mean**2 + log_var.exp() - log_var - 1).sum(dim=1)
     ### END SOLUTION
+
 
 # %% tags=["check"]
 kl_to_standard_normal = check("vae/kl", kl_to_standard_normal)
@@ -321,15 +337,22 @@ with seeded(3):
 prior = torch.distributions.Normal(torch.zeros(1, 5), torch.ones(1, 5))
 simulated = (q.log_prob(z) - prior.log_prob(z)).sum((1, 2))
 print(f"(2.4)               {kl_to_standard_normal(mean, log_var).item():.4f} nats")
-print(f"(2.3), full matrix  {gaussian_kl(mean, torch.diag_embed(log_var.exp()), torch.zeros(1, 5), torch.eye(5)[None]).item():.4f}")
+print(
+    f"(2.3), full matrix  {gaussian_kl(mean, torch.diag_embed(log_var.exp()), torch.zeros(1, 5), torch.eye(5)[None]).item():.4f}"
+)
 print(f"torch.distributions {torch.distributions.kl_divergence(q, prior).sum().item():.4f}")
 print(f"simulated           {simulated.mean():.4f} ± {simulated.std() / math.sqrt(len(z)):.4f}")
 
 sigma = torch.linspace(0.05, 2.5, 200)
-price = {f"μ = {m}": (sigma, kl_to_standard_normal(torch.full((200, 1), float(m)), 2 * sigma.log()[:, None])) for m in (0, 1, 2)}
+price = {
+    f"μ = {m}": (sigma, kl_to_standard_normal(torch.full((200, 1), float(m)), 2 * sigma.log()[:, None]))
+    for m in (0, 1, 2)
+}
 plots.curves(
-    price, title="One latent is free only at μ = 0, σ = 1; precision is paid for in nats",
-    x_label="σ of the proposal", y_label="KL (nats)",
+    price,
+    title="One latent is free only at μ = 0, σ = 1; precision is paid for in nats",
+    x_label="σ of the proposal",
+    y_label="KL (nats)",
 )
 
 # %% [markdown]
@@ -357,6 +380,7 @@ plots.curves(
 # ### Quiz 2.4a · Reparameterize   *(code, 2 points, about 3 minutes)*
 # Write the left half of (2.5). The noise is handed in, so that the result can be checked; in training it is drawn afresh for every image.
 
+
 # %% tags=["quiz"]
 def reparameterize(mean, log_var, noise):
     """z = μ + σ ⊙ ε, equation (2.5).
@@ -367,6 +391,7 @@ def reparameterize(mean, log_var, noise):
     return mean + (0.5 * log_var).exp() * noise
     ### END SOLUTION
 
+
 # %% tags=["check"]
 reparameterize = check("vae/reparameterize", reparameterize)
 
@@ -375,7 +400,13 @@ reparameterize = check("vae/reparameterize", reparameterize)
 # The true gradient is $a-\mu$. How many times larger is the variance of the score-function estimate of one of its entries?
 
 # %% tags=["predict"]
-guess = predict("vae/variance-ratio", "Variance of the score-function gradient ÷ variance of the reparameterized one, 20 latents", 1, 1000)
+guess = predict(
+    "vae/variance-ratio",
+    "Variance of the score-function gradient ÷ variance of the reparameterized one, 20 latents",
+    1,
+    1000,
+)
+
 
 # %%
 def f(z):
@@ -386,18 +417,28 @@ cpu_generator = lab.generator(4, "cpu")
 sizes = (1, 2, 5, 10, 20, 50, 100)
 variance = {"score function (2.6)": [], "reparameterized (2.5)": []}
 for d in sizes:
-    mean, log_var, noise = torch.zeros(d), torch.zeros(d), torch.randn(20_000, d, generator=cpu_generator)
+    mean, log_var, noise = (
+        torch.zeros(d),
+        torch.zeros(d),
+        torch.randn(20_000, d, generator=cpu_generator),
+    )
     for name, estimator in zip(variance, (score_function_gradient, reparameterized_gradient)):
         gradients = estimator(f, mean, log_var, noise)
         variance[name].append(gradients.var(dim=0).mean().item())
         if d == 20:
             standard_error = gradients[:, 0].std().item() / math.sqrt(len(noise))
-            print(f"{name:22s} first entry {gradients[:, 0].mean():.3f} ± {standard_error:.3f} (true: 1), variance of one draw {variance[name][-1]:.1f}")
+            print(
+                f"{name:22s} first entry {gradients[:, 0].mean():.3f} ± {standard_error:.3f} (true: 1), "
+                f"variance of one draw {variance[name][-1]:.1f}"
+            )
 ratio = variance["score function (2.6)"][4] / variance["reparameterized (2.5)"][4]
 plots.curves(
-    {name: (sizes, v) for name, v in variance.items()}, log_x=True, log_y=True,
+    {name: (sizes, v) for name, v in variance.items()},
+    log_x=True,
+    log_y=True,
     title="Both are right on average; only one is worth a draw",
-    x_label="number of latents", y_label="variance of one entry's gradient",
+    x_label="number of latents",
+    y_label="variance of one entry's gradient",
 )
 
 # %%
@@ -450,12 +491,20 @@ best = {
     "plain mean": shifted.mean(0, keepdim=True),
 }
 for name in ("best Bernoulli", "best Gaussian"):
-    print(f"{name:14s}: largest distance to the plain mean {(best[name] - best['plain mean']).abs().max():.3f} (pixels run from -1 to 1)")
+    apart = (best[name] - best["plain mean"]).abs().max()
+    print(f"{name:14s}: at most {apart:.3f} from the plain mean (pixels run from -1 to 1)")
 log_sigmas = torch.linspace(-4, 1, 501)
-cost = torch.stack([gaussian_nll(shifted, best["plain mean"].expand_as(shifted), s.item()).mean() for s in log_sigmas])
-print(f"best σ on a grid {log_sigmas[cost.argmin()].exp():.3f}, root of the mean squared error {(shifted - best['plain mean']).square().mean().sqrt():.3f}")
+cost = torch.stack(
+    [gaussian_nll(shifted, best["plain mean"].expand_as(shifted), s.item()).mean() for s in log_sigmas]
+)
+rms = (shifted - best["plain mean"]).square().mean().sqrt()
+print(
+    f"best σ on a grid {log_sigmas[cost.argmin()].exp():.3f}, root of the mean squared error {rms:.3f}"
+)
 plots.image_grid(
-    torch.cat([shifted[[0, 3, 6]], *best.values()]), columns=6, labels=["shifted by −3", "by 0", "by 3", *best],
+    torch.cat([shifted[[0, 3, 6]], *best.values()]),
+    columns=6,
+    labels=["shifted by −3", "by 0", "by 3", *best],
     title=f"{test.title}: asked for one image, both likelihoods answer with the mean",
 )
 
@@ -485,18 +534,23 @@ ask("vae/why-blur", why_blur)
 
 # %%
 grey = torch.linspace(0, 1, 2001, dtype=torch.float64)
-rate = torch.linspace(0.005, 0.995, 199, dtype=torch.float64)  # an even number of steps from 1/2, never exactly there
+rate = torch.linspace(
+    0.005, 0.995, 199, dtype=torch.float64
+)  # an even number of steps from 1/2, never exactly there
 rate = rate[(rate - 0.5).abs() > 1e-6]
 area = torch.trapezoid(rate[:, None] ** grey * (1 - rate[:, None]) ** (1 - grey), grey, dim=1)
 closed = (2 * rate - 1) / (rate.log() - (1 - rate).log())
 print(f"integral: numerical against closed form, largest difference {(area - closed).abs().max():.1e}")
 x = (test.x.cpu() + 1) / 2
 floor = torch.special.entr(x).add(torch.special.entr(1 - x)).flatten(1).sum(1)
-print(f"{test.title}: a perfect reconstruction still costs {floor.mean():.1f} nats per image; pixels that are exactly black or white: {((x == 0) | (x == 1)).float().mean():.0%}")
+print(f"{test.title}: a perfect reconstruction still costs {floor.mean():.1f} nats per image")
+print(f"pixels that are exactly black or white: {((x == 0) | (x == 1)).float().mean():.0%}")
 plots.curves(
-    {"∫ λˣ(1−λ)¹⁻ˣ dx": (rate, area)}, mark={"a density": (None, 1.0)},
+    {"∫ λˣ(1−λ)¹⁻ˣ dx": (rate, area)},
+    mark={"a density": (None, 1.0)},
     title="Read as a density of grey values, Bernoulli falls short of 1",
-    x_label="decoder's output λ", y_label="area under it",
+    x_label="decoder's output λ",
+    y_label="area under it",
 )
 
 # %% [markdown]
@@ -519,6 +573,7 @@ ask("vae/grey-bernoulli", grey_bernoulli)
 #
 # Encoder and decoder are those of notebook 01: two strided convolutions of 64 channels and a dense layer; a dense layer and transposed convolutions back.
 # Two things are new: the encoder's last layer says *two* numbers a latent, $\mu$ and $\ln\sigma^2$, and a draw stands between the halves. Here is all of it.
+
 
 # %%
 class BernoulliVAE(nn.Module):
@@ -546,13 +601,16 @@ class BernoulliVAE(nn.Module):
 
 model = BernoulliVAE(train.shape, latent=2).to(lab.device)
 mean, log_var = model.encode(test.x[:5])
-print(f"images {tuple(test.x[:5].shape)} → mean {tuple(mean.shape)}, log_var {tuple(log_var.shape)} → image {tuple(model.decode(mean).shape)}; "
-      f"{sum(p.numel() for p in model.parameters()):,} parameters")
+print(
+    f"images {tuple(test.x[:5].shape)} → mean {tuple(mean.shape)}, log_var {tuple(log_var.shape)} → image {tuple(model.decode(mean).shape)}; "
+    f"{sum(p.numel() for p in model.parameters()):,} parameters"
+)
 
 # %% [markdown]
 # ### Quiz 2.6a · The bound of a batch   *(code, 4 points, about 6 minutes)*
 # Put the pieces together: encode, draw with the noise that is handed in, and return both costs of (2.1). One draw an image is enough.
 # The gradient has to reach the encoder by *both* roads, through the KL and through the draw; the check follows it there.
+
 
 # %% tags=["quiz"]
 def elbo(model, x, noise):
@@ -567,6 +625,7 @@ def elbo(model, x, noise):
     z = reparameterize(mean, log_var, noise)
     return model.nll(x, z), kl_to_standard_normal(mean, log_var)
     ### END SOLUTION
+
 
 # %% tags=["check"]
 elbo = check("vae/elbo", elbo)
@@ -583,11 +642,16 @@ batch = lab.pick(smoke=32, cpu=64, gpu=128)
 
 def bound_loss(beta=1.0):
     def loss(model, x, y, generator):
-        if model.likelihood == "gaussian":  # a density over pixels needs them spread over their grey levels, see 2.10
+        if (
+            model.likelihood == "gaussian"
+        ):  # a density over pixels needs them spread over their grey levels, see 2.10
             x = dequantise(x, generator)
         noise = torch.randn(len(x), model.latent, generator=generator, device=x.device)
         reconstruction, kl = elbo(model, x, noise)
-        return (reconstruction + beta * kl).mean(), {"reconstruction": reconstruction.mean(), "kl": kl.mean()}
+        return (reconstruction + beta * kl).mean(), {
+            "reconstruction": reconstruction.mean(),
+            "kl": kl.mean(),
+        }
 
     return loss
 
@@ -596,14 +660,23 @@ def train_vae(latent, beta=1.0, likelihood="bernoulli"):
     with seeded(0):
         model = VAE(train.shape, latent, likelihood=likelihood).to(lab.device)
     history = fit(
-        model, bound_loss(beta), train, steps=steps, batch_size=batch,
-        lr=4e-3, warmup=steps // 10, schedule="cosine", clip=100.0, seed=0,  # nats per image are large numbers: steady the first steps
+        model,
+        bound_loss(beta),
+        train,
+        steps=steps,
+        batch_size=batch,
+        lr=4e-3,
+        warmup=steps // 10,
+        schedule="cosine",
+        clip=100.0,
+        seed=0,  # nats per image are large numbers: steady the first steps
     )
     print(f"{latent} latents, β = {beta:g}: {len(history.steps)} steps in {history.seconds:.0f} s")
     return model, history
 
 
 two, history = train_vae(latent=2)
+
 
 # %%
 def smooth(values):
@@ -620,13 +693,19 @@ axes[1].plot(at, kl, color=plots.COLOURS[2])
 axes[0].set(xlabel="training step", ylabel="nats per image", title="What pixels cost")
 axes[1].set(xlabel="training step", ylabel="nats per image", title="What codes cost (KL)")
 axes[0].legend()
-figure.set_label(f"Training curves: −ELBO ends at {reconstruction[-1] + kl[-1]:.0f} nats per image, of which KL {kl[-1]:.1f}")
+figure.set_label(
+    f"Training curves: −ELBO ends at {reconstruction[-1] + kl[-1]:.0f} nats per image, of which KL {kl[-1]:.1f}"
+)
 figure
 
 # %%
 shown = test.x[:10]
 plots.image_rows(
-    {"original": shown, "through its mean code": two.decode(two.encode(shown)[0]).detach(), "from the prior": two.sample(10, lab.generator(5))},
+    {
+        "original": shown,
+        "through its mean code": two.decode(two.encode(shown)[0]).detach(),
+        "from the prior": two.sample(10, lab.generator(5)),
+    },
     title=f"{train.title}: two latents rebuild roughly, and can invent",
 )
 
@@ -640,10 +719,17 @@ means, spread = means.cpu(), (0.5 * log_vars.cpu()).exp()
 
 
 def posteriors_over_prior(shown, kind):
-    keep = torch.arange(len(test)) if kind == "all" else (test.labels.cpu() == test.classes.index(kind)).nonzero().flatten()
+    keep = (
+        torch.arange(len(test))
+        if kind == "all"
+        else (test.labels.cpu() == test.classes.index(kind)).nonzero().flatten()
+    )
     keep = keep[:shown]
     figure = plots.scatter_classes(
-        means[keep], test.labels.cpu()[keep], test.classes, ellipses=(means[keep], spread[keep]),
+        means[keep],
+        test.labels.cpu()[keep],
+        test.classes,
+        ellipses=(means[keep], spread[keep]),
         title=f"{test.title}: {len(keep)} posteriors (2σ) over the prior",
     )
     turn = torch.linspace(0, 2 * math.pi, 200)
@@ -652,7 +738,9 @@ def posteriors_over_prior(shown, kind):
 
 
 explore(
-    posteriors_over_prior, shown=slider(5, 100, value=60, step=5, label="images"), kind=choice(["all", *test.classes], label="class"),
+    posteriors_over_prior,
+    shown=slider(5, 100, value=60, step=5, label="images"),
+    kind=choice(["all", *test.classes], label="class"),
     title="Do the little Gaussians, taken together, fill the prior?",
     alt="Ellipses of the posteriors q(z|x) of test images over a dashed circle that holds 86 % of the prior",
 )
@@ -665,6 +753,7 @@ explore(
 # If the prior is what codes follow, then equal *probability*, not equal distance, should get equal room on the page. The inverse normal CDF $\Phi^{-1}$ does that:
 # take a regular grid $u\in(0,1)^2$, decode $z=\Phi^{-1}(u)$. Every tile then stands for the same share of samples.
 
+
 # %%
 def normal_grid(side):
     """Points z = Φ⁻¹(u) at the middles of `side` equal shares of the standard normal."""
@@ -673,13 +762,19 @@ def normal_grid(side):
 
 side = lab.pick(smoke=8, cpu=15, gpu=20)
 points = normal_grid(side)
-grid = torch.stack([points.repeat(side), points.repeat_interleave(side)], dim=1)  # row by row: z₂ constant along a row
+grid = torch.stack(
+    [points.repeat(side), points.repeat_interleave(side)], dim=1
+)  # row by row: z₂ constant along a row
 with torch.no_grad():
     decoded = two.decode(grid.to(lab.device)).cpu().unflatten(0, (side, side))
 plots.manifold(
-    decoded, (0.5 / side, 1 - 0.5 / side, 0.5 / side, 1 - 0.5 / side), title=f"{train.title}: every tile is an equal share of the prior",
-    x_label="share of the prior with smaller z₁", y_label="share of the prior with smaller z₂",
+    decoded,
+    (0.5 / side, 1 - 0.5 / side, 0.5 / side, 1 - 0.5 / side),
+    title=f"{train.title}: every tile is an equal share of the prior",
+    x_label="share of the prior with smaller z₁",
+    y_label="share of the prior with smaller z₂",
 )
+
 
 # %%
 def browse(u1, u2):
@@ -687,14 +782,26 @@ def browse(u1, u2):
     with torch.no_grad():
         image = two.decode(z.to(lab.device)).cpu()
     figure, axes = plots.new_figure(8, 4.2, columns=2)
-    plots.draw_scatter(axes[0], means[:500], test.labels.cpu()[:500], test.classes, mark=z, title="where you are", legend=False)
+    plots.draw_scatter(
+        axes[0],
+        means[:500],
+        test.labels.cpu()[:500],
+        test.classes,
+        mark=z,
+        title="where you are",
+        legend=False,
+    )
     plots.draw_images(axes[1], image, title=f"z = ({z[0, 0]:.2f}, {z[0, 1]:.2f})")
-    figure.set_label(f"The image decoded at z = ({z[0, 0]:.2f}, {z[0, 1]:.2f}) beside a map of the codes")
+    figure.set_label(
+        f"The image decoded at z = ({z[0, 0]:.2f}, {z[0, 1]:.2f}) beside a map of the codes"
+    )
     return figure
 
 
 explore(
-    browse, u1=slider(0.005, 0.995, value=0.3, step=0.005, label="share left of z₁"), u2=slider(0.005, 0.995, value=0.7, step=0.005, label="share below z₂"),
+    browse,
+    u1=slider(0.005, 0.995, value=0.3, step=0.005, label="share left of z₁"),
+    u2=slider(0.005, 0.995, value=0.7, step=0.005, label="share below z₂"),
     title="Walk over the manifold: does anything change suddenly?",
     alt="A point on the map of codes and the image that it decodes to",
 )
@@ -715,6 +822,7 @@ explore(
 # ### Quiz 2.7a · The importance-weighted bound   *(code, 3 points, about 4 minutes)*
 # Write the inside of (2.8), given the logarithms of the weights.
 
+
 # %% tags=["quiz"]
 def iwae_bound(log_w):
     """ln of the mean of K importance weights, equation (2.8).
@@ -724,6 +832,7 @@ def iwae_bound(log_w):
     ### BEGIN SOLUTION
     return log_w.logsumexp(dim=0) - math.log(len(log_w))
     ### END SOLUTION
+
 
 # %% tags=["check"]
 iwae_bound = check("vae/iwae", iwae_bound)
@@ -740,10 +849,15 @@ proposal = MultivariateNormal(post_mean[0] + 0.15, 2 * post_cov)
 prior = MultivariateNormal(torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
 with seeded(6):
     z = proposal.sample((4096 * 50,))
-log_w = (bench.log_likelihood(x.expand(len(z), -1), z) + prior.log_prob(z) - proposal.log_prob(z)).view(4096, 50)
+log_w = (bench.log_likelihood(x.expand(len(z), -1), z) + prior.log_prob(z) - proposal.log_prob(z)).view(
+    4096, 50
+)
 counts = [4**i for i in range(7)]
 tighter = [iwae_bound(log_w.reshape(k, -1)).mean().item() for k in counts]
-print("linear-Gaussian model: " + ", ".join(f"K={k}: {value:.3f}" for k, value in zip(counts, tighter)) + f"; ln p(x) = {bench.log_evidence(x).item():.3f}")
+print("K        " + "".join(f"{k:9d}" for k in counts) + "    ln p(x)")
+print(
+    "bound    " + "".join(f"{value:9.3f}" for value in tighter) + f"{bench.log_evidence(x).item():11.3f}"
+)
 
 few = test.x[: lab.pick(smoke=20, cpu=200, gpu=1000)]
 k_max = lab.pick(smoke=16, cpu=256, gpu=1024)
@@ -753,7 +867,10 @@ def draw_log_weights(model, x, k, seed=7):
     """(k, b) log importance weights, a few images at a time so that memory stays small."""
     generator = lab.generator(seed)
     with torch.no_grad():
-        parts = [log_weights(model, part, torch.randn(k, len(part), model.latent, generator=generator, device=x.device)) for part in x.split(max(1, 4096 // k))]
+        parts = []
+        for images in x.split(max(1, 4096 // k)):
+            noise = torch.randn(k, len(images), model.latent, generator=generator, device=x.device)
+            parts.append(log_weights(model, images, noise))
     return torch.cat(parts, dim=1)
 
 
@@ -767,7 +884,9 @@ axes[0].set(xscale="log", xlabel="draws K", ylabel="nats", title="Linear-Gaussia
 axes[0].legend()
 axes[1].plot(vae_counts, vae_bound, "o-", color=plots.COLOURS[1])
 axes[1].set(xscale="log", xlabel="draws K", ylabel="nats per image", title="VAE with 2 latents")
-figure.set_label("Left: the importance-weighted bound rises to the exact ln p(x). Right: the same bound of the VAE rises with K")
+figure.set_label(
+    "Left: the importance-weighted bound rises to the exact ln p(x). Right: the same bound of the VAE rises with K"
+)
 print(f"VAE: ELBO (K=1) {vae_bound[0]:.1f}, K={vae_counts[-1]}: {vae_bound[-1]:.1f} nats per image")
 figure
 
@@ -782,6 +901,7 @@ figure
 # ### Quiz 2.8a · Bug hunt   *(bug hunt, 3 points, about 6 minutes)*
 # This loss runs. The model trained with it rebuilds images better than ours. It is in print. Compare it with (2.1) and (2.4), find what is wrong, mend it, and say in one line (a comment will do) what it does to the samples.
 
+
 # %% tags=["quiz"]
 def published_loss(x, logits, mean, log_var):
     """−ELBO of a batch in nats per image, averaged over the images.
@@ -792,11 +912,14 @@ def published_loss(x, logits, mean, log_var):
     pixels = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     latents = 0.5 * (mean**2 + log_var.exp() - log_var - 1)
     ### BEGIN SOLUTION
-    return (pixels.sum(dim=(1, 2, 3)) + latents.sum(dim=1)).mean()  # the published mean over dim=1 weighs the KL by 1/d
+    return (
+        pixels.sum(dim=(1, 2, 3)) + latents.sum(dim=1)
+    ).mean()  # the published mean over dim=1 weighs the KL by 1/d
     ### END SOLUTION
     ### BEGIN HANDED OUT
     # return (pixels.sum(dim=(1, 2, 3)) + latents.mean(dim=1)).mean()
     ### END HANDED OUT
+
 
 # %% tags=["check"]
 published_loss = check("vae/averaged-kl", published_loss)
@@ -826,7 +949,13 @@ published_loss = check("vae/averaged-kl", published_loss)
 # **Predict, then run.** We train 100 latents with the mended loss. The images cost the same pixels as before, but the code may use 100 numbers. The KL with 2 latents was what you saw in 2.6. What will it be with 100?
 
 # %% tags=["predict"]
-guess = predict("vae/kl-of-100", "KL in nats per image of the VAE with 100 latents, trained with the right loss", 0, 300, unit="nats")
+guess = predict(
+    "vae/kl-of-100",
+    "KL in nats per image of the VAE with 100 latents, trained with the right loss",
+    0,
+    300,
+    unit="nats",
+)
 
 # %%
 hundred, _ = train_vae(latent=100)
@@ -851,20 +980,33 @@ def measure(model, k=64):
     minus_elbo = -log_w.mean().item()  # (2.8) with K = 1, averaged over all draws
     distances = [sample_distance(model.sample(n_samples, lab.generator(seed))) for seed in (10, 11, 12)]
     return {
-        "reconstruction": minus_elbo - kl, "KL": kl, "−ELBO": minus_elbo, "−IWAE": -iwae_bound(log_w).mean().item(),
-        "active": active_units(mean).sum().item(), "distance": sum(distances) / 3, "±": (max(distances) - min(distances)) / 2,
+        "reconstruction": minus_elbo - kl,
+        "KL": kl,
+        "−ELBO": minus_elbo,
+        "−IWAE": -iwae_bound(log_w).mean().item(),
+        "active": active_units(mean).sum().item(),
+        "distance": sum(distances) / 3,
+        "±": (max(distances) - min(distances)) / 2,
     }
 
 
 table = {
-    "2 latents, averaged KL": measure(two_averaged), "2 latents, summed KL": measure(two),
-    "100 latents, averaged KL": measure(hundred_averaged), "100 latents, summed KL": measure(hundred),
+    "2 latents, averaged KL": measure(two_averaged),
+    "2 latents, summed KL": measure(two),
+    "100 latents, averaged KL": measure(hundred_averaged),
+    "100 latents, summed KL": measure(hundred),
 }
 floor = sample_distance(train.first(n_samples).x)
-print(f"{test.title}; nats per image; −IWAE with K = {min(64, k_max)}; distance of samples to data (real images among themselves: {floor:.1f})")
-print(f"{'':26s} {'reconstr.':>9s} {'KL':>8s} {'−ELBO':>8s} {'−IWAE':>8s} {'active':>7s} {'distance':>9s}")
+print(
+    f"{test.title}; costs in nats per image on {len(few)} test images; −IWAE with K = {min(64, k_max)}"
+)
+print(
+    f"distance (2.10) of {n_samples} samples to as many test images; of real images to each other: {floor:.1f}\n"
+)
+print(f"{'':26s}{'reconstr.':>9s}{'KL':>9s}{'−ELBO':>9s}{'−IWAE':>9s} {'active':>7s} {'distance':>9s}")
 for name, row in table.items():
-    print(f"{name:26s} {row['reconstruction']:9.1f} {row['KL']:8.1f} {row['−ELBO']:8.1f} {row['−IWAE']:8.1f} {row['active']:7d} {row['distance']:9.1f} ± {row['±']:.1f}")
+    costs = "".join(f"{row[cost]:9.1f}" for cost in ("reconstruction", "KL", "−ELBO", "−IWAE"))
+    print(f"{name:26s}{costs} {row['active']:7d} {row['distance']:9.1f} ± {row['±']:.1f}")
 
 # %%
 reveal("vae/kl-of-100", round(table["100 latents, summed KL"]["KL"], 1))
@@ -873,11 +1015,24 @@ reveal("vae/kl-of-100", round(table["100 latents, summed KL"]["KL"], 1))
 wrong, right = table["100 latents, averaged KL"], table["100 latents, summed KL"]
 apart = abs(wrong["distance"] - right["distance"]) > 4 * max(wrong["±"], right["±"])
 if apart and right["distance"] < wrong["distance"]:
-    print(f"The mended loss samples closer to the data ({right['distance']:.1f} against {wrong['distance']:.1f}), far beyond the spread. The explanation survives.")
+    print(
+        f"Samples of the mended loss lie closer to the data: {right['distance']:.1f} against {wrong['distance']:.1f},"
+    )
+    print("far beyond the spread. The explanation survives.")
 else:
-    print(f"Distances {right['distance']:.1f} (mended) and {wrong['distance']:.1f} (published): this run doesn't confirm the explanation. At effort `smoke` hardly anything has been learned yet; at `cpu` this would refute it.")
-difference = {d: table[f"{d} latents, averaged KL"]["KL"] - table[f"{d} latents, summed KL"]["KL"] for d in (2, 100)}
-print(f"What the averaging did to the KL: {difference[2]:+.1f} nats with 2 latents, {difference[100]:+.1f} nats with 100.")
+    print(
+        f"Distances {right['distance']:.1f} (mended) and {wrong['distance']:.1f} (published): not confirmed by this run."
+    )
+    print(
+        "At effort `smoke` hardly anything has been learned yet; after a full training this would refute it."
+    )
+difference = {
+    d: table[f"{d} latents, averaged KL"]["KL"] - table[f"{d} latents, summed KL"]["KL"]
+    for d in (2, 100)
+}
+print(
+    f"Averaging changed the KL by {difference[2]:+.1f} nats with 2 latents, by {difference[100]:+.1f} nats with 100."
+)
 
 # %% [markdown]
 # ### Look at the codes
@@ -885,6 +1040,7 @@ print(f"What the averaging did to the KL: {difference[2]:+.1f} nats with 2 laten
 # An eigenvalue far above 1 is a direction in which codes stick out of the prior. One far below 1 is worse: the codes lie on a thin sheet, and a draw from the prior leaves the sheet along that direction. (Even true draws of $\mathcal N(0,I)$ scatter around 1 when there are this few of them; the dashed line shows by how much.)
 #
 # And there is a cross-check. If the *decoder* is fine and only the place of sampling is wrong, then codes drawn from a Gaussian fitted to the model's own codes (as in notebook 01) must rescue the published model.
+
 
 # %%
 def codes_of(model, seed=13):
@@ -908,16 +1064,34 @@ def eigenvalues(codes):
 
 for name, model in (("summed", hundred), ("averaged", hundred_averaged)):
     codes, from_prior = codes_of(model), table[f"100 latents, {name} KL"]["distance"]
-    print(f"{name:9s} KL: eigenvalues from {eigenvalues(codes)[-1]:.2f} to {eigenvalues(codes)[0]:.1f}; distance of samples: "
-          f"from the prior {from_prior:.1f}, from a Gaussian fitted to the codes {sample_distance(sample_fitted(model, n_samples)):.1f}")
+    fitted = sample_distance(sample_fitted(model, n_samples))
+    print(
+        f"{name} KL: variances of the codes from {eigenvalues(codes)[-1]:.2f} to {eigenvalues(codes)[0]:.1f}"
+    )
+    print(
+        f"    distance of samples: {from_prior:.1f} from the prior, {fitted:.1f} from a Gaussian fitted to the codes"
+    )
 
 order = torch.arange(1, 101)
 figure = plots.curves(
-    {f"codes, {name} KL": (order, eigenvalues(codes_of(model))) for name, model in (("summed", hundred), ("averaged", hundred_averaged))},
-    title=f"{test.title}, 100 latents: do all codes together fill the prior?", x_label="direction, widest first", y_label="variance of the codes", log_y=True,
+    {
+        f"codes, {name} KL": (order, eigenvalues(codes_of(model)))
+        for name, model in (("summed", hundred), ("averaged", hundred_averaged))
+    },
+    title=f"{test.title}, 100 latents: do all codes together fill the prior?",
+    x_label="direction, widest first",
+    y_label="variance of the codes",
+    log_y=True,
 )
 draws_of_prior = torch.randn(len(test), 100, generator=cpu_generator, dtype=torch.float64)
-figure.axes[0].plot(order, eigenvalues(draws_of_prior), "--", color="#222222", linewidth=1.6, label="as many draws of N(0, I)")
+figure.axes[0].plot(
+    order,
+    eigenvalues(draws_of_prior),
+    "--",
+    color="#222222",
+    linewidth=1.6,
+    label="as many draws of N(0, I)",
+)
 figure.axes[0].legend()
 figure
 
@@ -925,7 +1099,9 @@ figure
 plots.image_rows(
     {
         "test images": test.x[:10],
-        "rebuilt, averaged KL": hundred_averaged.decode(hundred_averaged.encode(test.x[:10])[0]).detach(),
+        "rebuilt, averaged KL": hundred_averaged.decode(
+            hundred_averaged.encode(test.x[:10])[0]
+        ).detach(),
         "rebuilt, summed KL": hundred.decode(hundred.encode(test.x[:10])[0]).detach(),
         "samples, averaged KL": hundred_averaged.sample(10, lab.generator(15)),
         "averaged, fitted Gaussian": sample_fitted(hundred_averaged, 10),
@@ -973,25 +1149,56 @@ def kl_per_latent(model):
 
 
 spectrum = {beta: kl_per_latent(sweep[beta]) for beta in betas}
-print(f"{test.title}, 100 latents, nats per image")
+print(f"{test.title}, 100 latents, costs in nats per image")
+print(
+    f"{'β':>6s}{'reconstr.':>11s}{'KL':>8s}{'−ELBO':>8s}{'active (2.11)':>15s}{'> 0.1 nat':>11s}{'distance of samples':>21s}"
+)
 for beta in betas:
-    row, loud = rows[beta], (spectrum[beta] > 0.1).sum().item()
-    print(f"β = {beta:6g}: reconstruction {row['reconstruction']:6.1f}, KL {row['KL']:6.1f}, −ELBO {row['−ELBO']:6.1f}, active (2.11) {row['active']:3d}, latents with more than 0.1 nat {loud:3d}, samples' distance {row['distance']:6.1f}")
+    costs, loud = (
+        (rows[beta][name] for name in ("reconstruction", "KL", "−ELBO")),
+        (spectrum[beta] > 0.1).sum().item(),
+    )
+    print(
+        f"{beta:6g}{next(costs):11.1f}"
+        + "".join(f"{cost:8.1f}" for cost in costs)
+        + f"{rows[beta]['active']:15d}{loud:11d}{rows[beta]['distance']:21.1f}"
+    )
 
 # %%
 figure, axes = plots.new_figure(8, 3.9, columns=2)
-axes[0].plot([rows[b]["KL"] for b in betas], [rows[b]["reconstruction"] for b in betas], "-", color="#888888", linewidth=1.2)
+axes[0].plot(
+    [rows[b]["KL"] for b in betas],
+    [rows[b]["reconstruction"] for b in betas],
+    "-",
+    color="#888888",
+    linewidth=1.2,
+)
 for i, beta in enumerate(betas):
-    axes[0].plot(rows[beta]["KL"], rows[beta]["reconstruction"], "o", markersize=10, color=plots.COLOURS[i])
-    axes[0].annotate(f"β = {beta:g}", (rows[beta]["KL"], rows[beta]["reconstruction"]), xytext=(4, (10, -20)[i % 2]), textcoords="offset points")
-    axes[1].plot(range(1, 101), spectrum[beta].clamp(min=1e-5), color=plots.COLOURS[i], label=f"β = {beta:g}")
+    axes[0].plot(
+        rows[beta]["KL"], rows[beta]["reconstruction"], "o", markersize=10, color=plots.COLOURS[i]
+    )
+    axes[0].annotate(
+        f"β = {beta:g}",
+        (rows[beta]["KL"], rows[beta]["reconstruction"]),
+        xytext=(4, (10, -20)[i % 2]),
+        textcoords="offset points",
+    )
+    axes[1].plot(
+        range(1, 101), spectrum[beta].clamp(min=1e-5), color=plots.COLOURS[i], label=f"β = {beta:g}"
+    )
 axes[0].set_xscale("symlog", linthresh=1)
 axes[0].set(xlabel="KL: what the code says (nats)", ylabel="reconstruction (nats)", title="The exchange")
 axes[0].margins(x=0.2, y=0.15)
-axes[1].set(yscale="log", xlabel="latent, loudest first", ylabel="its own KL (nats)", title="Who still speaks")
-axes[1].legend(fontsize=10)
-figure.set_label("Left: reconstruction cost against KL for five values of β. Right: KL of each latent, sorted, for the same models")
+axes[1].set(
+    yscale="log", xlabel="latent, loudest first", ylabel="its own KL (nats)", title="Who still speaks"
+)
+axes[1].set_ylim(5e-6, 500)
+axes[1].legend(fontsize=10, ncols=2, loc="upper right")
+figure.set_label(
+    "Left: reconstruction cost against KL for five values of β. Right: KL of each latent, sorted, for the same models"
+)
 figure
+
 
 # %%
 def turn_beta(beta):
@@ -1007,7 +1214,9 @@ def turn_beta(beta):
 
 
 explore(
-    turn_beta, beta=log_slider(0.01, 100, value=1, step=1, label="β"), title="Copy well or invent well: where do rows two and three both look right?",
+    turn_beta,
+    beta=log_slider(0.01, 100, value=1, step=1, label="β"),
+    title="Copy well or invent well: where do rows two and three both look right?",
     alt="Test images, reconstructions and samples of VAEs with 100 latents trained with five values of β",
 )
 
@@ -1015,11 +1224,14 @@ explore(
 with torch.no_grad():
     for beta in (1.0, 100.0):
         codes, _ = encode_all(sweep[beta], test.x[:200])
-        print(f"β = {beta:5g}: reconstructions of 200 different images differ from their mean by {sweep[beta].decode(codes).std(dim=0).mean():.4f} (standard deviation per pixel)")
+        spread_of_images = sweep[beta].decode(codes).std(dim=0).mean()
+        print(
+            f"β = {beta:5g}: a pixel varies by {spread_of_images:.4f} over reconstructions of 200 different images"
+        )
 
 # %% [markdown]
 # A silent latent does no harm: it costs no nats and the decoder has learned to ignore it. So with the right loss, offering 100 latents is not a risk; the model takes what pays. Latents that the bound has no use for fade slowly, though,
-# and a short training leaves many of them whispering: look at the tail of the curve for β = 1, and at the difference between "active" by (2.11) and "more than 0.1 nat". A threshold is a convention; the whole spectrum is a measurement.
+# and a short training leaves many of them whispering: look at the tail of the curve for β = 1, and at the two columns "active" and "> 0.1 nat". A threshold is a convention; the whole spectrum is a measurement.
 #
 # ### Question 2.9a · A silent latent   *(concept, 1 point)*
 # {{question vae/silent-latent}}
@@ -1049,6 +1261,7 @@ ask("vae/silent-latent", silent_latent)
 #
 # ### Quiz 2.10a · Bits   *(code, 2 points, about 3 minutes)*
 
+
 # %% tags=["quiz"]
 def bits_per_dimension(nll, dimensions, bin_width):
     """Bits per pixel value, equation (2.12).
@@ -1058,6 +1271,7 @@ def bits_per_dimension(nll, dimensions, bin_width):
     ### BEGIN SOLUTION
     return nll / (dimensions * math.log(2)) - math.log2(bin_width)
     ### END SOLUTION
+
 
 # %% tags=["check"]
 bits_per_dimension = check("vae/bits", bits_per_dimension)
@@ -1069,14 +1283,24 @@ nll = -iwae_bound(draw_log_weights(density, spread_out, min(64, k_max)))
 pixels = math.prod(train.shape)
 bits = bits_per_dimension(nll, pixels, 2 / 255).mean().item()
 
-average = train.first(5000).x.mean(0, keepdim=True)                  # what a VAE without any active latent could do:
-rmse = (train.first(5000).x - average).square().mean().sqrt()         # the mean image and one σ for all pixels
-silent = bits_per_dimension(gaussian_nll(spread_out, average.expand_as(spread_out), rmse.log()), pixels, 2 / 255).mean().item()
-print(f"learned σ = {density.log_sigma.exp().item():.3f}; a pixel's root mean squared error is what it should match (2.7)")
+average = train.first(5000).x.mean(0, keepdim=True)  # what a VAE without any active latent could do:
+rmse = (train.first(5000).x - average).square().mean().sqrt()  # the mean image and one σ for all pixels
+silent = (
+    bits_per_dimension(
+        gaussian_nll(spread_out, average.expand_as(spread_out), rmse.log()), pixels, 2 / 255
+    )
+    .mean()
+    .item()
+)
+print(
+    f"learned σ = {density.log_sigma.exp().item():.3f}; a pixel's root mean squared error is what it should match (2.7)"
+)
 print(f"every level equally likely  {math.log2(256):.2f} bits per dimension")
 print(f"mean image and one σ        {silent:.2f}")
 print(f"VAE, 32 latents, IWAE       at most {bits:.2f}")
-print(f"forgetting Δ                {bits_per_dimension(nll, pixels, 1.0).mean().item():.2f}: a number without meaning")
+print(
+    f"forgetting Δ                {bits_per_dimension(nll, pixels, 1.0).mean().item():.2f}: a number without meaning"
+)
 
 # %% [markdown]
 # One $\sigma$ for all pixels is a blunt tool on images whose border never changes: the model must pay there for noise that isn't in the data. "Go further" mends that.
@@ -1087,13 +1311,23 @@ print(f"forgetting Δ                {bits_per_dimension(nll, pixels, 1.0).mean(
 
 # %%
 print(f"effort {lab.effort}, {train.title}, {steps} steps of {batch} images a model, seed 0\n")
-print(f"2.1  blind draws with {max(errors)} latents miss ln p(x) by {errors[max(errors)][repeats // 2]:.0f} nats (median)")
+print(
+    f"2.1  blind draws with {max(errors)} latents miss ln p(x) by {errors[max(errors)][repeats // 2]:.0f} nats (median)"
+)
 print(f"2.2  ELBO + KL(q‖p(z|x)) = ln p(x), to {worst:.0e} nats")
 print(f"2.4  variance of the score-function gradient ÷ reparameterized, 20 latents: {ratio:.0f}")
-print(f"2.7  two latents: ELBO {vae_bound[0]:.1f}, K = {vae_counts[-1]}: {vae_bound[-1]:.1f} nats per image")
-print(f"2.8  100 latents, averaged KL: KL {wrong['KL']:.0f}, −ELBO {wrong['−ELBO']:.0f}, samples' distance {wrong['distance']:.0f}")
-print(f"     100 latents, summed KL:   KL {right['KL']:.0f}, −ELBO {right['−ELBO']:.0f}, samples' distance {right['distance']:.0f}")
-print(f"2.9  active latents from β = {betas[0]:g} to {betas[-1]:g}: {', '.join(str(rows[b]['active']) for b in betas)}")
+print(
+    f"2.7  two latents: ELBO {vae_bound[0]:.1f}, K = {vae_counts[-1]}: {vae_bound[-1]:.1f} nats per image"
+)
+print(
+    f"2.8  100 latents, averaged KL: KL {wrong['KL']:.0f}, −ELBO {wrong['−ELBO']:.0f}, samples' distance {wrong['distance']:.0f}"
+)
+print(
+    f"     100 latents, summed KL:   KL {right['KL']:.0f}, −ELBO {right['−ELBO']:.0f}, samples' distance {right['distance']:.0f}"
+)
+print(
+    f"2.9  active latents from β = {betas[0]:g} to {betas[-1]:g}: {', '.join(str(rows[b]['active']) for b in betas)}"
+)
 print(f"2.10 Gaussian VAE: at most {bits:.2f} bits per dimension; mean image alone {silent:.2f}")
 
 # %% [markdown]
