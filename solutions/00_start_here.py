@@ -126,7 +126,7 @@ def pixel_by_pixel(n, generator):
 
 
 def one_gaussian(n, generator):
-    """mean + L·ε with ε standard normal has covariance L·Lᵀ; with rows of centred data as L, that of the data."""
+    """mean + ε·X/√N, with ε standard normal and X the centred data, one image a row, has the covariance of the data."""
     centred = x.flatten(1) - x.flatten(1).mean(0)
     weights = torch.randn(n, len(x), generator=generator, device=lab.device) / math.sqrt(len(x))
     return (x.flatten(1).mean(0) + weights @ centred).view(n, *train.shape).clamp(-1, 1)
@@ -152,7 +152,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# From row to row the draws come closer (at effort `smoke` the VAE is hardly trained, and its row is grey fog). Noise could go on for the age of the universe and never hit a shoe. Knowing each pixel gives the place where things are; knowing pairs gives smoothness and ghosts of shapes;
+# From row to row the draws come closer (at effort `smoke` the VAE is hardly trained, and its row is grey fog). Noise could go on until the stars go out and never hit a shoe. Knowing each pixel gives the place where things are; knowing pairs gives smoothness and ghosts of shapes;
 # the network has learned what goes with what, and pays with blur. Why it blurs, and what can be done, is the story of notebook 02.
 #
 # Blur has one cause that is worth carrying along: asked for *one* image where many are possible, the safest answer is their average. The next model turns exactly that weakness into a method.
@@ -162,6 +162,7 @@ plots.image_rows(
 #
 # > **A placeholder, clearly marked.** The trained diffusion model that belongs here isn't shipped yet. What follows needs no training and is a *real diffusion sampler*;
 # > only its denoiser is unusual: it is exact, computed from the training images themselves. That makes it perfect in one way and useless in another, which you are about to measure.
+# > A GAN's samples are missing too, until notebook 08 is here.
 #
 # Take an image $x_0$ and drown it in Gaussian noise $\varepsilon$ by degrees $t = 0, 1, \dots, T$:
 #
@@ -216,7 +217,7 @@ def walk(n, seed, y=None, w=1.0):
 
 # %% [markdown]
 # **Predict, then run.** The walk goes from $t = 40$, pure noise, down to $t = 0$. At the start the guess is an average over all the training images; at the end it is a single image.
-# At which $t$ is the matter decided, that is, when does *one* training image first hold more than 99 % of the weight (the median of 100 walks)?
+# At which $t$ is the matter decided, that is, when does *one* training image first hold more than 99 % of the weight (the median over many walks)?
 
 # %% tags=["predict"]
 predict("start/decided-at", "The walk goes from t = 40 (noise) to t = 0. At which t does one training image first hold 99 % of the weight?", low=0, high=40)
@@ -247,7 +248,7 @@ plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}
 
 # %% [markdown]
 # Look at the guesses $\hat x_0$ from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing. Where the guess has become sharp, $x_t$ above it is still little more than noise to our eyes: the choice has been made.
-# That is why noise levels matter so much in what follows: the large decisions (what is it?) fall first, in the deepest noise, and the small ones (which buttons?) after them.
+# That is why noise levels matter so much in what follows: the large decisions (what is it?) fall first, in the deepest noise, and the small ones after them (in a trained model, that is: which buttons? The exact one takes a whole image at once).
 
 # %% [markdown]
 # ### Explore: who decides, and when?
@@ -326,7 +327,7 @@ plots.triangle(
         "diffusion\nnotebooks 03–07": (1, 0, 1),
         "few-step samplers\nnotebooks 06, 09": (2, 3, 3),
     },
-    title="Each family sits on an edge: two wishes out of three",
+    title="Each of the three families sits on an edge: two wishes out of three",
 )
 
 # %% [markdown]
@@ -408,7 +409,7 @@ print(f"     {copies} of {len(samples)} of its samples are copies of training im
 # 1. **More steps.** Set `T = 200`. Is the choice made at the same *fraction* of the walk? At the same $\bar\alpha_t$?
 # 2. **Fewer images.** Keep 100 training images. Does the sampler decide earlier or later? Why should the number of candidates matter so little? (Think of distances in 784 dimensions.)
 # 3. **Soft copies.** Divide the exponent in `weights` by a temperature of 5. Are the samples new? Are they good?
-# 4. **Steer with two classes.** Average the guesses for two classes at every step. What does the walk end at, and why not at something in between?
+# 4. **Steer with two classes.** Average the guesses for two classes at every step. What does the walk end at? Is it a new image? Would you call it a sample?
 #
 # ## References
 # * Z. Xiao, K. Kreis, A. Vahdat, *Tackling the Generative Learning Trilemma with Denoising Diffusion GANs*, ICLR 2022. arXiv:2112.07804
