@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import os
@@ -318,6 +319,72 @@ def test_subclasses_of_numbers_and_tuples_do_not_pass():
     assert judged(pairs, lambda x: AgreeableTuple((1, 2))).stage == "type"
 
 
+def test_sizes_and_named_tuples_are_tuples():
+    pairs = temporary(lambda x: (2, 3), [Case({"x": torch.zeros(2, 3)})])
+    assert judged(pairs, lambda x: x.shape).passed
+    two = collections.namedtuple("two", "rows columns")
+    assert judged(pairs, lambda x: two(2, 3)).passed
+    assert judged(pairs, lambda x: two(3, 2)).stage == "value"
+    learned = temporary(lambda x: (x * 2, x.sum()), [Case({"x": torch.ones(2)}, ("x",))])
+    assert judged(learned, lambda x: two(x * 2, x.sum())).passed
+    assert judged(learned, lambda x: two(x.detach() * 2, x.detach().sum())).stage == "detached"
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (lambda x: list(x), "torch.stack"),
+        (lambda x: (row for row in x), "torch.stack([... for ...])"),
+        (lambda x: x.numpy(), "NumPy"),
+        (lambda x: x.max(0), ".values"),
+        (lambda x: nn.Parameter(x), "nn.Parameter"),
+    ],
+)
+def test_another_type_comes_with_advice(output, words):
+    found = judged(temporary(lambda x: x.clone(), [Case({"x": torch.ones(2, 3)})]), output)
+    assert found.stage == "type" and words in found.details[0]
+
+
+def test_numbers_of_numpy_and_lists_come_with_advice():
+    pairs = temporary(lambda x: (2, 3), [Case({"x": 1})])
+    assert "`int(...)`" in judged(pairs, lambda x: (np.int64(2), np.int64(3))).details[0]
+    assert "tuple(...)" in judged(pairs, lambda x: [2, 3]).details[0]
+    assert "tuple(... for ...)" in judged(pairs, lambda x: (i for i in (2, 3))).details[0]
+    assert judged(pairs, lambda x: (np.int64(2), 3)).headline.startswith("output[0]: expected a whole number")
+
+
+def test_an_error_of_rounding_is_called_one():
+    quiz = temporary(lambda x: x / 3, [Case({"x": torch.arange(1.0, 6).double()})])
+    found = judged(quiz, lambda x: x / 3 * (1 + 1e-6))
+    assert "nearly right, but off by up to" in found.headline and "1 times" not in found.headline
+    want, got = (
+        found.evidence.removesuffix(". Both cases are wrong.").partition("expected ")[2].rstrip(".").split(", got ")
+    )
+    assert want != got
+
+
+def test_something_added_to_large_numbers_is_no_factor():
+    want = np.float32([-250.1, -248.3, -251.7])
+    headline, _ = describe_error(want - np.float32(0.69), want, np.ones(3, bool))
+    assert headline == "every entry is 0.69 too small"
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_outputs_too_odd_to_look_at():
+    assert verdict("demo/mse", lambda x, y: {10**5000: 1}).stage == "raised"
+    ragged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    assert verdict("demo/mse", lambda x, y: ragged).headline == "expected a tensor, got a nested tensor"
+
+
+def test_a_stub_in_one_branch_only():
+    def half(x, y):
+        if x.dtype == torch.float64:
+            raise NotImplementedError
+        return demo.mse(x, y)
+
+    assert verdict("demo/mse", half).headline == "it raised NotImplementedError here; expected a tensor"
+
+
 def test_an_int_is_accepted_for_a_float_but_not_the_reverse():
     assert judged(temporary(lambda x: 2.0, [Case({"x": 1})]), lambda x: 2).passed
     assert judged(temporary(lambda x: 2, [Case({"x": 1})]), lambda x: 2.0).stage == "type"
@@ -438,6 +505,8 @@ def test_global_states_are_restored():
     after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
     run(vandal, get("demo/mse").draw_cases())
+    run(lambda x, y: torch.set_default_device("meta"), get("demo/mse").draw_cases())
+    assert torch.get_default_device().type == "cpu"
     assert torch.equal(torch.get_rng_state(), before[0])
     assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
     assert torch.get_num_threads() == threads and list(warnings.filters) == filters
@@ -447,6 +516,28 @@ def test_works_inside_no_grad_and_inference_mode():
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             assert verdict("demo/reparameterize", demo.reparameterize).passed
+
+
+def test_a_notebook_may_have_defaults_of_its_own():
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        for id, answer in [("demo/mse", demo.mse), ("demo/decode-grid", demo.decode_grid)]:
+            assert verdict(id, answer).passed
+        assert torch.get_default_dtype() == torch.float64 and torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+def test_cases_run_in_one_thread_and_the_threads_come_back():
+    threads, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(2)
+        run(lambda x, y: seen.append(torch.get_num_threads()), get("demo/mse").draw_cases())
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_answers_that_draw_meet_the_same_seed_in_every_case():
@@ -815,6 +906,23 @@ def test_check_answers_what_is_no_answer(answer, line, capsys):
     assert quizzes.check("demo/mse", answer) is demo.mse
     out, err = capsys.readouterr()
     assert out.startswith(line) and err == ""
+
+
+def test_check_names_no_function_that_has_no_name(capsys):
+    class Refuses:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+        def __call__(self, x):
+            return x
+
+    def _private(x):
+        return x * 2
+
+    temporary(_private, [Case({"x": 1})])
+    for answer in (Refuses(), lambda x: x, None):
+        assert quizzes.check("demo/temporary", answer) is _private
+        assert "The rest of the notebook uses the course's own function until" in capsys.readouterr().out
 
 
 def test_unknown_quizzes_get_one_line_and_keep_the_answer(capsys):

@@ -6,6 +6,7 @@ notebook, and by a grader that keeps the reference away from the code that it gr
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import math
@@ -28,6 +29,21 @@ class DeclarationError(ValueError):
 
 class UnknownQuiz(ValueError):
     """No quiz or question has this id."""
+
+
+@contextlib.contextmanager
+def plain_defaults() -> Iterator[None]:
+    """float32 and the CPU are the defaults inside, whatever a notebook has set; its own are back afterwards."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    try:
+        torch.set_default_dtype(torch.float32)
+        if device.type != "cpu":
+            torch.set_default_device("cpu")
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
 
 
 # ----------------------------------------------------------------------------------------------------- inputs of a case
@@ -174,7 +190,8 @@ class Quiz:
 
     def draw_cases(self, seed: int = NOTEBOOK_SEED) -> list[Case]:
         """Inputs for this seed; the notebook's own seed by default."""
-        cases = list(self.cases(torch.Generator().manual_seed(seed)))
+        with plain_defaults():
+            cases = list(self.cases(torch.Generator().manual_seed(seed)))
         if not cases or not all(isinstance(case, Case) for case in cases):
             raise DeclarationError(f"quiz {self.id}: cases(rng) must return a list of at least one Case")
         return cases
@@ -322,7 +339,7 @@ def get(id: Any) -> Quiz | Concept:
     if id not in _register_of_quizzes:
         near = difflib.get_close_matches(id, _register_of_quizzes, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else "none has a similar name"
-        raise UnknownQuiz(f"no quiz is called {id!r}; {hint}")
+        raise UnknownQuiz(f"no quiz is called {id[:60]!r}; {hint}")
     return _register_of_quizzes[id]
 
 

@@ -185,7 +185,8 @@ def _first_finding(rule: _Compared, result: Result, expected: Result) -> _Findin
         return _raised(result)
     got, want = result.output, expected.output
     if result.status == NOT_ATTEMPTED:
-        return _Finding("type", f"it returned nothing here; expected {_kind(want)}")
+        what = "raised NotImplementedError" if result.trouble else "returned nothing"
+        return _Finding("type", f"it {what} here; expected {_kind(want)}")
     pairs = []
     finding = _structure(got, want, "", pairs)
     if finding:
@@ -224,10 +225,10 @@ def _raised(result: Result) -> _Finding:
 
 def _structure(got: Any, want: Any, path: str, pairs: list) -> _Finding | None:
     """Types and containers; collects (path, got, expected) of the leaves that remain to be compared."""
-    place = f"{path}: " if path else ""
+    place = _at(path)
     if isinstance(want, tuple | list | dict):
         if type(got) is not type(want):
-            return _Finding("type", f"{place}expected {_kind(want)}, got {_kind(got)}")
+            return _Finding("type", f"{place}expected {_kind(want)}, got {_kind(got)}", _about_type(got, want))
         if isinstance(want, dict):
             if set(got) != set(want):
                 return _Finding("structure", f"{place}expected the keys {_names(want)}, got {_names(got)}")
@@ -260,6 +261,29 @@ def _about_type(got: Any, want: Any) -> tuple[str, ...]:
         return ("A tensor with one entry becomes a number with `.item()`.",) if math.prod(got.shape) == 1 else ()
     if isinstance(want, Array) and type(got) in (int, float):
         return ("Keep it a tensor: `.item()`, `float()` and NumPy cut it off from the graph.",)
+    if isinstance(want, Array) and type(got) is list:
+        return ("`torch.stack` makes one tensor of a list of tensors.",)
+    if isinstance(want, tuple) and type(got) is list:
+        return ("A list has square brackets. `return a, b` gives a tuple, and so does `tuple(...)` around a list.",)
+    if isinstance(got, Foreign):
+        return _about_foreign(got, want)
+    return ()
+
+
+def _about_foreign(got: Foreign, want: Any) -> tuple[str, ...]:
+    if got.kind == "generator":
+        instead = "`torch.stack([... for ...])`" if isinstance(want, Array) else "`tuple(... for ...)`"
+        return (f"`(... for ...)` and `yield` make a generator, which computes nothing yet: use {instead}.",)
+    if got.kind == "ndarray" and isinstance(want, Array):
+        return (
+            "That is an array of NumPy's, which no gradient passes. Stay with torch, which has the same functions.",
+        )
+    if got.kind in ("max", "min", "median", "mode", "sort", "topk", "kthvalue") and isinstance(want, Array):
+        return ("Along an axis torch returns values *and* their places: take `.values`.",)
+    if got.kind == "Parameter" and isinstance(want, Array):
+        return ("`nn.Parameter` is for the weights of a network: return the tensor itself.",)
+    if got.kind.rstrip("0123456789") in ("int", "uint", "float") and type(want) in (int, float):
+        return (f"That is a number of NumPy's: `{type(want).__name__}(...)` makes it one of Python's.",)
     return ()
 
 
@@ -278,7 +302,7 @@ def _about_shape(got: tuple[int, ...], want: tuple[int, ...]) -> tuple[str, ...]
         return ("The same axes, in another order.",)
     if got == () and want:
         return (f"That is one number for everything; it asks for {want[0]}: along which axes may you sum or average?",)
-    if len(got) == 2 * len(want) == 2 and got == want + want:
+    if len(got) == 2 * len(want) == 2 and got == want + want and want[0] > 1:
         return ("One row of numbers met one column and was broadcast against it: look for shapes (b,) and (b, 1).",)
     if tuple(size for size in got if size != 1) == tuple(size for size in want if size != 1):
         return ("The entries are as many as they should be; an axis of length 1 is missing or left over.",)
@@ -326,8 +350,8 @@ def _detached(result: Result, expected: Result) -> _Finding | None:
     for path, got, want in _gradient_pairs(result.gradients, expected.gradients):
         if got is None and want is not None and np.any(want.data != 0):
             detail = (
-                "The numbers may be right, but nothing can be learned through them: look for `.detach()`, `.item()`, "
-                "`.data`, `torch.no_grad()`, `torch.tensor(...)` or NumPy on the way."
+                "Is it used at all? If so, the numbers may be right, but nothing can be learned through them: look for "
+                "`.detach()`, `.item()`, `.data`, `torch.no_grad()`, `torch.tensor(...)` or NumPy on the way."
             )
             return _Finding("detached", f"no gradient flows to {path}: it is detached", (detail,))
     return None
@@ -442,7 +466,7 @@ def describe_error(got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> tupl
         error = np.where(wrong, np.abs(got - want), 0)
         above, below = bool((got > want)[wrong].all()), bool((got < want)[wrong].all())
     worst = np.unravel_index(np.argmax(np.nan_to_num(error, nan=np.inf)), error.shape)
-    example = f"expected {_show(want[worst])}, got {_show(got[worst])}"
+    example = "expected {}, got {}".format(*_told_apart(want[worst], got[worst]))
     pattern = _pattern(got, want)
     if wrong.size == 1:
         return f"{pattern or ('too large' if above else 'too small' if below else 'wrong')}: {example}", ""
@@ -467,14 +491,20 @@ def _pattern(got: np.ndarray, want: np.ndarray) -> str:
         return "it is 0 everywhere" if want.size > 1 else "it is 0"
     if close(got, -want):
         return "the sign is wrong" if want.size == 1 else "the sign of every entry is wrong"
+    shift = float(np.mean(got - want))
+    large = np.abs(want).max()
+    # Sums about -250 in single precision carry errors of 1e-5: these must not hide what was added.
+    even = np.ptp(got - want) <= 1e-5 * np.abs(got - want).max() + 3e-7 * large
+    if want.size > 1 and np.ptp(want) > 0 and abs(shift) > 1e-4 * large and even:
+        return f"every entry is {_show(abs(shift))} too {'large' if shift > 0 else 'small'}"
     factor = _factor(got, want)
+    if factor is not None and _show(factor) == "1":
+        off = float(np.max(np.abs(got - want)) / np.abs(want).max())
+        return f"{who} nearly right, but off by up to {off:.0e} of its size: is something rounded, or missing a digit?"
     if factor is not None and (want.size > 1 or _is_simple(factor)):
         return f"{who} {_times(factor)} what it should be"
     if want.size == 1:
         return ""
-    if np.ptp(got - want) <= 1e-5 * max(np.abs(got - want).max(), 1e-30) and np.ptp(want) > 0:
-        shift = float(np.mean(got - want))
-        return f"every entry is {_show(abs(shift))} too {'large' if shift > 0 else 'small'}"
     with np.errstate(over="ignore"):
         if (want > 0).all():
             if close(got, want**2):
@@ -539,7 +569,7 @@ def _factor_that_counts(
         if got is None or want is None or got.shape != want.shape or "c" in (got.dtype.kind, want.dtype.kind):
             return ()
         factors.append(_factor(np.atleast_1d(got).astype(float), np.atleast_1d(want).astype(float)))
-    if len(factors) < 2 or None in factors:
+    if len(factors) < 2 or None in factors or "1" in map(_show, factors):
         return ()
     counted = _counts([expected.cases[i] for i in wrong], factors)
     if counted:
@@ -641,6 +671,20 @@ def _show(number: float) -> str:
     if math.isfinite(number) and number == round(number) and abs(number) < 1e9:
         return str(round(number))
     return f"{number:.4g}"
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers in as many figures as it takes to see that they differ.
+
+    >>> _told_apart(0.5, 0.25), _told_apart(38.2400001, 38.2400002)
+    (('0.5', '0.25'), ('38.2400001', '38.2400002'))
+    """
+    shown = _show(one), _show(other)
+    for digits in range(5, 18):
+        if shown[0] != shown[1]:
+            break
+        shown = f"{float(one):.{digits}g}", f"{float(other):.{digits}g}"
+    return shown
 
 
 def _clip(text: str, length: int = 240) -> str:

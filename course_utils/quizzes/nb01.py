@@ -139,7 +139,7 @@ concept(
         "a": Option(
             "0: nothing is lost, so nothing is paid.",
             "That is so for the squared error (1.1). Here, a pixel of $t=0.5$ with $p=0.5$ costs $\\ln 2$: look at "
-            "the lowest point of the middle curve above.",
+            "the lowest point of the curve for t = 0.5 above.",
         ),
         "b": Option(
             "More than 0 wherever a pixel is grey: each pays the entropy of a coin with that probability.",
@@ -595,7 +595,7 @@ concept(
         ),
         "b": Option(
             "By Eckart and Young nothing has a smaller error than PCA.",
-            "Nothing *linear* has. At 2 latents the picture above shows a nonlinear one with a smaller error.",
+            "Nothing *linear* has. A curved sheet may pass closer to the images than any flat one.",
         ),
         "c": Option(
             "PCA is the exact solution of its problem; gradient descent is still on its way.",
@@ -605,8 +605,8 @@ concept(
         ),
         "d": Option(
             "Images have no more than a few dozen nonlinear directions, and the remaining latents disturb.",
-            "A latent that isn't needed can be ignored by the decoder; and the sweep's error still falls from 32 "
-            "to 128 latents.",
+            "A latent that isn't needed can be ignored by the decoder; and PCA's error still falls a great deal from "
+            "32 to 128, so there is more to say.",
         ),
     },
 )
@@ -891,16 +891,16 @@ concept(
     """,
     options={
         "a": Option(
-            "The decoder is too weak; a larger one would draw well.",
-            "It draws perfectly from codes of images: its reconstructions are perfect. The trouble is *where* it is "
-            "asked.",
-        ),
-        "b": Option(
             "Nothing in the loss says where codes lie, so draws land where the decoder was never trained.",
             "Right. The loss only looks at codes of training images. Between and beyond them the decoder may do "
             "what it "
             "likes, and a Gaussian fitted afterwards covers those places too.",
             right=True,
+        ),
+        "b": Option(
+            "The decoder is too weak; a larger one would draw well.",
+            "It draws perfectly from codes of images: its reconstructions are perfect. The trouble is *where* it is "
+            "asked.",
         ),
         "c": Option(
             "The Gaussian was fitted to too few codes.",
@@ -1034,15 +1034,15 @@ concept(
             "(variance of the truth plus variance of the guess).",
         ),
         "b": Option(
+            "The noisy image itself: changing it might make it worse.",
+            "Its error is $\\sigma^2=10{,}000$ per pixel. Anything in $[-1,1]$ has at most 4.",
+        ),
+        "c": Option(
             "The mean of all images, blurred as it is.",
             "Right: with nothing to go by, $\\mathbb E[x\\mid\\tilde x]=\\mathbb E[x]$. One jump from pure noise "
             "can't give "
             "a sharp image; many small steps can, which is the idea of diffusion.",
             right=True,
-        ),
-        "c": Option(
-            "The noisy image itself: changing it might make it worse.",
-            "Its error is $\\sigma^2=10{,}000$ per pixel. Anything in $[-1,1]$ has at most 4.",
         ),
         "d": Option(
             "The training image nearest to $\\tilde x$.",

@@ -66,7 +66,8 @@ def check(id: Any, answer: Any) -> Any:
     verdict, results = _verdict(quiz, answer)
     _tried[id] = verdict.passed
     name = _name(answer, quiz)
-    note = "" if verdict.passed else f"The rest of the notebook uses the course's own `{name}` until yours passes."
+    own = f"own `{name}`" if name else "own function"
+    note = "" if verdict.passed else f"The rest of the notebook uses the course's {own} until yours passes."
     printed = next((result.printed for result in results if result.printed), "")
     text = _line(quiz, verdict)
     if not verdict.passed:
@@ -151,10 +152,14 @@ def _next_hint(quiz: Quiz) -> tuple[int, str]:
 
 
 def _name(answer: Any, quiz: Quiz) -> str:
-    name = getattr(answer, "__name__", "")
-    if not isinstance(name, str) or not name.isidentifier():
-        name = getattr(quiz.reference, "__name__", "function")
-    return name if name.isidentifier() else "function"
+    """What the student calls it, or the library; "" where neither has a name worth showing."""
+    try:
+        name = getattr(answer, "__name__", "")
+    except Exception:  # an object that refuses to be asked
+        name = ""
+    if type(name) is not str or not name.isidentifier():
+        name = getattr(quiz.reference, "__name__", "")
+    return name if name.isidentifier() and not name.startswith("_") else ""
 
 
 # ------------------------------------------------------------------------------------------------------------ questions

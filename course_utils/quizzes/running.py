@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .declarations import Case, Fixture
+from .declarations import Case, Fixture, plain_defaults
 
 LARGEST_OUTPUT = 5_000_000  # elements of one array that are kept; of a larger one, only shape and type
 MOST_LEAVES = 10_000  # values in one nested output
@@ -95,7 +95,7 @@ def run(answer: Any, cases: Sequence[Case], probe: Callable | None = None) -> li
     """Call `answer` on every case and report each as a Result; nothing that it does gets out.
 
     Inputs are copies, fixtures are rebuilt, and the global seed is the same for a given case, so that answers that draw
-    random numbers in the same order agree. Random states, gradient mode and default dtype are restored afterwards.
+    random numbers in the same order agree. Random states, gradient mode and defaults are restored afterwards.
     probe: called as `probe(answer, **args)` in place of the answer itself.
     KeyboardInterrupt passes through; every other exception, SystemExit included, becomes part of the result.
     """
@@ -126,8 +126,11 @@ def _run_case(answer: Any, case: Case, probe: Callable | None, seed: int) -> Res
         output.close()  # else Python complains on stderr that nobody awaited it
     if output is None or output is Ellipsis or output is NotImplemented:
         return Result(NOT_ATTEMPTED, output=to_raw(output), printed=printed.text)
-    mutated = tuple(name for name, raw in before.items() if not same(raw, to_raw(args[name])))
-    raw = to_raw(output)
+    try:
+        mutated = tuple(name for name, raw in before.items() if not same(raw, to_raw(args[name])))
+        raw = to_raw(output)
+    except Exception as error:  # an output so odd that it can't even be looked at
+        return Result(RAISED, trouble=_trouble(error), printed=printed.text)
     gradients, trouble = {}, None
     if case.gradients and _all_plain(raw):
         try:
@@ -225,8 +228,8 @@ def _fixed_weights(shape: Sequence[int]) -> torch.Tensor:
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if type(value) is torch.Tensor:
         yield value
-    elif type(value) in (tuple, list):
-        for item in value:
+    elif type(value) is list or _is_tuple(type(value)):
+        for item in value if type(value) is list else tuple.__iter__(value):
             yield from _tensors(item)
     elif type(value) is dict:
         for item in value.values():
@@ -253,6 +256,8 @@ def to_raw(value: Any) -> Any:
 def _to_raw(value: Any, left: list[int], depth: int) -> Any:
     left[0] -= 1
     kind = type(value)
+    if _is_tuple(kind):
+        value, kind = tuple(tuple.__iter__(value)), tuple
     if left[0] < 0 or depth > DEEPEST:
         return Foreign("too much", "more nested values than any answer needs")
     if kind is torch.Tensor:
@@ -275,10 +280,17 @@ def _to_raw(value: Any, left: list[int], depth: int) -> Any:
     return Foreign("Ellipsis" if value is Ellipsis else kind.__name__[:100])
 
 
+def _is_tuple(kind: type) -> bool:
+    """Whether it is a tuple by nature: itself, a `torch.Size`, or a NamedTuple such as the library's own results."""
+    return kind in (tuple, torch.Size) or (kind.__bases__ == (tuple,) and "_fields" in vars(kind))
+
+
 def _array(tensor: torch.Tensor) -> Any:
     with torch.no_grad():
         if torch.Tensor.__getattribute__(tensor, "layout") is not torch.strided:
             return Foreign("Tensor", "a sparse tensor")
+        if tensor.is_nested or tensor.is_quantized:
+            return Foreign("Tensor", "a nested tensor" if tensor.is_nested else "a quantized tensor")
         shape = tuple(torch.Tensor.size(tensor))
         dtype = str(tensor.dtype).removeprefix("torch.")
         device = tensor.device.type
@@ -378,13 +390,16 @@ class _Bounded(io.TextIOBase):
 
 @contextlib.contextmanager
 def _everything_restored() -> Iterator[None]:
-    """Random states, gradient mode, default dtype, threads and warning filters are what they were, afterwards."""
+    """Random states, gradient mode, defaults, threads and warning filters are what they were, afterwards."""
     python, numpy_, torch_ = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
-    grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
+    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
     try:
-        with warnings.catch_warnings(), torch.inference_mode(False):
+        with plain_defaults(), warnings.catch_warnings(), torch.inference_mode(False):
             torch.set_grad_enabled(True)
+            torch.set_num_threads(
+                1
+            )  # the cases are tiny: threads that wait for each other made a check 30 times slower
             random.seed(0)
             np.random.seed(0)
             yield
@@ -395,7 +410,6 @@ def _everything_restored() -> Iterator[None]:
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
         torch.set_grad_enabled(grad)
-        torch.set_default_dtype(dtype)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 

@@ -1,5 +1,7 @@
 """Wrong answers to the quizzes of notebook 00 that must be rejected, and other right ones that must be accepted."""
 
+import functools
+
 import torch
 
 
@@ -41,6 +43,16 @@ def interpolated(x):
 
 MUTANTS = {
     "start/to-unit": {
+        "not shifted": lambda x: x / 2,
+        "shifted the wrong way": lambda x: (x - 1) / 2,
+        "sigmoid": torch.sigmoid,
+        "bytes": lambda x: ((x + 1) * 127.5).to(torch.uint8),
+        "rounded to grey levels": lambda x: ((x + 1) * 127.5).round() / 255,
+        "in place": lambda x: x.add_(1).div_(2),
+        "statistics of a data set undone": lambda x: x * 0.3081 + 0.1307,
+        "an array": lambda x: (x.detach().numpy() + 1) / 2,
+        "axes lost": lambda x: ((x + 1) / 2).squeeze(),
+        "a list of images": lambda x: [(image + 1) / 2 for image in x],
         "stretches each batch to its own range": by_range_of_the_data,
         "floor division": floor_division,
         "black and white swapped": upside_down,
@@ -54,4 +66,14 @@ MUTANTS = {
     }
 }
 
-ALTERNATIVES = {"start/to-unit": {"expanded": expanded, "lerp": interpolated}}
+ALTERNATIVES = {
+    "start/to-unit": {
+        "expanded": expanded,
+        "lerp": interpolated,
+        "one image at a time": lambda x: torch.stack([(image + 1) / 2 for image in x]),
+        "own copy in place": lambda x: x.clone().add_(1).div_(2),
+        "partial": functools.partial(torch.add, torch.tensor(0.5), alpha=0.5),
+        "in double precision": lambda x: ((x.double() + 1) / 2).to(x.dtype),
+        "ends as defaults": lambda x, low=-1, high=1: (x - low) / (high - low),
+    }
+}
