@@ -531,7 +531,6 @@ quiz(
     points=3,
     minutes=6,
     difficulty=2,
-    equation="1.5",
     title="Bug hunt",
     bug_hunt=True,
     reference=_decoder_reference,

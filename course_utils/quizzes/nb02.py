@@ -224,7 +224,7 @@ quiz(
             "makes the "
             "mystery of section 2.8.",
         ),
-        Misconception("KL with the wrong sign", _kl_sign, "A divergence is never negative; yours always is."),
+        Misconception("KL with the wrong sign", _kl_sign, "A divergence is never negative; yours is never positive."),
         Misconception("the half forgotten", _kl_doubled, "Equation (2.4) begins with ½."),
         Misconception(
             "σ where σ² belongs", _kl_sigma_for_variance, "The trace term is the variance exp(log_var), not its root."
@@ -322,8 +322,8 @@ concept(
     options={
         "a": Option(
             "The noise in $z$ is passed on to the pixels.",
-            "Pictures show the *mean* of $p(x\\mid z)$, without pixel noise; noise would look like grain, not like "
-            "blur.",
+            "Another $z$ is another image, moved as a whole, not the same one with noise; and noise on pixels would "
+            "look like grain, not like blur.",
         ),
         "b": Option(
             "Squared error blurs; the Bernoulli likelihood doesn't.",
