@@ -463,7 +463,7 @@ reveal("vae/variance-ratio", round(ratio))
 # $$-\ln p(x\mid z) = \sum_{i=1}^{P}\Big[\frac{(x_i-m_i)^2}{2\sigma^2} + \ln\sigma + \tfrac12\ln 2\pi\Big]. \tag{2.7}$$
 #
 # With $\sigma$ fixed this is, up to a constant, the squared error divided by $2\sigma^2$: choosing $\sigma$ is choosing the exchange rate between squared error and KL. With $\sigma$ *learned*, set the derivative
-# with respect to $\ln\sigma$ to zero: $D=\sum_i (x_i-m_i)^2/\sigma^2$, so the best $\sigma^2$ is the mean squared error itself. The model then sets its own exchange rate.
+# with respect to $\ln\sigma$ to zero: $P=\sum_i (x_i-m_i)^2/\sigma^2$, so the best $\sigma^2$ is the mean squared error itself. The model then sets its own exchange rate.
 #
 # Both have the same weakness. Suppose that several images share a code: their posteriors overlap, and the decoder cannot tell them apart. It must answer with *one* $m$.
 # Minimising the expected squared error gives $m=\mathbb E[x\mid z]$, and so does minimising the expected cross-entropy
@@ -1003,7 +1003,7 @@ print(
     f"{test.title}; costs in nats per image on {len(few)} test images; −IWAE with K = {min(64, k_max)}"
 )
 print(
-    f"d² (2.10) of {n_samples} samples to as many test images, squared pixel units; of real images to each other: {floor:.1f}\n"
+    f"d² (2.10) of {n_samples} samples to as many test images, squared pixel units; of training images: {floor:.1f}\n"
 )
 print(f"{'':26s}{'reconstr.':>9s}{'KL':>9s}{'−ELBO':>9s}{'−IWAE':>9s} {'active':>7s} {'d²':>9s}")
 for name, row in table.items():
