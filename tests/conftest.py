@@ -9,6 +9,7 @@ import matplotlib
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+collect_ignore = ["demo", "no_network"]  # material of tests, not modules with doctests
 matplotlib.use("Agg")
 
 # Genuine data sets may lie beside the repository; without them the tests use digits and what they generate.
