@@ -130,7 +130,7 @@ p = torch.linspace(0.002, 0.998, 400)
 lowest = {f"lowest for t = {t:g}": (t, cost(t, torch.tensor(t))) for t in (0.2, 0.5)}
 plots.curves(
     {f"t = {t:g}": (p, cost(t, p)) for t in (0.0, 0.2, 0.5, 1.0)}, mark=lowest,
-    title="Each cost is lowest at p = t; for grey pixels the lowest point is not 0",
+    title="Lowest at p = t; for grey even the lowest cost is not 0",
     x_label="p, what the decoder says", y_label="cost of one pixel (nats)",
 )
 
@@ -159,7 +159,7 @@ bernoulli_nll = check("autoencoder/bernoulli-nll", bernoulli_nll)
 
 # %%
 def logits_of(images):
-    """The logits that say exactly these images, p = t. (Black and white would need ±∞: eps stops just before.)"""
+    """The logits that say exactly these images, p = t. (Black and white would need ±∞.)"""
     return torch.logit(to_unit(images), eps=1e-6)
 
 
@@ -220,7 +220,7 @@ scaled = directions[:9] / directions[:9].abs().amax(dim=1, keepdim=True)  # for 
 plots.image_grid(
     torch.cat([mean[None], scaled.view(-1, *train.shape)]), columns=10,
     labels=["mean", *(f"{share:.0%}" for share in variances[:9] / variances.sum())],
-    title=f"The mean of {train.title} and its first nine directions, with their shares of the variance",
+    title=f"{train.title}: mean, nine directions, their shares of the variance",
 )
 
 # %% [markdown]
@@ -307,7 +307,7 @@ print(f"  linear autoencoder, trained  {reached:.5f} ({reached / at_pca - 1:+.2%
 print(f"overlap of the two subspaces: {overlap:.1%} (two random ones: {k / pixels:.1%})")
 plots.curves(
     {"linear autoencoder, trained": tuple(zip(*trace))}, mark={f"PCA, {k} directions": (None, at_pca)},
-    title=f"Gradient descent comes down to PCA from above: {reached / at_pca - 1:+.2%} at the end",
+    title=f"Gradient descent comes down to PCA: {reached / at_pca - 1:+.2%} at the end",
     x_label="step", y_label="MSE per pixel", log_y=True,
 )
 
@@ -423,7 +423,8 @@ up = F.conv_transpose2d(small, kernel, stride=2, padding=1)
 there_and_back = F.conv_transpose2d(down, kernel, stride=2, padding=1)
 print(f"⟨Cx, y⟩ = {(down * small).sum():.3f}      ⟨x, Cᵀy⟩ = {(picture * up).sum():.3f}")
 print(f"sizes: {tuple(picture.shape[2:])} → {tuple(down.shape[2:])};  (1.4): {conv_size((28, 20), 4, 2, 1, 1)}")
-print(f"       {tuple(small.shape[2:])} → {tuple(up.shape[2:])};  (1.5): {conv_transpose_size((14, 10), 4, 2, 1, 0, 1)}")
+back = conv_transpose_size((14, 10), 4, 2, 1, 0, 1)
+print(f"       {tuple(small.shape[2:])} → {tuple(up.shape[2:])};  (1.5): {back}")
 alike = torch.corrcoef(torch.stack([picture, there_and_back]).flatten(1))[0, 1]
 print(f"correlation of x with CᵀCx: {alike:.2f}  (with an inverse in place of Cᵀ it would be 1)")
 
@@ -916,8 +917,8 @@ for d in decoded:
         print(f"{d:3d} latents, {name:24s} {near:15.3f} {gap:18.2f} radii")
 for d in tables:
     near, gap = (drawn / real for drawn, real in zip(tables[d]["Gaussian draws"], tables[d]["test images"]))
-    print(f"\n{d} latents: decoded Gaussian draws lie {near:.1f} times as far from real images as decoded test codes,")
-    print(f"and encoder and decoder disagree about them {gap:.1f} times as much")
+    print(f"\n{d} latents, Gaussian draws against test images: {near:.1f} times as far from the nearest real image,")
+    print(f"and encoder and decoder disagree {gap:.1f} times as much")
 plots.bars(
     {f"{d} latents": {name: gap for name, (_, gap) in tables[d].items()} for d in tables},
     title="Do encoder and decoder agree about a code?",
@@ -942,6 +943,8 @@ with torch.no_grad():
     for parameter in (scaled_model.encoder[-1].weight, scaled_model.encoder[-1].bias):
         parameter.mul_(10)
     scaled_model.decoder[0].weight.div_(10)
+
+
 def spread(model):
     """Standard deviation of a latent over the test images, averaged over latents."""
     return in_batches(model.encode, x_test).std(dim=0).mean().item()
