@@ -327,7 +327,7 @@ plots.triangle(
         "diffusion\nnotebooks 03–07": (1, 0, 1),
         "few-step samplers\nnotebooks 06, 09": (2, 3, 3),
     },
-    title="Each of the three families sits on an edge: two wishes out of three",
+    title="Each family of models sits on an edge of the map",
 )
 
 # %% [markdown]

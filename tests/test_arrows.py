@@ -1,6 +1,10 @@
 """Everything in the library flows one way: which of our modules may import which. Read from the source, not run."""
 
 import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -71,7 +75,7 @@ def ours(source: str, name: str) -> set[str]:
 @pytest.mark.parametrize("name", modules())
 def test_arrows(name):
     part = part_of(name)
-    assert part in MAY_IMPORT, f"{name}: say in MAY_IMPORT what it may import, after DESIGN's table"
+    assert part in MAY_IMPORT, f"{name}: say in MAY_IMPORT what it may import"
     if MAY_IMPORT[part] is not None:
         wrong = ours(modules()[name].read_text(encoding="utf-8"), name) - MAY_IMPORT[part]
         allowed = ", ".join(sorted(MAY_IMPORT[part])) or "nothing of ours"
@@ -90,6 +94,28 @@ def test_nothing_unpickles_or_needs_what_students_lack(name):
     assert "torchvision" not in uses, f"{name} imports torchvision, whose wheels don't load beside a CPU-only PyTorch"
     if part_of(name) not in ("authoring", "grading", "__main__"):
         assert not uses & {"nbgrader", "nbformat", "jupytext", "pytest"}, f"{name} needs what learning doesn't"
+
+
+def declared() -> dict[str, set[str]]:
+    """Distributions that pyproject.toml names, in lower case: what learning needs, and that with the "dev" extra."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {
+        extra: {re.match(r"[\w.-]+", line)[0].lower() for line in lines}
+        for extra, lines in {"": project["dependencies"], **project["optional-dependencies"]}.items()
+    }
+    return {"learning": names[""], "all": names[""] | names["dev"]}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_whatever_is_imported_is_declared(name):
+    allowed = declared()["all" if part_of(name) in ("authoring", "grading") else "learning"]
+    origins = importlib.metadata.packages_distributions()
+    for top in {full.split(".")[0] for full in imported(modules()[name].read_text(encoding="utf-8"), name)}:
+        if top in sys.stdlib_module_names or top in ("course_utils", ""):
+            continue
+        provided_by = {distribution.lower() for distribution in origins.get(top, [top])}
+        # IPython comes with ipykernel, by its definition: a kernel is IPython's.
+        assert provided_by & allowed or top == "IPython", f"{name} imports {top}; name it in pyproject.toml"
 
 
 def test_the_reader_sees_every_way_of_importing():
