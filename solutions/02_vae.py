@@ -638,7 +638,7 @@ elbo = check("vae/elbo", elbo)
 # and ask for two latents, because two can be drawn.
 
 # %%
-steps = lab.pick(smoke=30, cpu=700, gpu=6000)
+steps = lab.pick(smoke=30, cpu=550, gpu=6000)
 batch = lab.pick(smoke=32, cpu=64, gpu=128)
 
 
@@ -861,7 +861,7 @@ print(
     "bound    " + "".join(f"{value:9.3f}" for value in tighter) + f"{bench.log_evidence(x).item():11.3f}"
 )
 
-few = test.x[: lab.pick(smoke=20, cpu=200, gpu=1000)]
+few = test.x[: lab.pick(smoke=20, cpu=100, gpu=1000)]
 k_max = lab.pick(smoke=16, cpu=256, gpu=1024)
 
 
