@@ -45,7 +45,9 @@ def measure(path: Path, effort: str, data: str) -> dict:
     nb.cells.append(nbformat.v4.new_code_cell(PEAK))
     with tempfile.TemporaryDirectory(prefix="notebook-") as folder:
         env = os.environ | {"COURSE_EFFORT": effort, "COURSE_DATASET": data}
-        client = NotebookClient(nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": folder}})
+        quiet = ["--log-level=ERROR"]  # the kernel's own log
+        place = {"metadata": {"path": folder}}
+        client = NotebookClient(nb, timeout=3600, kernel_name="python3", resources=place, extra_arguments=quiet)
         started = time.perf_counter()
         client.execute(env=env)
         seconds = time.perf_counter() - started

@@ -206,6 +206,7 @@ def test_a_notebook_runs_and_its_slider_moves(name, browser, lab, screenshots, r
     )
     picture = cell.locator(".jp-OutputArea-output img").first
     before = picture.get_attribute("src")
+    page.wait_for_timeout(500)
     page.screenshot(path=screenshots / f"{name}-2-before.png")
     handle.focus()
     for _ in range(3):
