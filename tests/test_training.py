@@ -465,7 +465,9 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, script):
     )
 
     resumed_at = int(re.search(r"Resumed .* at step (\d+) of 60", done.stdout)[1])
-    assert resumed_at % 7 == 0 and resumed_at >= killed_at[-1] // 7 * 7  # a checkpoint's step, and none was lost
+    # A checkpoint's step, and none was lost: a step is announced before it is saved, so the save of the very step at
+    # which the kill was sent may be missing, and only that one.
+    assert resumed_at % 7 == 0 and resumed_at >= (killed_at[-1] - 1) // 7 * 7
     whole, resumed = (torch.load(tmp_path / f"{name}.out", weights_only=True) for name in ("whole", "c"))
     assert equal(whole, resumed), f"killed at {killed_at}"
 
