@@ -17,6 +17,7 @@ import requests
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from ..device import quiet
 from .published import SETS, Published
 
 CONNECT, SILENCE = 5, 30  # seconds to wait for an answer, and for the next bytes
@@ -44,11 +45,6 @@ def data_root() -> Path:
 def places() -> list[Path]:
     """The folders that data sets are looked for in, best first."""
     return list(dict.fromkeys([data_root(), user_cache()]))
-
-
-def quiet() -> bool:
-    """No progress bars: in continuous integration, and where anything on stderr would cost points."""
-    return any(os.environ.get(name) for name in ("CI", "COURSE_QUIET", "NBGRADER_EXECUTION"))
 
 
 # ------------------------------------------------------------------------------------------------------------- one file

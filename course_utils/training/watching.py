@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..device import quiet
 from .averaging import EMA
 from .batches import brief
 from .recipe import History, Recipe, TrainingDiverged
@@ -131,9 +131,7 @@ def _all_finite(modules: list[nn.Module]) -> bool:
 
 def progress_bar(progress: bool, first: int, recipe: Recipe) -> tqdm:
     """A bar with the loss; none in CI, under nbgrader (which takes points off for anything on stderr), or if told."""
-    told = [os.environ.get(name, "").lower() for name in ("CI", "COURSE_QUIET", "NBGRADER_EXECUTION")]
-    quiet = not progress or any(value not in ("", "0", "false", "no") for value in told)
-    return tqdm(initial=first, total=recipe.steps, unit="step", desc="training", disable=quiet)
+    return tqdm(initial=first, total=recipe.steps, unit="step", desc="training", disable=not progress or quiet())
 
 
 def to_training_mode(modules: list[nn.Module]) -> None:
