@@ -354,7 +354,7 @@ def diffusion_loss(
     if distance not in DISTANCES:
         raise ValueError(f"distance: expected {', '.join(map(repr, DISTANCES))}, got {distance!r}.")
 
-    def loss(model: nn.Module, x: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def loss(model: Callable, x: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
         t = draw(len(x), schedule.T, generator, x.device)
         noise = torch.empty_like(x).normal_(generator=generator)
         labels = () if null is None else (drop_labels(y, null, generator=generator),)
