@@ -1,1 +1,1 @@
-"""The networks of the course, one file a family: `blocks` (parts), `autoencoder`, `vae`."""
+"""The networks of the course, one file a family: `blocks` (parts), `autoencoder`, `vae`, `unet`."""
