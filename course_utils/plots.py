@@ -796,3 +796,81 @@ def _luminance(rgba: Sequence[Any]) -> float:
     """Relative luminance of a colour, 0 to 1, as the web's accessibility guidelines define it."""
     channels = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
     return float(sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), channels)))
+
+
+# -------------------------------------------------------------------------------------------------------------- fields
+
+
+@_styled
+def draw_field(
+    axes: Axes,
+    arrows: Any,
+    extent: Sequence[Number],
+    *,
+    density: Any = None,
+    points: Any = None,
+    x_label: str = "",
+    y_label: str = "",
+    title: str = "",
+) -> None:
+    """`fields` with one panel, into axes that you have; the arguments are those of one panel."""
+    field = _finite(_array(arrows, "arrows"), "arrows")
+    if field.ndim != 3 or field.shape[2] != 2:
+        raise ValueError(f"arrows: expected (rows, columns, 2), got shape {field.shape}")
+    left, right, bottom, top = (float(side) for side in extent)
+    if not (left < right and bottom < top):
+        raise ValueError(f"extent: expected (low, high, low, high) with low < high, got {tuple(extent)}")
+    if density is not None:
+        shade = _finite(_array(density, "density"), "density")
+        if shade.ndim != 2:
+            raise ValueError(f"density: expected (rows, columns), got shape {shade.shape}")
+        shown = {"origin": "lower", "extent": (left, right, bottom, top), "vmin": 0, "vmax": 1.6 * shade.max()}
+        axes.imshow(shade, cmap="Blues", interpolation="bilinear", aspect="auto", **shown)
+    rows, columns, _ = field.shape
+    wide, high = (right - left) / columns, (top - bottom) / rows
+    x, y = np.meshgrid(left + wide * (np.arange(columns) + 0.5), bottom + high * (np.arange(rows) + 0.5))
+    length = np.hypot(*np.moveaxis(field, -1, 0))
+    # Scores span orders of magnitude: the square root of the length keeps the short arrows in sight.
+    stretch = 0.92 * min(wide, high) / np.sqrt(np.maximum(length, 1e-12) * max(length.max(), 1e-12))
+    u, v = np.moveaxis(field * stretch[..., None], -1, 0)
+    style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006, "headwidth": 4.5, "headlength": 4.5}
+    axes.quiver(x, y, u, v, pivot="mid", color="#222222", headaxislength=4, minlength=0, **style)
+    if points is not None:
+        dots = _finite(_array(points, "points"), "points")
+        if dots.ndim != 2 or dots.shape[1] != 2:
+            raise ValueError(f"points: expected (n, 2), got shape {dots.shape}")
+        axes.plot(*dots.T, ".", color=COLOURS[2], markersize=4, alpha=0.6, markeredgewidth=0)
+    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=x_label, ylabel=y_label, aspect="equal")
+    axes.grid(False)
+    if title:
+        axes.set_title(title)
+
+
+@_styled
+def fields(
+    panels: Mapping[str, Any], extent: Sequence[Number], *, title: str, density: Mapping[str, Any] | None = None
+) -> Figure:
+    """Fields of arrows side by side, each over the density it belongs to.
+
+    panels: {"name": arrows (rows, columns, 2)}, row 0 at the bottom, each arrow in the middle of its cell of `extent`
+    (low, high, low, high). Arrows point as given; their drawn length is the square root of the true one, and the longest
+    of each panel fills its cell. density: {"name": (rows, columns)} shades a panel, over the same extent.
+
+    >>> fields({"to the right": torch.ones(3, 3, 2)}, (-1, 1, -1, 1), title="Wind")
+    [picture] Wind. Fields of arrows: to the right
+    """
+    panels = _named(panels, "panels")
+    if density is not None and set(density) - set(panels):
+        raise ValueError(f"density: expected names among {list(panels)}, got {sorted(set(density) - set(panels))}")
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    side = WIDTH / max(columns, 2)
+    figure, grid = new_figure(side * columns, (side + 0.25) * rows + 0.35, rows, columns, squeeze=False)
+    for axes, (name, arrows) in zip(grid.flat, panels.items()):
+        draw_field(axes, arrows, extent, density=(density or {}).get(name))
+        axes.set_title(name, fontsize=12, fontweight="normal")
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_axis_off()
+    figure.suptitle(_wrapped(title, side * columns), x=0.01, ha="left")
+    figure.set_label(f"{title}. Fields of arrows: {', '.join(panels)}")
+    return figure

@@ -39,6 +39,7 @@ FIGURES = {
     "triangle": lambda: plots.triangle("abc", {"in the middle": (1, 1, 1), "one, only": (0, 2, 0)}, title="T"),
     "heatmap": lambda: plots.heatmap(Z[:4], title="T", diverging=True, unit="nats", form=".1f", column_names="ab"),
 }
+EXTENT = (-2.0, 4.0, -1.0, 1.0)
 
 
 @pytest.fixture(params=FIGURES, ids=str)
@@ -262,6 +263,19 @@ def test_triangle_puts_a_member_where_its_shares_pull_it():
     assert np.allclose(at["corner"], c)
 
 
+def test_a_field_points_where_it_is_told_and_each_arrow_stands_in_its_cell():
+    arrows = torch.zeros(2, 3, 2)
+    arrows[0, 2] = torch.tensor([0.0, -4.0])  # bottom row, last column: downwards
+    arrows[1, 0] = torch.tensor([1.0, 0.0])
+    figure = plots.fields({"one": arrows, "two": 2 * arrows}, EXTENT, title="T", density={"one": torch.rand(4, 6)})
+    assert figure.get_suptitle() == "T" and "one, two" in plots.alt_text(figure)
+    (quiver,) = (c for c in figure.axes[0].collections if hasattr(c, "U"))
+    np.testing.assert_allclose(quiver.get_offsets()[2], [3.0, -0.5])
+    u, v = quiver.U, quiver.V
+    assert u[2] == 0 and v[2] == pytest.approx(-0.92)  # the longest arrow fills its cell, 2 wide and 1 high
+    assert u[3] == pytest.approx(0.46) and v[3] == 0  # a quarter of the length is drawn half as long
+
+
 def test_palette_can_be_told_apart_with_every_colour_vision():
     """CIE Lab distance between any two of the first six, seen with red, green or blue blindness (Machado 2009)."""
     simulate = {
@@ -339,6 +353,15 @@ BAD = {
     "two corners": (lambda: plots.triangle("ab", {}, title=""), r"corners: expected three names, got 2"),
     "shares": (lambda: plots.triangle("abc", {"m": (0, 0, 0)}, title=""), r"'m': expected three shares of 0 or more"),
     "size": (lambda: plots.new_figure(0, 3), r"expected positive sizes, got width=0"),
+    "arrows": (lambda: plots.fields({"a": Z}, EXTENT, title=""), r"arrows: expected \(rows, columns, 2\), got shape"),
+    "stray density": (
+        lambda: plots.fields({"a": torch.ones(2, 3, 2)}, EXTENT, title="", density={"b": Z}),
+        r"density: expected names among \['a'\], got \['b'\]",
+    ),
+    "field's extent": (
+        lambda: plots.fields({"a": torch.ones(2, 3, 2)}, (1, 0, 0, 1), title=""),
+        r"extent: expected \(low, high, low, high\)",
+    ),
 }
 
 
