@@ -1,4 +1,4 @@
-"""Image sets: Fashion-MNIST, MNIST, Kuzushiji-MNIST, digits, or a folder of your own.
+"""Image sets (Fashion-MNIST, MNIST, Kuzushiji-MNIST, digits, or a folder of your own), and toys with exact scores.
 
 >>> train = load("digits", "train", limit=100)      # or "fashion-mnist", or the path of a folder
 >>> train.take([0, 1, 2]).shape                     # floats in [-1, 1]
@@ -8,5 +8,6 @@ torch.Size([3, 1, 28, 28])
 from .fetching import DataUnavailable, data_root
 from .image_set import ImageSet
 from .loading import load, where
+from .mixtures import GaussianMixture
 
-__all__ = ["DataUnavailable", "ImageSet", "data_root", "load", "where"]
+__all__ = ["DataUnavailable", "GaussianMixture", "ImageSet", "data_root", "load", "where"]

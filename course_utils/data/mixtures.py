@@ -1,6 +1,6 @@
 """Toys whose noise we know exactly: Gaussian mixtures, their scores and their perfect denoisers at every step.
 
-A mixture stays a mixture while it is diffused, so all that a network has to learn from images stands here in closed form.
+A mixture stays a mixture while it is diffused, so what a network must learn from images stands here in closed form.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["GaussianMixture"]
 class GaussianMixture:
     """p(x) = Σ_k w_k N(x; m_k, diag(s_k²)): k Gaussian blobs in d dimensions, along the axes.
 
-    means: (k, d), floats;  stds: one number, (k,) for round blobs, or (k, d);  weights: (k,), made to add up to 1; equal
-    if not given. A std of 0 makes a blob a point, as the images of a data set are: it has a density once it is diffused.
+    means: (k, d), floats;  stds: one number, (k,) for round blobs, or (k, d);  weights: (k,), made to add up to 1,
+    equal if not given. A std of 0 makes a blob a point, like an image of a data set: a density comes with t ≥ 1.
     Raises ValueError where the shapes don't belong together, for a std below 0 and a weight that isn't above 0.
 
     >>> mixture = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), 0.5)
-    >>> mixture.score(torch.tensor([[0.0, 1.0]]))           # between the two: back to the axis
-    tensor([[ 0., -4.]])
+    >>> mixture.score(torch.tensor([[0.5, 1.0]])).round(decimals=3)     # towards the nearer one, above all
+    tensor([[ 1.8560, -4.0000]])
     """
 
     means: Float[Tensor, "k d"]
@@ -44,7 +44,8 @@ class GaussianMixture:
         weights = torch.ones(k).to(self.means) if self.weights is None else self.weights.to(self.means)
         if weights.shape != (k,) or not bool((weights > 0).all()):
             raise ValueError(
-                f"weights: expected {k} numbers above 0, one a component, got {tuple(weights.shape)} from {weights.min():g}."
+                f"weights: expected {k} numbers above 0, one a component, got {tuple(weights.shape)} from "
+                f"{weights.min():g}."
             )
         stds = stds.reshape(-1, 1) if stds.ndim < 2 else stds
         object.__setattr__(self, "stds", stds.expand(self.means.shape))
@@ -71,7 +72,7 @@ class GaussianMixture:
         y, x = torch.meshgrid(-place, place, indexing="ij")
         return cls(torch.stack([x, y], -1).reshape(-1, 2), std)
 
-    # ------------------------------------------------------------------------------------------------------- the density
+    # ------------------------------------------------------------------------------------------------------ the density
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n d"]:
         """n independent points."""
         return self.labelled(n, generator)[0]
@@ -93,7 +94,7 @@ class GaussianMixture:
         joint, offset, _, var = self._joint(x)
         return -(joint.softmax(1)[..., None] * offset / var).sum(1)
 
-    # ----------------------------------------------------------------------------------------------------- under diffusion
+    # -------------------------------------------------------------------------------------------------- under diffusion
     def diffused(self, alpha_bar: float) -> GaussianMixture:
         """The mixture of all x_t = √ᾱ x_0 + √(1−ᾱ) ε, equation (3.10): means √ᾱ m_k, variances ᾱ s_k² + 1 − ᾱ.
 
@@ -117,14 +118,16 @@ class GaussianMixture:
         schedule: anything with `.alpha_bar` (T + 1,).  x_t: (n, d), or (n, ...) with d numbers each;  t: (n,) in 0..T;
         y: (n,) the component that x_0 comes from, 0..k−1, or k where that isn't known (the null label).
 
-        >>> denoise = GaussianMixture.ring(2, radius=1.0).denoiser(type("", (), {"alpha_bar": torch.tensor([1, 0.5, 0])}))
-        >>> denoise(torch.zeros(2, 2), torch.tensor([1, 2]), torch.tensor([0, 2])).round(decimals=3)
-        tensor([[0.9900, 0.0000], [0.0000, 0.0000]])
+        >>> from types import SimpleNamespace
+        >>> denoise = GaussianMixture.ring(2).denoiser(SimpleNamespace(alpha_bar=torch.tensor([1.0, 0.5, 0.0])))
+        >>> x, t = torch.ones(2, 2), torch.tensor([1, 2])
+        >>> denoise(x, t)[:, 0]                                # half-way it leans to the right, at T it knows nothing
+        tensor([1.3462, 0.0000])
         """
         k = len(self.means)
 
         def denoise(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-            a = schedule.alpha_bar.to(x_t.device)[t][:, None, None]
+            a = schedule.alpha_bar[t.to(schedule.alpha_bar.device)][:, None, None]
             joint, offset, signal, var = self._joint(x_t.flatten(1), a)
             if y is not None:
                 other = torch.arange(k, device=y.device) != y[:, None]
@@ -135,9 +138,10 @@ class GaussianMixture:
         return denoise
 
     def _joint(self, x: Tensor, alpha_bar: Tensor | float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """ln p(k, x) (n, k) of the mixture diffused to ᾱ, and by component x's offset from the mean, √ᾱ s² and variance."""
-        a = torch.as_tensor(alpha_bar, dtype=torch.float64)
-        means, s2, root, rest = self.means.to(x), self.stds.to(x).square(), a.sqrt().to(x), (1 - a).to(x)
+        """Diffused to ᾱ, by component: ln p(k, x) (n, k), then x minus the mean, √ᾱ s² and the variance (n, k, d)."""
+        a = torch.as_tensor(alpha_bar)
+        root, rest = a.sqrt().to(x), (1 - a).to(x)  # 1 − ᾱ before it is rounded to the precision of x
+        means, s2 = self.means.to(x), self.stds.to(x).square()
         var = root.square() * s2 + rest
         offset = x[:, None] - root * means
         joint = self.weights.to(x).log() - (offset.square() / var + (2 * math.pi * var).log()).sum(-1) / 2
