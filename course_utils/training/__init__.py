@@ -20,12 +20,14 @@ from .averaging import EMA
 from .batches import batch_indices
 from .checkpoints import CheckpointRefused
 from .loop import fit, train
+from .muon import Muon
 from .recipe import History, Recipe, TrainingDiverged, learning_rate_factor
 
 __all__ = [
     "EMA",
     "CheckpointRefused",
     "History",
+    "Muon",
     "Recipe",
     "TrainingDiverged",
     "batch_indices",

@@ -16,6 +16,7 @@ from ..device import autocast
 from .averaging import EMA
 from .batches import Batches, brief, derive, own_randomness, seed_global
 from .checkpoints import Saver, name_of, plain
+from .muon import Muon
 from .recipe import History, Recipe, learning_rate_factor, whole
 from .watching import Log, progress_bar, to_training_mode
 
@@ -242,7 +243,13 @@ def _recipe(recipe: Recipe | None, options: dict) -> Recipe:
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     kind, weights = recipe.optimizer, [weight for weight in model.parameters() if weight.requires_grad]
-    named = {None: torch.optim.Adam, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    named = {
+        None: torch.optim.Adam,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "sgd": torch.optim.SGD,
+        "muon": Muon,
+    }
     if not weights:
         raise ValueError("model: expected weights to train, got none that require a gradient")
     if isinstance(kind, torch.optim.Optimizer):
@@ -253,7 +260,11 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if callable(kind):
         return kind(weights, lr=recipe.lr)
     if kind not in named:
-        raise ValueError(f"optimizer: expected 'adam', 'adamw', 'sgd', a callable or an Optimizer, got {kind!r}")
+        raise ValueError(
+            f"optimizer: expected 'adam', 'adamw', 'sgd', 'muon', a callable or an Optimizer, got {kind!r}"
+        )
+    if kind == "muon":
+        return Muon(weights, lr=recipe.lr)
     # One fused kernel for all weights, instead of a dozen small ones for each.
     return named[kind](weights, lr=recipe.lr, fused=weights[0].device.type in ("cpu", "cuda"))
 

@@ -37,8 +37,8 @@ class Recipe:
     steps: optimizer steps.
     batch_size: examples a step; the whole data set where that is smaller.
     lr: the learning rate at the top of its schedule.
-    optimizer: None (Adam), "adam", "adamw", "sgd", a callable `(parameters, lr=...) -> Optimizer`, or an Optimizer that
-        you made (it keeps its own lr).
+    optimizer: None (Adam), "adam", "adamw", "sgd", "muon" (for networks of convolutions, see `Muon`), a callable
+        `(parameters, lr=...) -> Optimizer`, or an Optimizer that you made (it keeps its own lr).
     schedule: "flat", "cosine", "linear-half" (flat, then straight down to 0 over the second half), or a callable from
         the fraction of the run that is done, in [0, 1), to a factor.
     warmup: steps over which the rate climbs at first.
