@@ -181,7 +181,10 @@ class Schedule:
     def target(
         self, kind: str, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Int[Tensor, "b"]
     ) -> Float[Tensor, "b ..."]:
-        """What a network of this kind should answer: "noise" (ε), "x0", or "v" = √ᾱ_t · ε − √(1−ᾱ_t) · x0, (5.5)."""
+        """What a network of this kind should answer: "noise" (ε), "x0", or "v", equation (5.5).
+
+        v = √ᾱ_t · noise − √(1−ᾱ_t) · x0.
+        """
         _known_target(kind)
         if kind != "v":
             return noise if kind == "noise" else x0
@@ -330,6 +333,67 @@ def min_snr(schedule: Schedule, kind: str, t: Int[Tensor, "b"], gamma: float = 5
     return weight.nan_to_num(1.0) if kind == "noise" else weight  # 0/0 at ᾱ_t = 0, where its limit is 1
 
 
+class Bound(NamedTuple):
+    """The terms of −ln p(x_0) ≤ L_T + Σ L_{t−1} + L_0, nats per example: (b,), (b, T − 1) for t = 2..T, and (b,)."""
+
+    prior: Tensor
+    steps: Tensor
+    decoder: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Their sum, (b,): what the model charges for an example, at most."""
+        return self.prior + self.steps.sum(1) + self.decoder
+
+
+def kl_same_variance(
+    mean_q: Float[Tensor, "b ..."], mean_p: Float[Tensor, "b ..."], var: Tensor | float
+) -> Float[Tensor, "b"]:
+    """KL(N(mean_q, var) ‖ N(mean_p, var)) in nats, equation (5.2): |mean_q − mean_p|² / (2 · var), summed over pixels.
+
+    mean_q, mean_p: (b, ...);  var: one number, or anything that broadcasts against them. Returns (b,).
+
+    >>> kl_same_variance(torch.zeros(2, 3), torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 2.0]]), 0.5)
+    tensor([0., 6.])
+    """
+    return ((mean_q - mean_p).square() / (2 * var)).flatten(1).sum(1)
+
+
+def bound_weight(schedule: Schedule, t: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """What the bound charges for |ε − ε̂|² at step t, equation (5.3): ½ (SNR_{t−1} / SNR_t − 1), and ½ at t = 1.
+
+    t: (b,) in 1..T. Returns (b,), float64; infinite where ᾱ_t = 0.
+
+    >>> bound_weight(Schedule(torch.tensor([1.0, 0.8, 0.5])), torch.tensor([1, 2]))
+    tensor([0.5000, 1.5000], dtype=torch.float64)
+    """
+    snr = schedule.snr
+    return torch.where(t == 1, 0.5, 0.5 * (snr[t - 1] / snr[t] - 1))
+
+
+@torch.no_grad()
+def variational_bound(
+    denoise: Denoise, schedule: Schedule, x0: Float[Tensor, "b ..."], generator: torch.Generator | None = None
+) -> Bound:
+    """Every term of the bound on −ln p(x0), equation (5.1), in nats per example; one draw of noise for each step.
+
+    The model walks back by the posterior with its guess in the place of x0, so q and p have the same variances; its
+    last step is N(x̂_0, 1 / SNR_1). x0: (b, ...), continuous.
+    """
+
+    def error(t: int) -> Tensor:
+        steps = torch.full((len(x0),), t, device=x0.device)
+        noise = torch.empty_like(x0).normal_(generator=generator)
+        guess = denoise(schedule.add_noise(x0, steps, noise), steps)
+        return (guess - x0).square().flatten(1).sum(1)
+
+    size, snr, left = x0[0].numel(), schedule.snr.tolist(), schedule.alpha_bar[-1].item()
+    prior = 0.5 * (left * x0.square().flatten(1).sum(1) - size * (left + math.log1p(-left)))
+    steps = [0.5 * (snr[t - 1] - snr[t]) * error(t) for t in range(2, schedule.T + 1)]
+    decoder = 0.5 * (snr[1] * error(1) + size * math.log(2 * math.pi / snr[1]))
+    return Bound(prior, torch.stack(steps, 1) if steps else x0.new_zeros(len(x0), 0), decoder)
+
+
 def diffusion_loss(
     schedule: Schedule,
     target: str = "v",
@@ -338,7 +402,7 @@ def diffusion_loss(
     draw: Callable = draw_steps,
     null: int | None = None,
 ) -> Callable:
-    """Algorithm 1 (Ho et al. 2020) as a loss for `training.fit`: draw t and ε, ask the network, measure: (5.4).
+    """Algorithm 1 (Ho et al. 2020), equation (5.4), for `training.fit`: draw t and ε, ask the network, measure.
 
     target: what the network predicts, "noise", "x0" or "v";  distance: "l2", "l1" or "huber", a mean over pixels;
     weight: None, or a function from t (b,) to weights (b,), such as `partial(min_snr, schedule, "v")`;

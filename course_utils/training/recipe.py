@@ -18,7 +18,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
-    """The factor of the learning rate in step `step`, from 0: schedule(step / steps) · min(1, (step + 1) / warmup).
+    """The factor of the learning rate in step `step`, from 0, equation (5.10).
+
+    It is schedule(step / steps) · min(1, (step + 1) / warmup).
 
     >>> [round(learning_rate_factor(k, Recipe(steps=8, schedule="linear-half")), 2) for k in range(8)]
     [1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
