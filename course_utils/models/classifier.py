@@ -22,7 +22,7 @@ class Classifier(nn.Module):
         super().__init__()
         if len(shape) != 3 or min(shape[1:]) < 4 or classes < 2:
             raise ValueError(
-                f"Classifier expects images (c, h, w) of 4×4 pixels or more, 2 classes or more; got {tuple(shape)}, {classes}."
+                f"Classifier expects images (c, h, w) ≥ 4×4 and ≥ 2 classes, got {tuple(shape)} and {classes}."
             )
         self.shape, self.classes = tuple(shape), classes
         self.body = nn.Sequential(

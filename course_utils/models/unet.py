@@ -17,7 +17,7 @@ from torch.nn import functional as F
 # Telling the network which step it is
 # ---------------------------------------------------------------------------------------------------------------------
 def sinusoidal_embedding(t: Shaped[Tensor, " b"], size: int = 64, longest: float = 10_000.0) -> Float[Tensor, "b e"]:
-    """A number as `size` waves, sines then cosines of t / longest^(k / (size/2)), k = 0, 1, ...: equation (4.1).
+    """A number as `size` waves, sines then cosines of t / longest^(k / (size/2)), k = 0, 1, ...: equation (4.2).
 
     t: (b,), steps or any real numbers;  size: even;  longest: the last wave's length is nearly 2π · longest steps.
     Returns (b, size), float32 (float64 for float64), in [-1, 1].
@@ -38,7 +38,7 @@ def sinusoidal_embedding(t: Shaped[Tensor, " b"], size: int = 64, longest: float
 # Blocks
 # ---------------------------------------------------------------------------------------------------------------------
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm in groups of 16 channels or a little more, equation (4.2); one group where there are fewer.
+    """GroupNorm in groups of 16 channels or a little more, equation (4.3); one group where there are fewer.
 
     Not in the usual 8 or 32 groups: with channels last, a group narrower than the processor's vectors is computed one
     number at a time. Measured at 32 channels of 14 × 14 in bfloat16: 8 groups take seven times as long as 2.
@@ -50,7 +50,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """x + what two convolutions add to it; between them the embedding scales and shifts every channel: (4.3), (4.4).
+    """x + what two convolutions add to it; between them the embedding scales and shifts each channel: equation (4.5).
 
     channels: in → out;  embedding: its size. The last convolution starts at 0: the block begins as the identity (or a
     1 × 1 convolution, where channels change).
@@ -96,7 +96,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 def scale_shift(h: Float[Tensor, "b c h w"], condition: Float[Tensor, "b c2"]) -> Float[Tensor, "b c h w"]:
-    """h · (1 + scale) + shift, one scale and shift for each image and channel: equation (4.3).
+    """h · (1 + scale) + shift, one scale and shift for each image and channel: equation (4.4).
 
     h: (b, c, h, w);  condition: (b, 2c), the scales and then the shifts.
 
@@ -111,7 +111,7 @@ def scale_shift(h: Float[Tensor, "b c h w"], condition: Float[Tensor, "b c2"]) -
 # Attention
 # ---------------------------------------------------------------------------------------------------------------------
 class Attention(nn.Module):
-    """x + what every pixel gathers from all others, softmax(q kᵀ / √d) v: equation (4.5).
+    """x + what every pixel gathers from all others, softmax(q kᵀ / √d) v: equation (4.7).
 
     channels: in and out;  heads: they divide the channels; by default 32 channels each. The cost grows with (h · w)².
 
@@ -129,7 +129,9 @@ class Attention(nn.Module):
 
     def gather(self, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "b heads n d"]:
         """(b, heads, pixels, channels of a head), three times → once."""
-        return F.scaled_dot_product_attention(q, k, v)
+        # Not F.scaled_dot_product_attention: it saves memory where images are large, but on a CPU in bfloat16 its
+        # backward pass is slow. Measured at 49 pixels: 46 ms for a training step of it, 6 ms for this.
+        return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1) @ v
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         h, w = x.shape[2:]
@@ -139,14 +141,15 @@ class Attention(nn.Module):
 
 
 class LinearAttention(Attention):
-    """The same without the pixels-by-pixels table: softmax(q) (softmax(k)ᵀ v), a cost that grows with h · w: (4.6).
+    """The same without the pixels-by-pixels table: softmax(q) (softmax(k)ᵀ v), equation (4.8). Costs grow with h · w.
 
-    The softmax of q runs over the channels of a head, that of k over the pixels (Shen et al. 2021).
+    The softmax of q runs over the channels of a head, that of k over the pixels (Shen et al. 2021): so every pixel
+    gathers an average, with weights that are positive and sum to 1.
     """
 
     def gather(self, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "b heads n d"]:
         summary = k.softmax(dim=-2).transpose(-1, -2) @ v  # (b, heads, d, d): how much of each v goes with each k
-        return q.softmax(dim=-1) @ summary * q.shape[-1] ** -0.5
+        return q.softmax(dim=-1) @ summary
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -173,7 +176,7 @@ class UNet(nn.Module):
     shape: (c, h, w) of the images, h and w multiples of patch · 2 ** (levels − 1);
     widths: channels of each level, from the finest; each level halves height and width;
     blocks: per level, on the way down and again on the way up;
-    patch: the stem turns squares of patch × patch pixels into channels before the first convolution;
+    patch: the stem turns squares of patch × patch pixels into channels, equation (4.9), before the first convolution;
     classes: None, or how many; a model with classes also knows the label `classes`, "any" (`null`);
     block, attention: which parts to build with; attention=None leaves it out;
     conditioning: how the class comes in: "added" to the step's embedding, or as a "plane" beside each block's input.
@@ -242,7 +245,7 @@ class UNet(nn.Module):
         return F.silu(e + self.label(y))
 
     def join(self, h: Float[Tensor, "b c h w"], skip: Float[Tensor, "b d h w"]) -> Float[Tensor, "b cd h w"]:
-        """What comes up from below, and beside it what was there on the way down."""
+        """What comes up from below, and beside it what was there on the way down: equation (4.10)."""
         return torch.cat([h, skip], dim=1)
 
     def forward(
