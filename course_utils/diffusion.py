@@ -35,14 +35,14 @@ class Gaussian(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------------------
 # The schedule
 # ---------------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """How much of the image is left after t of T steps.
 
     alpha_bar: (T + 1,), float64: ᾱ_t, the share of signal in the variance, from ᾱ_0 = 1 down to ᾱ_T ≥ 0.
     name: for titles of plots.
     Steps t are integers 0..T; where images come in a batch, t is (b,), one step an image.
-    Raises ValueError unless alpha_bar starts at 1, never rises, and stays above 0 before its last entry.
+    Raises ValueError unless alpha_bar starts at 1, falls at once, never rises, and stays above 0 before its last entry.
 
     >>> schedule = Schedule(torch.tensor([1.0, 0.5, 0.1]))
     >>> schedule.T, schedule.beta
@@ -57,10 +57,10 @@ class Schedule:
         if a.ndim != 1 or len(a) < 2:
             raise ValueError(f"Schedule expects alpha_bar of shape (T + 1,) with T ≥ 1, got {tuple(a.shape)}.")
         a = a if a.device.type == "mps" else a.double()  # Apple's GPUs have no float64
-        if a[0] != 1 or not bool((a.diff() <= 0).all()) or a[-1] < 0 or bool((a[:-1] <= 0).any()):
+        if a[0] != 1 or not a[1] < 1 or not bool((a.diff() <= 0).all()) or a[-1] < 0 or bool((a[:-1] <= 0).any()):
             raise ValueError(
-                "Schedule expects alpha_bar that starts at 1 (clean data), never rises and stays above 0 before step T;"
-                f" got {a[0]:g}, {a[1]:g}, ..., {a[-1]:g}. Was the leading 1 forgotten?"
+                "Schedule expects alpha_bar that starts at 1 (clean data), then is less, never rises and stays above 0 "
+                f"before step T; got {a[0]:g}, {a[1]:g}, ..., {a[-1]:g}. Was the leading 1 forgotten?"
             )
         object.__setattr__(self, "alpha_bar", a)
 
@@ -114,14 +114,26 @@ class Schedule:
         Raises ValueError for a t that isn't (b,) integers, and, on the CPU, for a step outside 0..T. (On a GPU that
         look would make every step wait.)
         """
-        if t.is_floating_point() or t.shape != like.shape[:1]:
-            raise ValueError(
-                f"t: expected integers of shape ({len(like)},), one step an image, got {t.dtype} of {tuple(t.shape)}."
-            )
-        if t.device.type == "cpu" and t.numel() and (t.min() < 0 or t.max() > self.T):
-            raise ValueError(f"t: expected steps in 0..{self.T}, got {t.min()}..{t.max()}.")
-        dtype = like.dtype if like.dtype == torch.float64 else torch.float32
-        return self.alpha_bar[t].to(dtype).reshape(-1, *[1] * (like.ndim - 1))
+        return _rounded(like, self._exactly(t, like))[0]
+
+    def rates(self, t: Int[Tensor, "b"], like: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ_t and √(1 − ᾱ_t), the amplitudes of image and noise, shaped like `at`. Rounded last: 1 − ᾱ_1 is small.
+
+        >>> Schedule(torch.tensor([1.0, 0.64])).rates(torch.tensor([1]), torch.zeros(1, 2))
+        (tensor([[0.8000]]), tensor([[0.6000]]))
+        """
+        alpha_bar = self._exactly(t, like)
+        return _rounded(like, alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+
+    def _exactly(self, t: Tensor, like: Tensor, first: int = 0) -> Tensor:
+        """ᾱ_t as the table has it (float64), shaped (b, 1, ...). Looks at t as `at` says; steps begin at `first`."""
+        if not isinstance(t, Tensor) or t.dtype not in (torch.int64, torch.int32) or t.shape != like.shape[:1]:
+            got = f"{t.dtype} of {tuple(t.shape)}" if isinstance(t, Tensor) else repr(t)
+            raise ValueError(f"t: expected integers of shape ({len(like)},), one step an image, got {got}.")
+        if t.device.type == "cpu" and t.numel() and (t.min() < first or t.max() > self.T):
+            raise ValueError(f"t: expected steps in {first}..{self.T}, got {t.min()}..{t.max()}.")
+        table = self.alpha_bar if t.device.type != "mps" else self.alpha_bar.float()
+        return table.to(t.device)[t].reshape(-1, *[1] * (like.ndim - 1))
 
     def timesteps(self, steps: int) -> list[int]:
         """`steps` + 1 whole numbers from T down to 0, evenly spaced: the stops of a sampler that takes `steps` strides.
@@ -148,16 +160,17 @@ class Schedule:
         tensor([ 1.0000,  0.2000, -1.0000])
         """
         _same_shape("add_noise", x0=x0, noise=noise)
-        alpha_bar = self.at(t, x0)
-        return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+        signal, spread = self.rates(t, x0)
+        return signal * x0 + spread * noise
 
     def step(
         self, x: Float[Tensor, "b ..."], t: Int[Tensor, "b"], noise: Float[Tensor, "b ..."]
     ) -> Float[Tensor, "b ..."]:
         """One step of the chain, from x_{t−1} to x_t, equation (3.1): √α_t · x + √β_t · noise. t in 1..T."""
         _same_shape("step", x=x, noise=noise)
-        alpha = self.at(t, x) / self.at(t - 1, x)
-        return alpha.sqrt() * x + (1 - alpha).sqrt() * noise
+        alpha = self._exactly(t, x, first=1) / self._exactly(t - 1, x)
+        kept, added = _rounded(x, alpha.sqrt(), (1 - alpha).sqrt())
+        return kept * x + added * noise
 
     def posterior(
         self,
@@ -172,10 +185,15 @@ class Schedule:
         Returns Gaussian(mean like x0, var (b, 1, ...)). At s = 0 the mean is x0 and the variance 0.
         """
         _same_shape("posterior", x0=x0, x_t=x_t)
-        at, as_ = self.at(t, x0), self.at(t - 1 if s is None else s, x0)
-        ratio = at / as_  # α_t where s = t − 1
-        mean = as_.sqrt() * (1 - ratio) / (1 - at) * x0 + ratio.sqrt() * (1 - as_) / (1 - at) * x_t
-        return Gaussian(mean, (1 - as_) / (1 - at) * (1 - ratio))
+        s = t - 1 if s is None else s
+        now, before = self._exactly(t, x0, first=1), self._exactly(s, x0)
+        if t.device.type == "cpu" and bool((s >= t).any()):
+            raise ValueError(f"s: expected steps before t = {t.tolist()}, got {s.tolist()}.")
+        ratio = now / before  # α_t where s = t − 1
+        of_x0 = before.sqrt() * (1 - ratio) / (1 - now)
+        of_x_t = ratio.sqrt() * (1 - before) / (1 - now)
+        of_x0, of_x_t, var = _rounded(x0, of_x0, of_x_t, (1 - before) / (1 - now) * (1 - ratio))
+        return Gaussian(of_x0 * x0 + of_x_t * x_t, var)
 
     # --------------------------------------------------------------------------------------- what a network may predict
     def target(
@@ -188,8 +206,9 @@ class Schedule:
         _known_target(kind)
         if kind != "v":
             return noise if kind == "noise" else x0
-        alpha_bar = self.at(t, x0)
-        return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0
+        _same_shape("target", x0=x0, noise=noise)
+        signal, spread = self.rates(t, x0)
+        return signal * noise - spread * x0
 
     def to_x0(
         self, kind: str, output: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Int[Tensor, "b"]
@@ -203,20 +222,21 @@ class Schedule:
         _same_shape("to_x0", output=output, x_t=x_t)
         if kind == "x0":
             return output
-        alpha_bar = self.at(t, x_t)
+        signal, spread = self.rates(t, x_t)
         if kind == "v":
-            return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * output
-        if x_t.device.type == "cpu" and bool((alpha_bar == 0).any()):
+            return signal * x_t - spread * output
+        if x_t.device.type == "cpu" and bool((signal == 0).any()):
             raise ValueError('to_x0: at ᾱ_t = 0 the noise says nothing about x0; train with target="v" or "x0".')
-        return (x_t - (1 - alpha_bar).sqrt() * output) / alpha_bar.sqrt()
+        return (x_t - spread * output) / signal
 
     def to_noise(
         self, x0: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Int[Tensor, "b"]
     ) -> Float[Tensor, "b ..."]:
         """The noise that leads from x0 to x_t, equation (5.7): (x_t − √ᾱ_t · x0) / √(1 − ᾱ_t). t in 1..T."""
         _same_shape("to_noise", x0=x0, x_t=x_t)
-        alpha_bar = self.at(t, x_t)
-        return (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+        now = self._exactly(t, x_t, first=1)
+        signal, spread = _rounded(x_t, now.sqrt(), (1 - now).sqrt())
+        return (x_t - signal * x0) / spread
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -288,7 +308,7 @@ SCHEDULES = {
 def _resampled(beta: Tensor, T: int, name: str) -> Schedule:
     """ln ᾱ of the published chain, read at T + 1 evenly spaced places (straight lines between its steps)."""
     _whole_T(T)
-    log = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-beta).cumsum(0)])
+    log = Schedule.from_betas(beta, name).alpha_bar.log()
     place = torch.arange(T + 1, dtype=torch.float64) * len(beta) / T
     left = place.floor().long().clamp(max=len(beta) - 1)
     return Schedule(torch.lerp(log[left], log[left + 1], place - left).exp(), name)
@@ -300,9 +320,9 @@ def _resampled(beta: Tensor, T: int, name: str) -> Schedule:
 def draw_steps(
     n: int, T: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Int[Tensor, "n"]:
-    """n steps in 1..T, one in each n-th of the range: every one is uniform, and together they cover all noise levels.
+    """n steps, one in each n-th of 1..T, in rising order: any step is as likely as any other, but a batch has no gaps.
 
-    A batch of independent draws leaves gaps, and the loss of a batch jumps with them (Kingma et al. 2021, appendix I).
+    A batch of independent draws has them, and the loss of a batch jumps with them (Kingma et al. 2021, appendix I).
 
     >>> draw_steps(4, 1000).div(250).ceil()
     tensor([1., 2., 3., 4.])
@@ -327,7 +347,7 @@ def min_snr(schedule: Schedule, kind: str, t: Int[Tensor, "b"], gamma: float = 5
     smaller than one in v (Hang et al. 2023). t: (b,) in 1..T. Returns (b,).
     """
     _known_target(kind)
-    snr = schedule.snr[t]
+    snr = schedule.snr.to(t.device)[t]
     per_unit = {"x0": torch.ones_like(snr), "noise": snr, "v": snr + 1}[kind]
     weight = snr.clamp(max=gamma) / per_unit
     return weight.nan_to_num(1.0) if kind == "noise" else weight  # 0/0 at ᾱ_t = 0, where its limit is 1
@@ -421,10 +441,12 @@ def diffusion_loss(
     def loss(model: Callable, x: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
         t = draw(len(x), schedule.T, generator, x.device)
         noise = torch.empty_like(x).normal_(generator=generator)
+        if null is not None and y is None:
+            raise ValueError(f"diffusion_loss: null = {null} is for a network with labels, but the data has none.")
         labels = () if null is None else (drop_labels(y, null, generator=generator),)
         guess = model(schedule.add_noise(x, t, noise), t, *labels).float()
         error = DISTANCES[distance](guess, schedule.target(target, x, noise, t)).flatten(1).mean(1)
-        return (error if weight is None else weight(t) * error).mean()
+        return (error if weight is None else weight(t).to(error) * error).mean()
 
     return loss
 
@@ -446,6 +468,11 @@ class Denoiser(nn.Module):
     def forward(self, x_t: Tensor, t: Int[Tensor, "b"], y: Int[Tensor, "b"] | None = None) -> Tensor:
         output = self.model(x_t, t) if y is None else self.model(x_t, t, y)
         return self.schedule.to_x0(self.kind, output.to(x_t.dtype), x_t, t)
+
+
+def _rounded(like: Tensor, *numbers: Tensor) -> tuple[Tensor, ...]:
+    """In the precision of `like`, but float32 at least. After the arithmetic, so that 1 − ᾱ keeps its digits."""
+    return tuple(n.to(torch.float64 if like.dtype == torch.float64 else torch.float32) for n in numbers)
 
 
 def _known_target(kind: str) -> None:

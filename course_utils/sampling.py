@@ -28,7 +28,7 @@ def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
 def walk(
     denoise: Denoise,
     schedule: Schedule,
-    noise: Float[Tensor, "b c h w"],
+    noise: Float[Tensor, "b ..."],
     steps: int = 50,
     y: Int[Tensor, "b"] | None = None,
     eta: float = 0.0,
@@ -37,15 +37,16 @@ def walk(
     """From noise at T to images at 0, as a generator: one `Step` at the start and one after each stride.
 
     η = 0 is deterministic (DDIM, Song et al. 2021, equations 12 and 16), η = 1 is ancestral sampling (DDPM).
-    noise: (b, c, h, w), standard normal;  steps: strides, 1..T;  y: (b,) labels, or None;  eta: in [0, 1].
+    noise: (b, ...), mostly images (b, c, h, w), standard normal;  steps: strides, 1..T;  y: (b,) labels, or None;
+    eta: in [0, 1].
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: expected a number in [0, 1], 0 for DDIM and 1 for DDPM, got {eta!r}.")
     x = noise
-    times = schedule.timesteps(steps)
+    times, alpha_bar = schedule.timesteps(steps), schedule.alpha_bar.tolist()
     yield Step(times[0], x, None)
     for t, s in pairwise(times):
-        now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+        now, after = alpha_bar[t], alpha_bar[s]
         x0 = denoise(x, torch.full((len(x),), t, device=x.device), y)
         implied = (x - now**0.5 * x0) / (1 - now) ** 0.5  # the noise that this guess leaves over
         sigma = eta * ((1 - after) / (1 - now) * (1 - now / after)) ** 0.5
@@ -56,6 +57,7 @@ def walk(
 
 
 def last(steps: Iterator[Step]) -> Tensor:
-    """Run a sampler to its end and return the images, (b, c, h, w)."""
-    *_, end = steps
-    return end.x
+    """Run a sampler to its end and return the images, like its noise. What lies between isn't kept."""
+    for step in steps:
+        end = step.x
+    return end
