@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ["GaussianMixture"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GaussianMixture:
     """p(x) = Σ_k w_k N(x; m_k, diag(s_k²)): k Gaussian blobs in d dimensions, along the axes.
 
@@ -31,7 +31,7 @@ class GaussianMixture:
 
     means: Float[Tensor, "k d"]
     stds: Tensor | float
-    weights: Float[Tensor, " k"] | None = None
+    weights: Tensor | None = None
 
     def __post_init__(self):
         k, _ = self.means.shape
