@@ -246,7 +246,7 @@ REFERENCE = 1000  # the number of steps that the published β belong to
 
 
 def linear_schedule(T: int = REFERENCE, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
-    """β rises along a straight line (Ho et al. 2020), equation (3.5a). The curve of ᾱ is the same for every T.
+    """β rises along a straight line (Ho et al. 2020), equation (3.2), first line. The curve of ᾱ is the same for all T.
 
     beta_min, beta_max: of a chain of 1,000 steps. `Schedule.from_betas` takes β as they are.
 
@@ -257,19 +257,19 @@ def linear_schedule(T: int = REFERENCE, beta_min: float = 1e-4, beta_max: float 
 
 
 def quadratic_schedule(T: int = REFERENCE, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
-    """√β rises along a straight line, equation (3.5b); `diffusers` calls it scaled_linear. Arguments as above."""
+    """√β rises along a straight line, equation (3.2), second line; scaled_linear in `diffusers`. Arguments as above."""
     root = torch.linspace(beta_min**0.5, beta_max**0.5, REFERENCE, dtype=torch.float64)
     return _resampled(root.square(), T, "quadratic")
 
 
 def sigmoid_schedule(T: int = REFERENCE, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
-    """β rises along a sigmoid between −6 and 6, equation (3.5c). Arguments as above."""
+    """β rises along a sigmoid between −6 and 6, equation (3.2), third line. Arguments as above."""
     rise = torch.linspace(-6, 6, REFERENCE, dtype=torch.float64).sigmoid()
     return _resampled(beta_min + (beta_max - beta_min) * rise, T, "sigmoid")
 
 
 def cosine_schedule(T: int = REFERENCE, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
-    """ᾱ_t = cos²((t/T + s)/(1 + s) · π/2), divided by its value at 0 (Nichol and Dhariwal 2021): equation (3.5d).
+    """ᾱ_t = cos²((t/T + s)/(1 + s) · π/2), divided by its value at 0 (Nichol and Dhariwal 2021): equation (3.5).
 
     max_beta: no step may add more; without it the last one would have β = 1 and leave ᾱ_T = 0.
 

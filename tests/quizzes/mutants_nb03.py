@@ -1,0 +1,424 @@
+"""Wrong answers to the quizzes of notebook 03 that must be rejected, and other right ones that must be accepted."""
+
+import math
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from course_utils.quizzes import nb03
+
+# ----------------------------------------------------------------------------------------------------------- the tables
+
+
+def linear_single_precision(T, beta_min, beta_max):
+    return nb03._linear_reference(T, beta_min, beta_max).float()
+
+
+def linear_steps_of_T(T, beta_min, beta_max):
+    beta = beta_min + (beta_max - beta_min) * torch.arange(T, dtype=torch.float64) / T
+    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)])
+
+
+def linear_falling(T, beta_min, beta_max):
+    return nb03._linear_reference(T, beta_max, beta_min)
+
+
+def linear_zero_in_front(T, beta_min, beta_max):
+    beta = torch.linspace(beta_min, beta_max, T, dtype=torch.float64)
+    return torch.cat([beta.new_zeros(1), (1 - beta).cumprod(0)])
+
+
+def linear_one_at_the_end(T, beta_min, beta_max):
+    beta = torch.linspace(beta_min, beta_max, T, dtype=torch.float64)
+    return torch.cat([(1 - beta).cumprod(0), beta.new_ones(1)])
+
+
+def linear_quadratic(T, beta_min, beta_max):
+    return nb03._linear_reference(T, beta_min**0.5, beta_max**0.5) ** 2
+
+
+def linear_loop(T, beta_min, beta_max):
+    table = [1.0]
+    for t in range(T):
+        table.append(table[-1] * (1 - (beta_min + (beta_max - beta_min) * t / (T - 1))))
+    return torch.tensor(table, dtype=torch.float64)
+
+
+def linear_logs(T, beta_min, beta_max):
+    beta = torch.linspace(beta_min, beta_max, T).double() * 0 + torch.from_numpy(np.linspace(beta_min, beta_max, T))
+    return torch.nn.functional.pad(torch.log1p(-beta).cumsum(0), (1, 0)).exp()
+
+
+def cosine_no_leading_one(T, s, max_beta):
+    return nb03._cosine_reference(T, s, max_beta)[1:]
+
+
+def cosine_degrees(T, s, max_beta):
+    return nb03._clipped(nb03._cosine_curve(T, s, angle=90.0).clamp(min=1e-9), max_beta)
+
+
+def cosine_full_turn(T, s, max_beta):
+    return nb03._clipped(nb03._cosine_curve(T, s, angle=math.pi).clamp(min=1e-9), max_beta)
+
+
+def cosine_fixed_s(T, s, max_beta):
+    return nb03._cosine_reference(T, 0.008, max_beta)
+
+
+def cosine_shifted(T, s, max_beta):
+    return nb03._clipped(nb03._cosine_curve(T, s, shift=1).clamp(min=1e-30), max_beta)
+
+
+def cosine_sine(T, s, max_beta):
+    return 1 - nb03._cosine_reference(T, s, max_beta)
+
+
+def cosine_fixed_limit(T, s, max_beta):
+    return nb03._cosine_reference(T, s, 0.999) if max_beta != 0.999 else nb03._cosine_reference(T, s, 0.9999)
+
+
+def cosine_loop(T, s, max_beta):
+    def f(t):
+        return math.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2
+
+    table = [1.0]
+    for t in range(1, T + 1):
+        table.append(table[-1] * max(f(t) / f(t - 1), 1 - max_beta))
+    return torch.tensor(table, dtype=torch.float64)
+
+
+def cosine_half_angle(T, s, max_beta):
+    """cos² by the double angle, limited as α."""
+    f = (1 + torch.cos(math.pi * (torch.linspace(0, 1, T + 1, dtype=torch.float64) + s) / (1 + s))) / 2
+    alpha = (f[1:] / f[:-1]).clamp(min=1 - max_beta)
+    return torch.nn.functional.pad(alpha.cumprod(0), (1, 0), value=1.0)
+
+
+# ----------------------------------------------------------------------------------------------------------- add noise
+
+
+def noise_minus(x0, t, noise, alpha_bar):
+    a = nb03._per_image(alpha_bar[t], x0)
+    return a.sqrt() * x0 - (1 - a).sqrt() * noise
+
+
+def noise_of_its_own(x0, t, noise, alpha_bar):
+    return nb03._add_noise(x0, t, torch.randn_like(x0), alpha_bar)
+
+
+def noise_in_place(x0, t, noise, alpha_bar):
+    a = nb03._per_image(alpha_bar[t], x0)
+    return x0.mul_(a.sqrt()).add_((1 - a).sqrt() * noise)
+
+
+def noise_rates_that_add_up(x0, t, noise, alpha_bar):
+    root = nb03._per_image(alpha_bar[t], x0).sqrt()
+    return root * x0 + (1 - root) * noise
+
+
+def noise_with_einops(x0, t, noise, alpha_bar):
+    a = rearrange(alpha_bar[t], "b -> b 1 1 1").to(x0.dtype)
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
+def noise_with_gather(x0, t, noise, alpha_bar):
+    a = alpha_bar.gather(0, t)[:, None, None, None]
+    return (a.sqrt() * x0 + (1 - a).sqrt() * noise).to(x0.dtype)
+
+
+def noise_by_angle(x0, t, noise, alpha_bar):
+    angle = torch.acos(alpha_bar[t].sqrt()).to(x0.dtype)
+    return torch.einsum("b,bchw->bchw", angle.cos(), x0) + torch.einsum("b,bchw->bchw", angle.sin(), noise)
+
+
+def noise_loop(x0, t, noise, alpha_bar):
+    rows = [a.sqrt() * x + (1 - a).sqrt() * e for a, x, e in zip(alpha_bar[t], x0, noise)]
+    return torch.stack(rows).to(x0.dtype)
+
+
+NOISE_MUTANTS = {
+    "variance for standard deviation": nb03._noise_variance,
+    "no roots": nb03._noise_no_roots,
+    "image not shrunk": nb03._noise_image_not_shrunk,
+    "one step only": nb03._noise_single_step,
+    "t - 1": nb03._noise_step_before,
+    "image and noise exchanged": nb03._noise_roles,
+    "one t for the batch": nb03._noise_one_t,
+    "result in float64": nb03._noise_float64,
+    "noise subtracted": noise_minus,
+    "noise of its own": noise_of_its_own,
+    "in place": noise_in_place,
+    "rates that add up to 1": noise_rates_that_add_up,
+    "image left as it is": lambda x0, t, noise, alpha_bar: x0.clone(),
+    "clipped to the range of images": lambda *given: nb03._add_noise(*given).clamp(-1, 1),
+    "index from the end": lambda x0, t, noise, alpha_bar: nb03._add_noise(x0, len(alpha_bar) - 1 - t, noise, alpha_bar),
+}
+NOISE_ALTERNATIVES = {
+    "with einops": noise_with_einops,
+    "with gather, cast at the end": noise_with_gather,
+    "cosine and sine of an angle": noise_by_angle,
+    "one image at a time": noise_loop,
+}
+
+# ----------------------------------------------------------------------------------------------------------- the others
+
+
+def zero_in_place(alpha_bar):
+    root = alpha_bar.sqrt_()
+    rest = (root[1:] - root[-1]) * root[1] / (root[1] - root[-1])
+    return torch.cat([root[:1], rest]).square()
+
+
+def zero_clamped(alpha_bar):
+    return torch.where(alpha_bar == alpha_bar[-1], 0.0, alpha_bar)
+
+
+def zero_by_weights(alpha_bar):
+    root = alpha_bar.sqrt()
+    share = (root - root[-1]) / (root[1] - root[-1])
+    new = (share * root[1]) ** 2
+    new[0] = 1.0
+    return new
+
+
+def at_last(t, beta):
+    return (1 - beta).cumprod(0)[-1].expand(len(t))
+
+
+def at_alpha(t, beta):
+    return (1 - beta)[t - 1]
+
+
+def at_table_from_one(t, beta):
+    return (1 - beta).cumprod(0)[t - 1]
+
+
+def at_products(t, beta):
+    return torch.stack([(1 - beta[:s]).prod() for s in t.tolist()])
+
+
+def posterior_t_shifted(x0, x_t, t, alpha_bar):
+    return tuple(nb03._posterior_reference(x0, x_t, (t - 1).clamp(min=1), alpha_bar))
+
+
+def posterior_log_variance(x0, x_t, t, alpha_bar):
+    mean, var = nb03._posterior_reference(x0, x_t, t, alpha_bar)
+    return mean, var.clamp(min=1e-20).log()
+
+
+def posterior_flat_variance(x0, x_t, t, alpha_bar):
+    mean, var = nb03._posterior_reference(x0, x_t, t, alpha_bar)
+    return mean, var.flatten()
+
+
+def posterior_full_variance(x0, x_t, t, alpha_bar):
+    mean, var = nb03._posterior_reference(x0, x_t, t, alpha_bar)
+    return mean, var.expand_as(mean)
+
+
+def posterior_clipped(x0, x_t, t, alpha_bar):
+    mean, var = nb03._posterior_reference(x0, x_t, t, alpha_bar)
+    return mean, var.clamp(min=1e-4)
+
+
+def posterior_one_t(x0, x_t, t, alpha_bar):
+    return tuple(nb03._posterior_reference(x0, x_t, t[:1].expand_as(t), alpha_bar))
+
+
+def posterior_by_precisions(x0, x_t, t, alpha_bar):
+    """Precisions add; at t = 1 the prior is a point, so its variance is kept from being exactly 0."""
+    now, before = (alpha_bar[s].view(-1, 1, 1, 1) for s in (t, t - 1))
+    alpha, prior_var = now / before, 1 - before
+    beta = 1 - alpha
+    var = prior_var * beta / (alpha * prior_var + beta)
+    mean = (alpha.sqrt() * prior_var * x_t + before.sqrt() * beta * x0) / (alpha * prior_var + beta)
+    return mean.to(x0.dtype), var.to(x0.dtype)
+
+
+def posterior_by_noise(x0, x_t, t, alpha_bar):
+    """The mean said with the noise: (x_t − β/√(1−ᾱ) ε) / √α."""
+    now, before = (alpha_bar[s].view(-1, 1, 1, 1) for s in (t, t - 1))
+    alpha = now / before
+    noise = (x_t.double() - now.sqrt() * x0.double()) / (1 - now).sqrt()
+    mean = (x_t.double() - (1 - alpha) / (1 - now).sqrt() * noise) / alpha.sqrt()
+    return mean.to(x0.dtype), ((1 - before) / (1 - now) * (1 - alpha)).to(x0.dtype)
+
+
+def mixture_by_autograd(x, alpha_bar, means, stds, weights):
+    x = x.detach().requires_grad_()
+    blobs = Independent(Normal(alpha_bar**0.5 * means, (alpha_bar * stds**2 + 1 - alpha_bar).sqrt()[:, None]), 1)
+    (score,) = torch.autograd.grad(MixtureSameFamily(Categorical(weights), blobs).log_prob(x).sum(), x)
+    return score
+
+
+def mixture_by_tweedie(x, alpha_bar, means, stds, weights):
+    """From the best guess of x_0 of every blob."""
+    variances = alpha_bar * stds**2 + 1 - alpha_bar
+    offsets, _, share = nb03._mixture_pieces(x, alpha_bar, means, stds, weights)
+    guesses = means - alpha_bar**0.5 * stds[:, None] ** 2 / variances[:, None] * offsets
+    best = torch.einsum("nk,nkd->nd", share, guesses)
+    return (
+        (alpha_bar**0.5 * best - x) / (1 - alpha_bar)
+        if alpha_bar < 1
+        else nb03._mixture_clean(x, alpha_bar, means, stds, weights)
+    )
+
+
+def mixture_underflow(x, alpha_bar, means, stds, weights):
+    offsets, variances, _ = nb03._mixture_pieces(x, alpha_bar, means, stds, weights)
+    joint = weights * variances ** (-x.shape[1] / 2) * (-offsets.square().sum(2) / (2 * variances)).exp()
+    return (joint[..., None] * offsets / variances[:, None]).sum(1) / joint.sum(1, keepdim=True)
+
+
+def mixture_propped_up(x, alpha_bar, means, stds, weights):
+    offsets, variances, _ = nb03._mixture_pieces(x, alpha_bar, means, stds, weights)
+    joint = weights * variances ** (-x.shape[1] / 2) * (-offsets.square().sum(2) / (2 * variances)).exp()
+    return (joint[..., None] * offsets / variances[:, None]).sum(1) / (joint.sum(1, keepdim=True) + 1e-8)
+
+
+def mixture_nearest(x, alpha_bar, means, stds, weights):
+    offsets, variances, share = nb03._mixture_pieces(x, alpha_bar, means, stds, weights)
+    nearest = share.argmax(1)
+    return offsets[torch.arange(len(x)), nearest] / variances[nearest][:, None]
+
+
+def mixture_noise_only(x, alpha_bar, means, stds, weights):
+    return nb03._mixture_reference(x, alpha_bar, means, 0 * stds, weights)
+
+
+def mixture_no_weights(x, alpha_bar, means, stds, weights):
+    return nb03._mixture_reference(x, alpha_bar, means, stds, torch.ones_like(weights))
+
+
+def mixture_one_dimension(x, alpha_bar, means, stds, weights):
+    offsets, variances, _ = nb03._mixture_pieces(x, alpha_bar, means, stds, weights)
+    share = (weights.log() - 0.5 * variances.log() - offsets.square().sum(2) / (2 * variances)).softmax(1)
+    return (share[..., None] * offsets / variances[:, None]).sum(1)
+
+
+MUTANTS = {
+    "forward/alpha-bar": {
+        "no leading 1": nb03._linear_without_one,
+        "one β too many": nb03._linear_zero_beta,
+        "product of β": nb03._linear_product_of_betas,
+        "sum for product": nb03._linear_sum,
+        "α, not ᾱ": nb03._linear_alphas,
+        "square roots": nb03._linear_roots,
+        "single precision": linear_single_precision,
+        "β never arrives at its maximum": linear_steps_of_T,
+        "falling": linear_falling,
+        "0 in front": linear_zero_in_front,
+        "1 at the end": linear_one_at_the_end,
+        "roots of β": linear_quadratic,
+        "a list": lambda *given: nb03._linear_reference(*given).tolist(),
+    },
+    "forward/add-noise": NOISE_MUTANTS,
+    "forward/published-noise": NOISE_MUTANTS,
+    "forward/swap": {
+        "as handed out": nb03._pair_as_handed_out,
+        "image as target": nb03._pair_predicts_image,
+        "noisy twice": nb03._pair_twice_noisy,
+        "a list": lambda *given: list(nb03._pair_reference(*given)),
+        "clean image as input": lambda x0, t, noise, alpha_bar: (x0, noise),
+        "published noise": lambda x0, t, noise, alpha_bar: (nb03._noise_variance(x0, t, noise, alpha_bar), noise),
+        "only the noisy images": nb03._add_noise,
+    },
+    "forward/cosine": {
+        "not divided, not limited": nb03._cosine_not_divided,
+        "not limited": nb03._cosine_not_clipped,
+        "not squared": nb03._cosine_not_squared,
+        "no s": nb03._cosine_without_s,
+        "ᾱ limited": nb03._cosine_clipped_table,
+        "s not divided out": nb03._cosine_s_not_divided,
+        "no leading 1": cosine_no_leading_one,
+        "degrees": cosine_degrees,
+        "half a turn": cosine_full_turn,
+        "s fixed": cosine_fixed_s,
+        "shifted by a step": cosine_shifted,
+        "a sine": cosine_sine,
+        "limit fixed": cosine_fixed_limit,
+        "single precision": lambda *given: nb03._cosine_reference(*given).float(),
+    },
+    "forward/shifted": {
+        "as handed out": nb03._at_shifted,
+        "shifted twice": nb03._at_shifted_twice,
+        "shifted the other way": nb03._at_next,
+        "the last one for all": at_last,
+        "α": at_alpha,
+        "root": lambda t, beta: nb03._at_reference(t, beta).sqrt(),
+        "single precision": lambda t, beta: nb03._at_reference(t, beta).float(),
+    },
+    "forward/log-snr": {
+        "no logarithm": nb03._snr_no_log,
+        "amplitudes": nb03._snr_amplitudes,
+        "upside down": nb03._snr_upside_down,
+        "decimal": nb03._snr_log10,
+        "signal to everything": nb03._snr_total,
+        "propped up": lambda a: (a / (1 - a + 1e-8)).log(),
+        "ends left out": lambda a: nb03._log_snr(a)[1:],
+        "infinities removed": lambda a: nb03._log_snr(a).nan_to_num(posinf=100.0, neginf=-100.0),
+        "decibel": lambda a: 10 * nb03._log_snr(a) / math.log(10),
+        "in place": lambda a: a.log_() - (1 - a.exp()).log(),
+    },
+    "forward/zero-terminal": {
+        "on variances": nb03._zero_on_variances,
+        "only shifted": nb03._zero_only_shifted,
+        "ᾱ₀ kept, ᾱ₁ moved": nb03._zero_from_the_start,
+        "last entry only": nb03._zero_last_entry,
+        "not squared": nb03._zero_not_squared,
+        "in place": zero_in_place,
+        "last entry set to 0": zero_clamped,
+        "no leading 1": lambda a: nb03._zero_reference(a)[1:],
+    },
+    "forward/posterior": {
+        "β": nb03._posterior_beta,
+        "standard deviation": nb03._posterior_std,
+        "x0 and x_t exchanged": nb03._posterior_exchanged,
+        "no roots": nb03._posterior_no_roots,
+        "ᾱ_t for ᾱ_{t-1}": nb03._posterior_bars_exchanged,
+        "α for β": nb03._posterior_upside_down,
+        "t shifted": posterior_t_shifted,
+        "logarithm of the variance": posterior_log_variance,
+        "variance (b,)": posterior_flat_variance,
+        "variance for every pixel": posterior_full_variance,
+        "variance clipped": posterior_clipped,
+        "one t for the batch": posterior_one_t,
+        "mean only": lambda *given: nb03._posterior_reference(*given)[0],
+    },
+    "forward/mixture-score": {
+        "weights for responsibilities": nb03._mixture_weights_only,
+        "clean mixture": nb03._mixture_clean,
+        "standard deviation": nb03._mixture_std,
+        "downhill": nb03._mixture_sign,
+        "means stay": nb03._mixture_means_stay,
+        "normalisers forgotten": nb03._mixture_normalisers_forgotten,
+        "densities underflow": mixture_underflow,
+        "propped up against 0/0": mixture_propped_up,
+        "nearest blob only": mixture_nearest,
+        "blobs are points": mixture_noise_only,
+        "weights forgotten": mixture_no_weights,
+        "normaliser of one dimension": mixture_one_dimension,
+    },
+}
+
+ALTERNATIVES = {
+    "forward/alpha-bar": {"a loop": linear_loop, "a sum of logarithms": linear_logs},
+    "forward/add-noise": NOISE_ALTERNATIVES,
+    "forward/published-noise": NOISE_ALTERNATIVES,
+    "forward/swap": {
+        "without forward": lambda x0, t, noise, alpha_bar: (noise_with_einops(x0, t, noise, alpha_bar), noise),
+        "reversed": lambda *given: tuple(reversed(nb03._pair_as_handed_out(*given))),
+    },
+    "forward/cosine": {"a loop": cosine_loop, "double angle, α limited": cosine_half_angle},
+    "forward/shifted": {"table from ᾱ₁, read at t - 1": at_table_from_one, "products": at_products},
+    "forward/log-snr": {
+        "logarithm of the ratio": lambda a: (a / (1 - a)).log(),
+        "log1p": lambda a: a.log() - torch.log1p(-a),
+        "logit": torch.logit,
+    },
+    "forward/zero-terminal": {"by share of the way": zero_by_weights},
+    "forward/posterior": {"precisions add": posterior_by_precisions, "through the noise": posterior_by_noise},
+    "forward/mixture-score": {"automatic differentiation": mixture_by_autograd, "by Tweedie": mixture_by_tweedie},
+}
