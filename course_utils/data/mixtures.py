@@ -90,7 +90,7 @@ class GaussianMixture:
         return self._joint(x)[0].logsumexp(1)
 
     def score(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """∇ ln p(x): the way uphill, Σ_k p(k|x) (m_k − x) / s_k². Equation (3.9) turns it into a denoiser."""
+        """∇ ln p(x): the way uphill, Σ_k p(k|x) (m_k − x) / s_k², equation (3.10) at t = 0."""
         joint, offset, _, var = self._joint(x)
         return -(joint.softmax(1)[..., None] * offset / var).sum(1)
 
