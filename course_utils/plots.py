@@ -351,7 +351,7 @@ def image_rows(rows: Mapping[str, Any], *, title: str = "", labels: Any = None) 
     canvas, _ = _mosaic(np.concatenate(padded), longest, gap, gap)
     names = ["\n".join(textwrap.wrap(name, 18)) for name in arrays]
     margin = 0.095 * max(len(line) for name in names for line in name.split("\n")) + 0.25
-    inch = w / min(1.1, (WIDTH - margin) / longest)
+    inch = w / min(1.1, (WIDTH - margin) / (longest + (longest - 1) * gap / w))
     title_lines = _wrapped(title, WIDTH).count("\n") + 1 if title else 0
     height = canvas.shape[0] / inch + 0.1 + 0.26 * title_lines + (0.25 if labels is not None else 0)
     figure, axes = _single(
@@ -824,8 +824,12 @@ def draw_field(
         shade = _finite(_array(density, "density"), "density")
         if shade.ndim != 2:
             raise ValueError(f"density: expected (rows, columns), got shape {shade.shape}")
-        shown = {"origin": "lower", "extent": (left, right, bottom, top), "vmin": 0, "vmax": 1.6 * shade.max()}
-        axes.imshow(shade, cmap="Blues", interpolation="bilinear", aspect="auto", **shown)
+        top_shade = max(float(shade.max()), 1e-12)
+        levels = np.linspace(0.04, 1, 9) * top_shade  # few levels: a picture that compresses, and contours to read
+        rows, columns = shade.shape
+        across = left + (right - left) * (np.arange(columns) + 0.5) / columns
+        upward = bottom + (top - bottom) * (np.arange(rows) + 0.5) / rows
+        axes.contourf(across, upward, shade, levels, cmap="Blues", vmin=0, vmax=1.7 * top_shade, extend="max")
     rows, columns, _ = field.shape
     wide, high = (right - left) / columns, (top - bottom) / rows
     x, y = np.meshgrid(left + wide * (np.arange(columns) + 0.5), bottom + high * (np.arange(rows) + 0.5))
@@ -853,8 +857,8 @@ def fields(
     """Fields of arrows side by side, each over the density it belongs to.
 
     panels: {"name": arrows (rows, columns, 2)}, row 0 at the bottom, each arrow in the middle of its cell of `extent`
-    (low, high, low, high). Arrows point as given; their drawn length is the square root of the true one, and the longest
-    of each panel fills its cell. density: {"name": (rows, columns)} shades a panel, over the same extent.
+    (low, high, low, high). Arrows point as given; the drawn length is the square root of the true one, and the longest
+    one of a panel fills its cell. density: {"name": (rows, columns)} shades a panel, over the same extent.
 
     >>> fields({"to the right": torch.ones(3, 3, 2)}, (-1, 1, -1, 1), title="Wind")
     [picture] Wind. Fields of arrows: to the right
