@@ -1,4 +1,4 @@
-"""Commands of the course: `python -m course_utils doctor`, `python -m course_utils build`."""
+"""Commands of the course: `python -m course_utils train`, `sample`, `doctor`, `build`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,34 @@ import argparse
 import sys
 from pathlib import Path
 
+from course_utils.commands import Refused
+from course_utils.commands.options import Parser, add_sample, add_train
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns its exit status (0 when all is well, 1 when something was found or failed)."""
+    """Run one command; returns its exit status.
+
+    0 when all is well, 1 when something was found or failed, 2 for a wrong argument, 130 after Ctrl-C.
+    """
     arguments = parser().parse_args(argv)
-    return arguments.run(arguments)
+    try:
+        return arguments.run(arguments)
+    except Refused as reason:
+        print(f"{arguments.command}: {reason}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped by hand.", file=sys.stderr)
+        return 130
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line: one sub-command a task."""
-    top = argparse.ArgumentParser(prog="python -m course_utils", description="A course on image generation.")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    top = Parser(prog="python -m course_utils", description="A course on image generation.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    add_train(commands).set_defaults(run=_train)
+    add_sample(commands).set_defaults(run=_sample)
 
     doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
     doctor.set_defaults(run=_doctor)
@@ -34,6 +49,18 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--data", default="fashion-mnist", help="data set for executing (fashion-mnist)")
     build.set_defaults(run=_build)
     return top
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from course_utils.commands.train import run
+
+    return run(arguments)
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    from course_utils.commands.sample import run
+
+    return run(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ class Classifier(nn.Module):
                 f"Classifier expects images (c, h, w) ≥ 4×4 and ≥ 2 classes, got {tuple(shape)} and {classes}."
             )
         self.shape, self.classes = tuple(shape), classes
+        self.arguments = {"shape": tuple(shape), "classes": classes, "size": size, "width": width}  # to build it again
         self.body = nn.Sequential(
             *_layer(shape[0], width),
             *_layer(width, width),

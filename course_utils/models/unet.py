@@ -204,6 +204,10 @@ class UNet(nn.Module):
         if conditioning not in ("added", "plane"):
             raise ValueError(f'conditioning: expected "added" or "plane", got {conditioning!r}.')
         self.shape, self.patch, self.classes, self.conditioning = tuple(shape), patch, classes, conditioning
+        self.arguments = {  # to build this network again: they are stored beside its weights
+            "shape": tuple(shape), "widths": tuple(widths), "blocks": blocks, "patch": patch, "classes": classes,
+            "block": block, "attention": attention, "conditioning": conditioning,
+        }  # fmt: skip
         embedding, pixels = 4 * widths[0], shape[0] * patch**2
         self.time = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.label = None if classes is None else nn.Embedding(classes + 1, embedding)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import glob
 import inspect
 import io
 import os
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..files import clear_left_overs, write_whole
 from .recipe import History, Recipe
 
 
@@ -49,7 +48,7 @@ class Saver:
             "seconds": history.seconds,
         }
         try:
-            _write_beside(self.path, content)
+            write_whole(self.path, _packed(content))
             self.step, self.complained = len(history.steps), False
         except OSError as error:
             if not self.complained:
@@ -62,11 +61,7 @@ class Saver:
 
     def restore(self, history: History) -> int:
         """Put parts and history where the file left them. Returns the number of steps done, 0 if there is no file."""
-        for left_over in self.path.parent.glob(
-            f".{glob.escape(self.path.name)}.*.part"
-        ):  # by a process that was killed
-            with contextlib.suppress(OSError):
-                left_over.unlink()
+        clear_left_overs(self.path)
         if not self.path.exists():
             return 0
         content = _read(self.path)
@@ -111,23 +106,11 @@ class Saver:
                 refuse(key, repr(there.get(key)), repr(here.get(key)))
 
 
-def _write_beside(path: Path, content: dict) -> None:
-    """Write a neighbour of `path` down to the disk, then rename it: at every moment `path` is whole, old or new."""
-    buffer = (
-        io.BytesIO()
-    )  # in memory first, so that a full disk is an OSError with a reason and not an error of torch's own
+def _packed(content: dict) -> memoryview:
+    # In memory first, so that a full disk is an OSError with a reason and not an error of torch's own.
+    buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+    return buffer.getbuffer()
 
 
 def _read(path: Path) -> dict:

@@ -1,0 +1,45 @@
+"""What `train` uses where nothing else was typed: the course's own recipes, by the name of the model to train."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .. import recipes
+from ..diffusion import SCHEDULES, Schedule, zero_terminal_snr
+from ..models.classifier import Classifier
+from ..models.unet import UNet
+from ..training import Recipe
+
+STEPS = {"ddpm": 2000, "classifier": 2000}
+TARGET = recipes.TARGET
+SCHEDULE = {"name": recipes.ddpm_schedule().name, "T": recipes.ddpm_schedule().T}
+
+
+def model(kind: str, shape: tuple[int, int, int], classes: int | None) -> UNet | Classifier:
+    """The network for images (c, h, w), with new weights. classes: how many, or None for a UNet without labels."""
+    return Classifier(shape, classes) if kind == "classifier" else recipes.ddpm_model(shape, classes)
+
+
+def recipe(kind: str, steps: int, batch: int | None = None, lr: float | None = None, seed: int = 0) -> Recipe:
+    """How it is trained; batch and lr are the recipe's own where they are None."""
+    if kind == "classifier":
+        plain = Recipe(steps=steps, batch_size=128, lr=2e-3, schedule="linear-half", ema=0.995, seed=seed)
+    else:
+        plain = recipes.ddpm_recipe(steps, seed=seed)
+    changed = {"batch_size": batch, "lr": lr}
+    return replace(plain, **{name: value for name, value in changed.items() if value is not None})
+
+
+BATCH = {kind: recipe(kind, steps).batch_size for kind, steps in STEPS.items()}
+LR = {kind: recipe(kind, steps).lr for kind, steps in STEPS.items()}
+
+
+def schedule(name: str, T: int) -> Schedule:
+    """A schedule by its name, as it stands in cards: "cosine", or "linear, zero terminal SNR".
+
+    >>> schedule("linear, zero terminal SNR", 10).alpha_bar[-1]
+    tensor(0., dtype=torch.float64)
+    """
+    base, _, change = name.partition(", ")
+    plain = SCHEDULES[base](T)
+    return zero_terminal_snr(plain) if change else plain

@@ -1,0 +1,131 @@
+"""The options of `train` and `sample`, with their help. (Nothing here waits for PyTorch: `--help` is quick.)"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+TRAIN = """\
+Train a model and keep it in a folder: its weights with a card, samples, the loss of every step, and a checkpoint.
+Stop it at any time (Ctrl-C, or by pulling the plug) and go on later with --resume: the result is the same, bit for bit.
+
+In the folder lie afterwards
+  model.safetensors  the averaged weights, for `sample` and for load_denoiser(...)
+  model.md           its card: data, steps, seed, command, measured quality
+  samples.png        what it draws (ddpm)
+  loss.csv           step, loss
+  run.json           what this run is: --resume reads it
+  checkpoint.pt      everything that --resume needs; delete it when you are content"""
+TRAIN_EXAMPLES = """\
+examples:
+  python -m course_utils train ddpm --data digits --minutes 1
+  python -m course_utils train ddpm --data fashion-mnist --labels --steps 5000 --out checkpoints/clothes
+  python -m course_utils train ddpm --out checkpoints/clothes --resume
+  python -m course_utils train ddpm --data ~/pictures/leaves --size 64 --minutes 30
+  python -m course_utils train classifier --data fashion-mnist"""
+SAMPLE = "Draw images with a trained diffusion model."
+SAMPLE_EXAMPLES = """\
+examples:
+  python -m course_utils sample checkpoints/clothes -n 64
+  python -m course_utils sample checkpoints/clothes -n 16 --label sandal --out sandals.png
+  python -m course_utils sample checkpoints/clothes -n 16 --out birth.gif
+  python -m course_utils sample checkpoints/clothes -n 10000 --steps 100 --seed 1 --out many.npz
+
+in Python, an .npz file is read by
+  numpy.load("many.npz")["images"]        # (n, c, h, w), float32, in [-1, 1]"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (--help explains the options)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number of at least `least`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text.replace(",", "").replace("_", ""))
+        except ValueError:
+            value = None
+        if value is None or value < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        return value
+
+    return read
+
+
+def number(expected: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
+    """A type for argparse: a number for which `holds` is true."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not holds(value):  # false for nan
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return read
+
+
+positive = number("a positive number", lambda value: 0 < value < math.inf)
+
+
+def _command(commands: argparse._SubParsersAction, name: str, short: str, text: str, examples: str) -> Parser:
+    form = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(name, help=short, description=text, epilog=examples, formatter_class=form)
+
+
+def add_train(commands: argparse._SubParsersAction) -> Parser:
+    """The command `train`. Options that weren't given are None: with --resume they come from the run's own record."""
+    command = _command(commands, "train", "train a diffusion model or a classifier", TRAIN, TRAIN_EXAMPLES)
+    command.add_argument("kind", metavar="MODEL", choices=("ddpm", "classifier"), help="ddpm or classifier")
+    add = command.add_argument
+    add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network), or a folder of images, one "
+        "subfolder for each class (fashion-mnist)")  # fmt: skip
+    add("--size", type=int, metavar="PIXELS", help="side of the images: 28, 32 or 64 (28)")
+    add("--labels", action="store_true", default=None,
+        help="ddpm: learn the classes too, so that you can ask for one; a tenth of the labels is left out while "
+        "training, so that the model can also draw without")  # fmt: skip
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=whole(1), metavar="N", help="training steps (2000)")
+    length.add_argument("--minutes", type=positive, metavar="M",
+                        help="train for about M minutes: the speed is measured first, and gives N")  # fmt: skip
+    add("--batch", type=whole(1), metavar="B", help="images in a step (ddpm 64, classifier 128)")
+    add("--lr", type=positive, metavar="RATE", help="learning rate; it falls over the second half of the run (ddpm "
+        "0.01, classifier 0.002)")  # fmt: skip
+    add("--seed", type=whole(0), metavar="S", help="of first weights, order of images and noise (0)")
+    add("--out", metavar="DIR", help="the folder (checkpoints/MODEL-SET)")
+    add("--resume", action="store_true", help="go on with the run in DIR")
+    add("--judge", metavar="CLASSIFIER", help="ddpm: also draw 1,000 images and put their Fréchet distance to the "
+        "test split on the card, in the features of this classifier (a folder, a file, or a model of the "
+        "course)")  # fmt: skip
+    add("--save-every", type=whole(1), default=100, metavar="N", help="steps between checkpoints (100)")
+    add("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps (COURSE_DEVICE, else a CUDA GPU, else cpu)")
+    return command
+
+
+def add_sample(commands: argparse._SubParsersAction) -> Parser:
+    """The command `sample`."""
+    command = _command(commands, "sample", "draw images with a trained model", SAMPLE, SAMPLE_EXAMPLES)
+    add = command.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="the folder of a run, a .safetensors file, or the name of a model "
+        "that comes with the course")  # fmt: skip
+    add("-n", type=whole(1), default=16, metavar="N", help="how many images (16)")
+    add("--steps", type=whole(1), default=50, metavar="K", help="calls of the network for each image, 1 to T (50)")
+    add("--eta", type=number("a number in [0, 1]", lambda eta: 0 <= eta <= 1), default=0.0, metavar="E",
+        help="fresh noise in every step, from 0 (none: DDIM) to 1 (DDPM) (0)")  # fmt: skip
+    add("--seed", type=whole(0), default=0, metavar="S", help="same seed, same images (0)")
+    add("--label", metavar="C", help="a class, by name or number, for a model that was trained with --labels (any)")
+    add("--out", default="samples.png", metavar="FILE", help="by its ending: .png a grid, .gif how the images come "
+        "out of the noise, .npz numbers: float32 (n, c, h, w) in [-1, 1] (samples.png)")  # fmt: skip
+    add("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps (COURSE_DEVICE, else a CUDA GPU, else cpu)")
+    return command

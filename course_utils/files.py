@@ -1,0 +1,38 @@
+"""Writing a file so that at every moment it is whole, old or new, whatever happens to the process or the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+from pathlib import Path
+
+__all__ = ["clear_left_overs", "write_whole"]
+
+
+def write_whole(path: str | os.PathLike, content: bytes | memoryview) -> None:
+    """Write bytes to `path`, and make its folder where it is missing.
+
+    A neighbour is written first, down to the disk, and then renamed. Raises OSError (a full disk, a closed folder):
+    what was there before is then still there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def clear_left_overs(path: str | os.PathLike) -> None:
+    """Remove the neighbours of `path` that killed processes left half-written."""
+    path = Path(path)
+    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            left_over.unlink()

@@ -1,0 +1,321 @@
+"""Trained models in files: those that come with the course, and your own.
+
+A model is one safetensors file: its weights, and in the header, as JSON, all that it takes to use it (how the network
+is built, what it predicts, the schedule, the classes) and to judge it (data, steps, seed, command, measured quality).
+The same, for people, stands beside it: `NAME.md`, its card. Reading a file runs no code from it.
+
+>>> "nothing-like-it" in shipped()
+False
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .diffusion import Denoiser, Schedule
+from .files import write_whole
+from .models import unet
+from .models.classifier import Classifier
+
+__all__ = [
+    "WeightsRefused",
+    "build",
+    "describe",
+    "load_classifier",
+    "load_denoiser",
+    "read_card",
+    "save_classifier",
+    "save_denoiser",
+    "shipped",
+]
+
+SHIPPED = Path(__file__).resolve().parent / "shipped"
+ENDING = ".safetensors"
+IN_A_FOLDER = f"model{ENDING}"  # what `train` leaves in the folder of a run
+MODELS = {"UNet": unet.UNet, "Classifier": Classifier}
+PARTS = {part.__name__: part for part in (unet.ResidualBlock, unet.ConvNeXtBlock, unet.Attention, unet.LinearAttention)}
+KINDS = {"denoiser": "a diffusion model", "classifier": "a classifier"}
+ALPHA_BAR = "schedule.alpha_bar"  # beside the weights, so that the schedule comes back to the last bit
+
+
+class WeightsRefused(ValueError):
+    """The file is missing, damaged, or holds another kind of model than the one that was asked for."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Saving and loading
+# ---------------------------------------------------------------------------------------------------------------------
+def save_denoiser(
+    path: str | os.PathLike, denoiser: Denoiser, card: Mapping[str, Any], classes: Iterable[str] = ()
+) -> Path:
+    """Write a trained diffusion model to `path` (.safetensors) and its card beside it (.md). Returns the path.
+
+    denoiser: a `UNet` with the schedule and target that it was trained with;  card: what there is to know about it, in
+    numbers, words, lists and dictionaries, such as data, steps, seed, command, quality;  classes: the names of its
+    classes, none for a model without.
+    Floats are stored as float16: half the size, and the change of an output is far below what a training step changes.
+    Raises ValueError for a model that could not be built again from the file, OSError for a full disk (what was there
+    stays).
+    """
+    model, schedule = denoiser.model, denoiser.schedule
+    classes = [str(name) for name in classes]
+    if len(classes) != (model.classes or 0):
+        raise ValueError(f"save_denoiser expects {model.classes or 0} names of classes, got {len(classes)}.")
+    about = {
+        "kind": "denoiser",
+        **architecture(model),
+        "target": denoiser.kind,
+        "schedule": {"name": schedule.name, "T": schedule.T},
+        "classes": classes,
+    }
+    return _save(Path(path), model, {**about, **card}, {ALPHA_BAR: schedule.alpha_bar.cpu()})
+
+
+def load_denoiser(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> Denoiser:
+    """A trained diffusion model, ready to sample: a denoiser (x_t, t, y=None) → x̂_0 in eval mode, without gradients.
+
+    name_or_path: one of `shipped()`, a .safetensors file, or a folder in which `train` left one.
+    With it come `.schedule`, `.shape` (c, h, w), `.classes` (names; empty for a model without classes) and `.card`.
+    A model with classes also knows the label `denoiser.model.null`, "any class"; it is taken where y is None.
+    Raises WeightsRefused in one line.
+    """
+    path, about, tensors = _load(name_or_path, "denoiser")
+    schedule = Schedule(tensors.pop(ALPHA_BAR), about["schedule"]["name"]).to(device)
+    denoiser = Denoiser(_filled(path, about, tensors, device), schedule, about["target"])
+    return _dressed(denoiser, about)
+
+
+def save_classifier(
+    path: str | os.PathLike, model: Classifier, card: Mapping[str, Any], classes: Iterable[str]
+) -> Path:
+    """Write a trained classifier and its card, as `save_denoiser` does."""
+    classes = [str(name) for name in classes]
+    if len(classes) != model.classes:
+        raise ValueError(f"save_classifier expects {model.classes} names of classes, got {len(classes)}.")
+    return _save(Path(path), model, {"kind": "classifier", **architecture(model), "classes": classes, **card}, {})
+
+
+def load_classifier(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> Classifier:
+    """A trained classifier, in eval mode and without gradients; its names of classes in `.names`, its card in `.card`.
+
+    name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-classifier".
+    """
+    if isinstance(name_or_path, str) and f"{name_or_path}-classifier" in shipped():
+        name_or_path = f"{name_or_path}-classifier"
+    path, about, tensors = _load(name_or_path, "classifier")
+    model = _filled(path, about, tensors, device)
+    model.names, model.card = tuple(about["classes"]), about
+    return model
+
+
+def shipped() -> list[str]:
+    """Names of the models that come with the course."""
+    return sorted(path.stem for path in SHIPPED.glob(f"*{ENDING}"))
+
+
+def read_card(name_or_path: str | os.PathLike) -> dict[str, Any]:
+    """What a file says of its model, without building the model. Raises WeightsRefused in one line."""
+    return _header(_find(name_or_path))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How a network is built
+# ---------------------------------------------------------------------------------------------------------------------
+def architecture(model: nn.Module) -> dict[str, Any]:
+    """A network as names and numbers: {"model": "UNet", "arguments": {"widths": [32, 64], ...}}.
+
+    Raises ValueError for a network, or a part of one, that isn't the library's own.
+    """
+    name = type(model).__name__
+    if MODELS.get(name) is not type(model):
+        raise ValueError(f"expected a model that can be built again, {' or '.join(MODELS)}, got {name}.")
+    arguments = {}
+    for key, value in model.arguments.items():
+        if callable(value):
+            part = getattr(value, "__name__", repr(value))
+            if PARTS.get(part) is not value:
+                raise ValueError(f"{name}: {key} is {part}, which a file can't hold; expected {', '.join(PARTS)}.")
+            value = part
+        arguments[key] = list(value) if isinstance(value, tuple) else value
+    return {"model": name, "arguments": arguments}
+
+
+def build(about: Mapping[str, Any]) -> nn.Module:
+    """The network that `architecture` described, with new weights.
+
+    >>> build({"model": "UNet", "arguments": {"shape": [1, 8, 8], "widths": [16]}}).shape
+    (1, 8, 8)
+    """
+    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in about["arguments"].items()}
+    for key in ("block", "attention"):
+        if isinstance(arguments.get(key), str):
+            arguments[key] = PARTS[arguments[key]]
+    return MODELS[about["model"]](**arguments)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The file
+# ---------------------------------------------------------------------------------------------------------------------
+def _save(path: Path, model: nn.Module, about: dict[str, Any], beside: dict[str, Tensor]) -> Path:
+    if path.suffix != ENDING:
+        raise ValueError(f"expected a file name that ends in {ENDING}, got '{path}'.")
+    tensors = {name: _small(tensor) for name, tensor in model.state_dict().items()} | beside
+    build(about).load_state_dict({name: tensors[name] for name in model.state_dict()})  # what is written can be read
+    about = {
+        "format": 1,
+        **about,
+        "weights": sum(weight.numel() for weight in model.parameters()),
+        "torch": torch.__version__,
+        "checksum": _checksum(tensors),
+    }
+    content = save(tensors, {"course_utils": json.dumps(about, ensure_ascii=False)})
+    write_whole(path, content)
+    write_whole(path.with_suffix(".md"), describe(path).encode())
+    return path
+
+
+def _small(tensor: Tensor) -> Tensor:
+    """As float16, unless that would be infinite; whole numbers stay what they are. Row by row, as files want it."""
+    tensor = tensor.detach().cpu().contiguous()
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return half if not half.is_floating_point() or bool(half.isfinite().all()) else tensor
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Tells a flipped bit from a weight, which the format itself doesn't."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _find(name_or_path: str | os.PathLike) -> Path:
+    if isinstance(name_or_path, str) and name_or_path in shipped():
+        return SHIPPED / f"{name_or_path}{ENDING}"  # a folder of your own of that name is "./NAME"
+    path = Path(name_or_path).expanduser()
+    if path.is_dir() and (path / IN_A_FOLDER).exists():
+        return path / IN_A_FOLDER
+    if path.is_dir():
+        waits = " (its checkpoint.pt is there: finish it with train --resume)" * (path / "checkpoint.pt").exists()
+        raise WeightsRefused(f"the folder '{path}' holds no {IN_A_FOLDER}{waits}.")
+    if path.is_file():
+        return path
+    close = difflib.get_close_matches(str(name_or_path), shipped(), n=1)
+    raise WeightsRefused(
+        f"no model called '{name_or_path}'"
+        + (f"; did you mean '{close[0]}'?" if close else ".")
+        + f" Expected a {ENDING} file, a folder that train wrote"
+        + (f", or one of {', '.join(shipped())}." if shipped() else ".")
+    )
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The card in the header of a file, or WeightsRefused: can't be read, damaged, or not one of ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            card = (file.metadata() or {}).get("course_utils")
+    except OSError as error:
+        raise WeightsRefused(f"'{path}' could not be read ({error.strerror or error}).") from None
+    except SafetensorError:
+        hint = "; for sampling, give the folder that it lies in" if path.suffix == ".pt" else ""
+        raise WeightsRefused(f"'{path}' is damaged, or not a safetensors file{hint}.") from None
+    if card is None:
+        raise WeightsRefused(f"'{path}' is a safetensors file, but not one of this course: it has no card.")
+    try:
+        card = json.loads(card)
+        known = card["format"] == 1 and card["kind"] in KINDS and card["model"] in MODELS
+    except (ValueError, LookupError, TypeError):
+        raise WeightsRefused(f"'{path}' is damaged: its card can't be read.") from None
+    if not known:
+        raise WeightsRefused(f"'{path}' is of a later version of this course, which this one can't read.")
+    return card
+
+
+def _load(name_or_path: str | os.PathLike, kind: str) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+    path = _find(name_or_path)
+    about = _header(path)
+    if about["kind"] != kind:
+        raise WeightsRefused(f"'{path}' holds {KINDS[about['kind']]}; expected {KINDS[kind]}.")
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a file is no dictionary)
+    except (OSError, SafetensorError):
+        raise WeightsRefused(f"'{path}' is damaged.") from None
+    if _checksum(tensors) != about.get("checksum"):
+        raise WeightsRefused(f"'{path}' is damaged: its weights are not those that were written.")
+    return path, about, tensors
+
+
+def _filled(
+    path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device | str
+) -> nn.Module:
+    try:
+        model = build(about)
+        model.load_state_dict(tensors)  # float16 becomes what the model computes in, float32
+    except (RuntimeError, ValueError, TypeError, LookupError):
+        raise WeightsRefused(f"'{path}' does not fit the {about['model']} of this version of the course.") from None
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _dressed(denoiser: Denoiser, about: dict[str, Any]) -> Denoiser:
+    denoiser.shape, denoiser.classes, denoiser.card = denoiser.model.shape, tuple(about["classes"]), about
+    return denoiser.eval()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The card
+# ---------------------------------------------------------------------------------------------------------------------
+HIDDEN = {"format", "kind", "model", "arguments", "weights", "torch", "checksum", "classes", "schedule", "target"}
+
+
+def describe(name_or_path: str | os.PathLike) -> str:
+    """The card of a model in Markdown, all of it from the file itself."""
+    path = _find(name_or_path)
+    card = _header(path)
+    c, h, w = card["arguments"]["shape"]
+    shown = {key: _words(value) for key, value in card["arguments"].items() if key not in ("shape", "classes")}
+    rows = {
+        "network": f"{card['model']}({', '.join(f'{key}={value}' for key, value in shown.items())})",
+        "size": f"{card['weights']:,} weights, {path.stat().st_size / 1e6:.2f} MB",
+        "images": f"{c} × {h} × {w} (channels, height, width), in [−1, 1]",
+        "classes": ", ".join(numbered(card["classes"])) or "none: it takes no labels",
+    }
+    if card["kind"] == "denoiser":
+        rows["predicts"] = {"noise": "the noise ε", "x0": "the clean image x₀", "v": "v"}[card["target"]]
+        rows["schedule"] = f"{card['schedule']['name']}, T = {card['schedule']['T']}"
+    rows |= {key: _words(value) for key, value in card.items() if key not in HIDDEN}
+    rows["PyTorch"] = card["torch"]
+    table = "\n".join(f"| {key} | {value} |".replace("\n", " ") for key, value in rows.items())
+    title = path.stem if path.name != IN_A_FOLDER else path.parent.name or "model"
+    return f"# {title}\n\n{KINDS[card['kind']].capitalize()}.\n\n| | |\n|---|---|\n{table}\n"
+
+
+def numbered(classes: Iterable[str]) -> list[str]:
+    """Names of classes with their numbers, where those aren't the names.
+
+    >>> numbered(["bag", "1"])
+    ['0 bag', '1']
+    """
+    return [name if name == str(i) else f"{i} {name}" for i, name in enumerate(classes)]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_words, value))})"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 else str(value)

@@ -1,0 +1,287 @@
+"""Models in files: what comes back, what a damaged or foreign file is told, and what is on the card."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from course_utils import weights
+from course_utils.diffusion import Denoiser, cosine_schedule, linear_schedule, zero_terminal_snr
+from course_utils.models import unet
+from course_utils.models.classifier import Classifier
+from course_utils.weights import (
+    WeightsRefused,
+    architecture,
+    build,
+    describe,
+    load_classifier,
+    load_denoiser,
+    read_card,
+    save_classifier,
+    save_denoiser,
+    shipped,
+)
+
+SHAPE = (1, 8, 12)
+NAMES = ("boot", "bag", "coat")
+
+
+def network(**options) -> unet.UNet:
+    """A small U-Net whose last layer is not zero, as it is before training."""
+    torch.manual_seed(0)
+    model = unet.UNet(SHAPE, **{"widths": (16, 24), "classes": 3} | options)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.1)
+    return model
+
+
+def answers(denoiser: Denoiser) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    x, t = torch.randn(4, *denoiser.model.shape, generator=generator), torch.tensor([1, 300, 999, 1000])
+    y = None if denoiser.model.classes is None else torch.tensor([0, 1, 2, 3])  # 3 is "any"
+    return denoiser(x, t, y)
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    return save_denoiser(tmp_path / "m.safetensors", Denoiser(network(), cosine_schedule(), "v"), {"seed": 7}, NAMES)
+
+
+# --------------------------------------------------------------------------------------------------------- what returns
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"classes": None},
+        {"conditioning": "plane"},
+        {"block": unet.ConvNeXtBlock, "attention": unet.LinearAttention},
+        {"attention": None, "blocks": 2, "patch": 1},
+    ],
+    ids=str,
+)
+def test_a_denoiser_comes_back_and_answers_the_same(tmp_path, options):
+    schedule = zero_terminal_snr(linear_schedule(1000))
+    before = Denoiser(network(**options).half().float().eval(), schedule, "x0")  # numbers that float16 holds exactly
+    classes = () if options.get("classes", 3) is None else NAMES
+    after = load_denoiser(save_denoiser(tmp_path / "m.safetensors", before, {}, classes))
+    assert torch.equal(answers(after), answers(before).detach())
+    assert torch.equal(after.schedule.alpha_bar, schedule.alpha_bar) and after.schedule.name == schedule.name
+    assert (after.kind, after.shape, after.classes) == ("x0", SHAPE, classes)
+    assert not after.training and not any(weight.requires_grad for weight in after.parameters())
+    assert all(weight.dtype == torch.float32 for weight in after.parameters())
+
+
+def test_what_float16_changes_is_small(tmp_path):
+    before = Denoiser(network().eval(), cosine_schedule(), "v")
+    after = load_denoiser(save_denoiser(tmp_path / "m.safetensors", before, {}, NAMES))
+    was, now = answers(before).detach(), answers(after)
+    assert 0 < (now - was).abs().max() < 3e-3 * was.abs().max()
+
+
+def test_a_number_too_large_for_float16_is_kept_in_float32(tmp_path):
+    model = network()
+    nn.init.constant_(model.stem.bias, 1e5)
+    path = save_denoiser(tmp_path / "m.safetensors", Denoiser(model, cosine_schedule()), {}, NAMES)
+    assert load_denoiser(path).model.stem.bias[0] == 1e5
+    assert load_file(path)["stem.weight"].dtype == torch.float16
+
+
+def test_a_classifier_comes_back_with_its_running_averages(tmp_path):
+    torch.manual_seed(0)
+    model = Classifier(SHAPE, classes=3, size=8, width=4)
+    model(torch.randn(16, *SHAPE))  # moves BatchNorm's averages
+    model.half().float().eval()
+    after = load_classifier(save_classifier(tmp_path / "c.safetensors", model, {"seed": 1}, NAMES))
+    x = torch.randn(5, *SHAPE)
+    assert torch.equal(after(x), model(x).detach()) and torch.equal(after.features(x), model.features(x).detach())
+    assert after.names == NAMES and after.card["seed"] == 1 and not after.training
+
+
+def test_a_folder_stands_for_the_model_in_it(tmp_path):
+    save_denoiser(tmp_path / "run" / "model.safetensors", Denoiser(network(), cosine_schedule()), {}, NAMES)
+    assert load_denoiser(tmp_path / "run").classes == load_denoiser(str(tmp_path / "run")).classes == NAMES
+
+
+def test_an_architecture_survives_json():
+    model = network(block=unet.ConvNeXtBlock)
+    about = json.loads(json.dumps(architecture(model)))
+    assert repr(build(about)) == repr(model)
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+def refused(path, load=load_denoiser) -> str:
+    with pytest.raises(WeightsRefused) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_no_bit_may_flip(saved):
+    content = bytearray(saved.read_bytes())
+    for place in (-1, -1000, len(content) // 2):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        saved.write_bytes(flipped)
+        assert "damaged" in refused(saved)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 0.5, 0.999])
+def test_a_file_that_ends_early_is_damaged(saved, keep):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    assert "is damaged" in refused(saved)
+
+
+def test_other_files_are_told_apart(tmp_path, saved):
+    (tmp_path / "notes.safetensors").write_text("hello")
+    assert "not a safetensors file" in refused(tmp_path / "notes.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    assert "no card" in refused(tmp_path / "foreign.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "broken.safetensors", {"course_utils": "{"})
+    assert "its card can't be read" in refused(tmp_path / "broken.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "later.safetensors", {"course_utils": '{"format": 2, "kind": "x"}'})
+    assert "later version" in refused(tmp_path / "later.safetensors")
+    torch.save({}, tmp_path / "checkpoint.pt")
+    assert "give the folder" in refused(tmp_path / "checkpoint.pt")
+
+
+def test_a_card_that_does_not_fit_its_weights(tmp_path, saved):
+    tensors, card = load_file(saved), read_card(saved)
+    card["arguments"]["widths"] = [16, 32]
+    save_file(tensors, saved, {"course_utils": json.dumps(card)})
+    assert "does not fit the UNet" in refused(saved)
+    card["arguments"] |= {"widths": [16, 24], "wings": 2}
+    save_file(tensors, saved, {"course_utils": json.dumps(card)})
+    assert "does not fit the UNet" in refused(saved)
+
+
+def test_a_model_of_another_kind(tmp_path, saved):
+    assert "holds a diffusion model; expected a classifier" in refused(saved, load_classifier)
+    path = save_classifier(tmp_path / "c.safetensors", Classifier(SHAPE, 3, 8, 4), {}, NAMES)
+    assert "holds a classifier; expected a diffusion model" in refused(path)
+
+
+def test_names_that_lead_nowhere(tmp_path, monkeypatch, saved):
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "with-the-course")
+    path = tmp_path / "with-the-course" / "clothes.safetensors"
+    save_denoiser(path, Denoiser(network(), cosine_schedule()), {}, NAMES)
+    assert shipped() == ["clothes"] and load_denoiser("clothes").classes == NAMES
+    assert "did you mean 'clothes'" in refused("cloths") and "one of clothes" in refused("nothing")
+    assert "holds no model.safetensors" in refused(tmp_path)
+    (tmp_path / "checkpoint.pt").touch()
+    assert "--resume" in refused(tmp_path)
+    if os.geteuid():  # root may read everything
+        path.chmod(0)
+        assert "could not be read" in refused("clothes")
+
+
+def test_a_shipped_classifier_goes_by_the_name_of_its_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    save_denoiser(tmp_path / "clothes.safetensors", Denoiser(network(), cosine_schedule()), {}, NAMES)
+    save_classifier(tmp_path / "clothes-classifier.safetensors", Classifier(SHAPE, 3, 8, 4), {}, NAMES)
+    assert load_classifier("clothes").names == load_classifier("clothes-classifier").names == NAMES
+    assert load_denoiser("clothes").classes == NAMES
+
+
+class OwnBlock(unet.ResidualBlock):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("model", "classes", "message"),
+    [
+        (network(block=OwnBlock), NAMES, "block is OwnBlock, which a file can't hold"),
+        (network(), NAMES[:2], "expects 3 names of classes, got 2"),
+        (network(classes=None), NAMES, "expects 0 names of classes, got 3"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, model, classes, message):
+    with pytest.raises(ValueError, match=message):
+        save_denoiser(tmp_path / "m.safetensors", Denoiser(model, cosine_schedule()), {}, classes)
+    with pytest.raises(ValueError, match="ends in .safetensors"):
+        save_denoiser(tmp_path / "m.pt", Denoiser(network(), cosine_schedule()), {}, NAMES)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_model_that_is_not_the_librarys(tmp_path):
+    with pytest.raises(ValueError, match="UNet or Classifier, got Linear"):
+        architecture(nn.Linear(2, 2))
+
+
+def test_an_error_while_writing_loses_nothing(tmp_path, monkeypatch, saved):
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_denoiser(saved, Denoiser(network(classes=None), linear_schedule()), {})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_reading_runs_no_code(tmp_path, saved):
+    """Names in a card are looked up among the library's own parts, and nowhere else."""
+    tensors, card = load_file(saved), read_card(saved)
+    card["arguments"]["block"] = f"__import__('os').mkdir('{tmp_path / 'sprung'}')"
+    save_file(tensors, saved, {"course_utils": json.dumps(card)})
+    assert "does not fit" in refused(saved) and not (tmp_path / "sprung").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- the card
+
+
+def test_the_card_says_what_the_file_says(saved):
+    card = saved.with_suffix(".md").read_text()
+    assert card == describe(saved) and card.startswith("# m\n")
+    for part in ("| seed | 7 |", "cosine, T = 1000", "0 boot, 1 bag, 2 coat", "widths=(16, 24)", "1 × 8 × 12"):
+        assert part in card
+    assert read_card(saved)["seed"] == 7 and read_card(saved)["weights"] == sum(
+        p.numel() for p in network().parameters()
+    )
+
+
+# ------------------------------------------------------------------------------------------- models that come with us
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_models_load_and_their_cards_are_up_to_date(name):
+    card = read_card(name)
+    model = load_denoiser(name) if card["kind"] == "denoiser" else load_classifier(name)
+    assert all(weight.isfinite().all() for weight in model.parameters())
+    assert (weights.SHIPPED / f"{name}.md").read_text() == describe(name)
+    assert {"data", "steps", "seed", "command", "on the test split"} <= set(card)
+    assert card["on the test split"]
+
+
+def test_all_shipped_models_together_are_small(report):
+    sizes = {name: (weights.SHIPPED / f"{name}.safetensors").stat().st_size for name in shipped()}
+    report.append("shipped models: " + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))
+    assert sum(sizes.values()) < 12e6
+
+
+def test_shipped_models_are_installed_with_the_library(tmp_path, root):
+    """A normal install, of a copy, into a folder of its own: no link to the sources."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "course_utils" / "shipped").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "course_utils/__init__.py"):
+        (source / name).write_bytes((root / name).read_bytes())
+    for name in ("some.safetensors", "some.md"):
+        (source / "course_utils" / "shipped" / name).write_text("here")
+    build = "import setuptools.build_meta as b, sys; print(b.build_wheel(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", build, target], cwd=source, check=True, capture_output=True)
+    names = zipfile.ZipFile(next(target.glob("*.whl"))).namelist()
+    assert {"course_utils/shipped/some.safetensors", "course_utils/shipped/some.md"} <= set(names)
