@@ -24,7 +24,6 @@ def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
     return lambda x_t, t, y=None: denoise(x_t, t, y).clamp(low, high)
 
 
-@torch.no_grad()
 def walk(
     denoise: Denoise,
     schedule: Schedule,
@@ -47,12 +46,13 @@ def walk(
     yield Step(times[0], x, None)
     for t, s in pairwise(times):
         now, after = alpha_bar[t], alpha_bar[s]
-        x0 = denoise(x, torch.full((len(x),), t, device=x.device), y)
-        implied = (x - now**0.5 * x0) / (1 - now) ** 0.5  # the noise that this guess leaves over
-        sigma = eta * ((1 - after) / (1 - now) * (1 - now / after)) ** 0.5
-        x = after**0.5 * x0 + max(1 - after - sigma**2, 0.0) ** 0.5 * implied
-        if sigma > 0:
-            x = x + sigma * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        with torch.no_grad():  # not around the yield: whoever watches the walk may want gradients
+            x0 = denoise(x, torch.full((len(x),), t, device=x.device), y)
+            implied = (x - now**0.5 * x0) / (1 - now) ** 0.5  # the noise that this guess leaves over
+            sigma = eta * ((1 - after) / (1 - now) * (1 - now / after)) ** 0.5
+            x = after**0.5 * x0 + max(1 - after - sigma**2, 0.0) ** 0.5 * implied
+            if sigma > 0:
+                x = x + sigma * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         yield Step(s, x, x0)
 
 

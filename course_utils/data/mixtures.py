@@ -95,7 +95,7 @@ class GaussianMixture:
         return -(joint.softmax(1)[..., None] * offset / var).sum(1)
 
     # -------------------------------------------------------------------------------------------------- under diffusion
-    def diffused(self, alpha_bar: float) -> GaussianMixture:
+    def diffused(self, alpha_bar: float | Tensor) -> GaussianMixture:
         """The mixture of all x_t = √ᾱ x_0 + √(1−ᾱ) ε, equation (3.10): means √ᾱ m_k, variances ᾱ s_k² + 1 − ᾱ.
 
         alpha_bar: ᾱ_t in [0, 1], such as `schedule.alpha_bar[t]`.

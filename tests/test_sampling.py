@@ -1,0 +1,311 @@
+"""The walk back against `diffusers`' samplers, and against distributions that are known exactly."""
+
+import importlib.util
+import sys
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
+from scipy import stats
+
+from course_utils import sampling
+from course_utils.data import GaussianMixture
+from course_utils.diffusion import (
+    SCHEDULES,
+    Denoiser,
+    Schedule,
+    cosine_schedule,
+    linear_schedule,
+    zero_terminal_snr,
+)
+from course_utils.sampling import clipped, last, walk
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=rng(seed), dtype=torch.float64)
+
+
+def network(x_t, t, y=None):
+    """Bends what it is given, differently at every step: as good as any to compare samplers by."""
+    return (x_t + 0.3 * (t / 100).cos().view(-1, 1, 1, 1)).sin() + 0.2 * x_t.roll(1, -1)
+
+
+# ------------------------------------------------------------------------------------------- the same as `diffusers`
+
+THEIR_NAMES = {"linear": "linear", "quadratic": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+THEIR_TARGETS = {"noise": "epsilon", "x0": "sample", "v": "v_prediction"}
+
+
+def theirs(kind: type, schedule: Schedule, **settings):
+    """Their sampler on our ᾱ. Their index i is our step t = i + 1: the clean image has none, and `final_alpha_cumprod`
+    (with set_alpha_to_one) or `one` stands for our ᾱ_0. Their own tables are float32; tests/test_diffusion.py compares.
+    """
+    made = kind(num_train_timesteps=schedule.T, clip_sample=False, **settings)
+    made.alphas_cumprod = schedule.alpha_bar[1:]
+    return made
+
+
+@pytest.mark.parametrize("target", THEIR_TARGETS)
+@pytest.mark.parametrize("steps", [1, 10, 50, 1000])
+@pytest.mark.parametrize("name", THEIR_NAMES)
+def test_without_chance_every_step_is_that_of_ddim(name, steps, target):
+    """ "trailing" is their name for stops that begin at T and are evenly spaced. 1000 must be a multiple of `steps`:
+    they go back by a whole number of indices."""
+    schedule = SCHEDULES[name](1000)
+    ddim = theirs(
+        scheduling_ddim.DDIMScheduler, schedule, prediction_type=THEIR_TARGETS[target], timestep_spacing="trailing"
+    )
+    ddim.set_timesteps(steps)
+    start, *ours = walk(Denoiser(network, schedule, target), schedule, normal(2, 1, 4, 4), steps)
+    x = normal(2, 1, 4, 4)
+    assert torch.equal(start.x, x) and start.t == 1000 and start.x0 is None and len(ours) == steps
+    for i, step in zip(ddim.timesteps, ours):
+        move = ddim.step(network(x, torch.full((2,), i + 1)), i, x)
+        torch.testing.assert_close(step.x0, move.pred_original_sample, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(step.x, move.prev_sample, rtol=1e-5, atol=1e-5)
+        assert step.t == max(i - 1000 // steps, -1) + 1
+        x = step.x  # from here on alike, so that rounding doesn't add up where ᾱ is tiny
+    assert ours[-1].t == 0
+
+
+def test_without_chance_the_whole_walk_is_that_of_their_float32_tables():
+    """Nothing replaced: their own schedule, float32 as it is, from noise to the end."""
+    ddim = scheduling_ddim.DDIMScheduler(
+        clip_sample=False, prediction_type="v_prediction", timestep_spacing="trailing", set_alpha_to_one=True
+    )
+    ddim.set_timesteps(50)
+    x = normal(2, 1, 4, 4)
+    for i in ddim.timesteps:
+        x = ddim.step(network(x, torch.full((2,), i + 1)), i, x).prev_sample
+    schedule = linear_schedule(1000)
+    ours = last(walk(Denoiser(network, schedule, "v"), schedule, normal(2, 1, 4, 4), 50))
+    torch.testing.assert_close(ours, x.double(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_with_chance_every_step_is_that_of_ddim(monkeypatch, eta):
+    """The same η, and the same random numbers in their place."""
+    schedule, drawn = cosine_schedule(1000), rng(5)
+    ddim = theirs(scheduling_ddim.DDIMScheduler, schedule, prediction_type="sample", timestep_spacing="trailing")
+    ddim.set_timesteps(20)
+    _, *ours = walk(network, schedule, normal(2, 1, 4, 4), 20, eta=eta, generator=rng(5))
+    x = normal(2, 1, 4, 4)
+    for i, step in zip(ddim.timesteps, ours):
+        noise = torch.randn(x.shape, generator=drawn, dtype=torch.float64)
+        x = ddim.step(network(x, torch.full((2,), i + 1)), i, x, eta=eta, variance_noise=noise).prev_sample
+        torch.testing.assert_close(step.x, x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.equation("3.8")
+@pytest.mark.parametrize("name", [*THEIR_NAMES, "sigmoid"])
+def test_all_steps_with_full_chance_are_ddpm(monkeypatch, name):
+    """η = 1 and s = t − 1: the posterior's mean and variance, as in `diffusers`' DDPM with its smaller variance."""
+    T = 60
+    schedule, drawn = SCHEDULES[name](T), rng(5)
+    ddpm = theirs(scheduling_ddpm.DDPMScheduler, schedule, prediction_type="sample", variance_type="fixed_small")
+    chance = partial(torch.randn, generator=drawn, dtype=torch.float64)
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda shape, **_: chance(shape))
+    _, *ours = walk(network, schedule, normal(2, 1, 4, 4), T, eta=1.0, generator=rng(5))
+    x = normal(2, 1, 4, 4)
+    for i, step in zip(reversed(range(T)), ours):
+        x = ddpm.step(network(x, torch.full((2,), i + 1)), torch.tensor(i), x).prev_sample
+        torch.testing.assert_close(step.x, x, rtol=1e-9, atol=1e-9)
+    assert [step.t for step in ours] == [*reversed(range(T))]
+
+
+@pytest.mark.equation("3.8")
+@pytest.mark.parametrize("steps", [4, 7, 60])
+def test_full_chance_draws_from_the_posterior_whatever_the_stride(steps):
+    """Each stride from t to s, seen from where it began; the noise is what the generator gave."""
+    schedule, drawn = cosine_schedule(60), rng(5)
+    for before, after in pairwise(walk(network, schedule, normal(2, 1, 4, 4), steps, eta=1.0, generator=rng(5))):
+        t, s = (torch.full((2,), step.t) for step in (before, after))
+        mean, var = schedule.posterior(after.x0, before.x, t, s)
+        noise = torch.randn(mean.shape, generator=drawn, dtype=torch.float64) if after.t else 0
+        torch.testing.assert_close(after.x, mean + var.sqrt() * noise, rtol=1e-9, atol=1e-9)
+
+
+# ------------------------------------------------------------------------------------------ known distributions
+
+# A Kolmogorov-Smirnov test on n points sees, nineteen times in twenty, a difference of (1.95 + 0.05 + 1.36) / √n in
+# the distribution function when it rejects at p < 1e-3 (its quantiles at 1e-3 and 0.95): 0.034 at 10,000 points.
+POINTS, REJECT = 10_000, 1e-3
+
+
+def cdf_along(mixture: GaussianMixture, direction: torch.Tensor):
+    centres = mixture.means @ direction
+    spreads = (mixture.stds.square() @ direction.square()).sqrt()
+    return lambda q: stats.norm(centres, spreads).cdf(q[:, None]) @ mixture.weights.numpy()
+
+
+def p_values(x: torch.Tensor, mixture: GaussianMixture) -> list[float]:
+    directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, -0.6]])
+    return [stats.kstest((x @ d).numpy(), cdf_along(mixture, d)).pvalue for d in directions]
+
+
+UNEVEN = GaussianMixture(
+    torch.tensor([[-1.2, 0.4], [0.9, 0.9], [0.6, -1.1]]), torch.tensor([0.3, 0.2, 0.4]), torch.tensor([0.5, 0.2, 0.3])
+)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", ["cosine", "linear", "zero"])
+def test_the_perfect_denoiser_walks_to_the_data(name, eta):
+    """Four directions at p > 1e-3 / 4, and the shares of the three blobs within 4 standard errors."""
+    schedule = zero_terminal_snr(linear_schedule(400)) if name == "zero" else SCHEDULES[name](400)
+    noise = torch.randn(POINTS, 2, generator=rng(1))
+    x = last(walk(UNEVEN.denoiser(schedule), schedule, noise, steps=400, eta=eta, generator=rng(2)))
+    assert min(p_values(x, UNEVEN)) > REJECT / 4
+    shares = torch.cdist(x, UNEVEN.means).argmin(1).bincount(minlength=3) / POINTS
+    own = UNEVEN.sample(200_000, rng(3))
+    expected = torch.cdist(own, UNEVEN.means).argmin(1).bincount(minlength=3) / len(own)
+    assert ((shares - expected).abs() < 4 * (expected * (1 - expected) / POINTS).sqrt()).all()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda guess: 0.95 * guess, id="guesses 5 % too small"),
+        pytest.param(lambda guess: guess + 0.05, id="guesses 0.05 to one side"),
+    ],
+)
+def test_the_same_test_notices_a_slightly_wrong_denoiser(spoil):
+    schedule = cosine_schedule(400)
+    right = UNEVEN.denoiser(schedule)
+    noise = torch.randn(POINTS, 2, generator=rng(1))
+    x = last(walk(lambda x_t, t, y: spoil(right(x_t, t, y)), schedule, noise, steps=400))
+    assert min(p_values(x, UNEVEN)) < REJECT / 4
+
+
+def test_half_way_the_walk_has_the_diffused_distribution():
+    schedule = cosine_schedule(400)
+    noise = torch.randn(POINTS, 2, generator=rng(4))
+    for step in walk(UNEVEN.denoiser(schedule), schedule, noise, steps=400, eta=1.0, generator=rng(2)):
+        if step.t in (300, 200, 50):
+            assert min(p_values(step.x, UNEVEN.diffused(schedule.alpha_bar[step.t]))) > REJECT / 4
+
+
+def test_labels_lead_to_their_own_blob():
+    schedule, y = cosine_schedule(200), torch.tensor([0, 1, 2]).repeat_interleave(2000)
+    noise = torch.randn(6000, 2, generator=rng(1))
+    x = last(walk(UNEVEN.denoiser(schedule), schedule, noise, steps=200, y=y))
+    for c in range(3):
+        blob = GaussianMixture(UNEVEN.means[c : c + 1], UNEVEN.stds[c : c + 1])
+        assert min(p_values(x[y == c], blob)) > REJECT / 4
+
+
+@pytest.mark.parametrize("steps", [1, 5, 50])
+def test_one_image_is_found_in_any_number_of_strides(steps):
+    """A data set of one image: the walk ends at it, exactly, and DDIM keeps the noise that it began with."""
+    image, noise = normal(1, 1, 4, 4), normal(3, 1, 4, 4, seed=1)
+    schedule = cosine_schedule(100)
+    for t, x, _ in walk(lambda x_t, t, y: image.expand_as(x_t), schedule, noise, steps):
+        a, end = schedule.alpha_bar[[t, -1]].tolist()
+        implied = (noise - end**0.5 * image) / (1 - end) ** 0.5
+        torch.testing.assert_close(x, a**0.5 * image + (1 - a) ** 0.5 * implied)
+    assert t == 0 and torch.equal(x, image.expand_as(x))
+
+
+# ------------------------------------------------------------------------------------------------ what it promises
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("T, steps", [(1, 1), (10, 10), (10, 3), (200, 50), (1000, 7), (4000, 50)])
+@pytest.mark.parametrize("name", [*SCHEDULES, "zero"])
+def test_the_last_stride_is_like_any_other(name, T, steps, eta):
+    """It ends at t = 0 with the last guess itself, without noise, and nothing on the way is NaN."""
+    if name == "zero" and T == 1:
+        schedule = Schedule(torch.tensor([1.0, 0.0]))
+    else:
+        schedule = zero_terminal_snr(linear_schedule(T)) if name == "zero" else SCHEDULES[name](T)
+    walked = [*walk(network, schedule, normal(2, 1, 3, 5).float(), steps, eta=eta, generator=rng(1))]
+    assert [step.t for step in walked] == schedule.timesteps(steps)
+    assert all(step.x.isfinite().all() and step.x.dtype == torch.float32 for step in walked)
+    assert torch.equal(walked[-1].x, walked[-1].x0)
+
+
+def test_chance_comes_from_the_generator_alone():
+    schedule, noise, state = cosine_schedule(100), normal(2, 1, 4, 4), torch.get_rng_state()
+
+    def run(eta, seed):
+        return last(walk(network, schedule, noise, 10, eta=eta, generator=rng(seed)))
+
+    assert torch.equal(run(1.0, 1), run(1.0, 1)) and not torch.equal(run(1.0, 1), run(1.0, 2))
+    assert torch.equal(run(0.0, 1), run(0.0, 2))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_noise_is_left_as_it_was_and_nothing_keeps_gradients():
+    weight, noise = torch.ones((), requires_grad=True), normal(2, 1, 2, 2)
+    before = noise.clone()
+    x = last(walk(lambda x_t, t, y: weight * x_t.clamp(-1, 1), cosine_schedule(10), noise, 5, eta=1.0, generator=rng()))
+    assert torch.equal(noise, before) and not x.requires_grad and torch.is_grad_enabled()
+
+
+def test_the_denoiser_is_asked_once_a_stride_with_every_images_step_and_label():
+    asked, y = [], torch.tensor([3, 4])
+
+    def denoise(x_t, t, y=None):
+        asked.append((t.tolist(), y))
+        return x_t
+
+    last(walk(denoise, cosine_schedule(1000), normal(2, 1, 2, 2), 4, y=y))
+    assert [t for t, _ in asked] == [[1000] * 2, [750] * 2, [500] * 2, [250] * 2]
+    assert all(seen is y for _, seen in asked)
+
+
+def test_a_finished_walk_keeps_only_its_end():
+    import gc
+    import weakref
+
+    alive = []
+
+    def steps():
+        for t in range(5, -1, -1):
+            x = torch.zeros(1)
+            alive.append(weakref.ref(x))
+            yield sampling.Step(t, x, None)
+            if t == 1:
+                del x
+                gc.collect()
+                assert sum(ref() is not None for ref in alive) <= 1
+
+    assert last(steps()).shape == (1,)
+
+
+def test_clipped_guesses_stay_in_the_range_of_images():
+    x, t = 3 * normal(2, 1, 4, 4), torch.tensor([1, 2])
+    guess = clipped(network)(x, t)
+    assert torch.equal(guess, network(x, t).clamp(-1, 1)) and guess.abs().max() == 1
+    assert clipped(lambda x_t, t, y: x_t, 0.0, 0.5)(x, t, y=None).min() == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.fixture
+def bare():
+    """The module a second time, without the shape checks that are switched on while testing: errors are its own."""
+    spec = importlib.util.spec_from_file_location("course_utils.sampling_without_shape_checks", sampling.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert spec.name not in sys.modules
+    return module
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
+def test_wrong_eta(bare, eta):
+    with pytest.raises(ValueError, match=r"eta: expected a number in \[0, 1\], 0 for DDIM and 1 for DDPM, got"):
+        next(bare.walk(network, cosine_schedule(10), normal(1, 1, 2, 2), 5, eta=eta))
+
+
+@pytest.mark.parametrize("steps", [0, 11])
+def test_wrong_numbers_of_strides(bare, steps):
+    with pytest.raises(ValueError, match=r"steps: expected a whole number in 1..10 \(this schedule has T = 10\), got"):
+        next(bare.walk(network, cosine_schedule(10), normal(1, 1, 2, 2), steps))
