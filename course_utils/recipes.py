@@ -1,0 +1,54 @@
+"""The course's own diffusion model and how it is trained, in one place: chosen by measurement, not by habit.
+
+Notebook 05, `python -m course_utils train ddpm` and the benchmark use these functions, and so do the shipped models. What
+each choice bought is measured in notebook 05 and by `benchmarks/training.py`.
+"""
+
+from collections.abc import Callable
+
+from .diffusion import Schedule, cosine_schedule, diffusion_loss
+from .models.unet import UNet
+from .training import Recipe
+
+TARGET = "v"  # well conditioned at both ends of t
+
+
+def ddpm_model(shape: tuple[int, int, int], classes: int | None = None, widths: tuple[int, ...] = (32, 64)) -> UNet:
+    """The default U-Net for images of this shape (c, h, w), with untrained weights. See `UNet`.
+
+    On a small budget more steps of a small network win over fewer of a large one.
+
+    >>> ddpm_model((1, 28, 28), classes=10).shape
+    (1, 28, 28)
+    """
+    return UNet(shape, widths=widths, classes=classes)
+
+
+def ddpm_schedule(T: int = 1000) -> Schedule:
+    """The cosine schedule of equation (3.5)."""
+    return cosine_schedule(T)
+
+
+def ddpm_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | None = 0.995) -> Recipe:
+    """Muon for the filters, a rate that falls over the second half, averaged weights.
+
+    steps: optimizer steps. Returns a `training.Recipe` for `fit`.
+
+    >>> ddpm_recipe(1000).optimizer
+    'muon'
+    """
+    return Recipe(
+        steps=steps,
+        batch_size=batch_size,
+        optimizer="muon",
+        lr=0.01,
+        schedule="linear-half",
+        warmup=min(50, steps // 10),
+        ema=ema,
+        seed=seed,
+    )
+
+
+def ddpm_loss(schedule: Schedule, model: UNet) -> Callable:
+    """Squared error in v at stratified steps; for a model with classes a tenth of the labels become "any"."""
+    return diffusion_loss(schedule, TARGET, null=model.null)
