@@ -1,6 +1,6 @@
 """The course's own diffusion model and how it is trained, in one place: chosen by measurement, not by habit.
 
-Notebook 05, `python -m course_utils train ddpm` and the benchmark use these functions, and so do the shipped models. What
+Notebook 05, `python -m course_utils train ddpm`, the benchmark and the shipped models use these functions. What
 each choice bought is measured in notebook 05 and by `benchmarks/training.py`.
 """
 
