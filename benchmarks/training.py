@@ -10,6 +10,8 @@ same deterministic walk, DDIM with clipped guesses in 50 steps from the same noi
 of its samples to the whole test split, in the features of the course's small classifier.
 
 Each finished row is appended at once to the file given by --json; the same command goes on where it was interrupted.
+A seed of all entries takes about three hours of CPU time, most of it the others' sampling. On two cores: `--seeds 0`
+and `--seeds 1` at the same time, with `--threads 1` and one file, and then `--report` for the table of what is there.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import io
 import json
 import math
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -39,32 +42,33 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from peers import PEERS, Entry
 
+from course_utils.commands import defaults
 from course_utils.data import load
 from course_utils.data.image_set import ImageSet
 from course_utils.device import autocast, generator, has_bfloat16, pick_device, pick_threads, seeded
-from course_utils.diffusion import Denoiser, cosine_schedule
+from course_utils.diffusion import Denoiser
 from course_utils.metrics import PrincipalFeatures, frechet_distance
-from course_utils.models.classifier import Classifier
-from course_utils.models.unet import UNet
 from course_utils.sampling import clipped, last, walk
 from course_utils.training import fit
 from course_utils.training.recipe import SCHEDULES
+from course_utils.weights import architecture, load_classifier
 
+LIBRARIES = ("diffusers", "denoising-diffusion-pytorch")
 STEPS = 50  # of the judge's walk
 PART = 250  # images sampled at a time
 FOREVER = 10**9  # steps: the budget ends a run, not this
 
 
 def ours() -> Entry:
-    """The course's default model and recipe."""
-    recipe = {"batch_size": 64, "lr": 0.01, "optimizer": "muon", "schedule": "linear-half", "warmup": 50}
+    """The course's default model and recipe, as `python -m course_utils train ddpm` takes them."""
+    recipe = vars(defaults.recipe("ddpm", FOREVER, defaults.BATCH["ddpm"], defaults.LR["ddpm"], seed=0))
     return Entry(
         name="ours",
-        build=lambda shape: UNet(shape, widths=(32, 64)),
-        schedule=cosine_schedule(1000),
-        target="v",
-        recipe=recipe | {"ema": 0.995, "clip": 1.0, "mixed_precision": None, "channels_last": True},
-        about={"widths": "32, 64"},
+        build=lambda shape: defaults.model("ddpm", shape, None),
+        schedule=defaults.schedule(**defaults.SCHEDULE),
+        target=defaults.TARGET,
+        recipe={name: value for name, value in recipe.items() if name not in ("steps", "seed")},
+        about={"network": json.dumps(architecture(defaults.model("ddpm", (1, 28, 28), None)))},
     )
 
 
@@ -240,23 +244,12 @@ class Judge:
 
 
 def make_judge(features: str, train: ImageSet, test: ImageSet) -> Judge:
-    """features: "classifier" (the shipped one of this data), "pca", or a file with a `Classifier`'s weights."""
+    """features: "classifier" (the one shipped for this data), "pca", or a file with a classifier of the course."""
     if features == "pca":
         return Judge(PrincipalFeatures(train.first(10_000).x, size=32), test.x, name="32 main directions (PCA)")
-    if features == "classifier":
-        model = shipped_classifier(train.name)
-    else:
-        model = Classifier(train.shape, classes=len(train.classes))
-        model.load_state_dict(torch.load(features, weights_only=True))
-    model.eval()
-    return Judge(model.features, test.x, model.head, name=f"{features}, {model.head.in_features} features")
-
-
-def shipped_classifier(data: str) -> Classifier:
-    """The course's classifier of these images."""
-    from course_utils.weights import load_model
-
-    return load_model(f"{data}-classifier")
+    model = load_classifier(train.name if features == "classifier" else features)
+    size, mark = model.head.in_features, model.card["checksum"][:8]
+    return Judge(model.features, test.x, model.head, name=f"{size} features of the classifier {mark}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -290,11 +283,16 @@ def in_half(entry: Entry, device: torch.device) -> bool:
     return has_bfloat16(device.type) if wanted is None else wanted
 
 
-def key(entry: Entry, seed: int, budget: float, options: argparse.Namespace) -> dict[str, Any]:
+def settings(judge: Judge, options: argparse.Namespace) -> dict[str, Any]:
+    """What all rows of a table have in common."""
+    names = ("samples", "threads", "data", "judge_as_trained")
+    return {name: getattr(options, name) for name in names} | {"device": options.device.type, "features": judge.name}
+
+
+def key(entry: Entry, seed: int, budget: float, judge: Judge, options: argparse.Namespace) -> dict[str, Any]:
     """What tells a row from others: two rows with one key are the same measurement."""
-    names = ("samples", "threads", "data", "features", "judge_as_trained")
-    settings = {name: getattr(options, name) for name in names} | {"device": options.device.type}
-    return {"entry": entry.name, "seed": seed, "budget": budget, "recipe": entry.facts(), **settings}
+    row = {"entry": entry.name, "seed": seed, "budget": budget, "recipe": entry.facts()}
+    return row | settings(judge, options)
 
 
 def measure(
@@ -385,7 +383,7 @@ def collect(
     for seed in options.seeds:  # seed by seed: a run that is cut short has all entries once, not one entry often
         for budget in options.budget:
             for entry in entries:
-                wanted = key(entry, seed, budget, options)
+                wanted = key(entry, seed, budget, judge, options)
                 found = [row for row in known if wanted.items() <= row.items()]
                 if found:
                     rows.append(found[-1])
@@ -394,9 +392,17 @@ def collect(
                 rows.append(wanted | numbers)
                 append_row(options.json, rows[-1])
                 if options.pictures:
-                    save_grid(images, options.pictures / f"{entry.name} {budget:g} s seed {seed}.png".replace(" ", "-"))
+                    name = re.sub(r"[^\w.]+", "-", f"{entry.name} {budget:g} s seed {seed}.png")
+                    save_grid(images, options.pictures / name)
                 print(say(rows[-1]), file=sys.stderr, flush=True)
     return rows
+
+
+def report(entries: Iterable[Entry], judge: Judge, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of a file that were measured as these options say, with the recipes of today, at any seed and budget."""
+    common, rows = settings(judge, options), read_rows(options.json)
+    wanted = [common | {"entry": entry.name, "recipe": entry.facts()} for entry in entries]
+    return [row for some in wanted for row in rows if some.items() <= row.items()]
 
 
 def say(row: dict[str, Any]) -> str:
@@ -480,33 +486,38 @@ def verdicts(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def conditions(judge: Judge, data: ImageSet, floor: float, options: argparse.Namespace) -> list[str]:
+def conditions(
+    rows: list[dict[str, Any]], judge: Judge, data: ImageSet, floor: float, options: argparse.Namespace
+) -> list[str]:
     """What a reader needs to repeat and to read the table."""
     unit = "seconds on the clock" if options.device.type == "cuda" else "CPU seconds of all threads"
     format_ = "each in its own number format" if options.judge_as_trained else (
         "sampled for the distance in " + ("bfloat16" if has_bfloat16(options.device.type) else "float32")
         + ", channels-last, all alike"
     )  # fmt: skip
+    seeds = ", ".join(map(str, sorted({row["seed"] for row in rows})))
+    libraries = {name: row["recipe"][name] for row in rows for name in LIBRARIES if name in row["recipe"]}
     return [
         f"`{shlex.join(['python', *sys.argv])}`",
         f"{data.title}, {len(data):,} images to train on; distance of {options.samples:,} samples to the test split"
         f" ({judge.name}); of as many real training images: **{floor:.2f}**.",
-        f"Seconds are {unit}; {options.threads} thread{'s' * (options.threads != 1)}; seeds"
-        f" {', '.join(map(str, options.seeds))}, mean (lowest–highest). {STEPS} steps of DDIM, clipped, {format_};"
+        f"Seconds are {unit}; {options.threads} thread{'s' * (options.threads != 1)}; seeds {seeds},"
+        f" mean (lowest–highest). {STEPS} steps of DDIM, clipped, {format_};"
         f" seconds to sample are those of the entry's own format, measured on at least {options.time_sampling} images.",
         "Fair play: bfloat16 and channels-last switched on, and the weights' average (0.995) kept too; the better of"
         " raw and averaged, by a quarter of the samples, is shown.",
-        f"{platform.processor() or platform.machine()} {cpu_name()}; Python {platform.python_version()},"
-        f" PyTorch {torch.__version__}.",
+        f"{cpu_name()}; Python {platform.python_version()}, PyTorch {torch.__version__}"
+        + "".join(f", {name} {version}" for name, version in libraries.items())
+        + ".",
     ]
 
 
 def cpu_name() -> str:
-    """The processor's name, where Linux says it."""
+    """The processor's name, where Linux says it; else its kind."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return ""
+    return platform.processor() or platform.machine()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -577,14 +588,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=pick_threads())
     parser.add_argument("--device", default="cpu", type=pick_device)
     parser.add_argument("--data", default="fashion-mnist")
-    parser.add_argument("--features", default="classifier", help='"classifier", "pca", or a file of weights')
+    parser.add_argument("--features", default="classifier", help='"classifier", "pca", or a classifier\'s file')
     parser.add_argument("--json", type=Path, help="append each row to this file, and skip those that it has")
+    parser.add_argument("--report", action="store_true", help="measure nothing: the table of what --json has")
     parser.add_argument("--pictures", type=Path, help="a folder for a hundred samples of each row")
     parser.add_argument("--to-quality", type=float, metavar="D", help="instead: time until the distance is D")
     parser.add_argument("--every", type=int, default=500, help="steps between looks, with --to-quality")
     options = parser.parse_args(arguments)
     if min(options.samples, options.time_sampling, options.threads, options.every) < 1 or options.samples < 2:
         parser.error("--samples expects at least 2; --time-sampling, --threads and --every at least 1")
+    if options.report and not (options.json and options.json.exists()):
+        parser.error(f"--report expects --json with a file of rows, got {options.json}")
     if min(options.budget) <= 0:
         parser.error(f"--budget expects seconds above 0, got {min(options.budget):g}")
     return options
@@ -620,13 +634,15 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         print(quality_table(rows, options.to_quality))
         return rows
     try:
-        rows = collect(chosen(options), data, judge, options)
+        entries = chosen(options)
+        rows = report(entries, judge, options) if options.report else collect(entries, data, judge, options)
     except KeyboardInterrupt:
         sys.exit(
             "Interrupted."
             + (f" {options.json} has the finished rows: run the same command to go on." * bool(options.json))
         )
-    print("\n".join([table(rows), "", *verdicts(rows), *conditions(judge, data, floor, options)]))
+    notes = [*verdicts(rows), *conditions(rows, judge, data, floor, options)]
+    print("\n".join([table(rows), "", *(f"* {note}" for note in notes)]))
     return rows
 
 

@@ -342,17 +342,21 @@ def test_an_interrupted_table_goes_on_where_it_stopped(bench, small, data, tmp_p
 
     monkeypatch.setattr(bench, "measure", measure)
     options = bench.parse(["--json", str(tmp_path / "rows.jsonl"), "--seeds", "0", "1", "--threads", "1"])
-    entries = [small, replace(small, name="other")]
+    entries, judge = [small, replace(small, name="other")], SimpleNamespace(name="some features")
     with pytest.raises(KeyboardInterrupt):
-        bench.collect(entries, data, None, options)
+        bench.collect(entries, data, judge, options)
     assert done == [("small", 0), ("other", 0), ("small", 1)]
     done.clear()
-    rows = bench.collect(entries, data, None, options)
+    rows = bench.collect(entries, data, judge, options)
     assert done == [("other", 1)] and len(rows) == 4
     done.clear()
     faster = replace(small, recipe=small.recipe | {"lr": 9e-3})  # another recipe is another measurement
-    bench.collect([faster], data, None, bench.parse(["--json", str(options.json), "--seeds", "0", "--threads", "1"]))
+    bench.collect([faster], data, judge, bench.parse(["--json", str(options.json), "--seeds", "0", "--threads", "1"]))
     assert done == [("small", 0)]
+    assert [row["seed"] for row in bench.report([small], judge, options)] == [0, 1]  # not the one of another recipe
+    done.clear()
+    bench.collect([small], data, SimpleNamespace(name="other features"), options)
+    assert done == [("small", 0), ("small", 1)]  # and so is another judge's
 
 
 def test_tables(bench):
@@ -369,7 +373,9 @@ def test_tables(bench):
     assert bench.verdicts(rows[:2]) == []
 
 
-@pytest.mark.parametrize("wrong", [["--samples", "1"], ["--budget", "0"], ["--only", "nobody"], ["--threads", "0"]])
+@pytest.mark.parametrize(
+    "wrong", [["--samples", "1"], ["--budget", "0"], ["--only", "nobody"], ["--threads", "0"], ["--report"]]
+)
 def test_wrong_arguments(bench, wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         bench.parse(wrong)
@@ -401,7 +407,7 @@ def test_quick_run(bench, peers, monkeypatch, tmp_path, capsys):
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 5
     assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == rows
     monkeypatch.setattr(bench, "measure", lambda *_: pytest.fail("measured again"))
-    assert bench.main(command) == rows
+    assert bench.main(command) == rows == bench.main([*command, "--report"])
 
 
 def test_time_to_a_distance(bench, small, clock, data, monkeypatch, capsys):
