@@ -878,3 +878,142 @@ def fields(
     figure.suptitle(_wrapped(title, side * columns), x=0.01, ha="left")
     figure.set_label(f"{title}. Fields of arrows: {', '.join(panels)}")
     return figure
+
+
+# ------------------------------------------------------------------------------------------------- inside a network
+
+
+@_styled
+def panels(
+    maps: Mapping[str, Any],
+    *,
+    title: str,
+    columns: int | None = None,
+    shared: bool = False,
+    diverging: bool = True,
+    mark: Mapping[str, Sequence[Number]] | None = None,
+    unit: str = "",
+) -> Figure:
+    """Planes of numbers side by side, each with its name above it: feature maps, attention weights, gradients.
+
+    maps: {"name": (h, w)}, or (c, h, w) with one or three channels in [-1, 1] to show an image beside them.
+    shared: one colour scale for all planes, with a bar that `unit` explains; else each has its own, from its largest
+    absolute value. diverging: centred on 0, else from 0 up. mark: {"name": (row, column)} crosses a pixel out.
+
+    >>> panels({"a": torch.eye(4), "b": -torch.eye(4)}, title="Two planes")
+    [picture] Two planes. Planes: a, b
+    """
+    arrays = {}
+    for name, plane in _named(maps, "maps").items():
+        array = _finite(_array(plane, f'"{name}"'), f'"{name}"')
+        if array.ndim != 2 and not (array.ndim == 3 and array.shape[0] in (1, 3)):
+            raise ValueError(f'"{name}": expected a plane (h, w) or an image (c, h, w), got shape {array.shape}')
+        arrays[name] = array
+    if mark is not None and set(mark) - set(arrays):
+        raise ValueError(f"mark: expected names among {list(arrays)}, got {sorted(set(mark) - set(arrays))}")
+    columns = min(len(arrays), columns or (len(arrays) if len(arrays) <= 5 else 6))
+    rows = -(-len(arrays) // columns)
+    planes = [array for array in arrays.values() if array.ndim == 2]
+    common = max((float(np.abs(plane).max()) for plane in planes), default=1.0)
+    tallest = max(array.shape[-2] / array.shape[-1] for array in arrays.values())
+    lines = max(name.count("\n") + 1 for name in arrays)
+    height = rows * (min(2.6, WIDTH / columns) * tallest + 0.24 * lines) + 0.26 * (
+        _wrapped(title, WIDTH).count("\n") + 1
+    )
+    width = min(WIDTH, 2.6 * columns + 0.9 * shared)
+    figure, grid = new_figure(max(width, 5.0), height + 0.15, rows, columns, squeeze=False)
+    drawn = None
+    for axes, (name, array) in zip(grid.flat, arrays.items()):
+        if array.ndim == 3:
+            _show(axes, np.moveaxis(np.clip((array + 1) / 2, 0, 1), 0, -1))
+        else:
+            limit = (common if shared else float(np.abs(array).max())) or 1.0
+            scale = {"cmap": DIVERGING, "vmin": -limit} if diverging else {"cmap": SEQUENTIAL, "vmin": 0.0}
+            drawn = axes.imshow(array, vmax=limit, interpolation="nearest", **scale)
+        _bare(axes)
+        axes.set_title(name, fontsize=11, fontweight="normal", loc="center")
+        if mark is not None and name in mark:
+            row, column = mark[name]
+            axes.plot([column], [row], "X", markersize=10, color="#222222", markeredgecolor="white")
+    for axes in list(grid.flat)[len(arrays) :]:
+        axes.set_axis_off()
+    if shared and drawn is not None:
+        figure.colorbar(drawn, ax=grid, label=unit or None, fraction=0.03)
+    figure.suptitle(_wrapped(title, max(width, 5.0)), x=0.01, ha="left")
+    names = [" ".join(name.split()) for name in arrays]
+    figure.set_label(f"{title}. Planes: {', '.join(names)}")
+    return figure
+
+
+@_styled
+def network(boxes: Sequence[tuple[str, Sequence[int]]], skips: Sequence[tuple[int, int]], *, title: str) -> Figure:
+    """A convolutional network drawn to scale, left to right: heights are heights of images, widths are channels.
+
+    boxes: (name, (channels, h, w)) of each part, in order; smaller images stand lower. skips: pairs of places in
+    `boxes`, from where a copy goes to where it is joined.
+
+    >>> network([("in", (1, 8, 8)), ("deep", (4, 4, 4)), ("out", (1, 8, 8))], [(0, 2)], title="A little U")
+    [picture] A little U. Network of in (1×8×8), deep (4×4×4), out (1×8×8); skips from in to out
+    """
+    shapes = [tuple(int(n) for n in shape) for _, shape in boxes]
+    if not boxes or any(len(shape) != 3 or min(shape) < 1 for shape in shapes):
+        raise ValueError(f"boxes: expected (name, (channels, h, w)) with sizes above 0, got {list(boxes)!r:.80}")
+    if any(not 0 <= place < len(boxes) for pair in skips for place in pair):
+        raise ValueError(f"skips: expected pairs of places in 0..{len(boxes) - 1}, got {list(skips)}")
+    described = ", ".join(f"{name} ({c}×{h}×{w})" for (name, _), (c, h, w) in zip(boxes, shapes))
+    named = ", ".join(f"{boxes[a][0]} to {boxes[b][0]}" for a, b in skips)
+    figure, axes = _single(WIDTH, 4.2, title, f"Network of {described}; skips from {named or 'nowhere'}")
+    heights = sorted({h for _, h, _ in shapes}, reverse=True)
+    tallest, widest = heights[0], max(c for c, _, _ in shapes)
+    # Levels lie below each other, with room for two lines of text between them.
+    floor, at = {}, 0.0
+    for h in heights:
+        at -= 2.0 * h / tallest + 0.75
+        floor[h] = at
+    places, x = [], 0.0
+    for k, ((name, _), (c, h, w)) in enumerate(zip(boxes, shapes)):
+        thick, high = 0.12 + 0.5 * c / widest, 2.0 * h / tallest
+        colour = COLOURS[heights.index(h) % len(COLOURS)]
+        axes.add_patch(matplotlib.patches.Rectangle((x, floor[h]), thick, high, facecolor=colour, edgecolor="white"))
+        middle = x + thick / 2
+        axes.text(middle, floor[h] + high + 0.06, f"{c}×{h}×{w}", ha="center", va="bottom", fontsize=9)
+        axes.text(middle, floor[h] - 0.06, name, ha="center", va="top", fontsize=9, fontweight="bold")
+        places.append((x, x + thick, floor[h] + high / 2))
+        if k:
+            (_, left, y0), (right, _, y1) = places[-2:]
+            axes.annotate("", (right, y1), (left, y0), arrowprops={"arrowstyle": "->", "color": "#888888"})
+        x += thick + 0.62
+    for a, b in skips:
+        arrow = {"arrowstyle": "->", "color": "#bd1f01", "linestyle": "--", "linewidth": 1.6}
+        axes.annotate("", (places[b][0], places[b][2] + 0.25), (places[a][1], places[a][2] + 0.25), arrowprops=arrow)
+    axes.set(xlim=(-0.5, x - 0.1), ylim=(min(floor.values()) - 0.4, floor[tallest] + 2.4))
+    axes.set_axis_off()
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------- a look at a training
+
+
+@_styled
+def training_view(losses: Any, images: Any, *, title: str, steps: int | None = None) -> Figure:
+    """A look over the shoulder of a training: its loss so far, and a strip of samples below.
+
+    losses: one number a step, from step 1; drawn with their running mean.  images: (n, c, h, w) in [-1, 1].
+    steps: how many there will be, so that the axis stands still while the view is drawn anew.
+
+    >>> training_view([1.0, 0.5, 0.3], torch.zeros(10, 1, 8, 8), title="Step 3 of 100", steps=100)
+    [picture] Step 3 of 100. Loss so far, now 0.6, and 10 samples
+    """
+    values = _finite(_array(losses, "losses"), "losses").ravel()
+    width = max(1, min(len(values), (steps or len(values)) // 30))
+    padded = np.concatenate([np.full(width - 1, values[0]), values])
+    smooth = np.convolve(padded, np.full(width, 1 / width), mode="valid")
+    figure, (top, below) = new_figure(WIDTH, 3.9, rows=2, height_ratios=(2.4, 1))
+    at = np.arange(1, len(values) + 1)
+    top.plot(at, values, color=COLOURS[3], linewidth=0.8, alpha=0.7)
+    top.plot(at, smooth, color=COLOURS[0])
+    top.set(xlim=(0, max(steps or 0, len(values), 2)), yscale="log", xlabel="training step", ylabel="loss")
+    top.set_title(_wrapped(title, WIDTH))
+    draw_images(below, images, columns=len(images))
+    figure.set_label(f"{title}. Loss so far, now {smooth[-1]:.3g}, and {len(images)} samples")
+    return figure
