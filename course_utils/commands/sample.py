@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         denoiser = load_denoiser(arguments.checkpoint, device)
     torch.set_num_threads(devices.pick_threads())
     _possible(arguments, denoiser, out)
-    label = None if arguments.label is None else number_of(arguments.label, denoiser)
+    label = None if arguments.label is None else number_of(arguments.label, denoiser.classes)
     y = None if label is None else torch.full((arguments.n,), label)
 
     began = time.perf_counter()
@@ -46,19 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def number_of(wanted: str, denoiser: Denoiser) -> int:
+def number_of(wanted: str, classes: tuple[str, ...]) -> int:
     """The number of a class that was named, "Sandal", "sandal" or "5". Raises Refused, and says what there is."""
-    if not denoiser.classes:
+    if not classes:
         raise Refused(
             "--label: this model was trained without labels and can't be asked for a class; leave --label out, or "
             "train one with --labels"
         )
-    plain = [name.casefold() for name in denoiser.classes]
+    plain = [name.casefold() for name in classes]
     if wanted.casefold() in plain:
         return plain.index(wanted.casefold())
     if wanted.isascii() and wanted.isdigit() and int(wanted) < len(plain):
         return int(wanted)
-    known = ", ".join(numbered(denoiser.classes[:20]))
+    known = ", ".join(numbered(classes[:20]))
     more = f" and {len(plain) - 20} more" if len(plain) > 20 else ""
     raise Refused(f"--label: expected one of {known}{more}; got {wanted!r}")
 

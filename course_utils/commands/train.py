@@ -224,7 +224,8 @@ def _train(
         reason = str(error).split(";")[0]
         raise Refused(f"--resume: {reason}; begin anew with another --out, or remove that folder") from None
     except TrainingDiverged as error:
-        print(f"train: {error}. (Here that is --lr, with another --out.)", file=sys.stderr)
+        what = str(error).split(". Try ")[0]
+        print(f"train: {what}. Begin another run, with a smaller --lr (this had {record['lr']:g})", file=sys.stderr)
         history, status = error.history, 1
     if history.steps:
         average = history.ema_model or model

@@ -1,0 +1,713 @@
+"""`python -m course_utils train` and `sample`: what they leave behind, what survives, and what they say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from course_utils import device as devices
+from course_utils.__main__ import main, parser
+from course_utils.commands import defaults, options, sampler
+from course_utils.commands import train as train_command
+from course_utils.commands.sample import number_of
+from course_utils.diffusion import Denoiser
+from course_utils.files import write_whole
+from course_utils.models.classifier import Classifier
+from course_utils.models.unet import UNet
+from course_utils.training import checkpoints
+from course_utils.weights import load_classifier, load_denoiser, read_card, save_classifier, save_denoiser
+
+
+def tiny(kind: str, shape: tuple[int, int, int], classes: int | None) -> UNet | Classifier:
+    """Models that train in no time."""
+    if kind == "classifier":
+        return Classifier(shape, classes, size=4, width=4)
+    return UNet(shape, widths=(16,), patch=4, classes=classes, attention=None)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    """Small models, one thread, the CPU, no bars; files go into the test's own folder."""
+    monkeypatch.setattr(defaults, "model", tiny)
+    monkeypatch.setattr(devices, "pick_threads", lambda: 1)
+    monkeypatch.setenv("COURSE_QUIET", "1")
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def leaves(tmp_path_factory) -> Path:
+    """A folder with two classes of small grey images."""
+    folder, chance = tmp_path_factory.mktemp("data") / "leaves", np.random.default_rng(0)
+    for k in range(40):
+        path = folder / ("oak" if k % 2 else "Maple") / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(0, 120 + 100 * (k % 2), (28, 28), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """Two diffusion models as `train` leaves them, with classes and without, and a classifier."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, classes in (("with", ("Maple", "oak")), ("without", ())):
+        torch.manual_seed(0)
+        model = tiny("ddpm", (1, 28, 28), len(classes) or None)
+        for weight in model.parameters():  # a new U-Net answers 0, whatever it is asked
+            torch.nn.init.normal_(weight, std=0.1)
+        denoiser = Denoiser(model, defaults.schedule("cosine", 100), "v")
+        save_denoiser(folder / name / "model.safetensors", denoiser, {}, classes)
+    save_classifier(folder / "judge.safetensors", tiny("classifier", (1, 28, 28), 2), {}, ("Maple", "oak"))
+    (folder / "broken.safetensors").write_bytes((folder / "with" / "model.safetensors").read_bytes()[:-9])
+    return folder
+
+
+def call(capsys, *arguments) -> tuple[int, str, str]:
+    """Exit status, what went to stdout, what went to stderr."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        status = end.code
+    return status, *capsys.readouterr()
+
+
+def losses(folder: str) -> list[dict[str, str]]:
+    with open(Path(folder, "loss.csv"), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights_of(folder: Path) -> list[torch.Tensor]:
+    content = torch.load(folder / "checkpoint.pt", weights_only=True)
+    found = []
+
+    def collect(value):
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, dict):
+            for each in value.values():
+                collect(each)
+
+    collect(content["parts"])
+    return found
+
+
+def equal_runs(a: Path, b: Path) -> bool:
+    """Weights, averages and the optimizer's state, bit for bit; and the exported model."""
+    same = all(torch.equal(x, y) for x, y in zip(weights_of(a), weights_of(b), strict=True))
+    ours, theirs = (load_denoiser(folder).state_dict() for folder in (a, b))
+    return same and all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys())
+
+
+# ---------------------------------------------------------------------------------------------------- what train leaves
+
+
+def test_train_leaves_model_card_samples_losses_and_a_record(capsys, leaves, tmp_path):
+    status, out, err = call(capsys, "train", "ddpm", "--data", leaves, "--labels", "--steps", 6, "--batch", 8,
+                            "--seed", 3, "--out", "run")  # fmt: skip
+    assert status == 0 and err == ""
+    assert "1×28×28" in out and "6 steps of 8" in out and "Kept in run; loss on the test split" in out
+    found = {path.name for path in Path("run").iterdir()}
+    assert found == {"model.safetensors", "model.md", "samples.png", "loss.csv", "run.json", "checkpoint.pt"}
+
+    denoiser = load_denoiser("run")
+    assert denoiser.classes == ("Maple", "oak") and denoiser.shape == (1, 28, 28)
+    average = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["parts"]["ema"]["model"]
+    for name, weight in denoiser.model.state_dict().items():  # the averaged weights are what is exported
+        assert torch.equal(weight, average[name].half().float())
+
+    rows = losses("run")
+    assert [int(row["step"]) for row in rows] == list(range(1, 7)) and all(float(row["loss"]) > 0 for row in rows)
+    assert Image.open("run/samples.png").size[0] > 300
+    record, card = json.loads(Path("run/run.json").read_text()), read_card("run")
+    assert (record["seed"], record["steps"], record["batch"], record["labels"]) == (3, 6, 8, True)
+    assert card["seed"] == 3 and card["steps"] == "6" and card["on the test split"]["loss"] > 0
+    assert card["command"].startswith("`python -m course_utils train ddpm --data ") and "--seed 3" in card["command"]
+
+
+def test_the_command_on_a_card_repeats_the_run(capsys, leaves, tmp_path):
+    first = ("train", "ddpm", "--data", leaves, "--steps", 4, "--batch", 8, "--lr", 0.004, "--size", 32, "--out", "a")
+    assert call(capsys, *first)[0] == 0
+    again = shlex.split(read_card("a")["command"].strip("`"))
+    assert again[:3] == ["python", "-m", "course_utils"]
+    assert call(capsys, *again[3:-1], "b")[0] == 0
+    assert equal_runs(tmp_path / "a", tmp_path / "b")
+
+
+def test_seeds_decide_the_weights(capsys, leaves):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--seed", seed, "--out", name)
+    a, b, c = (weights_of(Path(name)) for name in "abc")
+    assert all(map(torch.equal, a, b)) and not all(map(torch.equal, a, c))
+
+
+def test_train_on_digits_needs_nothing_but_the_course(capsys):
+    assert call(capsys, "train", "ddpm", "--data", "digits", "--steps", 2)[0] == 0
+    assert load_denoiser("checkpoints/ddpm-digits").classes == ()
+    assert call(capsys, "sample", "checkpoints/ddpm-digits", "-n", 2, "--steps", 2)[0] == 0
+
+
+def test_train_a_classifier_and_let_it_judge(capsys, leaves):
+    status, out, _ = call(capsys, "train", "classifier", "--data", leaves, "--steps", 4, "--batch", 8, "--out", "judge")
+    assert status == 0 and "accuracy on the test split" in out
+    model = load_classifier("judge")
+    assert model.names == ("Maple", "oak") and 0 <= model.card["on the test split"]["accuracy"] <= 1
+    assert {path.name for path in Path("judge").iterdir()} >= {"model.safetensors", "model.md", "loss.csv"}
+    assert losses("judge")[0].keys() == {"step", "loss", "accuracy"}
+    run = ("train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--judge", "judge", "--out")
+    assert call(capsys, *run, "run")[0] == 0
+    assert read_card("run")["on the test split"]["Fréchet distance"] > 0
+    status, _, err = call(capsys, *run, "large", "--size", 32)
+    assert status == 2 and err.count("\n") == 1 and "(1, 28, 28)" in err
+
+
+def test_a_folder_without_test_images_still_gives_a_model(capsys, leaves, monkeypatch):
+    from course_utils.commands import keeping
+
+    def none(*_, **__):
+        raise ValueError("no image left for the test split")
+
+    monkeypatch.setattr(keeping, "load", none)
+    assert call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")[0] == 0
+    assert read_card("run")["on the test split"] == {}
+
+
+# ------------------------------------------------------------------------------------------------------------ --minutes
+
+
+def test_minutes_become_steps_before_the_run_begins(capsys, leaves, monkeypatch):
+    status, out, _ = call(capsys, "train", "ddpm", "--data", leaves, "--minutes", 0.02, "--batch", 8, "--out", "run")
+    steps = json.loads(Path("run/run.json").read_text())["steps"]
+    assert status == 0 and steps > 1
+    each, said = re.search(r"([\d.]+) ms a step: ([\d,]+) steps take about 0.02 minutes", out).groups()
+    assert int(said.replace(",", "")) == steps == pytest.approx(1200 / float(each), rel=0.2)
+    assert json.loads(Path("run/run.json").read_text())["recipe"]["steps"] == steps
+    assert f"--steps {steps} " in read_card("run")["command"]  # minutes depend on the machine, steps don't
+
+
+def test_minutes_measure_on_a_copy(capsys, leaves, tmp_path, monkeypatch):
+    """The run itself is the same as one whose steps were typed."""
+    run = ("train", "ddpm", "--data", leaves, "--batch", 8, "--out")
+    call(capsys, *run, "a", "--minutes", 0.002)
+    call(capsys, *run, "b", "--steps", json.loads(Path("a/run.json").read_text())["steps"])
+    assert equal_runs(tmp_path / "a", tmp_path / "b")
+
+
+# -------------------------------------------------------------------------------------------------- killed, and resumed
+
+SCRIPT = """
+import sys, time
+sys.path[:0] = {paths!r}
+import test_cli
+from course_utils.commands import defaults
+from course_utils.training import watching
+from course_utils.__main__ import main
+defaults.model = test_cli.tiny
+add = watching.Log.add
+def announced(log, step, update):
+    add(log, step, update)
+    print("step", step, flush=True)
+    time.sleep({pause})
+watching.Log.add = announced
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(tmp_path: Path, root: Path, *arguments, pause: float = 0.0) -> subprocess.Popen:
+    """`python -m course_utils` with small models, saying each step, in a process of its own."""
+    code = SCRIPT.format(paths=[str(root), str(root / "tests")], pause=pause)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "COURSE_QUIET": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
+    )
+
+
+def until(process: subprocess.Popen, step: int) -> None:
+    for line in process.stdout:
+        if line == f"step {step}\n":
+            return
+    raise AssertionError(f"ended before step {step}")
+
+
+def test_a_killed_run_resumes_to_the_same_bits(capsys, tmp_path, leaves, root):
+    """SIGKILL at random steps, twice; then --resume, without a word about data, labels or seed."""
+    run = ("train", "ddpm", "--data", leaves, "--labels", "--steps", 40, "--batch", 8, "--seed", 5, "--save-every", 3)
+    process = start(tmp_path, root, *run, "--out", "whole")
+    process.communicate()
+    assert process.returncode == 0
+    killed_at = [random.randint(7, 18), random.randint(22, 37)]
+    for k, step in enumerate(killed_at):
+        again = (*run, "--out", "cut") if k == 0 else ("train", "ddpm", "--out", "cut", "--resume", "--save-every", 3)
+        process = start(tmp_path, root, *again, pause=0.01)
+        until(process, step)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    process = start(tmp_path, root, "train", "ddpm", "--out", "cut", "--resume")
+    out, _ = process.communicate()
+    resumed = int(re.search(r"Resumed .* at step (\d+) of 40", out)[1])
+    assert process.returncode == 0 and resumed % 3 == 0 and killed_at[-1] - 4 <= resumed <= killed_at[-1] + 1
+    assert equal_runs(tmp_path / "whole", tmp_path / "cut"), f"killed at {killed_at}"
+    assert Path("whole/loss.csv").read_text() == Path("cut/loss.csv").read_text()
+    assert sorted(os.listdir("cut")) == sorted(os.listdir("whole"))
+
+
+def test_killed_before_the_first_checkpoint(capsys, tmp_path, leaves, root):
+    run = ("train", "ddpm", "--data", leaves, "--steps", 8, "--batch", 8, "--out")
+    process = start(tmp_path, root, *run, "cut", pause=0.05)
+    until(process, 2)
+    process.kill()
+    process.communicate()
+    assert not Path("cut/checkpoint.pt").exists()
+    assert call(capsys, *run, "whole")[0] == 0
+    assert call(capsys, "train", "ddpm", "--out", "cut", "--resume")[0] == 0
+    assert equal_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_interrupting_keeps_everything_and_says_how_to_go_on(capsys, tmp_path, leaves, root):
+    run = ("train", "ddpm", "--data", leaves, "--steps", 60, "--batch", 8, "--out")
+    process = start(tmp_path, root, *run, "cut", pause=0.05)
+    until(process, 5)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate()
+    assert process.returncode == 130
+    assert "Stopped by hand after step" in out and "train ddpm --out cut --resume" in out
+    assert load_denoiser("cut").card["steps"].endswith(" of 60") and Path("cut/samples.png").exists()
+    hint = re.search(r"Go on with: python -m course_utils (.*)", out)[1].split()
+    process = start(tmp_path, root, *hint)
+    process.communicate()
+    assert process.returncode == 0
+    assert call(capsys, *run, "whole")[0] == 0
+    assert equal_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_finished_run_is_not_repeated(capsys, tmp_path, leaves):
+    call(capsys, "train", "ddpm", "--data", leaves, "--steps", 3, "--batch", 8, "--out", "run")
+    before = Path("run/model.safetensors").read_bytes()
+    status, out, _ = call(capsys, "train", "ddpm", "--out", "run", "--resume")
+    assert status == 0 and "nothing left to do" in out and Path("run/model.safetensors").read_bytes() == before
+
+
+def test_another_number_of_threads_is_said(capsys, leaves, monkeypatch):
+    call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
+    monkeypatch.setattr(devices, "pick_threads", lambda: 2)
+    assert "began with 1 threads" in call(capsys, "train", "ddpm", "--out", "run", "--resume")[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--seed", 1), "its --seed is 0, not 1"),
+        (("--data", "digits"), "not digits"),
+        (("--labels",), "its --labels is not given, not given"),
+        (("--steps", 9), "its --steps is 3, not 9"),
+        (("--minutes", 1), "its --minutes is not given, not 1"),
+        (("--batch", 4), "its --batch is 8, not 4"),
+        (("--size", 32), "its --size is 28, not 32"),
+        (("--lr", 1), "its --lr is"),
+    ],
+    ids=lambda change: " ".join(map(str, change)) if isinstance(change, tuple) else "",
+)
+def test_resuming_as_something_else_is_refused(capsys, leaves, change, message):
+    call(capsys, "train", "ddpm", "--data", leaves, "--steps", 3, "--batch", 8, "--out", "run")
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    status, _, err = call(capsys, "train", "ddpm", "--out", "run", "--resume", *change)
+    assert status == 2 and err.count("\n") == 1 and message in err
+    assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
+def test_a_run_is_never_overwritten(capsys, leaves):
+    run = ("train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
+    call(capsys, *run)
+    for gone in ("run.json", "checkpoint.pt"):  # whatever is left of it
+        status, _, err = call(capsys, *run)
+        assert status == 2 and err.count("\n") == 1 and "--resume" in err and "another --out" in err
+        Path("run", gone).unlink()
+    assert call(capsys, *run)[0] == 2
+    assert load_denoiser("run").card["steps"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "run.json").unlink(), "no run in 'run'"),
+        (lambda run: (run / "run.json").write_text("{"), "run.json' is damaged"),
+        (lambda run: (run / "run.json").write_text("[]"), "run.json' is damaged"),
+        (lambda run: (run / "run.json").write_text("{}"), "run.json' is damaged"),
+        (lambda run: (run / "checkpoint.pt").write_bytes(b"PK"), "checkpoint.pt' is damaged"),
+        (lambda run: shutil.rmtree(run), "no run in 'run'"),
+    ],
+)
+def test_resuming_from_what_is_damaged(capsys, leaves, damage, message):
+    call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
+    damage(Path("run"))
+    status, _, err = call(capsys, "train", "ddpm", "--out", "run", "--resume")
+    assert status == 2 and err.count("\n") == 1 and message in err and "resume=False" not in err
+
+
+# ------------------------------------------------------------------------------------------ full disks, and bad numbers
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of 4 MB. Without the rights to mount one: None, and writing is made to fail instead."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    mounted = shutil.which("mount") and subprocess.run(mount, capture_output=True).returncode == 0
+    yield folder if mounted else None
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_loses_nothing_that_was_there(capsys, tmp_path, leaves, full_disk, monkeypatch):
+    """The disk fills up in mid-run: training goes on, the last checkpoint and model stay, and --resume finishes."""
+    run = ("train", "ddpm", "--data", leaves, "--steps", 12, "--batch", 8, "--save-every", 2, "--out")
+    assert call(capsys, *run, "whole")[0] == 0
+    out = (full_disk or tmp_path) / "run"
+    filler, save, sync, full = out / "filler", checkpoints.Saver.save, os.fsync, []
+
+    def fill(saver, history, bar):
+        if len(history.steps) == 6:
+            full.append(True)
+            if full_disk:
+                with pytest.raises(OSError, match="No space left"):
+                    filler.write_bytes(bytes(10**7))
+        save(saver, history, bar)
+
+    def fsync(file):
+        if full and not full_disk:
+            raise OSError(28, "No space left on device")
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Saver, "save", fill)
+        patch.setattr(os, "fsync", fsync)
+        status, said, err = call(capsys, *run, out)
+    assert status == 1 and "No space left on device" in said and "could not be saved at step 6" in said
+    assert err.count("\n") == 1 and "untouched" in err and "--resume" in err
+    kept = torch.load(out / "checkpoint.pt", weights_only=True)
+    assert len(kept["loss"]) == 4  # what was saved last, before the disk was full, and whole
+    assert not [path for path in out.iterdir() if path.name.endswith(".part")]
+
+    filler.unlink(missing_ok=True)
+    status, said, _ = call(capsys, "train", "ddpm", "--out", out, "--resume")
+    assert status == 0 and "at step 4 of 12" in said
+    assert equal_runs(tmp_path / "whole", out)
+
+
+def test_a_full_disk_keeps_the_model_and_samples_of_before(capsys, leaves, monkeypatch):
+    call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
+    call(capsys, "sample", "run", "-n", 1, "--steps", 1, "--out", "run/mine.png")
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    status, _, err = call(capsys, "train", "ddpm", "--out", "run", "--resume")
+    assert status == 1 and err.count("\n") == 1 and "No space left on device" in err
+    status, _, err = call(capsys, "sample", "run", "-n", 1, "--steps", 1, "--seed", 9, "--out", "run/mine.png")
+    assert status == 2 and err.count("\n") == 1 and "No space left on device" in err
+    assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
+def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_state(capsys, leaves, monkeypatch):
+    whole = train_command._loss
+
+    def poisoned(record):
+        loss, calls = whole(record), []
+
+        def watched(model, x, y, generator):
+            calls.append(1)
+            return loss(model, x, y, generator) * (float("nan") if len(calls) == 9 else 1)
+
+        return watched
+
+    monkeypatch.setattr(train_command, "_loss", poisoned)
+    run = ("train", "ddpm", "--data", leaves, "--steps", 20, "--batch", 8, "--save-every", 4, "--out", "run")
+    status, _, err = call(capsys, *run)
+    assert status == 1 and err.count("\n") == 1 and "the loss became nan in step 9 of 20" in err and "--lr" in err
+    assert "Traceback" not in err
+    assert len(torch.load("run/checkpoint.pt", weights_only=True)["loss"]) == 8
+    assert all(weight.isfinite().all() for weight in weights_of(Path("run")))
+    card = load_denoiser("run").card
+    assert card["steps"] == "8 of 20" and np.isfinite(card["on the test split"]["loss"])
+
+
+def test_a_learning_rate_that_blows_up_is_one_line(capsys, leaves):
+    run = ("train", "ddpm", "--data", leaves, "--steps", 60, "--batch", 8, "--lr", 1e30, "--out", "run")
+    status, _, err = call(capsys, *run)
+    assert status == 1 and re.search("became (nan|inf)", err) and "smaller --lr" in err and err.count("\n") == 1
+
+
+# --------------------------------------------------------------------------------------------------------------- sample
+
+
+def drawn(capsys, *arguments) -> dict[str, np.ndarray]:
+    status, _, err = call(capsys, "sample", *arguments, "--out", "x.npz")
+    assert status == 0, err
+    return dict(np.load("x.npz"))
+
+
+def test_npz_holds_floats_in_the_range_of_images(capsys, models):
+    content = drawn(capsys, models / "without", "-n", 5, "--steps", 4)
+    images = content["images"]
+    assert content.keys() == {"images"} and images.shape == (5, 1, 28, 28) and images.dtype == np.float32
+    assert -1 <= images.min() < images.max() <= 1 and images.std() > 0.01
+    assert len({image.tobytes() for image in images}) == 5
+
+
+def test_seeds_decide_the_samples(capsys, models):
+    for eta in (0, 0.5, 1):
+        how = (models / "with", "-n", 3, "--steps", 5, "--eta", eta, "--seed")
+        a, b, c = (drawn(capsys, *how, seed)["images"] for seed in (0, 0, 1))
+        assert np.array_equal(a, b) and not np.array_equal(a, c)
+    assert not np.array_equal(a, drawn(capsys, models / "with", "-n", 3, "--steps", 5, "--seed", 1)["images"])
+
+
+def test_sampling_in_pieces_gives_as_many_images(capsys, models, monkeypatch):
+    whole = drawn(capsys, models / "with", "-n", 7, "--steps", 3, "--label", 1)
+    monkeypatch.setattr(sampler, "PIECE", 3)
+    pieces = drawn(capsys, models / "with", "-n", 7, "--steps", 3, "--label", 1)
+    np.testing.assert_allclose(pieces["images"], whole["images"], atol=1e-5)
+    assert pieces["labels"].tolist() == [1] * 7
+
+
+def test_labels_by_name_and_number(capsys, models):
+    how = (models / "with", "-n", 2, "--steps", 3)
+    by_number, by_name = drawn(capsys, *how, "--label", 1), drawn(capsys, *how, "--label", "OAK")
+    assert np.array_equal(by_number["images"], by_name["images"])
+    assert by_number["labels"].tolist() == [1, 1] and by_number["labels"].dtype == np.int64
+    others = [drawn(capsys, *how, "--label", "maple")["images"], drawn(capsys, *how)["images"]]
+    assert not any(np.array_equal(by_name["images"], other) for other in others)
+    assert "labels" not in drawn(capsys, *how)
+
+
+def test_a_name_that_looks_like_a_number_is_a_name():
+    assert [number_of(wanted, ("1", "0", "seven")) for wanted in ("1", "0", "2", "Seven")] == [0, 1, 2, 2]
+
+
+def test_png_is_a_grid(capsys, models):
+    status, out, _ = call(capsys, "sample", models / "with", "-n", 5, "--steps", 2, "--out", "new/grid.PNG")
+    picture = Image.open("new/grid.PNG")
+    assert status == 0 and picture.format == "PNG" and picture.mode == "L"
+    assert picture.size == (4 * (3 * 30 - 2), 4 * (2 * 30 - 2)) and "5 images" in out and "grid.PNG" in out
+    pixels = np.asarray(picture)
+    assert (pixels[:, 4 * 28 : 4 * 30] == 255).all() and (pixels[4 * 30 :, 4 * 60 :] == 255).all()  # gap, and no sixth
+    expected = drawn(capsys, models / "with", "-n", 5, "--steps", 2)["images"]
+    np.testing.assert_allclose(pixels[: 4 * 28 : 4, : 4 * 28 : 4], (expected[0, 0] + 1) * 127.5, atol=0.51)
+
+
+def test_gif_shows_the_way_from_noise_to_images(capsys, models):
+    assert call(capsys, "sample", models / "with", "-n", 4, "--steps", 7, "--out", "way.gif")[0] == 0
+    film = Image.open("way.gif")
+    assert film.format == "GIF" and film.n_frames == 8 and film.info["loop"] == 0
+    assert film.size == (4 * 58, 4 * 58)
+    frames = []
+    for k in range(film.n_frames):
+        film.seek(k)
+        frames.append((np.asarray(film.convert("L"), dtype=float), film.info["duration"]))
+    assert frames[-1][1] == 1500 and frames[0][1] < 400
+    call(capsys, "sample", models / "with", "-n", 4, "--steps", 7, "--out", "end.png")
+    assert np.abs(frames[-1][0] - np.asarray(Image.open("end.png"), dtype=float)).max() <= 1
+    assert np.abs(frames[0][0] - frames[-1][0]).mean() > 5
+
+
+def test_a_long_way_has_a_hundred_frames(capsys, models):
+    denoiser = load_denoiser(models / "with")
+    frames = sampler.film(denoiser, 1, 100, 0.0, 0, None, most=20)
+    assert len(frames) == 20 and np.array_equal(frames[0], sampler.film(denoiser, 1, 1, 0.0, 0, None)[0])
+    assert len(sampler.film(denoiser, 1, 19, 0.0, 0, None, most=20)) == 20
+
+
+def test_colour(tmp_path):
+    x = torch.linspace(-1, 1, 6 * 3 * 5 * 7).reshape(6, 3, 5, 7)
+    picture = sampler.mosaic(x)
+    assert picture.shape == (4 * (2 * 7 - 2), 4 * (3 * 9 - 2), 3) and picture.dtype == np.uint8
+    assert picture[0, 0].tolist() == ((x[0, :, 0, 0] + 1) * 127.5).round().byte().tolist()
+
+
+# ------------------------------------------------------------------------------------------------------ wrong arguments
+
+WRONG = {
+    "sample": [
+        ("{models}/nothing", "no model called"),
+        ("{models}", "holds no model.safetensors"),
+        ("{models}/broken.safetensors", "is damaged"),
+        ("{models}/judge.safetensors", "holds a classifier; expected a diffusion model"),
+        ("{models}/with --label cat", "expected one of 0 Maple, 1 oak; got 'cat'"),
+        ("{models}/with --label 2", "expected one of 0 Maple, 1 oak; got '2'"),
+        ("{models}/with --label -1", "expected one of 0 Maple, 1 oak; got '-1'"),
+        ("{models}/without --label 1", "trained without labels"),
+        ("{models}/with --steps 101", "T = 100 steps; expected 1 to 100, got 101"),
+        ("{models}/with --steps 0", "--steps: expected a whole number of at least 1, got '0'"),
+        ("{models}/with --steps 2.5", "--steps: expected a whole number of at least 1, got '2.5'"),
+        ("{models}/with -n 0", "-n: expected a whole number of at least 1, got '0'"),
+        ("{models}/with -n many", "-n: expected a whole number"),
+        ("{models}/with --eta 1.1", "--eta: expected a number in [0, 1], got '1.1'"),
+        ("{models}/with --eta nan", "--eta: expected a number in [0, 1], got 'nan'"),
+        ("{models}/with --eta -0.1", "--eta: expected a number in [0, 1], got '-0.1'"),
+        ("{models}/with --seed x", "--seed: expected a whole number of at least 0"),
+        ("{models}/with --out a.jpg", "ends in .npz, .png or .gif, got 'a.jpg'"),
+        ("{models}/with --out a", "ends in .npz, .png or .gif, got 'a'"),
+        ("{models}/with --out file/a.png", "file"),
+        ("{models}/with --out folder.png", "is a folder"),
+        ("{models}/with -n 300 --out a.gif", "at most 256 images, got 300"),
+        ("{models}/with --device abacus", "got 'abacus'"),
+        ("", "required: CHECKPOINT"),
+        ("{models}/with --loud", "unrecognized arguments: --loud"),
+    ],
+    "train": [
+        ("vae", "invalid choice: 'vae'"),
+        ("", "required: MODEL"),
+        ("ddpm --data fashin-mnist", "--data: unknown data set 'fashin-mnist'; did you mean 'fashion-mnist'?"),
+        ("ddpm --data no/such/folder", "--data: no data set and no folder"),
+        ("ddpm --data {empty}", "no image"),
+        ("ddpm --data {leaves} --size 30", "expected 28, 32 or 64"),
+        ("ddpm --data {leaves} --size big", "invalid int value: 'big'"),
+        ("ddpm --data {leaves} --steps 0", "--steps: expected a whole number of at least 1"),
+        ("ddpm --data {leaves} --minutes 0", "--minutes: expected a positive number, got '0'"),
+        ("ddpm --data {leaves} --minutes inf", "--minutes: expected a positive number, got 'inf'"),
+        ("ddpm --data {leaves} --minutes 1 --steps 3", "not allowed with argument"),
+        ("ddpm --data {leaves} --batch 0", "--batch: expected a whole number of at least 1"),
+        ("ddpm --data {leaves} --lr 0", "--lr: expected a positive number"),
+        ("ddpm --data {leaves} --seed -1", "--seed: expected a whole number of at least 0"),
+        ("ddpm --data {leaves} --out file", "file"),
+        ("ddpm --data {leaves} --out file/run", "file"),
+        ("ddpm --data {leaves} --device cuda:99", "'cuda:99' was asked for"),
+        ("ddpm --data {leaves} --judge nothing", "no model called 'nothing'"),
+        ("ddpm --data {leaves} --judge {models}/with", "expected a classifier"),
+        ("ddpm --data {leaves} --resume --out nowhere", "no run in 'nowhere'"),
+        ("classifier --data {leaves} --labels", "--labels is for ddpm"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"), [(command, *case) for command, cases in WRONG.items() for case in cases]
+)
+def test_a_wrong_argument_is_one_line_and_status_2(capsys, models, leaves, command, arguments, message):
+    Path("file").touch()
+    Path("folder.png").mkdir()
+    Path("empty").mkdir()
+    before = sorted(str(path) for path in Path().rglob("*"))
+    typed = arguments.format(models=models, leaves=leaves, empty="empty").split()
+    status, out, err = call(capsys, command, *typed)
+    assert status == 2 and message in err and out == ""
+    assert err.count("\n") == 1 and "Traceback" not in err
+    left = [path for path in Path().rglob("*") if str(path) not in before and not path.is_dir()]
+    assert left == []  # nothing half-made
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_closed_folder(capsys, models, leaves, tmp_path):
+    tmp_path.chmod(0o500)
+    for typed in (("sample", models / "with"), ("train", "ddpm", "--data", leaves, "--out", "run")):
+        status, _, err = call(capsys, *typed)
+        assert status == 2 and err.count("\n") == 1 and "Permission denied" in err
+    tmp_path.chmod(0o700)
+
+
+def test_a_folder_that_refuses_to_be_written(capsys, models, leaves, monkeypatch):
+    """The same for root, who may write everywhere."""
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied", "run")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", closed)
+    monkeypatch.setattr(Path, "touch", closed)
+    for typed in (("sample", models / "with"), ("train", "ddpm", "--data", leaves, "--out", "run")):
+        status, _, err = call(capsys, *typed)
+        assert status == 2 and err.count("\n") == 1 and "Permission denied" in err
+
+
+def test_a_data_set_that_cannot_be_had_is_not_replaced_in_silence(capsys, monkeypatch):
+    from course_utils.data import DataUnavailable
+
+    def unavailable(*_, **__):
+        raise DataUnavailable("Fashion-MNIST can't be had.\nWhat to do:\n  ...")
+
+    monkeypatch.setattr(train_command, "load", unavailable)
+    status, _, err = call(capsys, "train", "ddpm", "--steps", 1)
+    assert status == 2 and "can't be had" in err and "What to do" in err and "Traceback" not in err
+
+
+# ----------------------------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_help_has_examples_that_can_be_typed(capsys, command):
+    status, out, _ = call(capsys, command, "--help")
+    assert status == 0
+    examples = re.findall(r"^  python -m course_utils (.*)$", out, flags=re.MULTILINE)
+    assert len(examples) >= 4
+    for example in examples:
+        assert parser().parse_args(example.split()).command == command
+    for name in re.findall(r"--[a-z-]+", getattr(options, f"{command.upper()}_EXAMPLES")):
+        assert f"  {name}" in out
+
+
+def test_help_gives_the_defaults_that_are_used(capsys):
+    _, out, _ = call(capsys, "train", "--help")
+    out = " ".join(out.split())
+    assert f"training steps ({defaults.STEPS['ddpm']})" in out and len(set(defaults.STEPS.values())) == 1
+    for values in (defaults.BATCH, defaults.LR):
+        assert f"ddpm {values['ddpm']:g}, classifier {values['classifier']:g})" in out
+    _, out, _ = call(capsys, "sample", "--help")
+    assert "(16)" in out and "(50)" in out and "(0)" in out
+
+
+def test_help_does_not_wait_for_pytorch(root):
+    code = "import sys; from course_utils.__main__ import parser; parser(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_as_a_program(root, models, tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    program = [sys.executable, "-m", "course_utils"]
+    good = [*program, "sample", str(models / "with"), "-n", "2", "--steps", "2", "--out", str(tmp_path / "a.png")]
+    done = subprocess.run(good, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and "2 images" in done.stdout
+    done = subprocess.run([*good, "--steps", "101"], env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    quiet = {**env, "COURSE_QUIET": "0", "CI": "", "NBGRADER_EXECUTION": ""}
+    done = subprocess.run(good, env=quiet, capture_output=True, text=True)
+    assert done.returncode == 0 and "sampling: 100%" in done.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def test_a_file_is_whole_old_or_new(tmp_path, monkeypatch):
+    write_whole(tmp_path / "new" / "a", b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_whole(tmp_path / "new" / "a", memoryview(b"new"))
+    assert (tmp_path / "new" / "a").read_bytes() == b"old" and os.listdir(tmp_path / "new") == ["a"]
+    write_whole(tmp_path / "new" / "a", b"new")
+    assert (tmp_path / "new" / "a").read_bytes() == b"new"
