@@ -1,6 +1,8 @@
 """What notebook 03 defines by hand is what the library computes, and what it claims in passing is true."""
 
+import inspect
 import math
+import re
 
 import masters
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 from course_utils.data.mixtures import GaussianMixture
 from course_utils.diffusion import SCHEDULES, Schedule, cosine_schedule, linear_schedule, zero_terminal_snr
+from course_utils.quizzes import declarations
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,18 @@ def batch(T: int, dtype=torch.float32):
     x0 = 2 * torch.rand(4, 1, 5, 7, generator=rng(), dtype=dtype) - 1
     noise = torch.randn(4, 1, 5, 7, generator=rng(1), dtype=dtype)
     return x0, torch.tensor([T, 1, T // 2, T // 3]), noise
+
+
+def test_the_course_steps_in_with_the_same_arguments(notebook):
+    """The cells below a quiz call whatever `check` returns: the reference takes what the stub takes, defaults too."""
+    asked = re.findall(r'^(\w+) = check\("([^"]+)"', masters.path("03").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(asked) == 10
+    for name, quiz in asked:
+        ours, theirs = (
+            {p.name: p.default for p in inspect.signature(function).parameters.values()}
+            for function in (notebook[name], declarations.get(quiz).reference)
+        )
+        assert ours == theirs, quiz
 
 
 def test_tables(notebook):

@@ -58,7 +58,7 @@ concept(
 # ------------------------------------------------------------------------------------------------- 3.3 · the jump
 
 
-def _linear_reference(T, beta_min, beta_max):
+def _linear_reference(T, beta_min=1e-4, beta_max=0.02):
     beta = torch.linspace(beta_min, beta_max, T, dtype=torch.float64)
     return library.Schedule.from_betas(beta).alpha_bar
 
@@ -391,7 +391,7 @@ quiz(
 # ------------------------------------------------------------------------------------------------- 3.4 · curves
 
 
-def _cosine_reference(T, s, max_beta):
+def _cosine_reference(T, s=0.008, max_beta=0.999):
     return library.cosine_schedule(T, s, max_beta).alpha_bar
 
 
