@@ -351,6 +351,21 @@ def test_walking_the_chain_and_jumping_lead_to_the_same_distribution(name):
             assert stats.kstest((spread / var**0.5).numpy(), "norm").pvalue > 1e-5
 
 
+@pytest.mark.equation("3.1", "3.3")
+@pytest.mark.parametrize("T", LENGTHS)
+def test_a_step_keeps_a_share_of_the_variance_and_adds_the_rest(T):
+    """What all steps together keep and add, by the rules for sums of Gaussians, is what (3.4) says at once."""
+    one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for schedule in all_schedules(T):
+        signal, var = 1.0, 0.0
+        for t in torch.arange(1, min(T, 300) + 1)[:, None]:
+            kept, added = schedule.step(one, t, zero).item(), schedule.step(zero, t, one).item()
+            signal, var = kept * signal, kept**2 * var + added**2
+            assert kept**2 + added**2 == pytest.approx(1, abs=1e-12)
+            assert signal == pytest.approx(schedule.alpha_bar[t].item() ** 0.5, rel=1e-9, abs=1e-12)
+            assert var == pytest.approx(1 - schedule.alpha_bar[t].item(), rel=1e-9)
+
+
 @pytest.mark.equation("3.8")
 @pytest.mark.parametrize("t, s", [(1, 0), (2, 1), (5, 4), (5, 2), (8, 7), (8, 1), (8, 3)])
 @pytest.mark.parametrize("name", ["linear", "cosine", "zero"])
