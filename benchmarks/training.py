@@ -140,7 +140,8 @@ class Compiled:
         self.loss, self.compiled = loss, None
 
     def __call__(self, model: nn.Module, *rest) -> Tensor:
-        self.compiled = self.compiled or torch.compile(model)
+        if self.compiled is None:
+            self.compiled = torch.compile(model)
         return self.loss(self.compiled, *rest)
 
 
@@ -331,7 +332,7 @@ def measure(
 def sample(entry: Entry, trained: Trained, noise: Tensor, judge: Judge, how: tuple[bool, bool]):
     """Samples, the seconds that they took, and which weights gave them, "raw" or "averaged"."""
     device = next(trained.model.parameters()).device
-    candidates = {"averaged": trained.average or trained.model, "raw": trained.model}
+    candidates = {"averaged": trained.average, "raw": trained.model}
     if trained.average is None or not entry.choose_weights:
         which = "raw" if trained.average is None else "averaged"
         return *timed(device, lambda: draw(entry, candidates[which], noise, *how)), which
