@@ -411,7 +411,7 @@ def test_quick_run(bench, peers, monkeypatch, tmp_path, capsys):
 
 
 def test_time_to_a_distance(bench, small, clock, data, monkeypatch, capsys):
-    """With a clock of ours, and compiling played by a module that, like PyTorch's, can't be asked whether it is true."""
+    """With a clock of ours, and a compiled network whose truth, like that of PyTorch's, can't be asked."""
     compiled = []
 
     class Fast(nn.Sequential):
