@@ -1013,6 +1013,8 @@ def training_view(losses: Any, images: Any, *, title: str, steps: int | None = N
     top.plot(at, values, color=COLOURS[3], linewidth=0.8, alpha=0.7)
     top.plot(at, smooth, color=COLOURS[0])
     top.set(xlim=(0, max(steps or 0, len(values), 2)), yscale="log", xlabel="training step", ylabel="loss")
+    top.yaxis.set_major_formatter("{x:g}")
+    top.yaxis.set_minor_formatter("{x:g}")
     top.set_title(_wrapped(title, WIDTH))
     draw_images(below, images, columns=len(images))
     figure.set_label(f"{title}. Loss so far, now {smooth[-1]:.3g}, and {len(images)} samples")

@@ -48,7 +48,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 import course_utils
-from course_utils import plots, setup
+from course_utils import plots, recipes, setup
 from course_utils.data import GaussianMixture, load
 from course_utils.device import autocast, has_bfloat16, seeded
 from course_utils.diffusion import (
@@ -60,10 +60,10 @@ from course_utils.diffusion import (
 )
 from course_utils.explore import choice, explore, slider, toggle
 from course_utils.metrics import PrincipalFeatures, frechet_distance
-from course_utils.models.unet import UNet
 from course_utils.quizzes import ask, check, predict, reveal
 from course_utils.sampling import clipped, last, walk
 from course_utils.training import Recipe, fit, learning_rate_factor
+from course_utils.weights import load_classifier, load_denoiser, read_card, shipped
 
 lab = setup("05")
 
@@ -71,7 +71,7 @@ lab = setup("05")
 train = load(lab.data, "train", device=lab.device, fallback="digits")
 test = load(lab.data, "test", device=lab.device, fallback="digits")
 test = test.first(lab.pick(smoke=64, cpu=500, gpu=2000))
-schedule = cosine_schedule(1000).to(lab.device)
+schedule = recipes.ddpm_schedule().to(lab.device)
 print(
     f"{train.title}: {len(train):,} images to train on, {len(test):,} to measure on, each {train.shape}, in [-1, 1]"
 )
@@ -82,31 +82,26 @@ print(
 
 # %%
 def recipe(steps, **changes):
-    """How this notebook trains: the settings that the course recommends, for a run of so many steps."""
-    basis = Recipe(
-        steps=steps,
-        batch_size=lab.pick(smoke=16, cpu=64, gpu=128),
-        lr=3e-3,
-        schedule="linear-half",
-        warmup=min(20, steps // 4),
-        clip=1.0,
-        ema=0.995,
-    )
+    """How this notebook trains: the course's own recipe for a run of so many steps, and what differs from it."""
+    basis = recipes.ddpm_recipe(steps, batch_size=lab.pick(smoke=16, cpu=64, gpu=128))
     return replace(basis, **changes)
 
 
 def new_model(seed=0, **options):
     """The U-Net of notebook 04, with the same first weights for the same seed."""
     with seeded(seed):
-        return UNet(train.shape, **options).to(lab.device)
+        return recipes.ddpm_model(train.shape, **options).to(lab.device)
 
 
-def draw(model, n, seed=1, steps=20, target="v"):
+def draw(model, n, seed=1, target="v", chain=None):
     """n samples (n, c, h, w), walked back from noise in a few deterministic steps; how, is the subject of notebook 06."""
     noise = torch.randn(n, *train.shape, generator=lab.generator(seed), device=lab.device)
+    chain, walk_steps = chain or schedule, lab.pick(smoke=6, cpu=20, gpu=50)
     with autocast(lab.device):
-        return last(walk(clipped(Denoiser(model, schedule, target)), schedule, noise, steps))
+        return last(walk(clipped(Denoiser(model, chain, target)), chain, noise, walk_steps))
 
+
+print(f"{sum(w.numel() for w in new_model().parameters()):,} weights; {recipe(1000)}")
 
 # %% [markdown]
 # ## 5.1 · What should a denoiser be paid for?
@@ -562,12 +557,12 @@ ask("training/low-loss", low_loss)
 def v_target(x0, noise, t, schedule):
     """v, equation (5.5).
 
-    x0, noise: (b, c, h, w);  t: (b,) integers in 1..T;  `schedule.at(t, x0)` is ᾱ_t, shaped to multiply x0.
-    Returns a tensor like x0.
+    x0, noise: (b, c, h, w);  t: (b,) integers in 1..T.  Returns a tensor like x0.
+    `schedule.rates(t, x0)` gives both rates, √ᾱ_t and √(1 − ᾱ_t), shaped to multiply x0.
     """
     ### BEGIN SOLUTION
-    alpha_bar = schedule.at(t, x0)
-    return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0
+    signal_rate, noise_rate = schedule.rates(t, x0)
+    return signal_rate * noise - noise_rate * x0
     ### END SOLUTION
 
 
@@ -589,9 +584,10 @@ def to_x0(kind, output, x_t, t, schedule):
     ### BEGIN SOLUTION
     if kind == "x0":
         return output
-    alpha_bar = schedule.at(t, x_t)
-    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-    return signal * x_t - noise * output if kind == "v" else (x_t - noise * output) / signal
+    signal_rate, noise_rate = schedule.rates(t, x_t)
+    if kind == "v":
+        return signal_rate * x_t - noise_rate * output
+    return (x_t - noise_rate * output) / signal_rate
     ### END SOLUTION
 
 
@@ -609,8 +605,8 @@ def to_noise(x0, x_t, t, schedule):
     x0, x_t: (b, c, h, w);  t: (b,) integers in 1..T.  Returns a tensor like x0.
     """
     ### BEGIN SOLUTION
-    alpha_bar = schedule.at(t, x0)
-    return (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+    signal_rate, noise_rate = schedule.rates(t, x0)
+    return (x_t - signal_rate * x0) / noise_rate
     ### END SOLUTION
 
 
@@ -632,7 +628,7 @@ def what_is_asked(t):
     left = schedule.alpha_bar[t].item()
     return plots.image_rows(
         {"seen: x_t": x_t / 2, "asked: ε": asked_noise / 2, "asked: x₀": x0 / 2, "asked: v": v / 2},
-        title=f"t = {t}: signal rate {left**0.5:.2f}, noise rate {(1 - left) ** 0.5:.2f} (all drawn at half contrast)",
+        title=f"t = {t}: signal rate {left**0.5:.2f}, noise rate {(1 - left) ** 0.5:.2f} (half contrast)",
     )
 
 
@@ -771,7 +767,7 @@ ask("training/median", median)
 # One number for a thousand different tasks hides everything. So let us take it apart. Three networks, from the same first weights, on the same batches, for the same short time; only the target differs. We translate all answers into $\hat x_0$ by (5.6), so that the errors have one unit, and measure them on test images, one noise level at a time.
 
 # %%
-quick = lab.pick(smoke=10, cpu=220, gpu=2000)
+quick = lab.pick(smoke=8, cpu=150, gpu=2000)
 levels = [1, 5, 20, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 960, 990]
 measured_on = test.x[:128]
 level_noise = torch.randn(measured_on.shape, generator=lab.generator(9), device=lab.device)
@@ -796,6 +792,8 @@ for kind in ("noise", "x0", "v"):
     history = fit(model, diffusion_loss(schedule, target=kind), train, recipe(quick), progress=False)
     by_target[kind] = {
         "model": history.ema_model,
+        "raw": model,
+        "seconds": history.seconds,
         "loss": sum(history.loss[-quick // 4 :]) / len(history.loss[-quick // 4 :]),
         "errors": error_by_level(history.ema_model, kind),
     }
@@ -815,22 +813,40 @@ plots.curves(
 # Is the best at every level also the best painter? We sample from all three.
 
 # %%
-features = PrincipalFeatures(train.first(5000).x.cpu(), size=32)
-real = features(test.x.cpu())
 n_samples = len(test)
 
 
+def what_to_compare():
+    """Features of images, and their name: the shipped classifier's where it knows such images, else PCA's."""
+    if f"{train.name}-classifier" in shipped():
+        judge = load_classifier(train.name, lab.device)
+        return judge.features, "features of a small classifier that comes with the course"
+    return PrincipalFeatures(train.first(5000).x.cpu(), size=32), "32 main directions of the training images"
+
+
+compare, compared_in = what_to_compare()
+
+
+@torch.no_grad()
+def features(images):
+    return torch.cat([compare(part).cpu() for part in images.float().split(500)])
+
+
+real = features(test.x)
+
+
 def distance_to_data(images):
-    """Squared Fréchet distance (2.10) to the test images, in the 32 main directions of the training images."""
-    return frechet_distance(real, features(images.cpu().float()))
+    """Squared Fréchet distance (2.10) of images to the test images, in these features."""
+    return frechet_distance(real, features(images))
 
 
 floor = distance_to_data(train.first(n_samples).x)
-print(f"{quick} steps each; d² of {n_samples} samples to as many test images (training images: {floor:.1f})")
+print(f"{quick} steps each. d² of {n_samples} samples to as many test images, in {compared_in};")
+print(f"it depends on the features and on the number of images. As many training images: {floor:.2f}\n")
 for kind, row in by_target.items():
     row["samples"] = draw(row["model"], n_samples, target=kind)
     row["distance"] = distance_to_data(row["samples"])
-    print(f"predicts {kind:6s} its own loss {row['loss']:.3f}   d² {row['distance']:7.1f}")
+    print(f"predicts {kind:6s} its own loss {row['loss']:.3f}   d² {row['distance']:7.2f}")
 lowest = min(by_target, key=lambda kind: by_target[kind]["loss"])
 nearest = min(by_target, key=lambda kind: by_target[kind]["distance"])
 print(f"lowest loss: {lowest}; nearest samples: {nearest}" + ("" if lowest == nearest else ". Not the same."))
@@ -873,12 +889,13 @@ min_snr_weight = check("training/min-snr", min_snr_weight)
 # Look for two extremes: a choice that spends nearly everything on images a person would call clean, and one that spends it on images in which nobody sees anything.
 
 # %%
-every_step = torch.arange(1, 991)
-curve = torch.tensor(by_target["v"]["errors"], dtype=torch.float64).log()
-place = torch.searchsorted(torch.tensor(levels[1:]), every_step).clamp(max=len(levels) - 2)
-low, high = torch.tensor(levels)[place], torch.tensor(levels)[place + 1]
-error_of_x0 = torch.lerp(curve[place], curve[place + 1], (every_step - low) / (high - low).double()).exp()
-cpu_schedule = cosine_schedule(1000)
+every_step, cpu_schedule = torch.arange(1, 991), schedule.to("cpu")
+known, snr_there = torch.tensor(levels), cpu_schedule.snr[torch.tensor(levels)]
+in_v = torch.tensor(by_target["v"]["errors"], dtype=torch.float64) * (snr_there + 1)  # the error in v: smooth in t
+place = torch.searchsorted(known[1:], every_step).clamp(max=len(levels) - 2)
+low, high = known[place], known[place + 1]
+error_of_v = torch.lerp(in_v[place], in_v[place + 1], (every_step - low) / (high - low).double())
+error_of_x0 = error_of_v / (cpu_schedule.snr[every_step] + 1)
 
 
 def attention(target, weighting):
@@ -948,16 +965,19 @@ ema_update = check("training/ema", ema_update)
 #
 # $$\eta_k=\eta\cdot\min\Big(1,\frac{k+1}{W}\Big)\cdot s(k/K),\qquad s(u)=\min\big(1,\,2(1-u)\big)\ \text{for "linear-half"}. \tag{5.10}$$
 #
+# **The step itself.** Adam divides the gradient of every single weight by its usual size, so that all weights move about equally fast. For the filters of convolutions the course's recipe takes **Muon** (Jordan et al. 2024):
+# it reads a bank of filters as one matrix, and gives every *direction* of its gradient the same length, not every number. What that buys, you will measure in 5.10.
+#
 # **Clipping** scales a gradient down to a given length if it is longer. A rare violent batch can then do no more harm than any other.
 #
 # ### See them at work
-# A valley with two weights, a gradient with noise, 500 steps of plain gradient descent. The figure shows how far we are from the bottom.
+# A valley with two weights, a gradient with noise, 1,000 steps of plain gradient descent. The figure shows how far we are from the bottom.
 
 # %%
-valley = torch.tensor([1.0, 0.1])
+valley = torch.tensor([1.0, 0.5])
 
 
-def descend(factor=lambda k: 1.0, steps=500, rate=0.35, repeats=200):
+def descend(factor=lambda k: 1.0, steps=1000, rate=0.5, repeats=200):
     """Distances to the bottom, (steps,), as root mean squares over repeats, of the weights and of two averages."""
     generator = lab.generator(10, "cpu")
     weight = torch.full((repeats, 2), 4.0)
@@ -965,31 +985,32 @@ def descend(factor=lambda k: 1.0, steps=500, rate=0.35, repeats=200):
     for k in range(steps):
         gradient = valley * weight + torch.randn(repeats, 2, generator=generator)
         weight = weight - rate * factor(k) * gradient
-        averages["warming"] = ema_update(averages["warming"], [weight], k, 0.98)
-        averages["constant"] = [0.98 * averages["constant"][0] + 0.02 * weight]
+        averages["warming"] = ema_update(averages["warming"], [weight], k, 0.99)
+        averages["constant"] = [0.99 * averages["constant"][0] + 0.01 * weight]
         for name, w in {"weights": weight, **{n: a[0] for n, a in averages.items()}}.items():
             rows[name].append(w.square().sum(1).mean().sqrt().item())
     return rows
 
 
 flat = descend()
-decayed = descend(lambda k: learning_rate_factor(k, Recipe(steps=500, schedule="linear-half")))
+decayed = descend(lambda k: learning_rate_factor(k, Recipe(steps=1000, schedule="linear-half")))
 figure, axes = plots.new_figure(8, 3.8, columns=2)
 curves = {
     "weights, flat rate": flat["weights"],
-    "EMA of them, d_n": flat["warming"],
-    "EMA, constant d": flat["constant"],
+    "EMA, growing d (5.9)": flat["warming"],
+    "EMA, constant 0.99": flat["constant"],
     "weights, rate decays": decayed["weights"],
 }
 plots.draw_curves(
     axes[0],
-    {name: (range(1, 501), row) for name, row in curves.items()},
+    {name: (range(1, 1001), row) for name, row in curves.items()},
     x_label="step",
     y_label="distance to the bottom",
     log_y=True,
     title="Two ways to come to rest",
 )
-axes[0].legend(fontsize=9.5)
+axes[0].legend(fontsize=10)
+axes[0].set_ylim(0.05, 20)
 whole = 1000
 plots.draw_curves(
     axes[1],
@@ -1012,7 +1033,7 @@ print(
 figure
 
 # %% [markdown]
-# With a flat rate the weights stop getting closer after a while. Their average goes on; so do weights whose rate falls. The two remedies do the same job, and a run that ends on a rate of zero needs the average much less. But the decay must know when the run will end, while the average may be asked at any time. We use both, and in 5.11 you will see them take turns.
+# With a flat rate the weights stop getting closer after a while. Their average goes on; so do weights whose rate falls. The two remedies do the same job, and a run that ends on a rate of zero needs the average much less. But the decay must know when the run will end, while the average may be asked at any time. We use both, and in 5.12 you will see them take turns.
 #
 # ### Question 5.8b · How long does it remember?   *(concept, 1 point)*
 # {{question training/long-memory}}
@@ -1061,11 +1082,59 @@ if not bf16:
 # `fit` switches both on where they help. The third gain was made in notebook 04: a stem that trades resolution for channels.
 
 # %% [markdown]
-# ## 5.10 · Watch it learn
+# ## 5.10 · What each choice buys
+#
+# A recipe is a list of choices, and a list can be tested line by line: change *one* thing, keep the first weights, the batches and the number of steps, and measure what comes out. We have three of the runs already (5.7). A line is telling only if its distance differs from the first one's by clearly more than the ±, which is what drawing other samples would change.
+
+
+# %%
+def spread_of_distance(images, repeats=10):
+    """Standard deviation of d² over images drawn again, with replacement, from these."""
+    all_features, generator = features(images), lab.generator(13, "cpu")
+    again = [torch.randint(len(images), (len(images),), generator=generator) for _ in range(repeats)]
+    return torch.tensor([frechet_distance(real, all_features[pick]) for pick in again]).std().item()
+
+
+def short_training(chain=None, **changes):
+    """Samples after `quick` steps, and the seconds that they took."""
+    model = new_model()
+    history = fit(model, diffusion_loss(chain or schedule), train, recipe(quick, **changes), progress=False)
+    return draw(history.ema_model, n_samples, chain=chain), history.seconds
+
+
+choices = {"the recipe": (by_target["v"]["samples"], by_target["v"]["seconds"])}
+choices |= {
+    f"predict {what}": (by_target[kind]["samples"], by_target[kind]["seconds"])
+    for kind, what in (("noise", "ε"), ("x0", "x₀"))
+}
+choices["linear schedule"] = short_training(linear_schedule(1000).to(lab.device))
+choices["Adam, rate 0.003"] = short_training(optimizer="adam", lr=3e-3)
+choices["a flat rate"] = short_training(schedule="flat")
+choices["raw weights (no EMA)"] = (draw(by_target["v"]["raw"], n_samples), by_target["v"]["seconds"])
+bought = {
+    name: (distance_to_data(images), spread_of_distance(images), s) for name, (images, s) in choices.items()
+}
+print(f"{train.title}, {quick} steps each; training images: d² {floor:.2f}\n")
+for name, (d, error, s) in bought.items():
+    print(f"{name:22s} d² {d:8.2f} ± {error:.2f}   {s:5.1f} s")
+
+# %%
+plots.bars(
+    {name: d for name, (d, _, _) in bought.items()},
+    errors={name: error for name, (_, error, _) in bought.items()},
+    title=f"{train.title}, {quick} steps: one choice changed at a time",
+    y_label="d² of samples to data",
+)
+
+# %% [markdown]
+# Short runs favour what learns fast and say little about what matters late: the average, for one, cannot help before there is something to average. The benchmark in the repository (`benchmarks/training.py`) repeats such comparisons with longer runs and several seeds. Treat a table like this as a habit: the next recipe that somebody swears by deserves a line in it.
+
+# %% [markdown]
+# ## 5.11 · Watch it learn
 #
 # A progress bar says that something is happening; a strip of samples says *what*. While it trains we shall look over the network's shoulder, which means sampling from it in the middle of training. There is a bug waiting there.
 #
-# ### Quiz 5.10a · Bug hunt: the live view   *(bug hunt, 2 points, about 4 minutes)*
+# ### Quiz 5.11a · Bug hunt: the live view   *(bug hunt, 2 points, about 4 minutes)*
 # A network with dropout, trained, and sampled from now and then with this function. The samples look worse than they should, with and without end. What is wrong? Mend it, so that the network leaves in the mode in which it came.
 
 
@@ -1164,7 +1233,7 @@ print(f"{len(history.steps)} steps in {history.seconds:.0f} s, {1000 * history.s
 plots.image_grid(draw(trained, 30), columns=10, title=f"{train.title}: thirty samples of your model")
 
 # %% [markdown]
-# ## 5.11 · Loss is not quality
+# ## 5.12 · Loss is not quality
 #
 # A published text on diffusion models remarks that the loss converges early while the samples keep improving. If so, the loss is a bad judge of when to stop. We can test that: at every snapshot we measure the loss on test images (always with the same steps and noise, so that nothing but the weights differs), and the Fréchet distance of samples to data.
 #
@@ -1183,13 +1252,6 @@ def held_out_loss(net):
     return (answer - v_target(held_out, held_noise, held_t, schedule)).square().mean().item()
 
 
-def spread_of_distance(images, repeats=10):
-    """Standard deviation of d² over images drawn again, with replacement, from these."""
-    all_features, generator = features(images.cpu().float()), lab.generator(13, "cpu")
-    again = [torch.randint(len(images), (len(images),), generator=generator) for _ in range(repeats)]
-    return torch.tensor([frechet_distance(real, all_features[pick]) for pick in again]).std().item()
-
-
 scratch = new_model()
 start_loss = held_out_loss(scratch)
 start_distance = distance_to_data(draw(scratch, n_samples))
@@ -1206,12 +1268,12 @@ for step, kept in snapshots.items():
         }
 
 taken = list(snapshots)
-print(f"{test.title}; d² of {n_samples} samples (training images: {floor:.1f}); before training: loss {start_loss:.4f}, d² {start_distance:.1f}\n")
+print(f"{test.title}; d² of {n_samples} samples (training images: {floor:.2f}); before training: loss {start_loss:.4f}, d² {start_distance:.1f}\n")
 print(f"{'step':>6s}{'seconds':>9s}{'loss, EMA':>11s}{'raw':>9s}{'d², EMA':>11s}{'raw':>9s}{'±':>7s}")
 for step in taken:
     ema, raw = record["EMA"][step], record["raw"][step]
     print(
-        f"{step:6d}{snapshots[step]['seconds']:9.1f}{ema['loss']:11.4f}{raw['loss']:9.4f}{ema['distance']:11.1f}{raw['distance']:9.1f}{ema['±']:7.1f}"
+        f"{step:6d}{snapshots[step]['seconds']:9.1f}{ema['loss']:11.4f}{raw['loss']:9.4f}{ema['distance']:11.2f}{raw['distance']:9.2f}{ema['±']:7.2f}"
     )
 
 
@@ -1237,9 +1299,13 @@ axes[1].set(
 )
 for one in axes:
     one.legend()
+    one.minorticks_off()
+    one.set_xticks([taken[0], taken[len(taken) // 3], taken[-3], taken[-1]])
+    one.xaxis.set_major_formatter("{x:g}")
+axes[1].yaxis.set_major_formatter("{x:g}")
 figure.set_label(
     f"Left: test loss of EMA and raw weights against training step, ending at {record['EMA'][taken[-1]]['loss']:.4f}. "
-    f"Right: distance of samples to data for the same weights, ending at {record['EMA'][taken[-1]]['distance']:.1f}"
+    f"Right: distance of samples to data for the same weights, ending at {record['EMA'][taken[-1]]['distance']:.2f}"
 )
 figure
 
@@ -1254,12 +1320,12 @@ elif gained > noise_of_it:
     print(
         f"At step {taken[settled]} the loss had done {loss_done[settled]:.0%} of its fall. From there to the end it moved by "
         f"{record['EMA'][taken[settled]]['loss'] - record['EMA'][taken[-1]]['loss']:.4f},\nand d² went from "
-        f"{record['EMA'][taken[settled]]['distance']:.1f} to {record['EMA'][taken[-1]]['distance']:.1f}: more than chance explains. The remark survives."
+        f"{record['EMA'][taken[settled]]['distance']:.2f} to {record['EMA'][taken[-1]]['distance']:.2f}: more than chance explains. The remark survives."
     )
 else:
     print(
-        f"After step {taken[settled]}, where the loss had done {loss_done[settled]:.0%} of its fall, d² fell by {gained:.1f}, "
-        f"within chance (±{noise_of_it:.1f}): this run doesn't support the remark."
+        f"After step {taken[settled]}, where the loss had done {loss_done[settled]:.0%} of its fall, d² fell by {gained:.2f}, "
+        f"within chance (±{noise_of_it:.2f}): this run doesn't support the remark."
     )
 
 
@@ -1275,7 +1341,7 @@ def at_snapshot(index, averaged):
     return plots.image_grid(
         row["images"],
         columns=10,
-        title=f"Step {step}, {'averaged' if averaged else 'raw'} weights: loss {row['loss']:.4f}, d² {row['distance']:.0f}",
+        title=f"Step {step}, {'averaged' if averaged else 'raw'} weights: loss {row['loss']:.4f}, d² {row['distance']:.1f}",
     )
 
 
@@ -1291,12 +1357,12 @@ explore(
 middle = [step for step in taken if step <= steps / 2][-1]
 for step, when in ((middle, "at full learning rate"), (taken[-1], "at the end, when the rate has fallen to 0")):
     ema, raw = (record[name][step]["distance"] for name in ("EMA", "raw"))
-    print(f"step {step:5d}, {when}: d² {raw:.1f} raw, {ema:.1f} averaged, ratio {raw / ema:.2f}")
+    print(f"step {step:5d}, {when}: d² {raw:.2f} raw, {ema:.2f} averaged, ratio {raw / ema:.2f}")
 
 # %% [markdown]
 # In the middle of the run, at the full rate, raw weights tremble, and the average stands where they tremble around. At the end the rate has fallen to nothing and little is left to average. Very early the average lags behind what the weights have already learned. The loss sees far less of all this than the samples do.
 #
-# ### Question 5.11a · A flat loss   *(concept, 1 point)*
+# ### Question 5.12a · A flat loss   *(concept, 1 point)*
 # {{question training/nothing-to-see}}
 
 # %% tags=["quiz"]
@@ -1311,7 +1377,7 @@ nothing_to_see = "b"
 ask("training/nothing-to-see", nothing_to_see)
 
 # %% [markdown]
-# ## 5.12 · When the power fails
+# ## 5.13 · When the power fails
 #
 # A long training *will* be cut off. What has to be in a checkpoint so that nobody can tell afterwards? The weights, the average and its count, the optimizer's moments, the step; and the random numbers. `fit` never saves a random state: what step $k$ draws depends on the seed and $k$ alone, so a resumed run draws what the other would have drawn.
 #
@@ -1350,7 +1416,7 @@ print(f"{len(pairs)} tensors, weights and averages: " + ("equal in every bit" if
 # On a CPU this is exact. On a GPU some kernels add numbers in an order that changes from run to run, and the last digits may differ.
 
 # %% [markdown]
-# ## 5.13 · More hands
+# ## 5.14 · More hands
 #
 # With several GPUs, or several machines, the usual way is *data parallelism*: every process holds the whole model and takes a share of each batch; after the backward pass all of them average their gradients, and then all take the same step. The mean over a batch is the mean of the means over equal shares, so nothing but speed should change.
 #
@@ -1439,8 +1505,7 @@ with tempfile.TemporaryDirectory() as folder:
     alone = train_together.train(images, shared_steps, shared_batch)
     together = Path(folder, "weights.pt")
     shared_weights = torch.load(together, weights_only=True) if together.exists() else None
-with seeded(0):
-    before = UNet(train.shape, widths=(16, 32)).double()
+before = train_together.train(images, 0, shared_batch)
 moved = max((a - b).abs().max().item() for a, b in zip(alone.parameters(), before.parameters()))
 print(f"one process, {shared_steps} steps: weights moved by up to {moved:.1e}")
 if shared_weights is None:
@@ -1454,26 +1519,38 @@ else:
 # What is left is rounding: the same numbers added in another order. A sum where the mean belongs, a share drawn twice, two processes with different first weights, and the difference would be as large as the movement itself. Two processes on two cores are no faster than one that uses both; two GPUs nearly are.
 
 # %% [markdown]
-# ## 5.14 · Your model beside the real thing
+# ## 5.15 · Your model beside the real thing
 #
-# A few minutes of training, on your machine, by a loss that you derived. What does it look like beside real images, and beside the models of this notebook that had less time?
+# A few minutes of training, on your machine, by a loss that you derived. Beside it, from the same noise: a model of this notebook that had less time, the model that comes with the course, which had much more, and real images.
 
 
 # %%
+def model_of_the_course():
+    """The diffusion model that comes with the course for these images, or None."""
+    names = [name for name in shipped() if name.startswith(train.name) and read_card(name)["kind"] == "denoiser"]
+    return load_denoiser(names[0], lab.device) if names else None
+
+
 def gallery():
-    """Rows of pictures, and the distance of many such pictures to the test images."""
+    """Rows of pictures: shorter training, yours, the course's own model (where there is one), real images."""
     rows = {
         f"{quick} steps (5.7)": by_target["v"]["samples"],
-        f"{len(history.steps)} steps (5.10)": draw(trained, n_samples),
+        f"yours, {len(history.steps)} steps": draw(trained, n_samples),
     }
+    other = model_of_the_course()
+    if other is None:
+        print(f"No model of {train.name} comes with the course.\n")
+    else:
+        print(f"The course's own model: {other.card.get('steps', '?')} steps, training {other.card.get('training', 'unknown')}\n")
+        rows["the course's"] = draw(other.model, n_samples, target=other.kind, chain=other.schedule)
     return rows | {"real": train.first(n_samples).x}
 
 
 pictures = gallery()
 final = {name: distance_to_data(images) for name, images in pictures.items()}
 for name, value in final.items():
-    print(f"{name:24s} d² {value:7.1f}")
-plots.image_rows({name: images[:10] for name, images in pictures.items()}, title=f"{train.title}: more training, and real images")
+    print(f"{name:24s} d² {value:7.2f}")
+plots.image_rows({name: images[:10] for name, images in pictures.items()}, title=f"{train.title}: from the same noise, with more and more training")
 
 # %% [markdown]
 # ## Recap of this run
@@ -1485,12 +1562,13 @@ print(f"5.2  the bound weighs t = 2 {ratio:.0f} times as heavily as t = 1000 (li
 print(f"5.3  one t for the whole batch: {relative['one t for the batch']:.1f} times the variance of the gradient; dealt out evenly: {relative['dealt out evenly']:.2f} times")
 print(f"5.4  one frozen batch: loss {one_batch['right pair'][-1]:.4f} with the right pair, {one_batch['wrong pair'][-1]:.4f} with the wrong one")
 print(f"5.6  share of the 70 % mode: L2 {share['L2']:.0%}, L1 {share['L1']:.0%}, Huber {share['Huber']:.0%}")
-print("5.7  d² after " + f"{quick} steps: " + ", ".join(f"{kind} {row['distance']:.0f}" for kind, row in by_target.items()))
+print("5.7  d² after " + f"{quick} steps: " + ", ".join(f"{kind} {row['distance']:.1f}" for kind, row in by_target.items()))
 print(f"5.9  fastest settings: {slow / fast:.1f} times as fast as float32, channels first")
-print(f"5.11 {len(history.steps)} steps: loss {record['EMA'][taken[-1]]['loss']:.4f}, d² {record['EMA'][taken[-1]]['distance']:.1f} (training images {floor:.1f})")
+print("5.10 d² with one choice changed: " + ", ".join(f"{name} {d:.1f}" for name, (d, _, _) in bought.items()))
+print(f"5.12 {len(history.steps)} steps: loss {record['EMA'][taken[-1]]['loss']:.4f}, d² {record['EMA'][taken[-1]]['distance']:.2f} (training images {floor:.2f})")
 print(f"     after {taken[tenth]} steps the loss had done {loss_done[tenth]:.0%} of its fall, the distance {distance_done[tenth]:.0%}")
-print(f"5.12 killed and resumed: {'equal in every bit' if same_bits else f'{apart:.0e} apart'}")
-print(f"5.13 two processes against one: {parallel_gap:.0e} apart")
+print(f"5.13 killed and resumed: {'equal in every bit' if same_bits else f'{apart:.0e} apart'}")
+print(f"5.14 two processes against one: {parallel_gap:.0e} apart")
 
 # %% [markdown]
 # **What to take along.** The bound of a chain of noise is a sum of squared distances, one a step. Its weights may be chosen, and every choice of a target is one. One draw of $t$ and ε an image makes it a loss that fits on a line. Everything else in this notebook is craft: check on one batch, average, let the rate fall, look at samples. And keep asking whether the number that falls is the one you care about.
@@ -1513,4 +1591,5 @@ print(f"5.13 two processes against one: {parallel_gap:.0e} apart")
 # * T. Karras, M. Aittala, T. Aila, S. Laine, *Elucidating the Design Space of Diffusion-Based Generative Models*, NeurIPS 2022. arXiv:2206.00364
 # * T. Karras et al., *Analyzing and Improving the Training Dynamics of Diffusion Models* (averages after the fact), CVPR 2024. arXiv:2312.02696
 # * D. P. Kingma, J. Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015. arXiv:1412.6980
+# * K. Jordan et al., *Muon: An optimizer for hidden layers in neural networks*, 2024. kellerjordan.github.io/posts/muon
 # * P. Micikevicius et al., *Mixed Precision Training*, ICLR 2018. arXiv:1710.03740

@@ -283,8 +283,9 @@ concept(
             "value. The simple loss takes that weight away.",
         ),
         "c": Option(
-            "In the middle, where the schedule is steepest.",
-            "The ratio of the weights doesn't peak there: follow the two curves, they drift apart towards one end.",
+            "At $t=T$ alone, where sampling begins.",
+            "It counts more there, too; but so do hundreds of other steps. The bound's curve is low everywhere except "
+            "at its left end.",
         ),
         "d": Option(
             "At medium and large $t$, where shapes are decided.",
@@ -675,9 +676,9 @@ quiz(
         ),
     ],
     hints=[
-        "`schedule.at(t, x0)` is ᾱ_t, shaped to multiply a batch.",
+        "`signal, spread = schedule.rates(t, x0)` are √ᾱ_t and √(1 − ᾱ_t), shaped to multiply a batch.",
         "√ᾱ_t times one of the two, minus √(1 − ᾱ_t) times the other.",
-        "`a.sqrt() * noise - (1 - a).sqrt() * x0`",
+        "`signal * noise - spread * x0`",
     ],
     explanation="""
     (x_t, v) is (x0, ε) turned by an angle whose cosine is √ᾱ_t. At t = 0 v is the noise, at T it is −x0: at both ends
@@ -769,7 +770,7 @@ quiz(
     hints=[
         'For "x0" there is nothing to do. For "noise", solve (3.4) for x0.',
         'For "v": multiply (3.4) by √ᾱ_t and (5.5) by √(1−ᾱ_t) and subtract. The noise cancels.',
-        '`a.sqrt() * x_t - (1 - a).sqrt() * output` for "v", with `a = schedule.at(t, x_t)`.',
+        '`signal * x_t - spread * output` for "v", with `signal, spread = schedule.rates(t, x_t)`.',
     ],
     explanation="""
     Whatever a network predicts becomes a denoiser (x_t, t) → x̂0 this way, and no sampler needs to know which it was.
@@ -821,7 +822,7 @@ quiz(
     hints=[
         "Solve (3.4) for ε.",
         "Take the image's share away from x_t, then divide by the noise's factor.",
-        "`(x_t - a.sqrt() * x0) / (1 - a).sqrt()` with `a = schedule.at(t, x0)`",
+        "`(x_t - signal * x0) / spread` with `signal, spread = schedule.rates(t, x0)`",
     ],
     explanation="Samplers need both: the guess of the image, and the noise that this guess leaves over.",
 )
@@ -1071,7 +1072,7 @@ concept(
     },
 )
 
-# ----------------------------------------------------------------------------------------------- 5.10 · while training
+# ----------------------------------------------------------------------------------------------- 5.11 · while training
 
 
 def _sample(model, noise, schedule, steps=20):
