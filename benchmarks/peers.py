@@ -31,6 +31,7 @@ class Entry:
     name: the row's;  build: from an image's shape (c, h, w) to a new network;
     schedule, target, distance, weight, draw: of the noise and the loss, as in `diffusion_loss`;
     recipe: options of `fit`, without steps; its learning-rate schedule runs over the budget;
+    own_loss: a loss for `fit` in place of the one that target, distance, weight and draw describe;
     choose_weights: judge both raw and averaged weights on a quarter of the samples, and go on with the better.
     """
 
@@ -42,11 +43,14 @@ class Entry:
     distance: str = "l2"
     weight: Callable[[Tensor], Tensor] | None = None
     draw: Callable = draw_steps
+    own_loss: Callable | None = None
     choose_weights: bool = False
     about: dict[str, Any] = field(default_factory=dict)
 
     def loss(self) -> Callable:
         """A loss for `fit`."""
+        if self.own_loss is not None:
+            return self.own_loss
         return diffusion_loss(self.schedule, self.target, self.distance, self.weight, self.draw)
 
     def facts(self) -> dict[str, Any]:

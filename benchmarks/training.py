@@ -42,7 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from peers import PEERS, Entry
 
-from course_utils.commands import defaults
+from course_utils import recipes
 from course_utils.data import load
 from course_utils.data.image_set import ImageSet
 from course_utils.device import autocast, generator, has_bfloat16, pick_device, pick_threads, seeded
@@ -60,15 +60,17 @@ FOREVER = 10**9  # steps: the budget ends a run, not this
 
 
 def ours() -> Entry:
-    """The course's default model and recipe, as `python -m course_utils train ddpm` takes them."""
-    recipe = vars(defaults.recipe("ddpm", FOREVER, defaults.BATCH["ddpm"], defaults.LR["ddpm"], seed=0))
+    """The course's default model and recipe, from course_utils/recipes.py."""
+    schedule, recipe = recipes.ddpm_schedule(), vars(recipes.ddpm_recipe(FOREVER))
+    model = recipes.ddpm_model((1, 28, 28))
     return Entry(
         name="ours",
-        build=lambda shape: defaults.model("ddpm", shape, None),
-        schedule=defaults.schedule(**defaults.SCHEDULE),
-        target=defaults.TARGET,
+        build=recipes.ddpm_model,
+        schedule=schedule,
+        target=recipes.TARGET,
         recipe={name: value for name, value in recipe.items() if name not in ("steps", "seed")},
-        about={"network": json.dumps(architecture(defaults.model("ddpm", (1, 28, 28), None)))},
+        own_loss=recipes.ddpm_loss(schedule, model),
+        about={"network": json.dumps(architecture(model))},
     )
 
 
