@@ -102,7 +102,8 @@ for name, take_step in walks.items():
     variances[name], ends[name] = (range(400), seen), x
 for name, (_, seen) in variances.items():
     print(
-        f"{name:26s} variance of a pixel: {seen[0]:.2f} at the start, {seen[-1]:.2f} after {len(seen) - 1} steps of β = {beta}"
+        f"{name:26s} variance of a pixel: {seen[0]:.2f} at the start, "
+        f"{seen[-1]:.2f} after {len(seen) - 1} steps of β = {beta}"
     )
 plots.curves(
     variances,
@@ -171,7 +172,7 @@ for t in range(T + 1):
     if t in stops:
         walked[t] = x
 plots.image_rows(
-    {test.classes[test.labels[i]]: torch.stack([walked[t][i] for t in stops]) for i in range(4)},
+    {test.classes[test.labels[i]]: torch.stack([walked[t][i] for t in stops]) for i in range(3)},
     labels=[f"t = {t}" if t == 0 else t for t in stops],
     title=f"{test.title}: a walk of 1,000 steps with the linear schedule",
 )
@@ -206,7 +207,7 @@ plots.image_rows(
 
 # %% tags=["quiz"]
 def linear_alpha_bar(T, beta_min=1e-4, beta_max=0.02):
-    """ᾱ_0, ..., ᾱ_T for T values of β along a straight line from beta_min to beta_max, equations (3.2) and (3.3).
+    """ᾱ_0, ..., ᾱ_T for β on a straight line from beta_min to beta_max, equations (3.2) and (3.3).
 
     T: number of steps, at least 2.  Returns (T + 1,), float64, beginning with 1.
     """
@@ -231,7 +232,8 @@ half_way = alpha_bar[500].sqrt().item()
 below_half = int((alpha_bar.sqrt() > 0.5).sum())
 reveal("forward/half-way", round(half_way, 3))
 print(
-    f"the signal rate falls below a half at t = {below_half}, and below a tenth at t = {int((alpha_bar.sqrt() > 0.1).sum())}"
+    f"the signal rate falls below a half at t = {below_half}, "
+    f"and below a tenth at t = {int((alpha_bar.sqrt() > 0.1).sum())}"
 )
 steps = range(1001)
 plots.curves(
@@ -274,10 +276,16 @@ add_noise = check("forward/add-noise", add_noise)
 # If (3.4) is right, the curves below lie on each other, and every gap stays within about 4 standard errors (there are forty comparisons; the largest of forty is often between 2 and 3).
 # If the factors of signal or noise were wrong, the gap would be tens or hundreds of standard errors: a variance mistaken for a standard deviation, for example, makes the right-hand curve sag below the other.
 
+
 # %%
+def on_device(table):
+    """A table where the images are; in single precision on devices that have no other."""
+    return Schedule(table).to(lab.device).alpha_bar
+
+
 n = lab.pick(smoke=5_000, cpu=20_000, gpu=100_000)
 start = torch.full((n, 1, 1, 1), 0.8, device=lab.device)
-table = alpha_bar.to(lab.device)
+table = on_device(alpha_bar)
 x, walked_moments, jumped_moments = start, [], []
 at = list(range(50, 1001, 50))
 for t in range(1, 1001):
@@ -288,9 +296,8 @@ for t in range(1, 1001):
         jumped_moments.append((jumped.mean().item(), jumped.var().item()))
 
 walked_moments, jumped_moments = torch.tensor(walked_moments), torch.tensor(jumped_moments)
-spread = walked_moments[
-    :, 1
-]  # standard errors: √(2·v/n) for a difference of means, √2·v·√(2/n) for one of variances
+# Standard errors: √(2v/n) for a difference of two means, 2v/√n for one of two variances of Gaussians.
+spread = walked_moments[:, 1]
 errors = torch.stack([(2 * spread / n).sqrt(), 2 * spread / math.sqrt(n)], 1)
 gaps = (walked_moments - jumped_moments).abs() / errors
 largest_gap = gaps.max().item()
@@ -333,12 +340,10 @@ def published_noise(x0, t, noise, alpha_bar):
 published_noise = check("forward/published-noise", published_noise)
 
 # %%
-mistaken, lowest = (
-    alpha_bar + (1 - alpha_bar) ** 2,
-    int((alpha_bar + (1 - alpha_bar) ** 2).argmin()),
-)
+mistaken = alpha_bar + (1 - alpha_bar) ** 2  # variance of the image's part, and of the noise's
+lowest = int(mistaken.argmin())
 print(
-    f"the published line gives an image of variance 1 the variance {mistaken[lowest]:.3f} at t = {lowest}, where ᾱ = {alpha_bar[lowest]:.3f}"
+    f"an image of variance 1, as published: variance {mistaken[lowest]:.3f} at t = {lowest}, ᾱ = {alpha_bar[lowest]:.3f}"
 )
 plots.curves(
     {"as published, (1 − ᾱ)·ε": (steps, mistaken), "mended, √(1 − ᾱ)·ε": (steps, torch.ones(1001))},
@@ -378,7 +383,10 @@ def forward(x0, t, noise, alpha_bar):
 
 # %% tags=["quiz"]
 def training_pair(x0, t, noise, alpha_bar):
-    """What the network is shown, and what it should answer: (noisy images, noise). Arguments as in add_noise."""
+    """(noisy images, noise): what the network is shown, and what it should answer.
+
+    Arguments as in add_noise; both results are like x0.
+    """
     ### BEGIN SOLUTION
     noise, noisy = forward(x0, t, noise, alpha_bar)
     return noisy, noise
@@ -429,7 +437,9 @@ print(f"right pair: answering 0 for the noise          MSE {target.square().mean
 
 # %% tags=["quiz"]
 def cosine_alpha_bar(T, s=0.008, max_beta=0.999):
-    """ᾱ_0, ..., ᾱ_T of the cosine schedule, equation (3.5): from the curve f to β, limited to max_beta, and back by (3.3).
+    """ᾱ_0, ..., ᾱ_T of the cosine schedule, equation (3.5).
+
+    From the curve f to β, each limited to max_beta, and from β to the table by (3.3).
 
     T: number of steps;  s: small, at least 0.  Returns (T + 1,), float64, beginning with 1.
     """
@@ -466,13 +476,13 @@ one = images[:1]
 stops = torch.arange(0, T + 1, 100, device=lab.device)
 same_noise = normal_like(one).expand(len(stops), -1, -1, -1)
 strips = {
-    name: add_noise(one.expand_as(same_noise), stops, same_noise, each.to(lab.device))
+    name: add_noise(one.expand_as(same_noise), stops, same_noise, on_device(each))
     for name, each in tables.items()
 }
 plots.image_rows(
     strips,
     labels=[f"{t / T:g}" for t in stops.tolist()],
-    title=f"{test.title}: the same image and noise along four schedules, by t/T",
+    title=f"{test.title}: same image, same noise, four schedules, by t/T",
 )
 
 # %% [markdown]
@@ -505,7 +515,10 @@ for name in ("linear", "cosine"):
 
 # %% tags=["quiz"]
 def alpha_bar_at(t, beta):
-    """ᾱ_t of every image, equation (3.3).  t: (b,) integers in 1..T;  beta: (T,), β_1, ..., β_T.  Returns (b,)."""
+    """ᾱ_t of every image, equation (3.3).
+
+    t: (b,) integers in 1..T;  beta: (T,), β_1, ..., β_T.  Returns (b,), in the dtype of beta.
+    """
     alpha_bar = torch.cat([torch.ones_like(beta[:1]), (1 - beta).cumprod(0)])
     ### BEGIN SOLUTION
     return alpha_bar[t]  # the table has ᾱ_0 in front: ᾱ_t stands at place t
@@ -519,14 +532,17 @@ def alpha_bar_at(t, beta):
 alpha_bar_at = check("forward/shifted", alpha_bar_at)
 
 # %%
-print("what the shifted look-up does: noise rate √(1−ᾱ) that the network is told, and that it gets")
+print(
+    "what the shifted look-up does with the cosine schedule: what the network is told, and what it gets"
+)
+print(f"{'':10s}{'noise rate at t = 1':>24s}{'noise rate at T/2':>24s}{'signal rate at T':>24s}")
 for steps_taken in (1000, 100, 20):
-    rate = (1 - cosine_schedule(steps_taken).alpha_bar).sqrt()
-    middle = steps_taken // 2
-    print(
-        f"  T = {steps_taken:5d}:  t = 1: told {rate[1]:.3f}, gets {rate[0]:.3f};   t = {middle}: told {rate[middle]:.3f}, gets {rate[middle - 1]:.3f};   "
-        f"t = T: signal left {cosine_schedule(steps_taken).alpha_bar[-2].sqrt():.4f} instead of {cosine_schedule(steps_taken).alpha_bar[-1].sqrt():.4f}"
-    )
+    signal = cosine_schedule(steps_taken).alpha_bar.sqrt()
+    noise_rate = (1 - signal**2).sqrt()
+    told = (noise_rate[1], noise_rate[steps_taken // 2], signal[-1])
+    gets = (noise_rate[0], noise_rate[steps_taken // 2 - 1], signal[-2])
+    row = (f"{a:.4f} → {b:.4f}" for a, b in zip(told, gets))
+    print(f"T = {steps_taken:4d}  " + "".join(f"{pair:>24s}" for pair in row))
 
 # %% [markdown]
 # With a thousand steps the shift hides below a per cent everywhere except at the ends, which is why it lives so long. With 20 steps it is plain.
@@ -601,7 +617,7 @@ bell = torch.linspace(-4, 4, 200)
 
 
 def noised_images(t, schedule):
-    each = tables[schedule].to(lab.device)
+    each = on_device(tables[schedule])
     some = min(200, len(images))
     x_t = add_noise(
         images[:some], torch.full((some,), t, device=lab.device), fixed_noise[:some], each
@@ -657,10 +673,10 @@ for name, each in tables.items():
         f"{name:10s}" + ",  ".join(f"SNR {level:g} at t = {t}" for level, t in zip(levels, found))
     )
     t = torch.tensor(found * 2, device=lab.device)
-    rows[name] = add_noise(images[which], t, fixed_noise[which], each.to(lab.device))
-print(
-    f"largest difference of a pixel between two of the rows below: {(torch.stack(list(rows.values())).amax(0) - torch.stack(list(rows.values())).amin(0)).max():.3f}"
-)
+    rows[name] = add_noise(images[which], t, fixed_noise[which], on_device(each))
+stacked = torch.stack(list(rows.values()))
+apart = (stacked.amax(0) - stacked.amin(0)).max()
+print(f"largest difference of a pixel between two of the rows below: {apart:.3f}")
 plots.image_rows(
     rows,
     labels=[f"SNR {level:g}" for level in levels] * 2,
@@ -735,22 +751,25 @@ print(f"blind guessing: {1 / len(images):.1%}")
 noise = torch.randn(eight.shape, generator=lab.generator(7), device=lab.device)
 rows = {"x₀": eight}
 for name, chain in chains.items():
-    rows[name] = chain.to(lab.device).add_noise(
-        eight, torch.full((8,), chain.T, device=lab.device), noise
-    )
+    end = torch.full((8,), chain.T, device=lab.device)
+    rows[name] = chain.to(lab.device).add_noise(eight, end, noise)
+    if chain is short:  # the same x₀, noised 25 times: what the noise hides comes out
+        ends = [chain.to(lab.device).add_noise(eight, end, normal_like(eight)) for _ in range(25)]
+        rows[f"{name}, mean of 25 draws"] = torch.stack(ends).mean(0)
 plots.image_rows(rows | {"pure noise": noise}, title=f"{test.title}: x_T, the end of four chains")
 
 # %% [markdown]
-# After 200 steps with the $\beta$ of a thousand, $\bar\alpha_T\approx0.13$ and $\sqrt{\bar\alpha_T}\approx0.36$: *more than a third of the amplitude is still there.* You can see it in the second noised row, and the game shows that "nearly noise" is an illusion of the eye.
+# After 200 steps with the $\beta$ of a thousand, $\bar\alpha_T\approx0.13$ and $\sqrt{\bar\alpha_T}\approx0.36$: *more than a third of the amplitude is still there.* The eye is nearly fooled by a single draw; the mean of several draws from the same $x_0$ shows what is in there, and the game shows that it can be used.
 # A network trained on such images learns that $x_T$ has an outline in it. Sampling then starts from pure noise, where there is none: a kind of image that it has never seen, and every later step inherits the damage. In nats: the KL column is the term $L_T$ of the variational bound (notebook 05), which everybody drops because it is "practically zero".
 #
-# **Two ways to mend it**, both in the table. Multiply $\beta$ by $1000/T$, so that fewer steps add as much each as more (it fails for $T\le 20$, where $\beta$ would pass 1). Or give the schedule as a curve and let $T$ be what it is, a number of stops; that is what the library does, for the linear schedule too:
+# **Two ways to mend it**, both in the table. Multiply $\beta$ by $1000/T$, so that fewer steps add as much each as more (it fails for $T<20$, where the last $\beta$ would pass 1). Or give the schedule as a curve and let $T$ be what it is, a number of stops; that is what the library does, for the linear schedule too:
 
 # %%
 for T_short in (10, 50, 200, 1000):
     as_published = Schedule.from_betas(torch.linspace(1e-4, 0.02, T_short, dtype=torch.float64))
     print(
-        f"T = {T_short:5d}:  β as they are: ᾱ_T = {as_published.alpha_bar[-1]:.5f}    linear_schedule({T_short}): ᾱ_T = {linear_schedule(T_short).alpha_bar[-1]:.5f}"
+        f"T = {T_short:5d}:  β as they are: ᾱ_T = {as_published.alpha_bar[-1]:.5f}    "
+        f"linear_schedule({T_short}): ᾱ_T = {linear_schedule(T_short).alpha_bar[-1]:.5f}"
     )
 
 # %% [markdown]
@@ -971,7 +990,7 @@ plots.curves(
 
 # %%
 def step_back(T, x_t, values=(-1.0, 1.0)):
-    """Density of q(x_{t−1} | x_t) on the grid for data that are one of two values, at the step where ᾱ is next to 1/2."""
+    """Density of q(x_{t−1} | x_t) on the grid, for data of two values, where ᾱ is nearest to 1/2."""
     a = cosine_alpha_bar(T)
     t = int((a - 0.5).abs().argmin())
     now = a[t].item()
@@ -1122,7 +1141,8 @@ ask("forward/score-far", score_far)
 def mixture_score(x, alpha_bar, means, stds, weights):
     """∇ ln q(x_t) at points x for data from a Gaussian mixture, equation (3.10).
 
-    x: (n, d);  alpha_bar: a number in (0, 1], ᾱ_t;  means: (k, d);  stds: (k,), s_k;  weights: (k,), adding up to 1.
+    x: (n, d);  alpha_bar: a number in (0, 1], ᾱ_t;
+    means: (k, d);  stds: (k,), s_k;  weights: (k,), adding up to 1.
     Returns (n, d), finite also where x is far from all blobs.
     """
     ### BEGIN SOLUTION
@@ -1191,7 +1211,8 @@ for a in (0.999, 0.5, 0.01):
     exact = score_of_blobs(points, a)
     score_gap = max(score_gap, ((slope - exact).norm(dim=1) / slope.norm(dim=1)).max().item())
 print(
-    f"(3.10) against automatic differentiation of ln q, 500 points, three noise levels: relative difference at most {score_gap:.1e}"
+    f"(3.10) against automatic differentiation, 500 points at three noise levels: "
+    f"relative difference at most {score_gap:.1e}"
 )
 
 # %% [markdown]
