@@ -45,6 +45,7 @@ from course_utils.explore import choice, explore, slider
 from course_utils.models.vae import VAE, negative_elbo
 from course_utils.quizzes import ask, check, hint, predict, reveal
 from course_utils.training import fit
+from course_utils.weights import load_classifier, load_denoiser, shipped
 
 lab = setup("00")
 
@@ -63,8 +64,8 @@ doctor()
 # All of the course works on tensors `(b, c, h, w)`, a batch of `b` images, with values in $[-1, 1]$: black is $-1$, white is $1$.
 
 # %%
-train = load(lab.data, "train", device=lab.device, fallback="digits")
-train = train.first(lab.pick(smoke=1000, cpu=6000, gpu=20_000))
+everything = load(lab.data, "train", device=lab.device, fallback="digits")
+train = everything.first(lab.pick(smoke=1000, cpu=6000, gpu=20_000))
 x = train.x
 print(f"{train.title}: {len(train):,} images, as one tensor {tuple(x.shape)} with values from {x.min():g} to {x.max():g}")
 
@@ -160,95 +161,95 @@ plots.image_rows(
 # %% [markdown]
 # ## 0.4 · Noise to image, by asking one question many times
 #
-# > **A placeholder, clearly marked.** The trained diffusion model that belongs here isn't shipped yet. What follows needs no training and is a *real diffusion sampler*;
-# > only its denoiser is unusual: it is exact, computed from the training images themselves. That makes it perfect in one way and useless in another, which you are about to measure.
-# > A GAN's samples are missing too, until notebook 08 is here.
-#
 # Take an image $x_0$ and drown it in Gaussian noise $\varepsilon$ by degrees $t = 0, 1, \dots, T$:
 #
-# $$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon , \qquad \bar\alpha_0 = 1 \text{ (clean)}, \quad \bar\alpha_T = 0 \text{ (pure noise)}.$$
+# $$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon , \qquad \bar\alpha_0 = 1 \text{ (clean)}, \quad \bar\alpha_T \approx 0 \text{ (pure noise)}.$$
 #
-# Now ask for the way back. Given a noisy $x_t$, what was the clean image? One cannot know; the best guess, in squared error, is the *average of all images that could have been it*, each weighted by its probability.
-# Suppose that $x_0$ was one of our training images $x^{(1)},\dots,x^{(N)}$, all equally likely. Then Bayes' rule gives the weights, and the average is a line of code:
-#
-# $$\hat x_0(x_t) = \sum_i w_i\, x^{(i)}, \qquad w_i \propto \exp\!\Big(\!-\frac{\lVert x_t - \sqrt{\bar\alpha_t}\,x^{(i)}\rVert^2}{2\,(1-\bar\alpha_t)}\Big).$$
+# Now ask for the way back. Given a noisy $x_t$, what was the clean image? One cannot know; the best guess $\hat x_0$, in squared error, is the *average of all images that could have been it*.
+# A neural network can learn to make that guess. You will build one in notebook 04 and train it in 05; here is one that comes with the course, trained.
 #
 # A sampler starts from pure noise and asks this one question again and again. Each time it believes the answer a little:
 # it moves to where $x_{t-1}$ would be if the guess $\hat x_0$, and the noise that this guess implies, were right. That is all of it. (Notebooks 03 to 06 derive every line.)
 
 # %%
+if train.name not in shipped():
+    print(f"No trained model comes with the course for {train.title}: from here on this notebook uses digits.")
+    train = everything = load("digits", "train", device=lab.device)
+    x = train.x
+model, judge = load_denoiser(train.name, lab.device), load_classifier(train.name, lab.device)
 T = 40
-steps = torch.arange(T + 1, device=lab.device) / T
-alpha_bar = torch.cos(steps * math.pi / 2).square()          # T + 1 numbers from 1 to 0
-alpha_bar[T] = 0.0
+stride = model.schedule.T // T                                # it knows 1,000 noise levels; we stop at every 25th
+alpha_bar = model.schedule.alpha_bar[::stride].float()        # T + 1 numbers from 1 to nearly 0
+print(f"a U-Net with {sum(p.numel() for p in model.parameters()):,} weights, trained for {model.card['steps']} steps on {train.title}")
 
 
-def weights(x_t, t, images):
-    """How probable is each training image, given x_t? (b, n), each row sums to 1."""
-    # |x_t − √ᾱ x|² = |x_t|² − 2√ᾱ x_t·x + ᾱ|x|², and the first term is the same for all images: softmax ignores it.
-    flat, a = images.flatten(1), alpha_bar[t]
-    closeness = a.sqrt() * (x_t.flatten(1) @ flat.T) - a * flat.square().sum(1) / 2
-    return (closeness / (1 - a)).softmax(dim=1)
+def network(x_t, t, y=None):
+    """The network's guess of the clean image, for images of class y, or of any class."""
+    here = torch.full((len(x_t),), t * stride, device=x_t.device)
+    return model(x_t, here, None if y is None else torch.full_like(here, y))
 
 
-def denoise(x_t, t, y=None):
-    """The best guess of the clean image, for images of class y, or of any class."""
-    images = x if y is None else x[train.labels == y]
-    return (weights(x_t, t, images) @ images.flatten(1)).view_as(x_t)
-
-
-def guided(x_t, t, y, w):
+def guided(denoise, x_t, t, y, w):
     """Towards class y with strength w: 0 ignores the class, 1 obeys it, beyond 1 it exaggerates."""
     guess = denoise(x_t, t)
     return guess if y is None or w == 0 else guess + w * (denoise(x_t, t, y) - guess)
 
 
 @functools.lru_cache(maxsize=64)                              # the explorer below asks for the same walks again and again
-def walk(n, seed, y=None, w=1.0):
+def walk(denoise, n, seed, y=None, w=1.0):
     """From noise to images: a list of (t, x_t, guess) for t = T, ..., 1, 0."""
-    x_t = torch.randn(n, *train.shape, generator=torch.Generator().manual_seed(seed)).to(lab.device)
+    x_t = torch.randn(n, *model.shape, generator=torch.Generator().manual_seed(seed)).to(lab.device)
     visited = []
     for t in range(T, 0, -1):
-        guess = guided(x_t, t, y, w).clamp(-1, 1)
+        guess = guided(denoise, x_t, t, y, w).clamp(-1, 1)
         visited.append((t, x_t, guess))
         implied_noise = (x_t - alpha_bar[t].sqrt() * guess) / (1 - alpha_bar[t]).sqrt()
         x_t = alpha_bar[t - 1].sqrt() * guess + (1 - alpha_bar[t - 1]).sqrt() * implied_noise
     return [*visited, (0, x_t, x_t)]
 
+
+started = time.perf_counter()
+walks = walk(network, lab.pick(smoke=20, cpu=100, gpu=100), seed=0)
+samples = walks[-1][1]
+took = time.perf_counter() - started
+plots.image_grid(samples[:20], title=f"{train.title}: drawn from noise by the shipped model, {took / len(samples) * 1000:.0f} ms an image")
+
 # %% [markdown]
-# **Predict, then run.** The walk goes from $t = 40$, pure noise, down to $t = 0$. At the start the guess is an average over all the training images; at the end it is a single image.
-# At which $t$ is the matter decided, that is, when does *one* training image first hold more than 99 % of the weight (the median over many walks)?
+# Compare this with the VAE's row above. Nobody took these pictures.
+#
+# **Predict, then run.** The walk goes from $t = 40$, pure noise, down to $t = 0$. At the start the guess is an average over everything; at the end it is one image.
+# At which $t$ is settled *what* it will be: from which $t$ on does the guess belong to the class in which the walk ends (the median over many walks; a small classifier that was trained apart decides)?
 
 # %% tags=["predict"]
-predict("start/decided-at", "The walk goes from t = 40 (noise) to t = 0. At which t does one training image first hold 99 % of the weight?", low=0, high=40)
+predict("start/decided-at", "The walk goes from t = 40 (noise) to t = 0. From which t on does the guess show the class in which the walk ends?", low=0, high=40)
 
 # %%
-walks = walk(lab.pick(smoke=20, cpu=100, gpu=100), seed=0)
-heaviest = torch.stack([weights(x_t, t, x).max(dim=1).values for t, x_t, _ in walks[:-1]])      # (T, n), from t = T to 1
-in_charge = (heaviest > 0.99).float()
-decided = T - (in_charge.cumsum(0) == 0).sum(0)                                               # first t with one in charge
-decided_at = int(decided.median())
+with torch.no_grad():
+    verdicts = torch.stack([judge(guess).argmax(dim=1) for _, _, guess in walks])            # (T + 1, n), from t = T to 0
+same = (verdicts == verdicts[-1]).flip(0)                                                    # from t = 0 up to T
+settled_at = (same.cumprod(0).sum(0) - 1).cpu()                                              # the highest t from which all agree
+decided_at = int(settled_at.median())
 reveal("start/decided-at", decided_at)
 
-ts = [t for t, _, _ in walks[:-1]]
-low, middle, high = heaviest.cpu().quantile(torch.tensor([0.1, 0.5, 0.9]), dim=1)
+ts = list(range(T + 1))
 plots.curves(
-    {"weight of the heaviest training image": (ts, middle)}, band={"weight of the heaviest training image": (low, high)},
-    title=f"{train.title}: which image it will be is settled early, around t = {decided_at}",
-    x_label="t (the walk goes from right to left)", y_label="largest weight (median, 10–90 %)", mark={f"decided: t = {decided_at}": decided_at},
+    {"guesses of the final class": (ts, same.float().mean(dim=1).cpu())},
+    title=f"{train.title}: what it will be is settled early, around t = {decided_at}",
+    x_label="t (the walk goes from right to left)", y_label="share of the walks", mark={f"settled: t = {decided_at}": decided_at},
 )
 
 # %%
 shown = [40, 38, 36, 34, 32, 30, 26, 20, 10, 0]
 rows = {}
-for i, name in enumerate(("walk A", "walk B")):
-    rows[f"{name}: $x_t$"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
-    rows[f"{name}: $\\hat x_0$"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
-plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}: the guess is sharp long before the image is")
+for i, letter in enumerate(("A", "B")):
+    rows[f"walk {letter}: $x_t$"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
+    rows[f"walk {letter}: $\\hat x_0$"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
+plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}: the guess has a shape long before the image has one")
 
 # %% [markdown]
-# Look at the guesses $\hat x_0$ from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing. Where the guess has become sharp, $x_t$ above it is still little more than noise to our eyes: the choice has been made.
-# That is why noise levels matter so much in what follows: the large decisions (what is it?) fall first, in the deepest noise, and the small ones after them (in a trained model, that is: which buttons? The exact one takes a whole image at once).
+# Look at the guesses $\hat x_0$ from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing, which gains its details.
+# Where the guess has found its shape, $x_t$ above it is still little more than noise to our eyes.
+# That is why noise levels matter so much in what follows: the large decisions (what is it?) fall in deep noise, and the small ones (which buttons?) after them.
 
 # %% [markdown]
 # ### Explore: who decides, and when?
@@ -258,18 +259,18 @@ plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}
 
 # %%
 def scrub(t, wanted, w, seed):
-    y = train.classes.index(wanted) if wanted in train.classes else None
-    _, x_t, guess = walk(8, seed, y, w)[T - t]
+    y = model.classes.index(wanted) if wanted in model.classes else None
+    _, x_t, guess = walk(network, 8, seed, y, w)[T - t]
     return plots.image_rows(
-        {"$x_t$": x_t, "guess $\\hat x_0$": guess, "ends at": walk(8, seed, y, w)[T][1]},
+        {"$x_t$": x_t, "guess $\\hat x_0$": guess, "ends at": walk(network, 8, seed, y, w)[T][1]},
         title=f"{train.title}: wanted {wanted}, guidance w = {w:g}, at t = {t}",
     )
 
 
 explore(
     scrub,
-    t=slider(0, T, value=34, label="t: 40 noise, 0 image"),
-    wanted=choice(["any class", *train.classes], value=train.classes[3], label="wanted"),
+    t=slider(0, T, value=30, label="t: 40 noise, 0 image"),
+    wanted=choice(["any class", *model.classes], value=model.classes[3], label="wanted"),
     w=slider(0, 6, value=1, step=0.5, label="guidance w"),
     seed=slider(0, 20, value=0, label="seed of the noise"),
     title="Scrub through the walk, and steer it",
@@ -277,22 +278,64 @@ explore(
 )
 
 # %% [markdown]
-# ### An experiment that could fail
+# ## 0.5 · A denoiser that is too good
 #
-# The samples look flawless. Too flawless? Here is a claim: *every one of them is a copy of a training image*. We test it against the nearest training image, pixel by pixel. The claim fails if a single sample
-# is off by more than one grey level (of 256) in a single pixel; then the sampler would be making something of its own.
+# If the best guess is an average of all images that could have been it, why train anything? Suppose that $x_0$ was one of our training images $x^{(1)},\dots,x^{(N)}$, all equally likely. Then Bayes' rule gives their weights, and the best guess is a line of code:
+#
+# $$\hat x_0(x_t) = \sum_i w_i\, x^{(i)}, \qquad w_i \propto \exp\!\Big(\!-\frac{\lVert x_t - \sqrt{\bar\alpha_t}\,x^{(i)}\rVert^2}{2\,(1-\bar\alpha_t)}\Big).$$
+#
+# No network can beat it at guessing. Put it into the same loop.
 
 # %%
-samples = walks[-1][1]
-nearest = x[torch.cdist(samples.flatten(1), x.flatten(1)).argmin(dim=1)]
-off = (samples - nearest).abs().flatten(1).max(dim=1).values * 127.5                          # in grey levels
-copies = int((off <= 1).sum())
-print(f"{copies} of {len(samples)} samples are copies of a training image (largest difference: {off.max():.2f} grey levels of 256)")
-print("The claim holds." if copies == len(samples) else "The claim fails: some samples are not in the training set.")
-plots.image_rows({"sample": samples[:10], "nearest training image": nearest[:10]}, title=f"{train.title}: {copies} of {len(samples)} samples are copies")
+def weights(x_t, t, images):
+    """How probable is each training image, given x_t? (b, n), each row sums to 1."""
+    # |x_t − √ᾱ x|² = |x_t|² − 2√ᾱ x_t·x + ᾱ|x|², and the first term is the same for all images: softmax ignores it.
+    flat, a = images.flatten(1), alpha_bar[t]
+    closeness = a.sqrt() * (x_t.flatten(1) @ flat.T) - a * flat.square().sum(1) / 2
+    return (closeness / (1 - a)).softmax(dim=1)
+
+
+def exact(x_t, t, y=None):
+    """The best guess there is of the clean image, if it was a training image of class y, or of any class."""
+    images = x if y is None else x[train.labels == y]
+    return (weights(x_t, t, images) @ images.flatten(1)).view_as(x_t)
+
+
+exact_samples = walk(exact, len(samples), seed=0)[-1][1]
+plots.image_grid(exact_samples[:20], title=f"{train.title}: the exact denoiser of {len(x):,} images, same noise")
 
 # %% [markdown]
-# ### Question 0.4a · Perfect, and yet   *(concept, 1 point)*
+# ### An experiment that could fail
+#
+# Flawless. Too flawless? Here is a claim: *each of these is a copy of a training image, and none of the network's is*. We look up the nearest training image of each sample, pixel by pixel, and call it a copy if no pixel is off by more than one grey level (of 256).
+# The claim fails if a single exact sample is no copy, or a single sample of the network is one.
+
+# %%
+def nearest(samples):
+    """The training image nearest to each sample, among all that there are, and the largest difference in grey levels."""
+    found = everything.take(torch.cdist(samples.flatten(1), everything.x.flatten(1)).argmin(dim=1))
+    return found, (samples - found).abs().flatten(1).max(dim=1).values * 127.5
+
+
+found, off = nearest(exact_samples)
+copies = int((off <= 1).sum())
+found_by_network, off_by_network = nearest(samples)
+network_copies = int((off_by_network <= 1).sum())
+print(f"exact denoiser:  {copies} of {len(samples)} samples are copies (largest difference: {off.max():.2f} grey levels of 256)")
+print(f"trained network: {network_copies} of {len(samples)} samples are copies (smallest difference: {off_by_network.min():.0f} grey levels)")
+print("The claim holds." if copies == len(samples) and network_copies == 0 else "The claim fails.")
+plots.image_rows(
+    {
+        "exact": exact_samples[:10],
+        "nearest in training": found[:10],
+        "network": samples[:10],
+        "nearest in training ": found_by_network[:10],
+    },
+    title=f"{train.title}: {copies} copies by the exact denoiser, {network_copies} by the network",
+)
+
+# %% [markdown]
+# ### Question 0.5a · Perfect, and yet   *(concept, 1 point)*
 # {{question start/perfect-but}}
 #
 # **How to:** type a letter between the quotes, run the cell, then the one below it. The buttons on the card answer too, and every wrong option has something to say; what counts is the letter you typed.
@@ -309,12 +352,12 @@ perfect_but = "b"
 ask("start/perfect-but", perfect_but)
 
 # %% [markdown]
-# **What a trained model will change.** Put a neural network in the place of `denoise`, and train it to guess clean images from noisy ones. The loop stays as it is, line by line. The network has no table of training images to look things up in;
-# it must make do with what they have in common, and its guesses in deep noise become images that nobody took. A perfect denoiser of the training set would copy; *what makes samples new is how a network differs from it*. How and why is studied to this day
-# (Kadkhodaie et al. 2024; Kamb and Ganguli 2025), and with few images and a large network, networks copy too. You will build that network in 04, train it in 05, and look for copies in 09.
+# **So what is it that a network does?** It was trained to make the same guess as the exact denoiser, and fails at it, in an interesting way: it has no table of training images to look things up in,
+# must make do with what they have in common, and its guesses in deep noise become images that nobody took. *What makes samples new is how a network differs from the exact answer.* How and why is studied to this day
+# (Kadkhodaie et al. 2024; Kamb and Ganguli 2025), and with few images and a large network, networks copy too. You will build that network in 04, train it in 05, and look for copies in 09. (A GAN's samples join this notebook when 08 is here.)
 
 # %% [markdown]
-# ## 0.5 · Three wishes, two granted
+# ## 0.6 · Three wishes, two granted
 #
 # What should a generative model do? Draw **good samples**. Draw them **fast**. And **cover** everything in the data, rare things too. Xiao, Kreis and Vahdat (2022) called it the *generative learning trilemma*: each of the great families grants two of the wishes.
 
@@ -338,7 +381,7 @@ plots.triangle(
 # The triangle is a map, not a law: the last years of research moved towards its middle. In notebook 09 you measure all three corners, on the same data with the same budget, and draw the triangle yourself.
 
 # %% [markdown]
-# ## 0.6 · How this course works
+# ## 0.7 · How this course works
 #
 # | what you meet | what it does for you |
 # |---|---|
@@ -359,7 +402,7 @@ plots.triangle(
 # **Stopping.** The stop button ends a training after its current step and *keeps the model*. The next cells work with what you have.
 
 # %% [markdown]
-# ## 0.7 · Notation
+# ## 0.8 · Notation
 #
 # | symbol | in code | meaning |
 # |---|---|---|
@@ -379,7 +422,7 @@ plots.triangle(
 # | nats | | natural-log units of information; 1 nat is 1.44 bits. Always *per image* here, unless it says "per dimension" |
 
 # %% [markdown]
-# ## 0.8 · The map
+# ## 0.9 · The map
 #
 # | | notebook | the question it answers |
 # |---|---|---|
@@ -393,7 +436,7 @@ plots.triangle(
 # | **08** | GAN | what if a second network judged the first? |
 # | **09** | Evaluation | good, fast, complete: how does one measure it? |
 #
-# Each builds on the ones before it, but imports from `course_utils` what they made, so you can enter anywhere. Notebooks 01 and 02 are here; the later ones follow.
+# Each builds on the ones before it, but imports from `course_utils` what they made, so you can enter anywhere. Notebooks 01 to 05 are here; the later ones follow.
 
 # %% [markdown]
 # ## Recap of this run
@@ -401,13 +444,13 @@ plots.triangle(
 # %%
 print(f"effort {lab.effort}, {train.title}, {len(train):,} images")
 print(f"0.3  four recipes for images: noise, single pixels, pairs of pixels, and a VAE trained for {vae_steps} steps ({seconds:.0f} s)")
-print(f"0.4  the exact sampler has chosen its image at t = {decided_at} of {T} (median of {len(samples)} walks)")
-print(f"     {copies} of {len(samples)} of its samples are copies of training images")
+print(f"0.4  the shipped model's walk has settled on a class at t = {decided_at} of {T} (median of {len(samples)} walks)")
+print(f"0.5  copies of training images: {copies} of {len(samples)} samples of the exact denoiser, {network_copies} of the network's")
 
 # %% [markdown]
 # ## Go further *(ungraded)*
-# 1. **More steps.** Set `T = 200`. Is the choice made at the same *fraction* of the walk? At the same $\bar\alpha_t$?
-# 2. **Fewer images.** Keep 100 training images. Does the sampler decide earlier or later? Why should the number of candidates matter so little? (Think of distances in 784 dimensions.)
+# 1. **More steps, fewer steps.** Set `T = 200`, then `T = 10`. Is the class settled at the same *fraction* of the walk? At the same $\bar\alpha_t$? How few steps can you see?
+# 2. **Fewer images.** Keep 100 training images and let the exact denoiser walk. From which $t$ on does one image hold 99 % of the weight, earlier or later than with all of them? Why should the number of candidates matter so little? (Think of distances in 784 dimensions.)
 # 3. **Soft copies.** Divide the exponent in `weights` by a temperature of 5. Are the samples new? Are they good?
 # 4. **Steer with two classes.** Average the guesses for two classes at every step. What does the walk end at? Is it a new image? Would you call it a sample?
 #

@@ -1,4 +1,4 @@
-"""What notebook 00 defines: an exact denoiser, a walk back from noise, and three simple recipes for images."""
+"""What notebook 00 defines: a walk back from noise, an exact denoiser, and three simple recipes for images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ class Train:
     labels = torch.arange(30) % 3
 
 
+class Model:
+    shape = Train.shape
+
+
 class Lab:
     device = torch.device("cpu")
 
@@ -33,7 +37,7 @@ def notebook():
     alpha_bar[T] = 0
     for function in defined.values():
         getattr(function, "__wrapped__", function).__globals__.update(
-            x=x, alpha_bar=alpha_bar, T=T, train=Train, lab=Lab
+            x=x, alpha_bar=alpha_bar, T=T, train=Train, model=Model, lab=Lab
         )
     return {**defined, "x": x, "alpha_bar": alpha_bar}
 
@@ -73,20 +77,33 @@ def test_guess_is_what_tweedies_formula_gives(notebook, t, y):
     x_t, a = noised(notebook, t).requires_grad_(), notebook["alpha_bar"][t]
     images = notebook["x"] if y is None else notebook["x"][Train.labels == y]
     (score,) = torch.autograd.grad(density(notebook, t, images).log_prob(x_t.flatten(1)).sum(), x_t)
-    assert torch.allclose(notebook["denoise"](x_t, t, y), (x_t + (1 - a) * score) / a.sqrt(), atol=1e-9)
+    assert torch.allclose(notebook["exact"](x_t, t, y), (x_t + (1 - a) * score) / a.sqrt(), atol=1e-9)
 
 
 def test_pure_noise_gives_the_average_of_all_images(notebook):
     x_t = noised(notebook, T)
-    assert torch.allclose(notebook["denoise"](x_t, T), notebook["x"].mean(0).expand_as(x_t))
+    assert torch.allclose(notebook["exact"](x_t, T), notebook["x"].mean(0).expand_as(x_t))
 
 
 def test_guidance_goes_from_any_class_through_the_class_and_beyond(notebook):
-    x_t, guided = noised(notebook, 30), notebook["guided"]
-    free, asked = notebook["denoise"](x_t, 30), notebook["denoise"](x_t, 30, 1)
-    assert torch.equal(guided(x_t, 30, 1, 0), free) and torch.equal(guided(x_t, 30, None, 5.0), free)
-    assert torch.allclose(guided(x_t, 30, 1, 1), asked)
-    assert torch.allclose(guided(x_t, 30, 1, 3) - asked, 2 * (asked - free))
+    x_t, guided, exact = noised(notebook, 30), notebook["guided"], notebook["exact"]
+    free, asked = notebook["exact"](x_t, 30), notebook["exact"](x_t, 30, 1)
+    assert torch.equal(guided(exact, x_t, 30, 1, 0), free) and torch.equal(guided(exact, x_t, 30, None, 5.0), free)
+    assert torch.allclose(guided(exact, x_t, 30, 1, 1), asked)
+    assert torch.allclose(guided(exact, x_t, 30, 1, 3) - asked, 2 * (asked - free))
+
+
+def test_the_walk_asks_the_network_at_every_25th_of_its_levels_and_for_the_class(notebook):
+    asked = []
+
+    def model(x_t, t, y):
+        asked.append((t.tolist(), None if y is None else y.tolist()))
+        return x_t
+
+    notebook["network"].__globals__.update(model=model, stride=25)
+    notebook["network"](noised(notebook, 7), 7)
+    notebook["network"](noised(notebook, 40)[:2], 40, 3)
+    assert asked == [([175] * 12, None), ([1000] * 2, [3, 3])]
 
 
 def test_the_walk_ends_at_training_images_and_at_the_class_that_was_asked_for(notebook):
@@ -94,12 +111,12 @@ def test_the_walk_ends_at_training_images_and_at_the_class_that_was_asked_for(no
     notebook["walk"].__wrapped__.__globals__.update(single)
     x = notebook["x"].flatten(1)
     for y in (None, 1):
-        visited = notebook["walk"](16, 0, y)
+        visited = notebook["walk"](notebook["exact"], 16, 0, y)
         assert [t for t, _, _ in visited] == list(range(T, -1, -1))
         distance, which = torch.cdist(visited[-1][1].flatten(1).double(), x).min(1)
         assert distance.max() < 1e-3
         assert y is None or (Train.labels[which] == y).all()
-    ends = notebook["walk"](500, 1)[-1][1].flatten(1).double()
+    ends = notebook["walk"](notebook["exact"], 500, 1)[-1][1].flatten(1).double()
     assert len(torch.cdist(ends, x).argmin(1).unique()) > 25, "nearly all of the 30 images are reached"
 
 
