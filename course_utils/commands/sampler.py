@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..device import generator, quiet
+from ..device import autocast, generator, quiet
 from ..diffusion import Denoiser
 from ..sampling import Step, clipped, walk
 
@@ -21,14 +21,24 @@ PIECE = 256  # images at a time: enough to keep a processor busy, and small besi
 def walks(
     denoiser: Denoiser, n: int, steps: int, eta: float, seed: int, y: Int[Tensor, " n"] | None = None
 ) -> Iterator[Iterator[Step]]:
-    """For each piece of the n images a walk from noise to images. The first noise is the same on every device."""
+    """For each piece of the n images a walk from noise to images. The first noise is the same on every device.
+
+    The network computes in bfloat16 where the processor is made for it, and is laid out channels-last:
+    together 1.75 times as fast (one thread, measured), and pixels move by 0.0017 on average, a fifth of a grey level.
+    """
     device = denoiser.schedule.alpha_bar.device
+    denoiser.to(memory_format=torch.channels_last)
     noise = torch.randn(n, *denoiser.shape, generator=generator(seed))
+
+    def quick(x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        with autocast(device):
+            return denoiser(x_t.contiguous(memory_format=torch.channels_last), t, labels)
+
     chance = generator(seed + 1, device)
     for start in range(0, n, PIECE):
         piece = noise[start : start + PIECE].to(device)
         labels = None if y is None else y[start : start + PIECE].to(device)
-        yield walk(clipped(denoiser), denoiser.schedule, piece, steps, labels, eta, chance)
+        yield walk(clipped(quick), denoiser.schedule, piece, steps, labels, eta, chance)
 
 
 def draw(
@@ -57,11 +67,17 @@ def film(
     (way,) = walks(denoiser, n, steps, eta, seed, y)
     kept = {round(k * steps / min(steps, most - 1)) for k in range(min(steps, most - 1) + 1)}
     bar = tqdm(way, total=steps + 1, unit="step", desc="sampling", disable=quiet())
-    return [mosaic(step.x.float().cpu()) for k, step in enumerate(bar) if k in kept]
+    frames = [step.x.float().cpu().clamp(-1, 1) for k, step in enumerate(bar) if k in kept]
+    # Noise can't be compressed: fewer grey levels on the way (not in the result) make the file half as large.
+    return [mosaic((x * 31.5).round() / 31.5, width=300) for x in frames[:-1]] + [mosaic(frames[-1], width=300)]
 
 
-def mosaic(images: Float[Tensor, "n c h w"], gap: int = 2) -> UInt8[np.ndarray, "height width *colour"]:
-    """Images in [-1, 1] as one picture in bytes, nearly square, enlarged by a whole number: (h, w), or (h, w, 3).
+def mosaic(
+    images: Float[Tensor, "n c h w"], gap: int = 2, width: int = 900
+) -> UInt8[np.ndarray, "height width *colour"]:
+    """Images in [-1, 1] as one picture in bytes, nearly square: (h, w), or (h, w, 3).
+
+    Enlarged by a whole number, at most 4, so that it is not much wider than `width`, if that is possible.
 
     >>> mosaic(torch.zeros(5, 1, 28, 28)).shape        # two rows of three, four times as large
     (232, 352)
@@ -69,7 +85,7 @@ def mosaic(images: Float[Tensor, "n c h w"], gap: int = 2) -> UInt8[np.ndarray, 
     n, c, h, w = images.shape
     columns = math.ceil(math.sqrt(n))
     rows = -(-n // columns)
-    scale = max(1, min(4, 900 // (columns * (w + gap))))
+    scale = max(1, min(4, width // (columns * (w + gap))))
     canvas = torch.full((c, rows * (h + gap) - gap, columns * (w + gap) - gap), 255, dtype=torch.uint8)
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     for k, image in enumerate(pixels):

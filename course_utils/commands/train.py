@@ -173,9 +173,9 @@ def _loss(record: dict[str, Any]) -> Any:
 def command(record: dict[str, Any], folder: Path) -> str:
     """The command that repeats a run. (Minutes depend on the machine, steps don't.)
 
-    >>> record = {"kind": "ddpm", "data": "digits", "size": 28, "labels": True, "steps": 9, "minutes": 1.0, "batch": 64}
-    >>> command(record | {"lr": 0.003, "seed": 0}, Path("out"))
-    'python -m course_utils train ddpm --data digits --labels --steps 9 --seed 0 --out out'
+    >>> record = {"kind": "ddpm", "data": "digits", "size": 28, "labels": True, "steps": 9, "minutes": 1.0, "seed": 0}
+    >>> command(record | {"batch": 5, "lr": defaults.LR["ddpm"]}, Path("out"))
+    'python -m course_utils train ddpm --data digits --labels --steps 9 --batch 5 --seed 0 --out out'
     """
     kind = record["kind"]
     said = ["train", kind, "--data", record["data"]]
