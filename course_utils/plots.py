@@ -965,28 +965,31 @@ def network(boxes: Sequence[tuple[str, Sequence[int]]], skips: Sequence[tuple[in
     figure, axes = _single(WIDTH, 4.2, title, f"Network of {described}; skips from {named or 'nowhere'}")
     heights = sorted({h for _, h, _ in shapes}, reverse=True)
     tallest, widest = heights[0], max(c for c, _, _ in shapes)
-    # Levels lie below each other, with room for two lines of text between them.
-    floor, at = {}, 0.0
+    floor, at = {}, 0.0  # levels lie below each other, with room for three lines of text between them
     for h in heights:
-        at -= 2.0 * h / tallest + 0.75
+        at -= 2.0 * h / tallest + 0.95
         floor[h] = at
     places, x = [], 0.0
     for k, ((name, _), (c, h, w)) in enumerate(zip(boxes, shapes)):
         thick, high = 0.12 + 0.5 * c / widest, 2.0 * h / tallest
-        colour = COLOURS[heights.index(h) % len(COLOURS)]
+        colour = COLOURS[(0, 1, 3, 7)[heights.index(h) % 4]]
         axes.add_patch(matplotlib.patches.Rectangle((x, floor[h]), thick, high, facecolor=colour, edgecolor="white"))
-        middle = x + thick / 2
-        axes.text(middle, floor[h] + high + 0.06, f"{c}×{h}×{w}", ha="center", va="bottom", fontsize=9)
-        axes.text(middle, floor[h] - 0.06, name, ha="center", va="top", fontsize=9, fontweight="bold")
-        places.append((x, x + thick, floor[h] + high / 2))
+        words = {"ha": "center", "va": "top", "fontsize": 8.5}
+        axes.text(x + thick / 2, floor[h] - 0.06, name, fontweight="bold", **words)
+        axes.text(x + thick / 2, floor[h] - 0.29, f"{c}\n{h}×{w}", color="#555555", **words)
+        places.append((x, x + thick, floor[h], high))
         if k:
-            (_, left, y0), (right, _, y1) = places[-2:]
-            axes.annotate("", (right, y1), (left, y0), arrowprops={"arrowstyle": "->", "color": "#888888"})
-        x += thick + 0.62
-    for a, b in skips:
-        arrow = {"arrowstyle": "->", "color": "#bd1f01", "linestyle": "--", "linewidth": 1.6}
-        axes.annotate("", (places[b][0], places[b][2] + 0.25), (places[a][1], places[a][2] + 0.25), arrowprops=arrow)
-    axes.set(xlim=(-0.5, x - 0.1), ylim=(min(floor.values()) - 0.4, floor[tallest] + 2.4))
+            (_, left, low, tall), (right, _, low_now, tall_now) = places[-2:]
+            ends = (right, low_now + tall_now / 2), (left, low + tall / 2)
+            axes.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": "#888888"})
+        x += max(thick, 0.45) + 0.42
+    for a, b in skips:  # over the boxes between them
+        (x0, y0), (x1, y1) = (((left + right) / 2, low + tall) for left, right, low, tall in (places[a], places[b]))
+        over = max(low + tall for _, _, low, tall in places[a : b + 1] if low >= places[a][2]) + 0.22
+        line = {"color": "#bd1f01", "linestyle": "--", "linewidth": 1.6}
+        axes.plot([x0, x0, x1], [y0, over, over], **line)
+        axes.annotate("", (x1, y1), (x1, over + 0.03), arrowprops={"arrowstyle": "->", **line})
+    axes.set(xlim=(-0.4, x - 0.3), ylim=(min(floor.values()) - 0.75, floor[tallest] + 2.3))
     axes.set_axis_off()
     return figure
 
