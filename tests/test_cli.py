@@ -433,8 +433,8 @@ def test_a_full_disk_keeps_the_model_and_samples_of_before(capsys, leaves, monke
 def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_state(capsys, leaves, monkeypatch):
     whole = train_command._loss
 
-    def poisoned(record):
-        loss, calls = whole(record), []
+    def poisoned(*arguments):
+        loss, calls = whole(*arguments), []
 
         def watched(model, x, y, generator):
             calls.append(1)

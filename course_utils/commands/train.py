@@ -105,15 +105,19 @@ def _begin(folder: Path, record: dict[str, Any], data: ImageSet, device: torch.d
 def _measure_speed(record: dict[str, Any], data: ImageSet, device: torch.device) -> None:
     """Turn minutes into steps, on a copy of the model: the learning rate must know the end of the run beforehand."""
     seconds = 60 * record["minutes"]
-    model, loss = _new_model(record).to(device), _loss(record)
-    fit(model, loss, data, replace(_recipe(record), steps=3), progress=False)  # the first steps are slower
+    model, loss = _new_model(record).to(device), _loss(record, device)
+
+    def seconds_for(steps: int) -> float:
+        history = fit(model, loss, data, replace(_recipe(record), steps=steps), progress=False)
+        if history.interrupted:
+            raise KeyboardInterrupt
+        return history.seconds
+
+    seconds_for(3)  # the first steps are slower
     steps, spent = 0, 0.0
     while spent < min(3.0, seconds / 20):
         more = max(1, 2 * steps)
-        history = fit(model, loss, data, replace(_recipe(record), steps=more, seed=1), progress=False)
-        if history.interrupted:
-            raise KeyboardInterrupt
-        steps, spent = steps + more, spent + history.seconds
+        steps, spent = steps + more, spent + seconds_for(more)
     each = spent / steps
     record["steps"] = max(1, round(seconds / each))
     record["recipe"] = _default_recipe(record)
@@ -163,11 +167,11 @@ def _recipe(record: dict[str, Any]) -> Recipe:
     return Recipe(**record["recipe"])
 
 
-def _loss(record: dict[str, Any]) -> Any:
+def _loss(record: dict[str, Any], device: torch.device) -> Any:
     if record["kind"] == "classifier":
         return classifier_loss
     null = record["network"]["arguments"]["classes"]  # the number after the last class; None without labels
-    return diffusion_loss(defaults.schedule(**record["schedule"]), record["target"], null=null)
+    return diffusion_loss(defaults.schedule(**record["schedule"]).to(device), record["target"], null=null)
 
 
 def command(record: dict[str, Any], folder: Path) -> str:
@@ -214,7 +218,7 @@ def _train(
     try:
         history = fit(
             model,
-            _loss(record),
+            _loss(record, data.device),
             data,
             _recipe(record),
             checkpoint=folder / CHECKPOINT,
