@@ -10,7 +10,8 @@ from typing import NoReturn
 
 TRAIN = """\
 Train a model and keep it in a folder: its weights with a card, samples, the loss of every step, and a checkpoint.
-Stop it at any time (Ctrl-C, or by pulling the plug) and go on later with --resume: the result is the same, bit for bit.
+Stop it at any time (Ctrl-C, or by pulling the plug) and go on later with --resume: the result is the same (on a CPU
+with as many threads: bit for bit).
 
 In the folder lie afterwards
   model.safetensors  the averaged weights, for `sample` and for load_denoiser(...)
