@@ -723,7 +723,7 @@ plots.curves(
 reveal("unet/attention-cost", round(doubled["softmax attention"], 1))
 
 # %% [markdown]
-# In theory the answer is 16, and 4 for linear attention: twice the side is four times the pixels, and sixteen times the table. What the clock adds to that (or takes away) is memory: a table that no longer fits the processor's cache costs extra, and small sizes are all overhead.
+# In theory the answer is 16, and 4 for linear attention: twice the side is four times the pixels, and sixteen times the table. What the clock adds to that (or takes away) is memory: a table that no longer fits the processor's cache and has to be asked from the system anew each time, costs extra, and small sizes are all overhead.
 # This is why U-Nets put softmax attention only where images are small. What is the price of the cheap one?
 
 # %%
@@ -958,12 +958,19 @@ plots.network(
 # Read the table with (4.1) and (4.6) in mind. Most weights sit where the image is small and channels are many; the multiplications are spread more evenly, because halving height and width while doubling the channels leaves a convolution's cost as it is.
 # The way up costs more than the way down: its first block at each level gets twice the channels.
 #
-# Does our network hear $t$? Does each output pixel see far enough? After training, we shall look.
+# How narrow is the narrow part? That, too, stands in the table, and it is worth a second look before we take the skips away.
+
+# %%
+bottom = next(stage.shape for stage in table if stage.name == "middle")
+passing = 2 * bottom[1] * bottom[2]  # if only two channels were left there
+print(
+    f"the bottom holds {math.prod(bottom):,} numbers, the image {pixels:,}; two channels of the bottom would be {passing}"
+)
 
 # %% [markdown]
 # ## 4.9 · Take parts away
 #
-# What is each part good for? Ask by **ablation**: take one part out, train everything else in the same way for the same number of steps, and compare. Three candidates, each changed in a single place.
+# What is each part good for? Ask by **ablation**: take one part out, train everything else in the same way for the same number of steps, and compare. Three candidates, each changed in a single place, and a fourth that takes section 4.1 at its word: no skips, *and* a bottom so narrow that only two of its channels pass.
 
 
 # %%
@@ -981,10 +988,16 @@ class NoTime(UNet):
         return super().embed(torch.full_like(t, 500))
 
 
+def two_channels(width):
+    """In place of the attention at the bottom: only 2 channels may pass."""
+    return nn.Sequential(nn.Conv2d(width, 2, 1), nn.Conv2d(2, width, 1))
+
+
 variants = {
     "full": lambda: UNet(train.shape),
     "full, another seed": lambda: UNet(train.shape),
     "no skips": lambda: NoSkips(train.shape),
+    "no skips, narrow": lambda: NoSkips(train.shape, attention=two_channels),
     "no time": lambda: NoTime(train.shape),
     "no attention": lambda: UNet(train.shape, attention=None),
 }
@@ -1001,7 +1014,7 @@ variants = {
 guess_skips = predict("unet/no-skips", "Held-out loss without skips ÷ loss of the full network", 1, 5)
 
 # %%
-steps = lab.pick(smoke=12, cpu=320, gpu=6000)
+steps = lab.pick(smoke=12, cpu=300, gpu=6000)
 batch = lab.pick(smoke=32, cpu=64, gpu=128)
 levels = torch.tensor([20, 60, 120, 200, 300, 400, 500, 600, 700, 800, 900, 980], device=lab.device)
 
@@ -1049,10 +1062,16 @@ for name, loss in losses.items():
         + f"{(loss.mean() / reference.mean()).item():8.2f}"
     )
 print(f"\nyardstick: another seed changes the loss by {yardstick:.1%}")
-excess = {name: (losses[name].mean() / reference.mean() - 1).item() for name in ("no skips", "no time", "no attention")}
+excess = {name: (losses[name].mean() / reference.mean() - 1).item() for name in variants if "full" not in name}
 for name, rise in sorted(excess.items(), key=lambda item: -item[1]):
     verdict = "more than twice the yardstick" if abs(rise) > 2 * yardstick else "no finding: within twice the yardstick"
-    print(f"{name:13s} {rise:+.1%}: {verdict}")
+    print(f"{name:17s} {rise:+.1%}: {verdict}")
+first = {name: losses[name][0].item() for name in ("full", "no skips", "no skips, narrow")}
+print(
+    f"\nat t = {levels[0]}, where v is nearly all noise: "
+    + ", ".join(f"{name} {loss:.2f}" for name, loss in first.items())
+)
+print(f"a linear bottleneck of {passing} numbers would leave {1 - passing / pixels:.2f} of the noise's variance")
 plots.curves(
     {name: (levels.cpu(), loss / reference) for name, loss in losses.items() if name != "full"},
     title=f"{test.title}: what each missing part costs, by noise level",
@@ -1065,8 +1084,14 @@ plots.curves(
 reveal("unet/no-skips", round((losses["no skips"].mean() / reference.mean()).item(), 2))
 
 # %% [markdown]
-# Look at the *shape* of the curves, not just at the averages. Without skips the harm is done where fine detail decides. Without $t$ the network has to find out how noisy its input is, and can.
-# Whether attention earns its keep in so short a training is what the last lines of the table say; at 7 × 7, a handful of convolutions already see across the whole image, and on small pictures of single objects it has little to add. On large images, with many parts that must agree, it does more.
+# Look at the *shape* of the curves, not just at the averages.
+#
+# *Skips.* If you expected more harm from "no skips": the table of stages says why there isn't. The bottom of our network is small, but it has many channels, and holds more numbers than the image has pixels. Nothing *must* get lost there; the skips merely save the network the trouble of carrying pixels down and up, and with time it can learn to.
+# Through two channels it can't. Compare the two lines of numbers under the table: at small $t$ the narrow network can hardly do better than the linear bottleneck of 4.1.
+#
+# *Time.* Without $t$ the network has to find out how noisy its input is, and it can.
+#
+# *Attention.* At 7 × 7, a handful of convolutions see across the whole image already, and single objects have few distant parts that must agree; whether attention earned its keep in so short a training is what the table says. Dhariwal and Nichol (2021) found it to help, at several sizes, on larger and richer images.
 #
 # ### Question 4.9a · Denoising without being told t   *(concept, 1 point)*
 # {{question unet/blind}}
@@ -1084,12 +1109,12 @@ ask("unet/blind", blind)
 
 # %% [markdown]
 # ### What does the harm look like?
-# Samples of all four networks, from the same noise, in 25 steps. Then the comparer: at which $t$ could *you* tell which part is missing?
+# Samples of the networks, from the same noise, in 25 steps. Then the comparer: at which $t$ could *you* tell which part is missing?
 
 # %%
 start = torch.randn(8, *train.shape, generator=lab.generator(6), device=lab.device)
-four = ("full", "no skips", "no time", "no attention")
-denoisers = {name: clipped(Denoiser(networks[name], schedule, "v")) for name in four}
+shown = ("full", "no skips", "no skips, narrow", "no time", "no attention")
+denoisers = {name: clipped(Denoiser(networks[name], schedule, "v")) for name in shown}
 plots.image_rows(
     {name: last(walk(denoise, schedule, start, steps=25)) for name, denoise in denoisers.items()},
     title=f"{train.title}: samples after {steps} steps of training",
@@ -1115,7 +1140,7 @@ explore(
     compare,
     t=slider(20, 980, value=300, step=20),
     title="At which noise level does each missing part show?",
-    alt="Clean and noisy test images, and what four networks make of the noisy ones in one step",
+    alt="Clean and noisy test images, and what five networks make of the noisy ones in one step",
 )
 
 # %% [markdown]
