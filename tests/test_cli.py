@@ -213,7 +213,8 @@ def test_minutes_measure_on_a_copy(capsys, leaves, tmp_path, monkeypatch):
 # -------------------------------------------------------------------------------------------------- killed, and resumed
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test suite that runs in the background ignores Ctrl-C
 sys.path[:0] = {paths!r}
 import test_cli
 from course_utils.commands import defaults
@@ -255,7 +256,7 @@ def test_a_killed_run_resumes_to_the_same_bits(capsys, tmp_path, leaves, root):
     killed_at = [random.randint(7, 18), random.randint(22, 37)]
     for k, step in enumerate(killed_at):
         again = (*run, "--out", "cut") if k == 0 else ("train", "ddpm", "--out", "cut", "--resume", "--save-every", 3)
-        process = start(tmp_path, root, *again, pause=0.01)
+        process = start(tmp_path, root, *again, pause=0.1)
         until(process, step)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -272,7 +273,7 @@ def test_a_killed_run_resumes_to_the_same_bits(capsys, tmp_path, leaves, root):
 
 def test_killed_before_the_first_checkpoint(capsys, tmp_path, leaves, root):
     run = ("train", "ddpm", "--data", leaves, "--steps", 8, "--batch", 8, "--out")
-    process = start(tmp_path, root, *run, "cut", pause=0.05)
+    process = start(tmp_path, root, *run, "cut", pause=0.3)
     until(process, 2)
     process.kill()
     process.communicate()
@@ -284,7 +285,7 @@ def test_killed_before_the_first_checkpoint(capsys, tmp_path, leaves, root):
 
 def test_interrupting_keeps_everything_and_says_how_to_go_on(capsys, tmp_path, leaves, root):
     run = ("train", "ddpm", "--data", leaves, "--steps", 60, "--batch", 8, "--out")
-    process = start(tmp_path, root, *run, "cut", pause=0.05)
+    process = start(tmp_path, root, *run, "cut", pause=0.3)
     until(process, 5)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate()
