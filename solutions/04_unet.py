@@ -57,11 +57,13 @@ train = load(lab.data, "train", device=lab.device, fallback="digits")
 test = load(lab.data, "test", device=lab.device, fallback="digits")
 test = test.first(lab.pick(smoke=64, cpu=500, gpu=2000))
 schedule = cosine_schedule(1000).to(lab.device)
-print(f"{train.title}: {len(train):,} images to train on, {len(test):,} to measure on, each {train.shape}, in [-1, 1]")
+print(
+    f"{train.title}: {len(train):,} images to train on, {len(test):,} to measure on, each {train.shape}, in [-1, 1]"
+)
 
 
 def milliseconds(work, *arguments, repeats=5):
-    """The shortest of several calls, after one to warm up. On a CPU: processor time of one core, whoever else computes."""
+    """The shortest of several calls, after one to warm up. On a CPU: one core's time, whoever else computes."""
     cpu, threads = lab.device.type == "cpu", torch.get_num_threads()
     clock = time.thread_time if cpu else time.perf_counter
     best = math.inf
@@ -109,7 +111,9 @@ kept = {
     "noise": kept_by(leading_directions(noise[:half]), noise[half:]),
 }
 for k in (32, 128):
-    print(f"{k:4d} of {pixels} numbers keep {kept['images'][k - 1]:.0%} of images, {kept['noise'][k - 1]:.0%} of noise")
+    print(
+        f"{k:4d} of {pixels} numbers keep {kept['images'][k - 1]:.0%} of images, {kept['noise'][k - 1]:.0%} of noise"
+    )
 plots.curves(
     {name: (torch.arange(1, pixels + 1), share) for name, share in kept.items()},
     title=f"{train.title}: images fit through a bottleneck, noise doesn't",
@@ -140,7 +144,8 @@ enough = [
     )
 ]  # from one corner to the other, to both sides
 print(
-    f"layers until every pixel sees the whole 28 × 28: {enough[0]} at full size, {enough[1]} with every third at stride 2"
+    f"layers until every pixel sees all 28 × 28: {enough[0]} at full size, "
+    f"{enough[1]} with every third at stride 2"
 )
 print(
     f"multiplications of one such layer, 32 channels: {conv_multiply_adds((28, 28), 32, 32, 3):,} at 28 × 28, "
@@ -208,13 +213,19 @@ sinusoidal_embedding = check("unet/time-embedding", sinusoidal_embedding)
 steps_shown = torch.arange(0, 1001, 2)
 waves = sinusoidal_embedding(steps_shown, 64)
 figure, axes = plots.new_figure(8, 3.9, columns=2, width_ratios=(1.35, 1))
-axes[0].imshow(waves.T, aspect="auto", cmap=plots.DIVERGING, vmin=-1, vmax=1, extent=(0, 1000, 63.5, -0.5))
+axes[0].imshow(
+    waves.T, aspect="auto", cmap=plots.DIVERGING, vmin=-1, vmax=1, extent=(0, 1000, 63.5, -0.5)
+)
 axes[0].grid(False)
-axes[0].set(xlabel="step t", ylabel="entry: 0–31 sines, 32–63 cosines", title="One column is one step")
+axes[0].set(
+    xlabel="step t", ylabel="entry: 0–31 sines, 32–63 cosines", title="One column is one step"
+)
 for place, k in enumerate((20, 300, 700)):
     likeness = F.cosine_similarity(waves, sinusoidal_embedding(torch.tensor([k]), 64))
     axes[1].plot(steps_shown, likeness, label=f"t = {k}", color=plots.COLOURS[place])
-axes[1].set(xlabel="compared with step", ylabel="cosine similarity", title="Likest to its neighbours")
+axes[1].set(
+    xlabel="compared with step", ylabel="cosine similarity", title="Likest to its neighbours"
+)
 axes[1].set_ylim(-0.1, 1.25)
 axes[1].legend(ncols=3, loc="upper center", fontsize=9, columnspacing=1, handlelength=1)
 figure.set_label(
@@ -293,20 +304,25 @@ group_normalise = check("unet/group-norm", group_normalise)
 # %%
 few = train.first(8).x.cpu()
 alone, company = group_normalise(few[:1], 1), group_normalise(few, 1)[:1]
-batch_alone, batch_company = (F.batch_norm(x, None, None, training=True)[:1] for x in (few[:1], few))
+batch_alone, batch_company = (
+    F.batch_norm(x, None, None, training=True)[:1] for x in (few[:1], few)
+)
 print(f"group norm: alone or among 8, the image changes by {(alone - company).abs().max():.1e}")
-print(f"batch norm: alone or among 8, the image changes by {(batch_alone - batch_company).abs().max():.2f}")
+print(
+    f"batch norm: alone or among 8, the image changes by {(batch_alone - batch_company).abs().max():.2f}"
+)
 
 kind = torch.bfloat16 if has_bfloat16(lab.device.type) else torch.float32
-planes = torch.randn(64, 32, 14, 14, device=lab.device, dtype=kind).to(memory_format=torch.channels_last)
+planes = torch.randn(64, 32, 14, 14, device=lab.device, dtype=kind).to(
+    memory_format=torch.channels_last
+)
 norm_times = {}
+print(f"norm of {tuple(planes.shape)}, {kind}, channels last, on one core:")
 for groups in (2, 8):
     norm = nn.GroupNorm(groups, 32).to(lab.device, kind)
     with torch.no_grad():
         norm_times[groups] = milliseconds(norm, planes, repeats=20)
-    print(
-        f"{groups} groups of {32 // groups:2d} channels: {norm_times[groups]:.2f} ms  (64 × 32 × 14 × 14, {kind}, channels last)"
-    )
+    print(f"  {groups} groups of {32 // groups:2d} channels: {norm_times[groups]:.2f} ms")
 print(f"narrow groups take {norm_times[8] / norm_times[2]:.1f} times as long on this machine")
 
 # %% [markdown]
@@ -328,7 +344,7 @@ print(f"narrow groups take {norm_times[8] / norm_times[2]:.1f} times as long on 
 
 # %%
 def scale_shift(h, condition):
-    """h · (1 + scale) + shift, equation (4.4).  h: (b, c, h, w);  condition: (b, 2c), the scales and then the shifts."""
+    """h · (1 + scale) + shift, equation (4.4).  h: (b, c, h, w);  condition: (b, 2c), scales, then shifts."""
     scale, shift = rearrange(condition, "b (two c) -> two b c 1 1", two=2)
     return h * (1 + scale) + shift
 
@@ -348,7 +364,7 @@ def start_at_zero(layer):
 def residual_block(block, x, e):
     """x, and what two convolutions add to it, equation (4.5).
 
-    block: has the layers norm1, conv1, norm2, conv2, skip, and condition, which turns e into (b, 2 · channels);
+    block: has the layers norm1, conv1, norm2, conv2, skip, and condition: from e to (b, 2 · channels);
     x: (b, c, h, w);  e: (b, embedding).  Returns (b, d, h, w).
     """
     ### BEGIN SOLUTION
@@ -388,7 +404,9 @@ with seeded(1):
     first, second = (nn.Conv2d(16, 16, 3, padding=1, bias=False) for _ in range(2))
 for layer in (first, second):
     nn.init.zeros_(layer.weight)
-print(f"before training, the block changes its input by {(block(x, e) - x).abs().max().item():.0f}\n")
+print(
+    f"before training, the block changes its input by {(block(x, e) - x).abs().max().item():.0f}\n"
+)
 pairs = {
     "block, conv2 at zero": (block.conv1, block.conv2, lambda: block(x, e)),
     "two convs, both at zero": (first, second, lambda: x + second(F.silu(first(x)))),
@@ -398,7 +416,9 @@ for name, (early_layer, late_layer, answer) in pairs.items():
     for step in (1, 2):
         gradients = torch.autograd.grad(F.mse_loss(answer(), wanted), weights)
         sizes = [gradient.norm().item() for gradient in gradients]
-        print(f"{name:24s} step {step}: gradient of the first {sizes[0]:.4f}, of the second {sizes[1]:.4f}")
+        print(
+            f"{name:24s} step {step}: gradient of the first {sizes[0]:.4f}, of the second {sizes[1]:.4f}"
+        )
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients):
                 weight -= 0.1 * gradient
@@ -428,12 +448,15 @@ ask("unet/zero-start", zero_start)
 def simple_block(x, e, conv1, conv2, step):
     """A residual block that shifts every channel by a number that depends on e, as (4.4) does.
 
-    x: (b, c, h, w);  e: (b, embedding);  conv1, conv2: (c, c, 3, 3);  step: (c, embedding).  Returns (b, c, h, w).
+    x: (b, c, h, w);  e: (b, embedding);  conv1, conv2: (c, c, 3, 3);  step: (c, embedding).
+    Returns (b, c, h, w).
     """
     shift = F.linear(e, step)[:, :, None, None]
     h = F.conv2d(F.silu(F.instance_norm(x)), conv1, padding=1)
     ### BEGIN SOLUTION
-    h = F.instance_norm(h) + shift  # normalised first: a norm behind it would take the shift out again
+    h = (
+        F.instance_norm(h) + shift
+    )  # normalised first: a norm behind it would take the shift out again
     ### END SOLUTION
     ### BEGIN HANDED OUT
     # h = F.instance_norm(h + shift)
@@ -514,8 +537,12 @@ for name, kind_of_block in (("residual block", ResidualBlock), ("ConvNeXt block"
         f"{name}: sees {field} pixels, {million:.2f} million multiply-adds an image, "
         f"{block_costs[name][1]:.1f} ms for a training step of 64 images"
     )
-fewer, slower = (a / b for a, b in zip(block_costs["residual block"], block_costs["ConvNeXt block"]))
-print(f"ConvNeXt needs {1 / fewer:.2f} times the multiplications and takes {1 / slower:.2f} times the time")
+fewer, slower = (
+    a / b for a, b in zip(block_costs["residual block"], block_costs["ConvNeXt block"])
+)
+print(
+    f"ConvNeXt needs {1 / fewer:.2f} times the multiplications and takes {1 / slower:.2f} times the time"
+)
 
 # %% [markdown]
 # If both numbers in the last line were equal, multiplications would tell the time. They rarely do. A dense convolution uses every number that it loads from memory in many products; a depthwise one uses it $k^2$ times and then needs the next.
@@ -568,7 +595,9 @@ def nearness(image, sharpness):
     p = patches(image)
     length, ones = p.square().sum(-1, keepdim=True) / 2, torch.ones_like(p[..., :1])
     root_d = math.sqrt(p.shape[-1] + 2)
-    return 2 * sharpness * root_d * torch.cat([p, -length, -ones], -1), torch.cat([p, ones, length], -1)
+    return 2 * sharpness * root_d * torch.cat([p, -length, -ones], -1), torch.cat(
+        [p, ones, length], -1
+    )
 
 
 sigma = 0.25
@@ -581,12 +610,17 @@ gathered = rearrange(attention(q, k, tokens), "b 1 (h w) c -> b c h w", h=h)
 blurred = F.avg_pool2d(F.pad(noisy, (1,) * 4, mode="reflect"), 3, stride=1)
 errors = {"noisy": noisy, "blurred, 3 × 3": blurred, "attention": gathered}
 errors = {name: (image - picture).square().mean().item() for name, image in errors.items()}
-print("mean squared error per pixel: " + ", ".join(f"{name} {error:.4f}" for name, error in errors.items()))
+print(
+    "mean squared error per pixel: "
+    + ", ".join(f"{name} {error:.4f}" for name, error in errors.items())
+)
 
 brightness = picture[0, 0]
 spot = divmod(int(brightness[6:22, 6:22].diff(dim=1).abs().argmax()), 15)
 row, column = spot[0] + 6, spot[1] + 6  # a pixel at the strongest edge
-identity = torch.eye(h * w)[None, None]  # values that tell the pixels apart: what is gathered are the weights
+identity = torch.eye(h * w)[
+    None, None
+]  # values that tell the pixels apart: what is gathered are the weights
 weights = rearrange(attention(q, k, identity)[0, 0, row * w + column], "(h w) -> h w", h=h)
 plots.panels(
     {
@@ -612,14 +646,19 @@ plots.panels(
 def image_attention(x, qkv, out, heads):
     """x + self-attention of its pixels, (4.7), with matrices for weights.
 
-    x: (b, c, h, w);  qkv: (3c, c), q, k and v one after the other, each split into heads;  out: (c, c).  Returns (b, c, h, w).
+    x: (b, c, h, w);  qkv: (3c, c), q, k and v one after the other, each split into heads;  out: (c, c).
+    Returns (b, c, h, w).
     """
     h, w = x.shape[2:]
     mixed = torch.einsum("oc, bchw -> bohw", qkv, x)
-    q, k, v = rearrange(mixed, "b (three heads c) h w -> three b heads (h w) c", three=3, heads=heads)
+    q, k, v = rearrange(
+        mixed, "b (three heads c) h w -> three b heads (h w) c", three=3, heads=heads
+    )
     gathered = attention(q, k, v)
     ### BEGIN SOLUTION
-    gathered = rearrange(gathered, "b heads (h w) c -> b (heads c) h w", h=h, w=w)  # row by row, as they went in
+    gathered = rearrange(
+        gathered, "b heads (h w) c -> b (heads c) h w", h=h, w=w
+    )  # row by row, as they went in
     ### END SOLUTION
     ### BEGIN HANDED OUT
     # gathered = rearrange(gathered, "b heads (w h) c -> b (heads c) h w", h=h, w=w)
@@ -649,7 +688,9 @@ class Attention(nn.Module):
         h, w = x.shape[2:]
         split = "b (three heads c) h w -> three b heads (h w) c"
         q, k, v = rearrange(self.qkv(self.norm(x)), split, three=3, heads=self.heads)
-        return x + self.out(rearrange(self.gather(q, k, v), "b heads (h w) c -> b (heads c) h w", h=h, w=w))
+        return x + self.out(
+            rearrange(self.gather(q, k, v), "b heads (h w) c -> b (heads c) h w", h=h, w=w)
+        )
 
 
 # %% [markdown]
@@ -660,7 +701,9 @@ class Attention(nn.Module):
 # **Predict, then run.** You double height and width of an image. How many times longer will attention take?
 
 # %% tags=["predict"]
-guess_cost = predict("unet/attention-cost", "Time of attention: twice the height and width ÷ before", 1, 64)
+guess_cost = predict(
+    "unet/attention-cost", "Time of attention: twice the height and width ÷ before", 1, 64
+)
 
 # %% [markdown]
 # The product $(q k^\top) v$ could be bracketed as $q\,(k^\top v)$, a small $d\times d$ matrix in the middle and no table anywhere, if only the softmax didn't stand in between. So take the softmax elsewhere: of $q$ and of $k$ by themselves
@@ -705,10 +748,14 @@ for side in sides:
     for name, gather in (("softmax attention", attention), ("linear attention", linear_attention)):
         with torch.no_grad():
             attention_times[name].append(milliseconds(gather, q, k, v, repeats=3))
-doubled = {name: times[-1] / times[sides.index(sides[-1] // 2)] for name, times in attention_times.items()}
+doubled = {
+    name: times[-1] / times[sides.index(sides[-1] // 2)] for name, times in attention_times.items()
+}
 print(f"from {sides[-1] // 2} × {sides[-1] // 2} to {sides[-1]} × {sides[-1]} pixels:")
 for name, ratio in doubled.items():
-    print(f"  {name}: {ratio:.1f} times as long, {attention_times[name][-1]:.1f} ms for one image, one head of 32")
+    print(
+        f"  {name}: {ratio:.1f} times as long, {attention_times[name][-1]:.1f} ms for one image, one head of 32"
+    )
 counts = [side**2 for side in sides]
 plots.curves(
     {name: (counts, times) for name, times in attention_times.items()},
@@ -728,12 +775,14 @@ reveal("unet/attention-cost", round(doubled["softmax attention"], 1))
 
 # %%
 q, k = torch.randn(2, 1, 1, 14 * 14, 32, generator=lab.generator(4, "cpu"), dtype=torch.float64)
-everyone = torch.eye(14 * 14, dtype=torch.float64)[None, None]  # gathered from one-hot values: the table itself
+everyone = torch.eye(14 * 14, dtype=torch.float64)[
+    None, None
+]  # gathered from one-hot values: the table itself
 for name, gather in (("softmax", attention), ("linear", linear_attention)):
     table = gather(4 * q, 4 * k, everyone)[0, 0]
     print(
-        f"{name:8s}: rows sum to {table.sum(1).min():.6f} … {table.sum(1).max():.6f}; rank {torch.linalg.matrix_rank(table):3d} of "
-        f"{len(table)}; the largest weight of a row is {table.amax(1).median():.2f} (median)"
+        f"{name:8s}: rows sum to {table.sum(1).min():.6f} … {table.sum(1).max():.6f}; "
+        f"rank {torch.linalg.matrix_rank(table):3d} of {len(table)}; the largest weight of a row is {table.amax(1).median():.2f} (median)"
     )
 
 # %% [markdown]
@@ -768,7 +817,9 @@ def transposed(kernel):
 ways_up = {
     "transposed, 3 × 3": lambda: transposed(3),
     "transposed, 4 × 4": lambda: transposed(4),
-    "resize-convolution": lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(1, 1, 3, bias=False)),
+    "resize-convolution": lambda: nn.Sequential(
+        nn.Upsample(scale_factor=2), nn.Conv2d(1, 1, 3, bias=False)
+    ),
     "pixel shuffle": lambda: nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.PixelShuffle(2)),
 }
 constant, middle = torch.ones(1, 1, 12, 12), slice(4, 16)  # the middle, where no border is felt
@@ -781,11 +832,16 @@ with seeded(5), torch.no_grad():
         plane = layer(constant)[0, 0, middle, middle]
         equal[f"{name}\nequal weights"] = (plane / plane.mean() - 1).round(decimals=4)
         plane = make()(constant)[0, 0, middle, middle]
-        drawn[f"{name}\nrandom weights"] = ((plane - plane.mean()) / plane.abs().max()).round(decimals=4)
-        power = torch.stack([make()(constant)[0, 0, 8:10, 8:10] for _ in range(400)]).square().mean(0)
+        drawn[f"{name}\nrandom weights"] = ((plane - plane.mean()) / plane.abs().max()).round(
+            decimals=4
+        )
+        power = (
+            torch.stack([make()(constant)[0, 0, 8:10, 8:10] for _ in range(400)]).square().mean(0)
+        )
         uneven[name] = (power.max() / power.min()).item()
+print("mean square at the 4 places of a square, 400 random layers: largest ÷ smallest")
 for name, ratio in uneven.items():
-    print(f"{name:20s} mean square of the 4 places of a 2 × 2 square, 400 random draws: largest ÷ smallest {ratio:.2f}")
+    print(f"  {name:20s} {ratio:.2f}")
 plots.panels(
     equal | drawn,
     columns=4,
@@ -854,15 +910,17 @@ space_to_depth = check("unet/space-to-depth", space_to_depth)
 def unet_forward(model, x, e):
     """The way through a U-Net, equation (4.10).
 
-    x: (b, c, h, w);  e: (b, embedding), what the blocks are told.  Returns a tensor like x.  The parts of `model`:
+    x: (b, c, h, w);  e: (b, embedding), what the blocks are told.  Returns a tensor like x.
+    The parts of `model`:
         patch             how large the squares are that pixel unshuffle takes
         stem, head        convolutions at the beginning and the end; before the head come `norm` and a SiLU
-        down[level]       the blocks of a level on the way down, finest level first; each is called as block(h, e)
+        down[level]       the blocks of a level on the way down, finest first; called as block(h, e)
         shrink[k]         from level k to level k + 1
         attention, middle at the bottom, in this order: attention(h), middle(h, e)
         up[k]             the blocks on the way up, coarsest level first
         grow[k]           before up[k + 1]
-        join(h, skip)     puts a copy beside what comes up, before the blocks of that level; the bottom level joins, too
+        join(h, skip)     puts a copy beside what comes up, before the blocks of that level;
+                          the bottom level joins, too
     """
     ### BEGIN SOLUTION
     h = model.stem(F.pixel_unshuffle(x, model.patch))
@@ -890,10 +948,20 @@ unet_forward = check("unet/forward", unet_forward)
 class UNet(nn.Module):
     """Noisy images (b, c, h, w) and their steps (b,) → one prediction for every pixel."""
 
-    def __init__(self, shape=(1, 28, 28), widths=(32, 64), blocks=1, patch=2, block=ResidualBlock, attention=Attention):
+    def __init__(
+        self,
+        shape=(1, 28, 28),
+        widths=(32, 64),
+        blocks=1,
+        patch=2,
+        block=ResidualBlock,
+        attention=Attention,
+    ):
         super().__init__()
         self.patch, embedding, pixels = patch, 4 * widths[0], shape[0] * patch**2
-        self.time = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.time = nn.Sequential(
+            nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
@@ -904,10 +972,14 @@ class UNet(nn.Module):
         self.middle = block(widths[-1], widths[-1], embedding)
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
-            inputs = [2 * width] + [width] * (blocks - 1)  # the first block of a level gets the copy as well
+            inputs = [2 * width] + [width] * (
+                blocks - 1
+            )  # the first block of a level gets the copy as well
             self.up.append(nn.ModuleList(block(before, width, embedding) for before in inputs))
             if level > 0:
-                self.grow.append(nn.Sequential(nn.Conv2d(width, 4 * widths[level - 1], 1), nn.PixelShuffle(2)))
+                self.grow.append(
+                    nn.Sequential(nn.Conv2d(width, 4 * widths[level - 1], 1), nn.PixelShuffle(2))
+                )
         self.norm = group_norm(widths[0])
         self.head = start_at_zero(nn.Conv2d(widths[0], pixels, 3, padding=1))
 
@@ -932,11 +1004,14 @@ whole = sum(stage.multiply_adds for stage in table)
 for stage in table:
     shape = " × ".join(map(str, stage.shape))
     print(
-        f"{stage.name:12s}{shape:>18s}{stage.parameters:10,d}{stage.multiply_adds:15,d}{stage.multiply_adds / whole:7.1%}"
+        f"{stage.name:12s}{shape:>18s}{stage.parameters:10,d}"
+        f"{stage.multiply_adds:15,d}{stage.multiply_adds / whole:7.1%}"
     )
 weights = sum(p.numel() for p in model.parameters())
 print(f"{'all':12s}{'':18s}{weights:10,d}{whole:15,d}")
-print(f"\nuntrained, it answers {model(x, t).abs().max().item():.0f} everywhere: the head starts at zero, too")
+print(
+    f"\nuntrained, it answers {model(x, t).abs().max().item():.0f} everywhere: the head starts at zero, too"
+)
 
 # %%
 shaped = [stage for stage in table if len(stage.shape) == 3]
@@ -949,7 +1024,11 @@ pairs = [
     for level in range(len(model.down))
 ]
 plots.network(
-    [("image", train.shape), *((stage.name, stage.shape) for stage in shaped), ("answer", train.shape)],
+    [
+        ("image", train.shape),
+        *((stage.name, stage.shape) for stage in shaped),
+        ("answer", train.shape),
+    ],
     pairs,
     title="The network of the table, to scale: red copies pass by the narrow part",
 )
@@ -964,7 +1043,8 @@ plots.network(
 bottom = next(stage.shape for stage in table if stage.name == "middle")
 passing = 2 * bottom[1] * bottom[2]  # if only two channels were left there
 print(
-    f"the bottom holds {math.prod(bottom):,} numbers, the image {pixels:,}; two channels of the bottom would be {passing}"
+    f"the bottom holds {math.prod(bottom):,} numbers, the image {pixels:,}; "
+    f"two channels of the bottom would be {passing}"
 )
 
 # %% [markdown]
@@ -1011,7 +1091,9 @@ variants = {
 # **Predict, then run.** By what factor will the held-out loss rise without the skips?
 
 # %% tags=["predict"]
-guess_skips = predict("unet/no-skips", "Held-out loss without skips ÷ loss of the full network", 1, 5)
+guess_skips = predict(
+    "unet/no-skips", "Held-out loss without skips ÷ loss of the full network", 1, 5
+)
 
 # %%
 steps = lab.pick(smoke=12, cpu=300, gpu=6000)
@@ -1044,15 +1126,23 @@ def held_out(model):
 
 networks, histories, losses = {}, {}, {}
 for name, make in variants.items():
-    networks[name], histories[name] = train_network(make, steps, seed=1 if name == "full, another seed" else 0)
+    networks[name], histories[name] = train_network(
+        make, steps, seed=1 if name == "full, another seed" else 0
+    )
     losses[name] = held_out(networks[name])
 
 # %%
-reference, yardstick = losses["full"], (losses["full, another seed"].mean() / losses["full"].mean() - 1).abs().item()
-print(
-    f"{steps} steps of {batch} images each; mean squared error of v per pixel on {len(test)} test images of {test.title}"
+reference, yardstick = (
+    losses["full"],
+    (losses["full, another seed"].mean() / losses["full"].mean() - 1).abs().item(),
 )
-print(f"{'':20s}{'weights':>9s}{'seconds':>9s}{'t ≤ 200':>9s}{'middle':>9s}{'t ≥ 700':>9s}{'all':>9s}{'÷ full':>8s}")
+print(
+    f"{test.title}, {steps} steps of {batch} images each; "
+    f"mean squared error of v per pixel on {len(test)} test images"
+)
+print(
+    f"{'':20s}{'weights':>9s}{'seconds':>9s}{'t ≤ 200':>9s}{'middle':>9s}{'t ≥ 700':>9s}{'all':>9s}{'÷ full':>8s}"
+)
 early, late = levels.cpu() <= 200, levels.cpu() >= 700
 for name, loss in losses.items():
     parts = (loss[early], loss[~early & ~late], loss[late], loss)
@@ -1062,16 +1152,26 @@ for name, loss in losses.items():
         + f"{(loss.mean() / reference.mean()).item():8.2f}"
     )
 print(f"\nyardstick: another seed changes the loss by {yardstick:.1%}")
-excess = {name: (losses[name].mean() / reference.mean() - 1).item() for name in variants if "full" not in name}
+excess = {
+    name: (losses[name].mean() / reference.mean() - 1).item()
+    for name in variants
+    if "full" not in name
+}
 for name, rise in sorted(excess.items(), key=lambda item: -item[1]):
-    verdict = "more than twice the yardstick" if abs(rise) > 2 * yardstick else "no finding: within twice the yardstick"
+    verdict = (
+        "more than twice the yardstick"
+        if abs(rise) > 2 * yardstick
+        else "no finding: within twice the yardstick"
+    )
     print(f"{name:17s} {rise:+.1%}: {verdict}")
 first = {name: losses[name][0].item() for name in ("full", "no skips", "no skips, narrow")}
 print(
     f"\nat t = {levels[0]}, where v is nearly all noise: "
     + ", ".join(f"{name} {loss:.2f}" for name, loss in first.items())
 )
-print(f"a linear bottleneck of {passing} numbers would leave {1 - passing / pixels:.2f} of the noise's variance")
+print(
+    f"a linear bottleneck of {passing} numbers would leave {1 - passing / pixels:.2f} of the noise's variance"
+)
 plots.curves(
     {name: (levels.cpu(), loss / reference) for name, loss in losses.items() if name != "full"},
     title=f"{test.title}: what each missing part costs, by noise level",
@@ -1133,7 +1233,9 @@ def compare(t):
     for name, denoise in denoisers.items():
         guess = denoise(x_t, steps_of)
         rows[f"{name}: {(guess - compared).square().mean():.4f}"] = guess
-    return plots.image_rows(rows, title=f"Guesses of the clean image at t = {t}, and their squared error")
+    return plots.image_rows(
+        rows, title=f"Guesses of the clean image at t = {t}, and their squared error"
+    )
 
 
 explore(
@@ -1166,9 +1268,13 @@ def look_inside(stage, t, image):
         hook.remove()
     maps = caught[0][0].float()
     liveliest = maps.flatten(1).std(1).argsort(descending=True)[:10]
-    shown = {"noisy": x_t[0].clamp(-1, 1), "guess": guess[0]} | {f"channel {int(c)}": maps[c] for c in liveliest}
+    shown = {"noisy": x_t[0].clamp(-1, 1), "guess": guess[0]} | {
+        f"channel {int(c)}": maps[c] for c in liveliest
+    }
     shape = " × ".join(map(str, maps.shape))
-    return plots.panels(shown, title=f"{stage} ({shape}) at t = {t}: the channels that vary most", columns=6)
+    return plots.panels(
+        shown, title=f"{stage} ({shape}) at t = {t}: the channels that vary most", columns=6
+    )
 
 
 explore(
@@ -1223,12 +1329,22 @@ def side_of(plane, share=0.9):
 times = (20, 300, 600, 950)
 planes = {t: looks_at(full, t) for t in times}
 reach = {t: side_of(plane) for t, plane in planes.items()}
-deepest = [(2, 2), (3, 1)] + [(3, 1)] * 2 + [(3, 2)] + [(3, 1)] * 6  # unshuffle, stem, block, down, three blocks
-print(f"by (4.1), {receptive_field(deepest)[0]} pixels are within reach; to see all from everywhere takes {2 * 28 - 1}")
+deepest = (
+    [(2, 2), (3, 1)] + [(3, 1)] * 2 + [(3, 2)] + [(3, 1)] * 6
+)  # unshuffle, stem, block, down, three blocks
+print(
+    f"by (4.1), {receptive_field(deepest)[0]} pixels are within reach; "
+    f"to see all of 28 from everywhere takes {2 * 28 - 1}"
+)
 for t in times:
-    print(f"t = {t:3d}: 90 % of the middle pixel's gradient lies in a square of {reach[t]} × {reach[t]} pixels")
+    print(
+        f"t = {t:3d}: 90 % of the middle pixel's gradient lies in a square of {reach[t]} × {reach[t]} pixels"
+    )
 plots.panels(
-    {f"t = {t}\n90 % within {reach[t]} × {reach[t]}": (plane / plane.max()).sqrt() for t, plane in planes.items()},
+    {
+        f"t = {t}\n90 % within {reach[t]} × {reach[t]}": (plane / plane.max()).sqrt()
+        for t, plane in planes.items()
+    },
     title=f"{test.title}: where the answer in the middle comes from (square root of the mean gradient)",
     diverging=False,
     shared=True,
@@ -1255,25 +1371,31 @@ def seconds_per_step(patch):
 cost = {patch: seconds_per_step(patch) for patch in (2, 1)}
 work = {
     patch: sum(
-        s.multiply_adds for s in stages(UNet(train.shape, patch=patch), torch.zeros(1, *train.shape), torch.ones(1))
+        s.multiply_adds
+        for s in stages(UNet(train.shape, patch=patch), torch.zeros(1, *train.shape), torch.ones(1))
     )
     for patch in (2, 1)
 }
 faster = cost[1] / cost[2]
 for patch in (2, 1):
     print(
-        f"patch {patch}: {work[patch] / 1e6:6.1f} million multiply-adds an image, {1000 * cost[patch]:6.1f} ms a training step of {batch}"
+        f"patch {patch}: {work[patch] / 1e6:6.1f} million multiply-adds an image, "
+        f"{1000 * cost[patch]:6.1f} ms a training step of {batch}"
     )
 print(
-    f"the stem makes the same widths and blocks {faster:.1f} times faster here ({work[1] / work[2]:.1f} times fewer multiplications)"
+    f"the stem makes the same widths and blocks {faster:.1f} times faster here, "
+    f"with {work[1] / work[2]:.1f} times fewer multiplications"
 )
 
 # %%
-fine, fine_history = train_network(lambda: UNet(train.shape, patch=1), max(2, round(steps / faster)))
+fine, fine_history = train_network(
+    lambda: UNet(train.shape, patch=1), max(2, round(steps / faster))
+)
 losses["patch 1, same time"] = held_out(fine)
 for name, history in (("full", histories["full"]), ("patch 1, same time", fine_history)):
     print(
-        f"{'patch 2' if name == 'full' else name:20s} {len(history.steps):5d} steps in {history.seconds:5.1f} s, held-out loss {losses[name].mean():.4f}"
+        f"{'patch 2' if name == 'full' else name:20s} {len(history.steps):5d} steps in "
+        f"{history.seconds:5.1f} s, held-out loss {losses[name].mean():.4f}"
     )
 advantage = (losses["patch 1, same time"].mean() / losses["full"].mean()).item()
 ahead = (
@@ -1302,17 +1424,23 @@ plots.curves(
 # ## Recap of this run
 
 # %%
-print(f"effort {lab.effort}, {train.title}, {steps} steps of {batch} images a network, widths 32 and 64\n")
-print(f"4.1  128 numbers keep {kept['images'][127]:.0%} of images and {kept['noise'][127]:.0%} of noise")
+print(
+    f"effort {lab.effort}, {train.title}, {steps} steps of {batch} images a network, widths 32 and 64\n"
+)
+print(
+    f"4.1  128 numbers keep {kept['images'][127]:.0%} of images and {kept['noise'][127]:.0%} of noise"
+)
 print(f"4.3  narrow norm groups: {norm_times[8] / norm_times[2]:.1f} times as slow")
 print(
     f"4.4  ConvNeXt against residual block: {1 / fewer:.2f} times the multiplications, {1 / slower:.2f} times the time"
 )
 print(
-    f"4.6  twice the side: softmax attention {doubled['softmax attention']:.1f} times, linear {doubled['linear attention']:.1f} times as long"
+    f"4.6  twice the side: softmax attention {doubled['softmax attention']:.1f} times, "
+    f"linear {doubled['linear attention']:.1f} times as long"
 )
 print(
-    f"4.7  places of a square, largest ÷ smallest power: transposed 3 × 3 {uneven['transposed, 3 × 3']:.1f}, pixel shuffle {uneven['pixel shuffle']:.1f}"
+    f"4.7  places of a square, largest ÷ smallest power: "
+    f"transposed 3 × 3 {uneven['transposed, 3 × 3']:.1f}, pixel shuffle {uneven['pixel shuffle']:.1f}"
 )
 print(f"4.8  {weights:,} weights, {whole:,} multiply-adds an image")
 print(
@@ -1321,7 +1449,8 @@ print(
     + f" (another seed {yardstick:.0%})"
 )
 print(
-    f"4.10 the middle pixel looks at {reach[times[0]]} × {reach[times[0]]} pixels at t = {times[0]}, {reach[times[-1]]} × {reach[times[-1]]} at t = {times[-1]}"
+    "4.10 the middle pixel looks at "
+    + ", ".join(f"{reach[t]} × {reach[t]} pixels at t = {t}" for t in (times[0], times[-1]))
 )
 print(f"4.11 the unshuffle stem: {faster:.1f} times faster a step; after the same time, {ahead}")
 
