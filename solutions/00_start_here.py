@@ -244,7 +244,7 @@ rows = {}
 for i, letter in enumerate(("A", "B")):
     rows[f"walk {letter}: $x_t$"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
     rows[f"walk {letter}: $\\hat x_0$"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
-plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}: the guess has a shape long before the image has one")
+plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}: the guess has its shape long before the image")
 
 # %% [markdown]
 # Look at the guesses $\hat x_0$ from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing, which gains its details.
