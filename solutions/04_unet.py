@@ -845,7 +845,7 @@ for name, ratio in uneven.items():
 plots.panels(
     equal | drawn,
     columns=4,
-    title="A constant image, enlarged four ways: white is the mean, colours stray from it",
+    title="A constant image, enlarged: white is the mean, colours stray",
 )
 
 # %% [markdown]
@@ -1172,13 +1172,31 @@ print(
 print(
     f"a linear bottleneck of {passing} numbers would leave {1 - passing / pixels:.2f} of the noise's variance"
 )
-plots.curves(
-    {name: (levels.cpu(), loss / reference) for name, loss in losses.items() if name != "full"},
-    title=f"{test.title}: what each missing part costs, by noise level",
+figure, axes = plots.new_figure(8, 4.2, columns=2)
+plots.draw_curves(
+    axes[0],
+    {name: (levels.cpu(), losses[name]) for name in ("full", "no skips, narrow")},
+    title="Full, and narrow without skips",
+    x_label="step t",
+    y_label="held-out loss (MSE of v per pixel)",
+)
+others = [name for name in losses if name not in ("full", "no skips, narrow")]
+plots.draw_curves(
+    axes[1],
+    {name: (levels.cpu(), losses[name] / reference) for name in others},
+    title="The others, against full",
     x_label="step t",
     y_label="held-out loss ÷ that of the full network",
-    mark={"the full network": (None, 1.0)},
+    mark=(None, 1.0),
 )
+for panel in axes:
+    panel.legend(fontsize=9)
+figure.suptitle(f"{test.title}: what each missing part costs", x=0.01, ha="left")
+figure.set_label(
+    "Left: held-out loss over t of the full and the narrow network. "
+    "Right: the losses of the other networks divided by that of the full one"
+)
+figure
 
 # %%
 reveal("unet/no-skips", round((losses["no skips"].mean() / reference.mean()).item(), 2))
@@ -1187,7 +1205,7 @@ reveal("unet/no-skips", round((losses["no skips"].mean() / reference.mean()).ite
 # Look at the *shape* of the curves, not just at the averages.
 #
 # *Skips.* If you expected more harm from "no skips": the table of stages says why there isn't. The bottom of our network is small, but it has many channels, and holds more numbers than the image has pixels. Nothing *must* get lost there; the skips merely save the network the trouble of carrying pixels down and up, and with time it can learn to.
-# Through two channels it can't. Compare the two lines of numbers under the table: at small $t$ the narrow network can hardly do better than the linear bottleneck of 4.1.
+# Through two channels it can't. Compare the two lines of numbers under the table: at small $t$ the narrow network runs into the limit of 4.1.
 #
 # *Time.* Without $t$ the network has to find out how noisy its input is, and it can.
 #
@@ -1233,9 +1251,7 @@ def compare(t):
     for name, denoise in denoisers.items():
         guess = denoise(x_t, steps_of)
         rows[f"{name}: {(guess - compared).square().mean():.4f}"] = guess
-    return plots.image_rows(
-        rows, title=f"Guesses of the clean image at t = {t}, and their squared error"
-    )
+    return plots.image_rows(rows, title=f"{test.title}: guesses at t = {t}, with squared errors")
 
 
 explore(
@@ -1273,7 +1289,9 @@ def look_inside(stage, t, image):
     }
     shape = " × ".join(map(str, maps.shape))
     return plots.panels(
-        shown, title=f"{stage} ({shape}) at t = {t}: the channels that vary most", columns=6
+        shown,
+        title=f"{test.title}, {stage} ({shape}) at t = {t}: the liveliest channels",
+        columns=6,
     )
 
 
@@ -1295,7 +1313,7 @@ with torch.no_grad():
     scales, shifts = full.down[0][0].condition(full.embed(every)).T.chunk(2)
 figure = plots.heatmap(
     1 + scales[scales.std(1).argsort()],
-    title="First block: what each channel is multiplied with, over t",
+    title=f"{train.title}, first block: what each channel is multiplied with",
     x_label="step t",
     y_label="channel (sorted)",
     unit="1 + scale",
@@ -1345,7 +1363,7 @@ plots.panels(
         f"t = {t}\n90 % within {reach[t]} × {reach[t]}": (plane / plane.max()).sqrt()
         for t, plane in planes.items()
     },
-    title=f"{test.title}: where the answer in the middle comes from (square root of the mean gradient)",
+    title=f"{test.title}: where the answer in the middle comes from (root of the gradient)",
     diverging=False,
     shared=True,
     unit="share of the largest",
