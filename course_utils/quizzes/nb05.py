@@ -572,8 +572,8 @@ quiz(
         "`F.mse_loss(predicted_noise, noise)`",
     ],
     explanation="""
-    Compared with its own input the network learns to copy, which is easy: the loss falls faster and lower than the
-    right one ever will. Fed into a sampler, the "predicted noise" is the whole image, and what is left is nothing.
+    Compared with its own input the network learns to copy, which can be done on images it has never seen: the loss ends
+    far below the right one. Fed into a sampler, the "predicted noise" is all of x_t, and what is left is nothing.
     """,
 )
 
