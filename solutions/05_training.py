@@ -32,6 +32,7 @@
 # The text describes what you see at effort `cpu` or above, on Fashion-MNIST. At `smoke` the networks are hardly trained: everything runs, and what is printed is true of that run, but sentences about pictures don't hold.
 
 # %% tags=["setup"]
+import contextlib
 import importlib.util
 import math
 import os
@@ -1251,7 +1252,7 @@ plots.bars(
 
 # %% [markdown]
 # Read it with care. So short a run rewards what learns the coarse shapes first, and says little about what matters late: an average can't help before there is something to average, and a rate that falls early costs steps. A choice that wins here may lose in ten times the time, and the other way round.
-# The benchmark in the repository (`benchmarks/training.py`) makes such comparisons with longer runs and several seeds. Take the table as a habit: the next recipe that somebody swears by deserves a line in it, and a longer run.
+# The benchmark in the repository (`benchmarks/choices.py`) makes many more such comparisons, with longer runs. Take the table as a habit: the next recipe that somebody swears by deserves a line in it, and a longer run.
 
 # %% [markdown]
 # ## 5.11 · Watch it learn
@@ -1322,7 +1323,7 @@ guess = predict(
 # Watch the strip. If you press stop, the notebook goes on with what the model has learned so far.
 
 # %%
-steps = lab.pick(smoke=32, cpu=1200, gpu=8000)
+steps = lab.pick(smoke=32, cpu=1000, gpu=8000)
 every = max(4, steps // 40)
 looks = {
     every * max(1, round(steps * part / every))
@@ -1576,8 +1577,8 @@ def short_run(model, **options):
 small = {"widths": (16, 32)}
 whole_run = new_model(**small)
 whole_ema = short_run(whole_run).ema_model
-with tempfile.TemporaryDirectory() as folder:
-    place = Path(folder, "run.pt")
+with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    place = Path("run.pt")
     try:
         short_run(new_model(**small), checkpoint=place, checkpoint_every=5, on_step=cut, every=7)
     except PowerCut:
