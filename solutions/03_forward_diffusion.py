@@ -375,7 +375,7 @@ ask("forward/variance-preserving", variance_preserving)
 # The function after it prepares one training example. It was published like this, and trained for hours. Mend it.
 
 
-# %%
+# %% tags=["setup"]
 def forward(x0, t, noise, alpha_bar):
     """Returns (noise, noisy): the noise, and the images with it."""
     return noise, add_noise(x0, t, noise, alpha_bar)

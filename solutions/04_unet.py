@@ -342,7 +342,7 @@ print(f"narrow groups take {norm_times[8] / norm_times[2]:.1f} times as long on 
 # `skip` is the identity, or a 1 × 1 convolution where the number of channels changes; $\operatorname{silu}(h)=h\cdot\operatorname{sigmoid}(h)$. The weights of $\operatorname{conv}_2$ start at zero, so at first the block does nothing.
 
 
-# %%
+# %% tags=["setup"]
 def scale_shift(h, condition):
     """h · (1 + scale) + shift, equation (4.4).  h: (b, c, h, w);  condition: (b, 2c), scales, then shifts."""
     scale, shift = rearrange(condition, "b (two c) -> two b c 1 1", two=2)
