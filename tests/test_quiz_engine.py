@@ -928,14 +928,14 @@ def test_check_names_no_function_that_has_no_name(capsys):
 def test_unknown_quizzes_get_one_line_and_keep_the_answer(capsys):
     assert quizzes.check("demo/mes", stubbed) is stubbed
     quizzes.ask("demo/questoin", "a")
-    quizzes.hint("nothing like it")
+    quizzes.hint("xyzzy")
     quizzes.check("demo/question", stubbed)
     quizzes.ask("demo/mse", "a")
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "no quiz is called 'demo/mes'; did you mean 'demo/mse'?",
         "no quiz is called 'demo/questoin'; did you mean 'demo/question'?",
-        "no quiz is called 'nothing like it'; none has a similar name",
+        "no quiz is called 'xyzzy'; none has a similar name",
         "demo/question is a question, not a code quiz: use ask('demo/question', …)",
         "demo/mse is a code quiz, not a question: use check('demo/mse', …)",
     ]
