@@ -7,7 +7,7 @@ Images are float tensors (b, c, h, w) in [-1, 1]: a batch of b images with c cha
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-__all__ = ["Bytes", "Codes", "Images", "Labels", "Scalar", "Steps", "from_unit", "to_unit"]
+__all__ = ["Bytes", "Codes", "Images", "Labels", "Scalar", "Steps", "from_unit", "same_shape", "to_unit"]
 
 Images = Float[Tensor, "b c h w"]  # a batch of images in [-1, 1]
 Bytes = UInt8[Tensor, "n c h w"]  # images as they are stored: 0 is black, 255 is white
@@ -35,3 +35,15 @@ def from_unit(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     tensor([-1.,  0.,  1.])
     """
     return 2 * x - 1
+
+
+def same_shape(who: str, **tensors: Tensor) -> None:
+    """Raises ValueError, in the name of the function `who`, unless all tensors have one shape.
+
+    >>> import torch
+    >>> same_shape("add_noise", x0=torch.zeros(2, 3), noise=torch.zeros(2, 3))
+    """
+    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{who} expects tensors of one shape, got {got}; a missing channel axis is the usual reason.")

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .arrays import same_shape
+
 Denoise = Callable[..., Tensor]  # (x_t (b, c, h, w), t (b,), y=None) -> x̂_0 (b, c, h, w)
 
 TARGETS = ("noise", "x0", "v")
@@ -159,7 +161,7 @@ class Schedule:
         >>> schedule.add_noise(torch.ones(3, 1), torch.tensor([0, 1, 2]), -torch.ones(3, 1)).flatten()
         tensor([ 1.0000,  0.2000, -1.0000])
         """
-        _same_shape("add_noise", x0=x0, noise=noise)
+        same_shape("add_noise", x0=x0, noise=noise)
         signal, spread = self.rates(t, x0)
         return signal * x0 + spread * noise
 
@@ -167,7 +169,7 @@ class Schedule:
         self, x: Float[Tensor, "b ..."], t: Int[Tensor, "b"], noise: Float[Tensor, "b ..."]
     ) -> Float[Tensor, "b ..."]:
         """One step of the chain, from x_{t−1} to x_t, equation (3.1): √α_t · x + √β_t · noise. t in 1..T."""
-        _same_shape("step", x=x, noise=noise)
+        same_shape("step", x=x, noise=noise)
         alpha = self._exactly(t, x, first=1) / self._exactly(t - 1, x)
         kept, added = _rounded(x, alpha.sqrt(), (1 - alpha).sqrt())
         return kept * x + added * noise
@@ -184,7 +186,7 @@ class Schedule:
         x0, x_t: (b, ...);  t: (b,) in 1..T;  s: (b,) in 0..t−1, t − 1 if not given.
         Returns Gaussian(mean like x0, var (b, 1, ...)). At s = 0 the mean is x0 and the variance 0.
         """
-        _same_shape("posterior", x0=x0, x_t=x_t)
+        same_shape("posterior", x0=x0, x_t=x_t)
         s = t - 1 if s is None else s
         now, before = self._exactly(t, x0, first=1), self._exactly(s, x0)
         if t.device.type == "cpu" and bool((s >= t).any()):
@@ -206,7 +208,7 @@ class Schedule:
         _known_target(kind)
         if kind != "v":
             return noise if kind == "noise" else x0
-        _same_shape("target", x0=x0, noise=noise)
+        same_shape("target", x0=x0, noise=noise)
         signal, spread = self.rates(t, x0)
         return signal * noise - spread * x0
 
@@ -219,7 +221,7 @@ class Schedule:
         schedules need "v" or "x0" (ValueError otherwise).
         """
         _known_target(kind)
-        _same_shape("to_x0", output=output, x_t=x_t)
+        same_shape("to_x0", output=output, x_t=x_t)
         if kind == "x0":
             return output
         signal, spread = self.rates(t, x_t)
@@ -233,7 +235,7 @@ class Schedule:
         self, x0: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Int[Tensor, "b"]
     ) -> Float[Tensor, "b ..."]:
         """The noise that leads from x0 to x_t, equation (5.7): (x_t − √ᾱ_t · x0) / √(1 − ᾱ_t). t in 1..T."""
-        _same_shape("to_noise", x0=x0, x_t=x_t)
+        same_shape("to_noise", x0=x0, x_t=x_t)
         now = self._exactly(t, x_t, first=1)
         signal, spread = _rounded(x_t, now.sqrt(), (1 - now).sqrt())
         return (x_t - signal * x0) / spread
@@ -483,10 +485,3 @@ def _known_target(kind: str) -> None:
 def _whole_T(T: int) -> None:
     if isinstance(T, bool) or not isinstance(T, int) or T < 1:
         raise ValueError(f"T: expected a whole number of steps, at least 1, got {T!r}.")
-
-
-def _same_shape(who: str, **tensors: Tensor) -> None:
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    if len(set(shapes.values())) > 1:
-        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"{who} expects tensors of one shape, got {got}.")

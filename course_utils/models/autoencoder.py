@@ -14,19 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..arrays import same_shape
 from .blocks import Decoder, Encoder
 
 
 def _full(x: Tensor) -> Tensor:
     """Half precision becomes float32; float32 and float64 stay what they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _same_shape(who: str, **tensors: Tensor) -> None:
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    if len(set(shapes.values())) > 1:
-        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"{who} expects tensors of one shape, got {got}; a missing channel axis is the usual reason.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -40,7 +34,7 @@ def reconstruction_error(x: Float[Tensor, "b ..."], x_hat: Float[Tensor, "b ..."
     >>> reconstruction_error(torch.zeros(2, 1, 4, 4), torch.tensor([0.5, 1.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4))
     tensor([0.2500, 1.0000])
     """
-    _same_shape("reconstruction_error", x=x, x_hat=x_hat)
+    same_shape("reconstruction_error", x=x, x_hat=x_hat)
     return (_full(x) - _full(x_hat)).square().flatten(1).mean(dim=1)
 
 
@@ -54,7 +48,7 @@ def bernoulli_nll(logits: Float[Tensor, "b ..."], x: Float[Tensor, "b ..."]) -> 
     >>> bernoulli_nll(torch.zeros(1, 1, 28, 28), torch.ones(1, 1, 28, 28)) / 784      # a fair coin: ln 2 nats a pixel
     tensor([0.6931])
     """
-    _same_shape("bernoulli_nll", logits=logits, x=x)
+    same_shape("bernoulli_nll", logits=logits, x=x)
     logits, target = _full(logits), (_full(x) + 1) / 2
     # −[t ln σ(l) + (1 − t) ln(1 − σ(l))] with ln(1 − σ(l)) = −softplus(l) and ln σ(l) = l − softplus(l)
     return (F.softplus(logits) - target * logits).flatten(1).sum(dim=1)
@@ -209,7 +203,7 @@ def interpolate(a: Float[Tensor, "..."], b: Float[Tensor, "..."], steps: int) ->
             [0.5000, 1.0000],
             [1.0000, 0.0000]])
     """
-    _same_shape("interpolate", a=a, b=b)
+    same_shape("interpolate", a=a, b=b)
     if steps < 2:
         raise ValueError(f"interpolate expects steps ≥ 2 (both ends are included), got {steps}.")
     t = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device).view(-1, *[1] * a.ndim)
@@ -263,7 +257,7 @@ def denoising_error(
     >>> denoising_error(lambda noisy: noisy, x, noise, sigma=0.5)          # a model that does nothing keeps σ²
     tensor([0.2500, 0.2500])
     """
-    _same_shape("denoising_error", x=x, noise=noise)
+    same_shape("denoising_error", x=x, noise=noise)
     if not (sigma >= 0 and math.isfinite(sigma)):
         raise ValueError(f"denoising_error expects sigma ≥ 0, a standard deviation in pixel units, got {sigma}.")
     return reconstruction_error(x, model(x + sigma * noise))
@@ -295,7 +289,7 @@ def score_from_denoiser(
     >>> score_from_denoiser(torch.tensor([0.5]), torch.tensor([1.0]), sigma=1.0)      # data N(0, 1): p_σ is N(0, 2)
     tensor([-0.5000])
     """
-    _same_shape("score_from_denoiser", denoised=denoised, noisy=noisy)
+    same_shape("score_from_denoiser", denoised=denoised, noisy=noisy)
     if not sigma > 0:
         raise ValueError(f"score_from_denoiser expects sigma > 0, got {sigma}.")
     return (denoised - noisy) / sigma**2

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .autoencoder import _full, _same_shape, bernoulli_nll
+from ..arrays import same_shape
+from .autoencoder import _full, bernoulli_nll
 from .blocks import Decoder, Encoder
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -68,7 +69,7 @@ def kl_to_standard_normal(mean: Float[Tensor, "b d"], log_var: Float[Tensor, "b 
     >>> kl_to_standard_normal(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
     tensor([2.])
     """
-    _same_shape("kl_to_standard_normal", mean=mean, log_var=log_var)
+    same_shape("kl_to_standard_normal", mean=mean, log_var=log_var)
     mean, log_var = _full(mean), _full(log_var)
     # expm1 keeps the digits that exp(log_var) - 1 would lose near the prior, where collapsed latents live.
     return 0.5 * (mean.square() + log_var.expm1() - log_var).sum(dim=1)
@@ -84,7 +85,7 @@ def reparameterize(
     >>> reparameterize(torch.ones(1, 1), torch.full((1, 1), 4.0).log(), torch.tensor([[0.5]]))
     tensor([[2.]])
     """
-    _same_shape("reparameterize", mean=mean, log_var=log_var, noise=noise)
+    same_shape("reparameterize", mean=mean, log_var=log_var, noise=noise)
     return _full(mean) + (0.5 * _full(log_var)).exp() * noise
 
 
@@ -99,7 +100,7 @@ def gaussian_nll(
     >>> gaussian_nll(torch.zeros(1, 4), torch.zeros(1, 4), 0.0)     # 4 · ½ ln 2π
     tensor([3.6758])
     """
-    _same_shape("gaussian_nll", x=x, mean=mean)
+    same_shape("gaussian_nll", x=x, mean=mean)
     x, mean = _full(x), _full(mean)
     log_sigma = torch.as_tensor(log_sigma, dtype=x.dtype, device=x.device)
     per_pixel = 0.5 * ((x - mean) * (-log_sigma).exp()).square() + log_sigma + 0.5 * LOG_TWO_PI

@@ -243,13 +243,8 @@ def _recipe(recipe: Recipe | None, options: dict) -> Recipe:
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     kind, weights = recipe.optimizer, [weight for weight in model.parameters() if weight.requires_grad]
-    named = {
-        None: torch.optim.Adam,
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "sgd": torch.optim.SGD,
-        "muon": Muon,
-    }
+    kind = Muon if kind == "muon" else kind
+    named = {None: torch.optim.Adam, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     if not weights:
         raise ValueError("model: expected weights to train, got none that require a gradient")
     if isinstance(kind, torch.optim.Optimizer):
@@ -263,8 +258,6 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         raise ValueError(
             f"optimizer: expected 'adam', 'adamw', 'sgd', 'muon', a callable or an Optimizer, got {kind!r}"
         )
-    if kind == "muon":
-        return Muon(weights, lr=recipe.lr)
     # One fused kernel for all weights, instead of a dozen small ones for each.
     return named[kind](weights, lr=recipe.lr, fused=weights[0].device.type in ("cpu", "cuda"))
 
