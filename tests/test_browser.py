@@ -84,19 +84,32 @@ class Lab:
                 return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.3)
-        raise AssertionError(f"JupyterLab did not start:\n{(self.folder / 'server.log').read_text()[-3000:]}")
+        raise AssertionError(f"JupyterLab did not start:\n{self.last_words()}")
+
+    def kernels(self) -> list[dict]:
+        """The server's kernels; none while it can't list them: a kernel just being started makes it answer 500."""
+        try:
+            return self.ask("kernels")
+        except urllib.error.HTTPError as error:
+            if error.code != 500:
+                raise
+            return []
 
     def wait_until_idle(self, seconds: float) -> None:
         """Return when there is a kernel, connected, and idle for two seconds in a row."""
         end, quiet_since = time.monotonic() + seconds, None
         while time.monotonic() < end:
-            kernels = self.ask("kernels")
+            kernels = self.kernels()
             busy = not kernels or any(k["execution_state"] != "idle" or not k["connections"] for k in kernels)
             quiet_since = None if busy else quiet_since or time.monotonic()
             if quiet_since and time.monotonic() - quiet_since > 2:
                 return
             time.sleep(0.25)
-        raise AssertionError(f"the kernel was still busy after {seconds} s")
+        raise AssertionError(f"the kernel was still busy after {seconds} s:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of the server's log."""
+        return (self.folder / "server.log").read_text()[-3000:]
 
     def stop(self) -> None:
         """End the server and its kernels."""
