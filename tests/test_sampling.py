@@ -20,7 +20,7 @@ from course_utils.diffusion import (
     linear_schedule,
     zero_terminal_snr,
 )
-from course_utils.sampling import clipped, last, walk
+from course_utils.sampling import clipped, last, walk, walking
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -292,7 +292,7 @@ def test_clipped_guesses_stay_in_the_range_of_images():
 @pytest.fixture
 def bare():
     """The module a second time, without the shape checks that are switched on while testing: errors are its own."""
-    spec = importlib.util.spec_from_file_location("course_utils.sampling_without_shape_checks", sampling.__file__)
+    spec = importlib.util.spec_from_file_location("course_utils.sampling.without_shape_checks", walking.__file__)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert spec.name not in sys.modules

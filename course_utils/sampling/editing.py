@@ -1,0 +1,99 @@
+"""Sampling that begins or ends with an image of yours: encode it, vary it, fill in a part of it."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..diffusion import Denoise, Schedule
+from .walking import Step, Stride, stops, stroll
+
+
+def encode(
+    denoise: Denoise,
+    schedule: Schedule,
+    image: Float[Tensor, "b ..."],
+    steps: int | Sequence[int] = 50,
+    y: Int[Tensor, "b"] | None = None,
+) -> Iterator[Step]:
+    """DDIM backwards: the noise from which `walk` comes (nearly) to this image, by the same strides turned round.
+
+    A stride up uses the guess made at its start, one down that made at its end, so the way back misses the image by an
+    amount that shrinks with the number of strides. The first stride begins with the image in the place of x_1: at
+    t = 0 the implied noise would be 0/0, and what step 1 adds can't be seen.
+    image: (b, ...), in [-1, 1]. Yields `Step`s from t = 1 to T; the last one's x is the code, about standard normal.
+    """
+    times = sorted({max(t, 1) for t in stops(schedule, steps)})
+
+    def move(at: Stride) -> Tensor:
+        return at.after**0.5 * at.x0 + (1 - at.after) ** 0.5 * at.implied
+
+    return stroll(move, denoise, schedule, image, times, y)
+
+
+def noised(
+    schedule: Schedule,
+    image: Float[Tensor, "b ..."],
+    strength: float,
+    steps: int = 50,
+    generator: torch.Generator | None = None,
+) -> tuple[Float[Tensor, "b ..."], list[int]]:
+    """Image-to-image (SDEdit, Meng et al. 2022): an image taken up to step strength · T, and the stops from there.
+
+    `walk(denoise, schedule, *noised(schedule, image, 0.6))` draws it anew: what noise of that level hides is invented,
+    what it can't hide stays. image: (b, ...), in [-1, 1];  strength: in (0, 1];  steps: strides of a whole walk, of
+    which about that share is walked. Raises ValueError for a strength outside, and an image outside [-1, 1].
+
+    >>> from course_utils.diffusion import cosine_schedule
+    >>> x, times = noised(cosine_schedule(1000), torch.zeros(2, 1, 4, 4), 0.5, steps=4)
+    >>> x.shape, times
+    (torch.Size([2, 1, 4, 4]), [500, 250, 0])
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength: expected a number above 0, at most 1, got {strength!r}.")
+    _image("image", image)
+    top = max(1, round(strength * schedule.T))
+    times = [top, *(t for t in schedule.timesteps(steps) if t < top)]
+    at = torch.full((len(image),), top, device=image.device)
+    noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+    return schedule.add_noise(image, at, noise), times
+
+
+def keeping(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) -> Denoise:
+    """Inpainting as a wrapper: whatever the denoiser guesses, the known pixels of its guess are those of the image.
+
+    Any sampler then noises the known pixels to the level that it is at, as the replacement method does (Song et al.
+    2021b, appendix I.2), and ends at them exactly. What is filled in fits them approximately: on the way the network
+    sees them only through noise.
+    image: (b, c, h, w) in [-1, 1], or (1, c, h, w) for all;  known: True where the image is to stay, (h, w) or anything
+    that broadcasts to the image. Raises ValueError for another shape, range or kind of mask.
+
+    >>> image, known = torch.ones(1, 1, 2, 2), torch.tensor([[True, True], [False, False]])
+    >>> keeping(lambda x, t, y=None: 0 * x, image, known)(torch.randn(1, 1, 2, 2), torch.tensor([5])).flatten()
+    tensor([1., 1., 0., 0.])
+    """
+    _image("image", image)
+    if known.dtype != torch.bool or not _broadcasts(known.shape, image.shape):
+        raise ValueError(
+            f"known: expected True and False, {tuple(image.shape[-2:])} or a shape that broadcasts to the image's "
+            f"{tuple(image.shape)}, got {known.dtype} of {tuple(known.shape)}."
+        )
+
+    def denoise_and_keep(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        if x_t.shape[1:] != image.shape[1:] or len(image) not in (1, len(x_t)):
+            raise ValueError(f"keeping: expected images like {tuple(image.shape)}, got {tuple(x_t.shape)}.")
+        return torch.where(known.to(x_t.device), image.to(x_t), denoise(x_t, t, y))
+
+    return denoise_and_keep
+
+
+def _image(name: str, image: Tensor) -> None:
+    low, high = image.amin().item(), image.amax().item()
+    if not (low >= -1.001 and high <= 1.001):
+        hint = "; divide bytes by 127.5 and take away 1" if high > 2 else ""
+        raise ValueError(f"{name}: expected pixels in [-1, 1], got {low:.3g} to {high:.3g}{hint}.")
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to)))

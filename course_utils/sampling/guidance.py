@@ -1,0 +1,81 @@
+"""Wrappers that make one denoiser of another: clipping, and two ways to ask for a class.
+
+A wrapper takes a denoiser (x_t, t, y=None) → x̂_0 and gives one back, so they go around each other in any number.
+Clipping belongs outside: guidance moves guesses out of the range of images.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..diffusion import Denoise, Schedule
+
+
+def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
+    """The same denoiser with its guesses kept in the range of images."""
+    return lambda x_t, t, y=None: denoise(x_t, t, y).clamp(low, high)
+
+
+def guided(denoise: Denoise, w: float, null: int | None) -> Denoise:
+    """Classifier-free guidance (Ho and Salimans 2022): x̂ = x̂_any + w · (x̂_y − x̂_any).
+
+    w = 0 ignores the label, w = 1 is the conditional model as it is, more exaggerates what the label changes. (The
+    paper counts from there: its w is ours less 1.) null: the label that means "any". Asks the network for both guesses
+    in one batch of twice the size; for w = 0 and 1 for the one that it needs. Raises ValueError without labels.
+
+    >>> denoise = lambda x, t, y: y.float()[:, None].expand_as(x)          # guesses its label; "any" is 9
+    >>> guided(denoise, 3.0, null=9)(torch.zeros(2, 1), torch.tensor([5, 5]), torch.tensor([9, 10])).flatten()
+    tensor([ 9., 12.])
+    """
+    if not isinstance(null, int):
+        raise ValueError(f"null: expected the number of the null label, got {null!r}; was the model trained with one?")
+
+    def denoise_guided(x_t: Tensor, t: Int[Tensor, "b"], y: Int[Tensor, "b"] | None = None) -> Tensor:
+        if y is None:
+            raise ValueError("guided: expected labels y (b,), got None; guidance needs a class to lead to.")
+        anything = torch.full_like(y, null)
+        if w in (0, 1):
+            return denoise(x_t, t, y if w == 1 else anything)
+        of_any, of_y = denoise(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([anything, y])).chunk(2)
+        return of_any + w * (of_y - of_any)
+
+    return denoise_guided
+
+
+def classifier_guided(
+    denoise: Denoise, schedule: Schedule, log_p: Callable[..., Tensor], scale: float = 1.0
+) -> Denoise:
+    """Classifier guidance (Dhariwal and Nichol 2021): the score of p(x_t) p(y|x_t)^scale, said in x̂_0.
+
+    ε̂ − √(1−ᾱ_t) · scale · ∇ ln p(y|x_t) in the noise is x̂_0 + (1−ᾱ_t)/√ᾱ_t · scale · ∇ ln p(y|x_t) in the guess.
+    log_p: (x_t (b, ...), t (b,)) → ln p(class | x_t), (b, classes), up to a constant for each image: the logits of a
+    classifier that was trained on noisy images. The denoiser itself is asked without a label.
+    """
+
+    def denoise_guided(x_t: Tensor, t: Int[Tensor, "b"], y: Int[Tensor, "b"] | None = None) -> Tensor:
+        if y is None:
+            raise ValueError("classifier_guided: expected labels y (b,), got None; guidance needs a class to lead to.")
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            of_y = log_p(x, t).log_softmax(1)[torch.arange(len(y), device=y.device), y]
+            (uphill,) = torch.autograd.grad(of_y.sum(), x)  # a sum: each image's gradient is its own
+        signal, spread = schedule.rates(t, x_t)
+        return denoise(x_t, t) + spread.square() / signal * scale * uphill
+
+    return denoise_guided
+
+
+def between(inside: Denoise, outside: Denoise, low: int, high: int) -> Denoise:
+    """One denoiser for steps low ≤ t ≤ high, another for the rest: guidance in an interval (Kynkäänniemi et al. 2024).
+
+    All images of a batch are at one step, as in every sampler of the course. Raises ValueError if low > high.
+
+    >>> both = between(lambda x, t, y: x + 1, lambda x, t, y: x - 1, 10, 20)
+    >>> [both(torch.zeros(1), torch.tensor([t])).item() for t in (9, 10, 20, 21)]
+    [-1.0, 1.0, 1.0, -1.0]
+    """
+    if low > high:
+        raise ValueError(f"between: expected low ≤ high, got {low} and {high}.")
+    return lambda x_t, t, y=None: (inside if low <= int(t[0]) <= high else outside)(x_t, t, y)

@@ -1,0 +1,93 @@
+"""Langevin dynamics: uphill along the score, with noise. The ancestor of diffusion sampling, and its corrector."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..diffusion import Denoise, Schedule
+from .walking import Step, stops
+
+Score = Callable[[Tensor], Tensor]  # x (b, ...) -> ∇ ln p(x), of the same shape
+
+
+def score_of(denoise: Denoise, schedule: Schedule) -> Callable[..., Tensor]:
+    """The score ∇ ln q(x_t) that a denoiser implies, by Tweedie's formula (3.9): (√ᾱ_t x̂_0 − x_t) / (1 − ᾱ_t).
+
+    Returns a function (x_t (b, ...), t (b,), y=None) → score, like x_t; t in 1..T.
+
+    >>> from course_utils.diffusion import Schedule
+    >>> score = score_of(lambda x, t, y: 0 * x, Schedule(torch.tensor([1.0, 0.5])))      # all data are 0
+    >>> score(torch.ones(1, 2), torch.tensor([1]))
+    tensor([[-2.0000, -2.0000]])
+    """
+
+    def score(x_t: Tensor, t: Int[Tensor, "b"], y: Tensor | None = None) -> Tensor:
+        signal, spread = schedule.rates(t, x_t)
+        return (signal * denoise(x_t, t, y) - x_t) / spread.square()
+
+    return score
+
+
+def langevin(
+    score: Score,
+    start: Float[Tensor, "b ..."],
+    step_size: float,
+    steps: int = 100,
+    generator: torch.Generator | None = None,
+) -> Iterator[Float[Tensor, "b ..."]]:
+    """x ← x + h ∇ ln p(x) + √(2 h) z, over and over: for small h, x comes to be distributed as p.
+
+    score: x → ∇ ln p(x);  start: (b, ...);  step_size: h > 0, in units of x². Yields x, `steps` + 1 times, the start
+    first. There is no end to arrive at: p is what stays the same, up to an error that shrinks with h.
+
+    >>> chain = langevin(lambda x: -x, torch.zeros(1000, 1), 0.1, 50, torch.Generator().manual_seed(0))
+    >>> [*chain][-1].std() > 0.9                                                            # p = N(0, 1)
+    tensor(True)
+    """
+    if not step_size > 0:
+        raise ValueError(f"step_size: expected a number above 0, got {step_size!r}.")
+    x = start
+    yield x
+    for _ in range(steps):
+        x = _uphill(x, score, step_size, generator)
+        yield x
+
+
+@torch.no_grad()
+def _uphill(x: Tensor, score: Score, h: float, generator: torch.Generator | None) -> Tensor:
+    z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return x + h * score(x) + (2 * h) ** 0.5 * z
+
+
+def annealed_langevin(
+    denoise: Denoise,
+    schedule: Schedule,
+    noise: Float[Tensor, "b ..."],
+    steps: int | Sequence[int] = 10,
+    y: Int[Tensor, "b"] | None = None,
+    each: int = 10,
+    step_size: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> Iterator[Step]:
+    """Langevin dynamics at one noise level after another, from T down (Song and Ermon 2019, algorithm 1).
+
+    steps: how many levels, or the levels themselves;  each: Langevin steps at a level;  step_size: h at step t is this
+    times 1 − ᾱ_t, so that no level is too coarse. The walk ends with the last guess. Needs `each` + 1 evaluations of
+    the network a level. Other arguments as for `walk`.
+    """
+    if not isinstance(each, int) or each < 1:
+        raise ValueError(f"each: expected a whole number of Langevin steps, at least 1, got {each!r}.")
+    times, alpha_bar, score = stops(schedule, steps), schedule.alpha_bar.tolist(), score_of(denoise, schedule)
+    x = noise
+    yield Step(times[0], x, None)
+    for t, s in pairwise(times):
+        at = torch.full((len(x),), t, device=x.device)
+        for _ in range(each):
+            x = _uphill(x, lambda x, at=at: score(x, at, y), step_size * (1 - alpha_bar[t]), generator)
+        with torch.no_grad():
+            x0 = denoise(x, at, y)
+        x = x0 if s == 0 else x  # a level has variance about 1, like the one before: x can stay where it is
+        yield Step(s, x, x0)

@@ -1,0 +1,131 @@
+"""Solvers of the probability-flow ODE: the same distribution at every step as the noisy walk, and no noise.
+
+In the coordinates x̄ = x/√ᾱ and σ = √(1 − ᾱ)/√ᾱ the equation is dx̄/dσ = ε̂: the slope is the noise that the guess
+leaves over (Song et al. 2021b; Karras et al. 2022, equation 4). Where ᾱ_T = 0 these coordinates have no start:
+`euler` and `heun` raise ValueError there, `dpm_solver` and `walk` don't mind.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..diffusion import Denoise, Schedule
+from .walking import Move, Step, Stride, stroll
+
+
+def euler(
+    denoise: Denoise,
+    schedule: Schedule,
+    noise: Float[Tensor, "b ..."],
+    steps: int | Sequence[int] = 50,
+    y: Int[Tensor, "b"] | None = None,
+) -> Iterator[Step]:
+    """Euler's method: straight on along the slope at the start of the stride. Order 1; the same walk as DDIM's.
+
+    Arguments as for `walk`. One evaluation of the network a stride.
+    """
+
+    def move(at: Stride) -> Tensor:
+        return along(at, at.implied)
+
+    return stroll(move, denoise, _bounded(schedule, "euler"), noise, steps, y)
+
+
+def heun(
+    denoise: Denoise,
+    schedule: Schedule,
+    noise: Float[Tensor, "b ..."],
+    steps: int | Sequence[int] = 25,
+    y: Int[Tensor, "b"] | None = None,
+) -> Iterator[Step]:
+    """Heun's method: Euler to the end of the stride, then again from the start with the mean of both slopes. Order 2.
+
+    Two evaluations a stride, and one on a stride that ends at 0, where there is no noise to find: 2 · steps − 1 in all
+    (Karras et al. 2022, algorithm 1). Arguments as for `walk`.
+    """
+
+    def move(at: Stride) -> Tensor:
+        end = along(at, at.implied)
+        if at.s == 0:
+            return end
+        there = at._replace(x=end, x0=at.guess(end, at.s), now=at.after)
+        return along(at, (at.implied + there.implied) / 2)
+
+    return stroll(move, denoise, _bounded(schedule, "heun"), noise, steps, y)
+
+
+def dpm_solver(
+    denoise: Denoise,
+    schedule: Schedule,
+    noise: Float[Tensor, "b ..."],
+    steps: int | Sequence[int] = 20,
+    y: Int[Tensor, "b"] | None = None,
+) -> Iterator[Step]:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): the guess x̂_0 is carried on along a line through the last two.
+
+    The line runs in λ = ln(√ᾱ/√(1 − ᾱ)), in which a stride with a fixed guess is solved exactly. Order 2 for one
+    evaluation a stride. The first stride, and one that ends at 0 (where λ = ∞), use the last guess alone.
+    Arguments as for `walk`.
+    """
+    return stroll(_multistep(schedule), denoise, schedule, noise, steps, y)
+
+
+def _multistep(schedule: Schedule) -> Move:
+    """A move with a memory: the guess before this one, and how long the stride after it was."""
+    half = (schedule.log_snr / 2).tolist()
+    before: tuple[Tensor, float] | None = None
+
+    def move(at: Stride) -> Tensor:
+        nonlocal before
+        h, guess = half[at.s] - half[at.t], at.x0
+        if before is not None and at.s > 0:
+            old, h_old = before
+            guess = at.x0 + h / (2 * h_old) * (at.x0 - old)
+        before = at.x0, h
+        # With a fixed guess the stride keeps the guess's own noise: √ᾱ_s x̂_0 + √(1−ᾱ_s)/√(1−ᾱ_t) (x_t − √ᾱ_t x̂_0).
+        kept = ((1 - at.after) / (1 - at.now)) ** 0.5
+        return kept * at.x + (at.after**0.5 - kept * at.now**0.5) * guess
+
+    return move
+
+
+def along(at: Stride, slope: Tensor) -> Tensor:
+    """From x_t to x_s with a fixed slope dx̄/dσ."""
+    sigma = [((1 - a) / a) ** 0.5 for a in (at.now, at.after)]
+    return at.after**0.5 * (at.x / at.now**0.5 + (sigma[1] - sigma[0]) * slope)
+
+
+def _bounded(schedule: Schedule, name: str) -> Schedule:
+    if schedule.alpha_bar[-1] == 0:
+        raise ValueError(
+            f"{name}: expected a schedule that keeps some signal at T, got {schedule.name!r} with ᾱ_T = 0, where "
+            "σ = √(1−ᾱ)/√ᾱ is infinite; use walk or dpm_solver."
+        )
+    return schedule
+
+
+def karras_stops(schedule: Schedule, steps: int, rho: float = 7.0, sigma_max: float = 80.0) -> list[int]:
+    """Stops for few strides: σ = √(1−ᾱ)/√ᾱ falls along a ρ-th power (Karras et al. 2022, equation 5), then 0.
+
+    From the step whose σ is nearest to sigma_max (or from T, if that is less) to step 1, and 0 at the end: `steps`
+    strides in all, 1..T. Where two stops would share a step, the later one moves on to the next.
+
+    >>> from course_utils.diffusion import cosine_schedule
+    >>> karras_stops(cosine_schedule(1000), 5)
+    [992, 966, 803, 165, 1, 0]
+    """
+    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= schedule.T:
+        raise ValueError(
+            f"steps: expected a whole number in 1..{schedule.T} (this schedule has T = {schedule.T}), got {steps!r}."
+        )
+    sigma = ((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt().cpu()
+    first, end = min(sigma_max, sigma[-1].item()) ** (1 / rho), sigma[1].item() ** (1 / rho)
+    wanted = torch.linspace(first, end, steps, dtype=torch.float64) ** rho
+    nearest = (sigma[1:, None] - wanted).abs().argmin(0) + 1
+    times, before = [], schedule.T + 1
+    for k, t in enumerate(nearest.tolist()):
+        before = max(min(t, before - 1), steps - k)  # falls, and leaves room for those to come
+        times.append(before)
+    return [*times, 0]

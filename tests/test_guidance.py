@@ -1,0 +1,143 @@
+"""Guidance: both conventions, both spaces, and the joint score where it is known exactly."""
+
+import pytest
+import torch
+from test_sampling import UNEVEN, network, normal, rng
+
+from course_utils.data import GaussianMixture
+from course_utils.diffusion import Schedule, cosine_schedule
+from course_utils.sampling import between, classifier_guided, clipped, guided, last, score_of, walk
+
+NULL = 3
+SCHEDULE = cosine_schedule(100)
+
+
+def labelled(x_t, t, y):
+    """A network that uses its label, and t, and is not linear."""
+    return (x_t + 0.2 * y.view(-1, 1, 1, 1) + t.view(-1, 1, 1, 1) / 100).sin()
+
+
+X, T, Y = normal(3, 1, 4, 5), torch.tensor([5, 50, 100]), torch.tensor([0, 1, 2])
+ANY = torch.full((3,), NULL)
+
+
+def test_w_of_0_is_the_model_without_labels_and_1_the_conditional_one():
+    assert torch.equal(guided(labelled, 0.0, NULL)(X, T, Y), labelled(X, T, ANY))
+    assert torch.equal(guided(labelled, 1.0, NULL)(X, T, Y), labelled(X, T, Y))
+    for w, expected in ((1e-9, labelled(X, T, ANY)), (1 + 1e-9, labelled(X, T, Y))):  # and nothing jumps there
+        torch.testing.assert_close(guided(labelled, w, NULL)(X, T, Y), expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("w", [-1.0, 0.5, 2.0, 7.5])
+def test_the_other_convention_counts_from_the_conditional_model(w):
+    """Ho and Salimans: (1 + w') · conditional − w' · unconditional, with w' = w − 1."""
+    other = w - 1
+    expected = (1 + other) * labelled(X, T, Y) - other * labelled(X, T, ANY)
+    torch.testing.assert_close(guided(labelled, w, NULL)(X, T, Y), expected)
+
+
+@pytest.mark.parametrize("kind", ["noise", "v"])
+def test_guiding_in_the_guess_is_guiding_in_what_the_network_predicts(kind):
+    """Both are straight lines in x̂_0 with the same coefficients for both guesses, which w leaves alone."""
+
+    def said(x0):
+        return SCHEDULE.target(kind, x0, SCHEDULE.to_noise(x0, X, T), T)
+
+    of_any, of_y = said(labelled(X, T, ANY)), said(labelled(X, T, Y))
+    in_that = SCHEDULE.to_x0(kind, of_any + 4 * (of_y - of_any), X, T)
+    torch.testing.assert_close(guided(labelled, 4.0, NULL)(X, T, Y), in_that, rtol=1e-7, atol=1e-7)
+
+
+def test_clipping_comes_after():
+    """Guidance leaves the range of images; clipped before, it still does."""
+    wide = guided(clipped(labelled), 6.0, NULL)(X, T, Y)
+    assert wide.abs().max() > 1
+    right = clipped(guided(labelled, 6.0, NULL))(X, T, Y)
+    assert right.abs().max() <= 1
+    of_any, of_y = labelled(X, T, ANY), labelled(X, T, Y)
+    torch.testing.assert_close(right, (of_any + 6 * (of_y - of_any)).clamp(-1, 1))
+
+
+@pytest.mark.parametrize("w, asked", [(0.0, [3]), (1.0, [3]), (1.5, [6])])
+def test_one_call_of_the_network(w, asked):
+    calls = []
+
+    def counted(x, t, y):
+        calls.append(len(x))
+        return labelled(x, t, y)
+
+    guided(counted, w, NULL)(X, T, Y)
+    assert calls == asked
+
+
+# ------------------------------------------------------------------------------------------ against the exact joint
+
+
+def posterior_of(schedule: Schedule):
+    """ln p(component | x_t) of the mixture: the perfect noisy classifier."""
+
+    def log_p(x, t):
+        return torch.cat([UNEVEN.diffused(schedule.alpha_bar[s])._joint(row[None])[0] for row, s in zip(x, t)])
+
+    return log_p
+
+
+def test_a_perfect_classifier_at_scale_1_leads_to_the_conditional_denoiser():
+    """∇ ln p(x_t) + ∇ ln p(y|x_t) = ∇ ln p(x_t|y), and the mixture knows all three."""
+    x, t, y = normal(6, 2, seed=2), torch.tensor([1, 20, 40, 60, 80, 95]), torch.tensor([0, 1, 2, 0, 1, 2])
+    denoise = UNEVEN.denoiser(SCHEDULE)
+    ours = classifier_guided(denoise, SCHEDULE, posterior_of(SCHEDULE))(x, t, y)
+    torch.testing.assert_close(ours, denoise(x, t, y), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
+def test_the_scale_multiplies_the_classifiers_part_of_the_score(scale):
+    x, t, y = normal(4, 2, seed=2), torch.tensor([10, 20, 40, 60]), torch.tensor([0, 1, 2, 0])
+    denoise = UNEVEN.denoiser(SCHEDULE)
+    guided_score = score_of(classifier_guided(denoise, SCHEDULE, posterior_of(SCHEDULE), scale), SCHEDULE)(x, t, y)
+    plain, conditional = score_of(denoise, SCHEDULE)(x, t), score_of(denoise, SCHEDULE)(x, t, y)
+    torch.testing.assert_close(guided_score, plain + scale * (conditional - plain), rtol=1e-6, atol=1e-6)
+
+
+def test_the_classifiers_gradient_is_found_without_gradients_all_around_and_each_image_has_its_own():
+    weight = torch.ones((), requires_grad=True)
+
+    def log_p(x, t):
+        return torch.stack([weight * x.flatten(1).sum(1), -x.flatten(1).square().sum(1)], 1)
+
+    y = torch.tensor([0, 1, 0])
+    ours = classifier_guided(lambda x, t, y=None: 0 * x, SCHEDULE, log_p)
+    with torch.no_grad():
+        together = ours(X, T, y)
+        alone = torch.cat([ours(X[k : k + 1], T[k : k + 1], y[k : k + 1]) for k in range(3)])
+    torch.testing.assert_close(together, alone)
+    assert not together.requires_grad and weight.grad is None and together.abs().max() > 0
+
+
+def test_guided_walks_come_nearer_to_the_class_as_w_grows():
+    """w = 1 gives the class's own spread; more of it leaves the overlap with the others."""
+    near = GaussianMixture(torch.tensor([[-0.5, 0.0], [0.5, 0.0]]), 0.4)
+    denoise, y = near.denoiser(SCHEDULE), torch.ones(4000, dtype=torch.long)
+    start = torch.randn(4000, 2, generator=rng(1))
+    ends = {w: last(walk(guided(denoise, w, null=2), SCHEDULE, start, 50, y)) for w in (0.0, 1.0, 3.0)}
+    share = {w: (x[:, 0] > 0).float().mean().item() for w, x in ends.items()}
+    assert abs(share[0] - 0.5) < 0.03 and abs(share[1] - 0.894) < 0.03 and share[3] > 0.99  # Φ(0.5 / 0.4) = 0.894
+    assert ends[3][:, 0].std() < 0.9 * ends[1][:, 0].std()
+
+
+def test_an_interval_is_walked_with_guidance_only_inside():
+    inside, outside = guided(labelled, 3.0, NULL), guided(labelled, 1.0, NULL)
+    both, t = between(inside, outside, 20, 60), lambda k: torch.full((3,), k)
+    for k in (1, 19, 20, 60, 61, 100):
+        assert torch.equal(both(X, t(k), Y), (inside if 20 <= k <= 60 else outside)(X, t(k), Y))
+    with pytest.raises(ValueError, match="between: expected low ≤ high, got 3 and 2"):
+        between(inside, outside, 3, 2)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"guided: expected labels y \(b,\), got None"):
+        guided(labelled, 2.0, NULL)(X, T)
+    with pytest.raises(ValueError, match=r"classifier_guided: expected labels y \(b,\), got None"):
+        classifier_guided(network, SCHEDULE, network)(X, T)
+    with pytest.raises(ValueError, match="null: expected the number of the null label, got None"):
+        guided(labelled, 2.0, None)
