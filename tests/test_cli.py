@@ -504,6 +504,18 @@ def test_labels_by_name_and_number(capsys, models):
     assert "labels" not in drawn(capsys, *how)
 
 
+def test_guidance_goes_on_from_any_image_through_the_class(capsys, models):
+    """After one stride the images are the guesses: x̂_any + w · (x̂_y − x̂_any), clipped, in bfloat16 or float32."""
+    how = (models / "with", "-n", 2, "--steps", 1)
+    any_, one = drawn(capsys, *how)["images"], drawn(capsys, *how, "--label", 1)["images"]
+    assert np.array_equal(drawn(capsys, *how, "--label", 1, "--guidance", 1)["images"], one)
+    assert np.array_equal(drawn(capsys, *how, "--label", 1, "--guidance", 0)["images"], any_)
+    beyond = drawn(capsys, *how, "--label", 1, "--guidance", 3)["images"]
+    free = (abs(any_) < 0.99) & (abs(one) < 0.99)
+    assert free.mean() > 0.1
+    np.testing.assert_allclose(beyond[free], np.clip(any_ + 3 * (one - any_), -1, 1)[free], atol=0.05)
+
+
 def test_a_name_that_looks_like_a_number_is_a_name():
     assert [number_of(wanted, ("1", "0", "seven")) for wanted in ("1", "0", "2", "Seven")] == [0, 1, 2, 2]
 
@@ -568,6 +580,9 @@ WRONG = {
         ("{models}/with --eta 1.1", "--eta: expected a number in [0, 1], got '1.1'"),
         ("{models}/with --eta nan", "--eta: expected a number in [0, 1], got 'nan'"),
         ("{models}/with --eta -0.1", "--eta: expected a number in [0, 1], got '-0.1'"),
+        ("{models}/with --label 1 --guidance -1", "--guidance: expected a number of at least 0, got '-1'"),
+        ("{models}/with --label 1 --guidance inf", "--guidance: expected a number of at least 0, got 'inf'"),
+        ("{models}/with --guidance 3", "--guidance: leads to a class; say which with --label"),
         ("{models}/with --seed x", "--seed: expected a whole number of at least 0"),
         ("{models}/with --out a.jpg", "ends in .npz, .png or .gif, got 'a.jpg'"),
         ("{models}/with --out a", "ends in .npz, .png or .gif, got 'a'"),

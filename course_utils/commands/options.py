@@ -32,6 +32,7 @@ SAMPLE_EXAMPLES = """\
 examples:
   python -m course_utils sample checkpoints/clothes -n 64
   python -m course_utils sample checkpoints/clothes -n 16 --label sandal --out sandals.png
+  python -m course_utils sample checkpoints/clothes -n 16 --label 8 --guidance 3 --out bags.png
   python -m course_utils sample checkpoints/clothes -n 16 --out birth.gif
   python -m course_utils sample checkpoints/clothes -n 10000 --steps 100 --seed 1 --out many.npz
 
@@ -126,6 +127,9 @@ def add_sample(commands: argparse._SubParsersAction) -> Parser:
         help="fresh noise in every step, from 0 (none: DDIM) to 1 (DDPM) (0)")  # fmt: skip
     add("--seed", type=whole(0), default=0, metavar="S", help="same seed, same images (0)")
     add("--label", metavar="C", help="a class, by name or number, for a model that was trained with --labels (any)")
+    add("--guidance", type=number("a number of at least 0", lambda w: 0 <= w < math.inf), default=1.0, metavar="W",
+        help="with --label: how far to go from any image towards the class; 0 ignores it, 1 is the model as it is, "
+        "more exaggerates (1)")  # fmt: skip
     add("--out", default="samples.png", metavar="FILE", help="by its ending: .png a grid, .gif how the images come "
         "out of the noise, .npz numbers: float32 (n, c, h, w) in [-1, 1] (samples.png)")  # fmt: skip
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps (COURSE_DEVICE, else a CUDA GPU, else cpu)")

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     y = None if label is None else torch.full((arguments.n,), label)
 
     began = time.perf_counter()
-    how = (arguments.n, arguments.steps, arguments.eta, arguments.seed, y)
+    how = (arguments.n, arguments.steps, arguments.eta, arguments.seed, y, arguments.guidance)
     ending = out.suffix.lower()
     content = _gif(film(denoiser, *how)) if ending == ".gif" else _still(ending, draw(denoiser, *how), y)
     with plainly():
@@ -76,6 +76,8 @@ def _possible(arguments: argparse.Namespace, denoiser: Denoiser, out: Path) -> N
     T = denoiser.schedule.T
     if arguments.steps > T:
         raise Refused(f"--steps: this model was trained with T = {T} steps; expected 1 to {T}, got {arguments.steps}")
+    if arguments.guidance != 1 and arguments.label is None:
+        raise Refused("--guidance: leads to a class; say which with --label")
     if out.suffix.lower() == ".gif" and arguments.n > PIECE:
         raise Refused(f"-n: a .gif shows at most {PIECE} images, got {arguments.n}; write .png or .npz")
     with plainly():

@@ -13,15 +13,17 @@ from tqdm.auto import tqdm
 
 from ..device import autocast, generator, quiet
 from ..diffusion import Denoiser
-from ..sampling import Step, clipped, walk
+from ..sampling import Step, clipped, guided, walk
 
 PIECE = 256  # images at a time: enough to keep a processor busy, and small beside its memory
 
 
 def walks(
-    denoiser: Denoiser, n: int, steps: int, eta: float, seed: int, y: Int[Tensor, " n"] | None = None
+    denoiser: Denoiser, n: int, steps: int, eta: float, seed: int, y: Int[Tensor, " n"] | None = None, w: float = 1.0
 ) -> Iterator[Iterator[Step]]:
     """For each piece of the n images a walk from noise to images. The first noise is the same on every device.
+
+    w: the strength of guidance, for a model with a null label and images with labels.
 
     The network computes in bfloat16 where the processor is made for it, and is laid out channels-last:
     together 1.75 times as fast (one thread, measured), and pixels move by 0.0017 on average, a fifth of a grey level.
@@ -34,11 +36,12 @@ def walks(
         with autocast(device):
             return denoiser(x_t.contiguous(memory_format=torch.channels_last), t, labels)
 
+    denoise = quick if y is None else guided(quick, w, denoiser.model.null)
     chance = generator(seed + 1, device)
     for start in range(0, n, PIECE):
         piece = noise[start : start + PIECE].to(device)
         labels = None if y is None else y[start : start + PIECE].to(device)
-        yield walk(clipped(quick), denoiser.schedule, piece, steps, labels, eta, chance)
+        yield walk(clipped(denoise), denoiser.schedule, piece, steps, labels, eta, chance)
 
 
 def draw(
@@ -48,12 +51,14 @@ def draw(
     eta: float = 0.0,
     seed: int = 0,
     y: Int[Tensor, " n"] | None = None,
+    w: float = 1.0,
     progress: bool = True,
 ) -> Float[Tensor, "n c h w"]:
-    """n images in [-1, 1] on the CPU. steps in 1..T; eta in [0, 1]; y: (n,) labels, or None for any class."""
+    """n images in [-1, 1] on the CPU. steps in 1..T; eta in [0, 1]; y: (n,) labels, or None for any class;
+    w: guidance, 1 for the model as it is."""
     pieces, total = [], steps * -(-n // PIECE)
     with tqdm(total=total, unit="step", desc="sampling", disable=not progress or quiet()) as bar:
-        for way in walks(denoiser, n, steps, eta, seed, y):
+        for way in walks(denoiser, n, steps, eta, seed, y, w):
             for step in way:
                 bar.update(step.x0 is not None)
             pieces.append(step.x.float().cpu().clamp(-1, 1))
@@ -61,10 +66,17 @@ def draw(
 
 
 def film(
-    denoiser: Denoiser, n: int, steps: int, eta: float, seed: int, y: Int[Tensor, " n"] | None, most: int = 100
+    denoiser: Denoiser,
+    n: int,
+    steps: int,
+    eta: float,
+    seed: int,
+    y: Int[Tensor, " n"] | None,
+    w: float = 1.0,
+    most: int = 100,
 ) -> list[np.ndarray]:
     """How n ≤ PIECE images come out of the noise: at most `most` frames, the first and the last among them."""
-    (way,) = walks(denoiser, n, steps, eta, seed, y)
+    (way,) = walks(denoiser, n, steps, eta, seed, y, w)
     kept = {round(k * steps / min(steps, most - 1)) for k in range(min(steps, most - 1) + 1)}
     bar = tqdm(way, total=steps + 1, unit="step", desc="sampling", disable=quiet())
     frames = [step.x.float().cpu().clamp(-1, 1) for k, step in enumerate(bar) if k in kept]
