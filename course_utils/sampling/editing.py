@@ -70,7 +70,7 @@ def keeping(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) ->
     that broadcasts to the image. Raises ValueError for another shape, range or kind of mask.
 
     >>> image, known = torch.ones(1, 1, 2, 2), torch.tensor([[True, True], [False, False]])
-    >>> keeping(lambda x, t, y=None: 0 * x, image, known)(torch.randn(1, 1, 2, 2), torch.tensor([5])).flatten()
+    >>> keeping(lambda x, t, y=None: torch.zeros_like(x), image, known)(torch.randn(1, 1, 2, 2), torch.tensor([5])).flatten()
     tensor([1., 1., 0., 0.])
     """
     _image("image", image)
