@@ -97,7 +97,7 @@ def new_model(seed=0, **options):
 def draw(model, n, seed=1, target="v", chain=None):
     """n samples (n, c, h, w), walked back from noise in few deterministic steps; how, notebook 06 tells."""
     noise = torch.randn(n, *train.shape, generator=lab.generator(seed), device=lab.device)
-    chain, walk_steps = chain or schedule, lab.pick(smoke=6, cpu=15, gpu=50)
+    chain, walk_steps = chain or schedule, lab.pick(smoke=3, cpu=15, gpu=50)
     with autocast(lab.device):
         return last(walk(clipped(Denoiser(model, chain, target)), chain, noise, walk_steps))
 
@@ -833,7 +833,7 @@ ask("training/median", median)
 # %%
 quick = lab.pick(smoke=8, cpu=120, gpu=2000)
 levels = [1, 5, 20, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 960, 990]
-measured_on = test.x[:128]
+measured_on = test.x[: lab.pick(smoke=32, cpu=128, gpu=128)]
 level_noise = torch.randn(measured_on.shape, generator=lab.generator(9), device=lab.device)
 
 
@@ -1323,7 +1323,7 @@ guess = predict(
 # Watch the strip. If you press stop, the notebook goes on with what the model has learned so far.
 
 # %%
-steps = lab.pick(smoke=32, cpu=1000, gpu=8000)
+steps = lab.pick(smoke=12, cpu=1000, gpu=8000)
 every = max(4, steps // 40)
 looks = {
     every * max(1, round(steps * part / every))
