@@ -453,6 +453,23 @@ def diffusion_loss(
     return loss
 
 
+def noisy_classifier_loss(schedule: Schedule, draw: Callable = draw_steps) -> Callable:
+    """A loss for `training.fit`: cross-entropy on images noised to steps 1..T, in nats per image.
+
+    The network is called as model(x_t, t) and gives logits (b, classes). Beside the loss: the share of right answers.
+    """
+
+    def loss(
+        model: Callable, x: Tensor, y: Int[Tensor, "b"], generator: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        t = draw(len(x), schedule.T, generator, x.device)
+        noise = torch.empty_like(x).normal_(generator=generator)
+        logits = model(schedule.add_noise(x, t, noise), t).float()
+        return F.cross_entropy(logits, y), {"accuracy": (logits.argmax(1) == y).float().mean()}
+
+    return loss
+
+
 class Denoiser(nn.Module):
     """A trained network as a denoiser (x_t, t, y=None) → x̂_0, whatever it predicts.
 

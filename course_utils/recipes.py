@@ -13,7 +13,12 @@ from .training import Recipe
 TARGET = "v"  # well conditioned at both ends of t
 
 
-def ddpm_model(shape: tuple[int, int, int], classes: int | None = None, widths: tuple[int, ...] = (32, 64)) -> UNet:
+def ddpm_model(
+    shape: tuple[int, int, int],
+    classes: int | None = None,
+    widths: tuple[int, ...] = (32, 64),
+    conditioning: str = "added",
+) -> UNet:
     """The default U-Net for images of this shape (c, h, w), with untrained weights. See `UNet`.
 
     On a small budget more steps of a small network win over fewer of a large one.
@@ -21,7 +26,7 @@ def ddpm_model(shape: tuple[int, int, int], classes: int | None = None, widths: 
     >>> ddpm_model((1, 28, 28), classes=10).shape
     (1, 28, 28)
     """
-    return UNet(shape, widths=widths, classes=classes)
+    return UNet(shape, widths=widths, classes=classes, conditioning=conditioning)
 
 
 def ddpm_schedule(T: int = 1000) -> Schedule:

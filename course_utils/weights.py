@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from .diffusion import Denoiser, Schedule
 from .files import write_whole
 from .models import unet
-from .models.classifier import Classifier
+from .models.classifier import Classifier, NoisyClassifier
 
 __all__ = [
     "WeightsRefused",
@@ -34,18 +34,24 @@ __all__ = [
     "describe",
     "load_classifier",
     "load_denoiser",
+    "load_noisy_classifier",
     "read_card",
     "save_classifier",
     "save_denoiser",
+    "save_noisy_classifier",
     "shipped",
 ]
 
 SHIPPED = Path(__file__).resolve().parent / "shipped"
 ENDING = ".safetensors"
 IN_A_FOLDER = f"model{ENDING}"  # what `train` leaves in the folder of a run
-MODELS = {"UNet": unet.UNet, "Classifier": Classifier}
+MODELS = {"UNet": unet.UNet, "Classifier": Classifier, "NoisyClassifier": NoisyClassifier}
 PARTS = {part.__name__: part for part in (unet.ResidualBlock, unet.ConvNeXtBlock, unet.Attention, unet.LinearAttention)}
-KINDS = {"denoiser": "a diffusion model", "classifier": "a classifier"}
+KINDS = {
+    "denoiser": "a diffusion model",
+    "classifier": "a classifier",
+    "noisy-classifier": "a classifier of noisy images",
+}
 ALPHA_BAR = "schedule.alpha_bar"  # beside the weights, so that the schedule comes back to the last bit
 
 
@@ -69,15 +75,12 @@ def save_denoiser(
     stays).
     """
     model, schedule = denoiser.model, denoiser.schedule
-    classes = [str(name) for name in classes]
-    if len(classes) != (model.classes or 0):
-        raise ValueError(f"save_denoiser expects {model.classes or 0} names of classes, got {len(classes)}.")
     about = {
         "kind": "denoiser",
         **architecture(model),
         "target": denoiser.kind,
         "schedule": {"name": schedule.name, "T": schedule.T},
-        "classes": classes,
+        "classes": _names("save_denoiser", classes, model.classes or 0),
     }
     return _save(Path(path), model, {**about, **card}, {ALPHA_BAR: schedule.alpha_bar.cpu()})
 
@@ -100,9 +103,7 @@ def save_classifier(
     path: str | os.PathLike, model: Classifier, card: Mapping[str, Any], classes: Iterable[str]
 ) -> Path:
     """Write a trained classifier and its card, as `save_denoiser` does."""
-    classes = [str(name) for name in classes]
-    if len(classes) != model.classes:
-        raise ValueError(f"save_classifier expects {model.classes} names of classes, got {len(classes)}.")
+    classes = _names("save_classifier", classes, model.classes)
     return _save(Path(path), model, {"kind": "classifier", **architecture(model), "classes": classes, **card}, {})
 
 
@@ -117,6 +118,40 @@ def load_classifier(name_or_path: str | os.PathLike, device: torch.device | str 
     model = _filled(path, about, tensors, device)
     model.names, model.card = tuple(about["classes"]), about
     return model
+
+
+def save_noisy_classifier(
+    path: str | os.PathLike, model: NoisyClassifier, schedule: Schedule, card: Mapping[str, Any], classes: Iterable[str]
+) -> Path:
+    """Write a trained classifier of noisy images, the schedule of its noise, and its card, as `save_denoiser` does."""
+    about = {
+        "kind": "noisy-classifier",
+        **architecture(model),
+        "schedule": {"name": schedule.name, "T": schedule.T},
+        "classes": _names("save_noisy_classifier", classes, model.classes),
+    }
+    return _save(Path(path), model, {**about, **card}, {ALPHA_BAR: schedule.alpha_bar.cpu()})
+
+
+def load_noisy_classifier(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> NoisyClassifier:
+    """A trained classifier (x_t, t) → logits, as `load_classifier` gives one, and with it its `.schedule`.
+
+    name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-noisy-classifier".
+    """
+    if isinstance(name_or_path, str) and f"{name_or_path}-noisy-classifier" in shipped():
+        name_or_path = f"{name_or_path}-noisy-classifier"
+    path, about, tensors = _load(name_or_path, "noisy-classifier")
+    schedule = Schedule(tensors.pop(ALPHA_BAR), about["schedule"]["name"]).to(device)
+    model = _filled(path, about, tensors, device)
+    model.names, model.card, model.schedule = tuple(about["classes"]), about, schedule
+    return model
+
+
+def _names(who: str, classes: Iterable[str], wanted: int) -> list[str]:
+    names = [str(name) for name in classes]
+    if len(names) != wanted:
+        raise ValueError(f"{who} expects {wanted} names of classes, got {len(names)}.")
+    return names
 
 
 def shipped() -> list[str]:
@@ -139,7 +174,8 @@ def architecture(model: nn.Module) -> dict[str, Any]:
     """
     name = type(model).__name__
     if MODELS.get(name) is not type(model):
-        raise ValueError(f"expected a model that can be built again, {' or '.join(MODELS)}, got {name}.")
+        *others, last = MODELS
+        raise ValueError(f"expected a model that can be built again, {', '.join(others)} or {last}, got {name}.")
     arguments = {}
     for key, value in model.arguments.items():
         if callable(value):
@@ -294,6 +330,7 @@ def describe(name_or_path: str | os.PathLike) -> str:
     }
     if card["kind"] == "denoiser":
         rows["predicts"] = {"noise": "the noise ε", "x0": "the clean image x₀", "v": "v"}[card["target"]]
+    if "schedule" in card:
         rows["schedule"] = f"{card['schedule']['name']}, T = {card['schedule']['T']}"
     rows |= {key: _words(value) for key, value in card.items() if key not in HIDDEN}
     rows["PyTorch"] = card["torch"]

@@ -27,17 +27,26 @@ from course_utils.commands import train as train_command
 from course_utils.commands.sample import number_of
 from course_utils.diffusion import Denoiser
 from course_utils.files import write_whole
-from course_utils.models.classifier import Classifier
+from course_utils.models.classifier import Classifier, NoisyClassifier
 from course_utils.models.unet import UNet
 from course_utils.training import checkpoints
-from course_utils.weights import load_classifier, load_denoiser, read_card, save_classifier, save_denoiser
+from course_utils.weights import (
+    load_classifier,
+    load_denoiser,
+    load_noisy_classifier,
+    read_card,
+    save_classifier,
+    save_denoiser,
+)
 
 
-def tiny(kind: str, shape: tuple[int, int, int], classes: int | None) -> UNet | Classifier:
+def tiny(
+    kind: str, shape: tuple[int, int, int], classes: int | None, conditioning: str = "added"
+) -> UNet | Classifier | NoisyClassifier:
     """Models that train in no time."""
-    if kind == "classifier":
-        return Classifier(shape, classes, size=4, width=4)
-    return UNet(shape, widths=(16,), patch=4, classes=classes, attention=None)
+    if kind == "ddpm":
+        return UNet(shape, widths=(16,), patch=4, classes=classes, attention=None, conditioning=conditioning)
+    return NoisyClassifier(shape, classes, (8,)) if "noisy" in kind else Classifier(shape, classes, size=4, width=4)
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +185,40 @@ def test_train_a_classifier_and_let_it_judge(capsys, leaves):
     assert read_card("run")["on the test split"]["Fréchet distance"] > 0
     status, _, err = call(capsys, *run, "large", "--size", 32)
     assert status == 2 and err.count("\n") == 1 and "(1, 28, 28)" in err
+
+
+def test_train_a_noisy_classifier(capsys, leaves, tmp_path):
+    run = ("train", "noisy-classifier", "--data", leaves, "--steps", 6, "--batch", 8, "--out")
+    status, out, _ = call(capsys, *run, "a")
+    assert status == 0 and "accuracy at t = 1 on the test split" in out and "accuracy at t = 750" in out
+    model = load_noisy_classifier("a")
+    assert model.names == ("Maple", "oak") and model.schedule.T == 1000
+    assert set(model.card["on the test split"]) == {f"accuracy at t = {t}" for t in (1, 250, 500, 750, 1000)}
+    assert losses("a")[0].keys() == {"step", "loss", "accuracy"}
+    again = shlex.split(read_card("a")["command"].strip("`"))
+    assert again[3:5] == ["train", "noisy-classifier"] and call(capsys, *again[3:-1], "b")[0] == 0
+    assert all(map(torch.equal, weights_of(tmp_path / "a"), weights_of(tmp_path / "b")))
+
+
+def test_two_ways_for_a_class_to_come_in(capsys, leaves):
+    run = ("train", "ddpm", "--data", leaves, "--labels", "--steps", 2, "--batch", 8, "--out")
+    assert call(capsys, *run, "added")[0] == call(capsys, *run, "plane", "--conditioning", "plane")[0] == 0
+    for name in ("added", "plane"):
+        assert load_denoiser(name).model.conditioning == name
+        assert f"conditioning={name}" in Path(name, "model.md").read_text()
+    assert "--labels --conditioning plane --steps 2" in read_card("plane")["command"]
+    assert "conditioning" not in read_card("added")["command"]  # nor does it say the other defaults
+
+
+def test_a_run_of_before_there_was_a_choice_of_conditioning_goes_on(capsys, leaves):
+    run = ("train", "ddpm", "--data", leaves, "--labels", "--steps", 2, "--batch", 8, "--out", "run")
+    call(capsys, *run)
+    record = json.loads(Path("run/run.json").read_text())
+    del record["conditioning"]
+    Path("run/run.json").write_text(json.dumps(record))
+    assert call(capsys, *run, "--resume", "--conditioning", "added")[0] == 0
+    status, _, err = call(capsys, *run, "--resume", "--conditioning", "plane")
+    assert status == 2 and "its --conditioning is added, not plane" in err
 
 
 def test_a_folder_without_test_images_still_gives_a_model(capsys, leaves, monkeypatch):
@@ -615,6 +658,10 @@ WRONG = {
         ("ddpm --data {leaves} --judge {models}/with", "expected a classifier"),
         ("ddpm --data {leaves} --resume --out nowhere", "no run in 'nowhere'"),
         ("classifier --data {leaves} --labels", "--labels is for ddpm"),
+        ("noisy-classifier --data {leaves} --labels", "--labels is for ddpm"),
+        ("ddpm --data {leaves} --conditioning plane", "--conditioning says how the classes come in"),
+        ("classifier --data {leaves} --conditioning added", "it is for ddpm, and needs --labels"),
+        ("ddpm --data {leaves} --labels --conditioning beside", "invalid choice: 'beside'"),
     ],
 }
 
@@ -687,8 +734,9 @@ def test_help_gives_the_defaults_that_are_used(capsys):
     _, out, _ = call(capsys, "train", "--help")
     out = " ".join(out.split())
     assert f"training steps ({defaults.STEPS['ddpm']})" in out and len(set(defaults.STEPS.values())) == 1
-    for values in (defaults.BATCH, defaults.LR):
-        assert f"ddpm {values['ddpm']:g}, classifier {values['classifier']:g})" in out
+    batch, lr, clean = defaults.BATCH, defaults.LR, "classifier"
+    assert f"(ddpm {batch['ddpm']}, classifiers {batch[clean]})" in out and batch[clean] == batch["noisy-classifier"]
+    assert f"(classifier {lr[clean]:g}, others {lr['ddpm']:g})" in out and lr["ddpm"] == lr["noisy-classifier"]
     _, out, _ = call(capsys, "sample", "--help")
     assert "(16)" in out and "(50)" in out and "(0)" in out
 

@@ -17,7 +17,7 @@ from torch import nn
 from course_utils import weights
 from course_utils.diffusion import Denoiser, cosine_schedule, linear_schedule, zero_terminal_snr
 from course_utils.models import unet
-from course_utils.models.classifier import Classifier
+from course_utils.models.classifier import Classifier, NoisyClassifier
 from course_utils.weights import (
     WeightsRefused,
     architecture,
@@ -25,9 +25,11 @@ from course_utils.weights import (
     describe,
     load_classifier,
     load_denoiser,
+    load_noisy_classifier,
     read_card,
     save_classifier,
     save_denoiser,
+    save_noisy_classifier,
     shipped,
 )
 
@@ -106,6 +108,19 @@ def test_a_classifier_comes_back_with_its_running_averages(tmp_path):
     x = torch.randn(5, *SHAPE)
     assert torch.equal(after(x), model(x).detach()) and torch.equal(after.features(x), model.features(x).detach())
     assert after.names == NAMES and after.card["seed"] == 1 and not after.training
+
+
+def test_a_noisy_classifier_comes_back_with_its_schedule(tmp_path):
+    torch.manual_seed(0)
+    model, schedule = NoisyClassifier((1, 8, 12), classes=3, widths=(8, 12)).half().float(), linear_schedule(50)
+    path = save_noisy_classifier(tmp_path / "c.safetensors", model, schedule, {"seed": 1}, NAMES)
+    after, x, t = load_noisy_classifier(path), torch.randn(3, *SHAPE), torch.tensor([1, 20, 50])
+    assert torch.equal(after(x, t), model(x, t).detach()) and torch.equal(after.schedule.alpha_bar, schedule.alpha_bar)
+    assert after.names == NAMES and after.card["seed"] == 1 and not after.training
+    assert "| schedule | linear, T = 50 |" in describe(path) and "classifier of noisy images" in describe(path)
+    assert "holds a classifier of noisy images; expected a classifier." in refused(path, load_classifier)
+    with pytest.raises(ValueError, match="save_noisy_classifier expects 3 names of classes, got 2"):
+        save_noisy_classifier(path, model, schedule, {}, NAMES[:2])
 
 
 def test_a_folder_stands_for_the_model_in_it(tmp_path):
@@ -192,7 +207,10 @@ def test_a_shipped_classifier_goes_by_the_name_of_its_data(tmp_path, monkeypatch
     monkeypatch.setattr(weights, "SHIPPED", tmp_path)
     save_denoiser(tmp_path / "clothes.safetensors", Denoiser(network(), cosine_schedule()), {}, NAMES)
     save_classifier(tmp_path / "clothes-classifier.safetensors", Classifier(SHAPE, 3, 8, 4), {}, NAMES)
+    noisy = NoisyClassifier(SHAPE, 3, (8,))
+    save_noisy_classifier(tmp_path / "clothes-noisy-classifier.safetensors", noisy, cosine_schedule(), {}, NAMES)
     assert load_classifier("clothes").names == load_classifier("clothes-classifier").names == NAMES
+    assert load_noisy_classifier("clothes").names == NAMES
     assert load_denoiser("clothes").classes == NAMES
 
 
@@ -217,7 +235,7 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, model, classes, m
 
 
 def test_a_model_that_is_not_the_librarys(tmp_path):
-    with pytest.raises(ValueError, match="UNet or Classifier, got Linear"):
+    with pytest.raises(ValueError, match="UNet, Classifier or NoisyClassifier, got Linear"):
         architecture(nn.Linear(2, 2))
 
 
@@ -260,7 +278,8 @@ def test_the_card_says_what_the_file_says(saved):
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_models_load_and_their_cards_are_up_to_date(name):
     card = read_card(name)
-    model = load_denoiser(name) if card["kind"] == "denoiser" else load_classifier(name)
+    load = {"denoiser": load_denoiser, "classifier": load_classifier, "noisy-classifier": load_noisy_classifier}
+    model = load[card["kind"]](name)
     assert all(weight.isfinite().all() for weight in model.parameters())
     assert (weights.SHIPPED / f"{name}.md").read_text() == describe(name)
     assert {"data", "steps", "seed", "command", "on the test split"} <= set(card)

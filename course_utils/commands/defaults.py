@@ -6,18 +6,22 @@ from dataclasses import replace
 
 from .. import recipes
 from ..diffusion import SCHEDULES, Schedule, zero_terminal_snr
-from ..models.classifier import Classifier
+from ..models.classifier import Classifier, NoisyClassifier
 from ..models.unet import UNet
 from ..training import Recipe
 
-STEPS = {"ddpm": 2000, "classifier": 2000}
+STEPS = {"ddpm": 2000, "classifier": 2000, "noisy-classifier": 2000}
 TARGET = recipes.TARGET
 SCHEDULE = {"name": recipes.ddpm_schedule().name, "T": recipes.ddpm_schedule().T}
 
 
-def model(kind: str, shape: tuple[int, int, int], classes: int | None) -> UNet | Classifier:
+def model(
+    kind: str, shape: tuple[int, int, int], classes: int | None, conditioning: str = "added"
+) -> UNet | Classifier | NoisyClassifier:
     """The network for images (c, h, w), with new weights. classes: how many, or None for a UNet without labels."""
-    return Classifier(shape, classes) if kind == "classifier" else recipes.ddpm_model(shape, classes)
+    if kind == "ddpm":
+        return recipes.ddpm_model(shape, classes, conditioning=conditioning)
+    return Classifier(shape, classes) if kind == "classifier" else NoisyClassifier(shape, classes)
 
 
 def recipe(kind: str, steps: int, batch: int | None = None, lr: float | None = None, seed: int = 0) -> Recipe:
@@ -25,7 +29,7 @@ def recipe(kind: str, steps: int, batch: int | None = None, lr: float | None = N
     if kind == "classifier":
         plain = Recipe(steps=steps, batch_size=128, lr=2e-3, schedule="linear-half", ema=0.995, seed=seed)
     else:
-        plain = recipes.ddpm_recipe(steps, seed=seed)
+        plain = recipes.ddpm_recipe(steps, seed=seed, **({} if kind == "ddpm" else {"batch_size": 128}))
     changed = {"batch_size": batch, "lr": lr}
     return replace(plain, **{name: value for name, value in changed.items() if value is not None})
 

@@ -12,13 +12,13 @@ from torch import nn
 from .. import plots
 from ..data import ImageSet, load
 from ..device import generator
-from ..diffusion import Denoiser, diffusion_loss
+from ..diffusion import Denoiser, Schedule, diffusion_loss
 from ..files import write_whole
 from ..metrics import frechet_distance
-from ..models.classifier import Classifier
+from ..models.classifier import Classifier, NoisyClassifier
 from ..notebook import describe
 from ..training import History
-from ..weights import save_classifier, save_denoiser
+from ..weights import save_classifier, save_denoiser, save_noisy_classifier
 from . import defaults
 from .sampler import draw
 
@@ -52,6 +52,10 @@ def keep(
         if record["kind"] == "classifier":
             said = card["on the test split"] = {} if test is None else {"accuracy": accuracy(model, test)}
             save_classifier(folder / MODEL, model, card, data.classes)
+        elif record["kind"] == "noisy-classifier":
+            schedule = defaults.schedule(**record["schedule"]).to(data.device)
+            said = card["on the test split"] = {} if test is None else accuracy_by_step(model, schedule, test)
+            save_noisy_classifier(folder / MODEL, model, schedule, card, data.classes)
         else:
             denoiser = Denoiser(model, defaults.schedule(**record["schedule"]).to(data.device), record["target"])
             denoiser.shape = data.shape
@@ -92,6 +96,20 @@ def accuracy(model: Classifier, test: ImageSet) -> float:
     """The share of images whose class is found, in [0, 1]."""
     pieces = torch.arange(len(test), device=test.device).split(500)
     return sum(int((model(test.take(i)).argmax(1) == test.labels[i]).sum()) for i in pieces) / len(test)
+
+
+@torch.no_grad()
+def accuracy_by_step(model: NoisyClassifier, schedule: Schedule, test: ImageSet, most: int = 2000) -> dict[str, float]:
+    """The share of at most 2,000 noised images whose class is found, at step 1 and after each quarter of the chain."""
+    few, chance, T = test.first(most), generator(0, test.device), schedule.T
+    found = dict.fromkeys(sorted({1, T // 4 or 1, T // 2 or 1, 3 * T // 4 or 1, T}), 0)
+    for i in torch.arange(len(few), device=test.device).split(500):
+        x = few.take(i)
+        for step in found:
+            t = torch.full((len(x),), step, device=x.device)
+            x_t = schedule.add_noise(x, t, torch.empty_like(x).normal_(generator=chance))
+            found[step] += int((model(x_t, t).argmax(1) == few.labels[i]).sum())
+    return {f"accuracy at t = {step}": right / len(few) for step, right in found.items()}
 
 
 def _quality(denoiser: Denoiser, test: ImageSet, judge: Classifier | None) -> dict[str, float]:

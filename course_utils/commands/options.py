@@ -26,7 +26,8 @@ examples:
   python -m course_utils train ddpm --data fashion-mnist --labels --steps 5000 --out checkpoints/clothes
   python -m course_utils train ddpm --out checkpoints/clothes --resume
   python -m course_utils train ddpm --data ~/pictures/leaves --size 64 --minutes 30
-  python -m course_utils train classifier --data fashion-mnist"""
+  python -m course_utils train classifier --data fashion-mnist
+  python -m course_utils train noisy-classifier --data fashion-mnist --steps 3000"""
 SAMPLE = "Draw images with a trained diffusion model."
 SAMPLE_EXAMPLES = """\
 examples:
@@ -89,21 +90,24 @@ def _command(commands: argparse._SubParsersAction, name: str, short: str, text: 
 def add_train(commands: argparse._SubParsersAction) -> Parser:
     """The command `train`. Options that weren't given are None: with --resume they come from the run's own record."""
     command = _command(commands, "train", "train a diffusion model or a classifier", TRAIN, TRAIN_EXAMPLES)
-    command.add_argument("kind", metavar="MODEL", choices=("ddpm", "classifier"), help="ddpm or classifier")
     add = command.add_argument
+    add("kind", metavar="MODEL", choices=("ddpm", "classifier", "noisy-classifier"), help="ddpm, classifier, or "
+        "noisy-classifier (of noisy images: it guides a ddpm to a class)")  # fmt: skip
     add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network), or a folder of images, one "
         "subfolder for each class (fashion-mnist)")  # fmt: skip
     add("--size", type=int, metavar="PIXELS", help="side of the images: 28, 32 or 64 (28)")
     add("--labels", action="store_true", default=None,
         help="ddpm: learn the classes too, so that you can ask for one; a tenth of the labels is left out while "
         "training, so that the model can also draw without")  # fmt: skip
+    add("--conditioning", choices=("added", "plane"), help="with --labels, how the class comes in: added to the "
+        "embedding of the step, or as a plane beside the input of each block (added)")  # fmt: skip
     length = command.add_mutually_exclusive_group()
     length.add_argument("--steps", type=whole(1), metavar="N", help="training steps (2000)")
     length.add_argument("--minutes", type=positive, metavar="M",
                         help="train for about M minutes: the speed is measured first, and gives N")  # fmt: skip
-    add("--batch", type=whole(1), metavar="B", help="images in a step (ddpm 64, classifier 128)")
-    add("--lr", type=positive, metavar="RATE", help="learning rate; it falls over the second half of the run (ddpm "
-        "0.01, classifier 0.002)")  # fmt: skip
+    add("--batch", type=whole(1), metavar="B", help="images in a step (ddpm 64, classifiers 128)")
+    add("--lr", type=positive, metavar="RATE", help="learning rate; it falls over the second half of the run "
+        "(classifier 0.002, others 0.01)")  # fmt: skip
     add("--seed", type=whole(0), metavar="S", help="of first weights, order of images and noise (0)")
     add("--out", metavar="DIR", help="the folder (checkpoints/MODEL-SET)")
     add("--resume", action="store_true", help="go on with the run in DIR")

@@ -17,7 +17,7 @@ from torch import nn
 from .. import device as devices
 from ..data import ImageSet, load
 from ..data.loading import resolve
-from ..diffusion import diffusion_loss
+from ..diffusion import diffusion_loss, noisy_classifier_loss
 from ..files import clear_left_overs, write_whole
 from ..models.classifier import Classifier, classifier_loss
 from ..notebook import describe
@@ -27,7 +27,7 @@ from . import Refused, defaults, plainly
 from .keeping import MODEL, keep
 
 RECORD, CHECKPOINT = "run.json", "checkpoint.pt"
-TYPED = ("kind", "data", "size", "labels", "steps", "minutes", "batch", "lr", "seed")
+TYPED = ("kind", "data", "size", "labels", "conditioning", "steps", "minutes", "batch", "lr", "seed")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,14 +73,16 @@ def _typed(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     there = [name for name in (RECORD, CHECKPOINT, MODEL) if (folder / name).exists()]
     if there:
         raise Refused(f"'{folder}' already holds a run ({there[0]}): go on with --resume, or choose another --out")
-    if arguments.kind == "classifier" and arguments.labels:
+    if arguments.kind != "ddpm" and arguments.labels:
         raise Refused("--labels is for ddpm: a classifier always learns the classes")
+    if arguments.conditioning and not arguments.labels:
+        raise Refused("--conditioning says how the classes come in: it is for ddpm, and needs --labels")
     with plainly():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     kind = arguments.kind
-    plain = {"data": "fashion-mnist", "size": 28, "labels": False, "minutes": None, "seed": 0}
+    plain = {"data": "fashion-mnist", "size": 28, "labels": False, "conditioning": "added", "minutes": None, "seed": 0}
     plain |= {"batch": defaults.BATCH[kind], "lr": defaults.LR[kind], "steps": defaults.STEPS[kind]}
     given = {key: getattr(arguments, key) for key in TYPED if getattr(arguments, key) is not None}
     return {"format": 1, **plain, **given}
@@ -89,11 +91,11 @@ def _typed(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def _begin(folder: Path, record: dict[str, Any], data: ImageSet, device: torch.device) -> None:
     """Fix everything that decides the numbers of the run, the number of steps among it, and write it down."""
     kind, classes = record["kind"], len(data.classes)
-    known = classes if record["labels"] or kind == "classifier" else None
+    known = classes if record["labels"] or kind != "ddpm" else None
     with plainly():
-        record["network"] = architecture(defaults.model(kind, data.shape, known))
+        record["network"] = architecture(defaults.model(kind, data.shape, known, record["conditioning"]))
     record["recipe"] = _default_recipe(record)
-    if kind == "ddpm":
+    if kind != "classifier":
         record |= {"schedule": defaults.SCHEDULE, "target": defaults.TARGET}
     if record["minutes"] is not None:
         _measure_speed(record, data, device)
@@ -132,7 +134,7 @@ def _default_recipe(record: dict[str, Any]) -> dict[str, Any]:
 def _resumed(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The record of the run in a folder. Refuses options that contradict it."""
     try:
-        record = json.loads((folder / RECORD).read_bytes())
+        record = {"conditioning": "added"} | json.loads((folder / RECORD).read_bytes())  # runs of before had no choice
         if record["format"] != 1 or not all(key in record for key in (*TYPED, "network", "recipe", "threads")):
             raise LookupError
     except FileNotFoundError:
@@ -170,21 +172,25 @@ def _recipe(record: dict[str, Any]) -> Recipe:
 def _loss(record: dict[str, Any], device: torch.device) -> Any:
     if record["kind"] == "classifier":
         return classifier_loss
+    schedule = defaults.schedule(**record["schedule"]).to(device)
+    if record["kind"] == "noisy-classifier":
+        return noisy_classifier_loss(schedule)
     null = record["network"]["arguments"]["classes"]  # the number after the last class; None without labels
-    return diffusion_loss(defaults.schedule(**record["schedule"]).to(device), record["target"], null=null)
+    return diffusion_loss(schedule, record["target"], null=null)
 
 
 def command(record: dict[str, Any], folder: Path) -> str:
     """The command that repeats a run. (Minutes depend on the machine, steps don't.)
 
     >>> record = {"kind": "ddpm", "data": "digits", "size": 28, "labels": True, "steps": 9, "minutes": 1.0, "seed": 0}
-    >>> command(record | {"batch": 5, "lr": defaults.LR["ddpm"]}, Path("out"))
+    >>> command(record | {"conditioning": "added", "batch": 5, "lr": defaults.LR["ddpm"]}, Path("out"))
     'python -m course_utils train ddpm --data digits --labels --steps 9 --batch 5 --seed 0 --out out'
     """
     kind = record["kind"]
     said = ["train", kind, "--data", record["data"]]
     said += ["--size", str(record["size"])] if record["size"] != 28 else []
     said += ["--labels"] if record["labels"] else []
+    said += ["--conditioning", record["conditioning"]] if record["conditioning"] != "added" else []
     said += ["--steps", str(record["steps"])]
     said += ["--batch", str(record["batch"])] if record["batch"] != defaults.BATCH[kind] else []
     said += ["--lr", f"{record['lr']:g}"] if record["lr"] != defaults.LR[kind] else []

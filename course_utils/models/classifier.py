@@ -1,9 +1,11 @@
-"""A small classifier: accuracy for guidance, and features in which sets of images are compared."""
+"""Small classifiers: one of clean images, which judges samples, and one of noisy images, which guides them."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .unet import ResidualBlock, group_norm, sinusoidal_embedding
 
 
 class Classifier(nn.Module):
@@ -62,3 +64,53 @@ def classifier_loss(
     """A loss for `training.fit`: cross-entropy in nats per image, with the share of right answers beside it."""
     logits = model(x).float()
     return F.cross_entropy(logits, y), {"accuracy": (logits.argmax(1) == y).float().mean()}
+
+
+class NoisyClassifier(nn.Module):
+    """A classifier that is told how noisy its images are: ln p(y | x_t, t), for guidance.
+
+    The way down of the U-Net of notebook 04: a stem that turns squares of pixels into channels, one residual block a
+    level, each told the step by scale and shift; then a mean over the pixels and one linear layer.
+    shape: (c, h, w), h and w multiples of patch · 2 ** (levels − 1);  classes: how many;
+    widths: channels of each level, from the finest;  patch: pixels of a square's side.
+
+    >>> model = NoisyClassifier((1, 28, 28), classes=10)
+    >>> model(torch.zeros(3, 1, 28, 28), torch.tensor([1, 500, 1000])).shape
+    torch.Size([3, 10])
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int] = (1, 28, 28),
+        classes: int = 10,
+        widths: tuple[int, ...] = (32, 64),
+        patch: int = 2,
+    ):
+        super().__init__()
+        factor = patch * 2 ** (len(widths) - 1)
+        if len(shape) != 3 or shape[1] % factor or shape[2] % factor or classes < 2:
+            raise ValueError(
+                f"NoisyClassifier expects images (c, h, w), h and w multiples of {factor}, and ≥ 2 classes, "
+                f"got {tuple(shape)} and {classes}."
+            )
+        self.shape, self.classes, self.patch = tuple(shape), classes, patch
+        self.arguments = {"shape": tuple(shape), "classes": classes, "widths": tuple(widths), "patch": patch}
+        embedding = 2 * widths[0]
+        self.time = nn.Sequential(nn.Linear(64, embedding), nn.SiLU())
+        self.stem = nn.Conv2d(shape[0] * patch**2, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(width, width, embedding) for width in widths)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
+        self.norm, self.head = group_norm(widths[-1]), nn.Linear(widths[-1], classes)
+
+    def forward(self, x: Float[Tensor, "b c h w"], t: Shaped[Tensor, " b"]) -> Float[Tensor, "b classes"]:
+        """ln p(class | x_t, t) up to a constant for each image, (b, classes). t: (b,), one step an image."""
+        if tuple(x.shape[1:]) != self.shape or t.shape != x.shape[:1]:
+            raise ValueError(
+                f"NoisyClassifier expects images (b, {', '.join(map(str, self.shape))}) and t (b,), "
+                f"got {tuple(x.shape)} and {tuple(t.shape)}."
+            )
+        e = self.time(sinusoidal_embedding(t, 64).to(self.stem.weight.dtype))
+        h = self.stem(F.pixel_unshuffle(x, self.patch))
+        for level, block in enumerate(self.blocks):
+            h = block(self.shrink[level - 1](h) if level else h, e)
+        return self.head(F.silu(self.norm(h)).mean((2, 3)))
