@@ -428,6 +428,12 @@ def test_bool_and_int_tensors_are_compared_exactly():
     assert judged(quiz, lambda x: (x > 0, x.int())).headline == "output[1]: expected int64, got int32"
 
 
+def test_yes_and_no_are_said_in_words():
+    quiz = temporary(lambda x: {"it is even": x % 2 == 0}, [Case({"x": 4})])
+    found = judged(quiz, lambda x: {"it is even": False})
+    assert (found.stage, found.headline) == ("value", "output['it is even']: expected True, got False")
+
+
 def test_scalar_tensors_are_compared():
     quiz = temporary(lambda x: x.mean(), [Case({"x": torch.tensor([1.0, 3.0])}, ("x",))])
     assert judged(quiz, lambda x: x.sum() / 2).passed

@@ -361,7 +361,7 @@ def _value(rule: _Compared, path: str, got: Any, want: Any) -> _Finding | None:
     one, other = _numbers(got), _numbers(want)
     if isinstance(want, Array) and one is None:
         return _Finding("value", f"{_at(path)}its numbers are missing")
-    if one is None or other is None:
+    if one is None or other is None or type(want) is bool:
         return (
             None
             if type(got) is type(want) and got == want

@@ -420,32 +420,53 @@ def _draw_examples(x0, schedule, generator):
 
 def _watch_draws(answer, x0, schedule, generator) -> dict | None:
     """What can be said about many draws, however they are made."""
-    calls, counts, worst, mixed = 100, torch.zeros(schedule.T + 2), 0.0, 0
-    noises = []
-    for _ in range(calls):
+    calls = []
+    for _ in range(200):
         drawn = answer(x0, schedule, generator)
         if drawn is None:
             return None
         x_t, t, noise = drawn
-        if not isinstance(t, torch.Tensor) or t.shape != (len(x0),) or t.is_floating_point():
+        if not isinstance(t, torch.Tensor) or t.shape != (len(x0),) or t.dtype != torch.int64:
             kind = f"{t.dtype} of shape {tuple(t.shape)}" if isinstance(t, torch.Tensor) else type(t).__name__
             return {"t": kind}
-        inside = t.clamp(0, schedule.T)
-        counts += torch.bincount(t.clamp(-1, schedule.T) + 1, minlength=schedule.T + 2)
-        if len(noises) < 5:
-            worst = max(worst, (schedule.add_noise(x0, inside, noise) - x_t).abs().max().item())
-        mixed += len(t.unique()) > 1
-        noises.append(noise)
-    noises, share = torch.stack(noises), counts[2:] / counts.sum() * schedule.T
+        calls.append((x_t, t, noise))
+    state = generator.get_state()
+    once = answer(x0, schedule, generator)
+    generator.set_state(state)
+    again = answer(x0, schedule, generator)
     return {
-        "t": f"{torch.int64} of shape ({len(x0)},)" if t.dtype == torch.int64 else str(t.dtype),
-        "a batch has different steps": mixed > calls / 2,
-        "t = 0 occurs": counts[1].item() > 0,
-        "t below 0 occurs": counts[0].item() > 0,
-        "t = T occurs": counts[-1].item() > 0,
+        "t": f"{torch.int64} of shape ({len(x0)},)",
+        **_about_steps(torch.stack([t for _, t, _ in calls]), schedule.T),
+        **_about_noise(torch.stack([noise for _, _, noise in calls])),
+        "x_t follows (3.4)": all(
+            (schedule.add_noise(x0, t.clamp(0, schedule.T), noise) - x_t).abs().max() < 1e-5
+            for x_t, t, noise in calls[:5]
+        ),
+        "all of it is drawn from the generator": all(torch.equal(a, b) for a, b in zip(once, again)),
+    }
+
+
+def _about_steps(t: torch.Tensor, T: int) -> dict[str, bool]:
+    """t: (calls, b). Bounds are so wide that chance alone crosses none of them once in a million."""
+    bins = min(T, 8)
+    share = torch.bincount((t.clamp(1, T) - 1).flatten() * bins // T, minlength=bins) * bins / t.numel()
+    distinct = sum(len(batch.unique()) for batch in t) / len(t)
+    return {
+        "t = 0 occurs": bool((t == 0).any()),
+        "t below 0 occurs": bool((t < 0).any()),
+        "t = T occurs": bool((t == T).any()),
         "all of 1..T equally often": bool(((share > 0.4) & (share < 1.6)).all()),
-        "x_t follows (3.4)": worst < 1e-5,
+        "a batch has different steps": distinct > 0.6 * min(t.shape[1], T),
+        "they come from the whole of 1..T": t.double().var(1).mean().item() > 0.6 * (T**2 - 1) / 12,
+    }
+
+
+def _about_noise(noises: torch.Tensor) -> dict[str, bool]:
+    """noises: (calls, b, c, h, w)."""
+    one = noises[0, 0]
+    return {
         "noise is standard normal": abs(noises.mean().item()) < 0.05 and abs(noises.std().item() - 1) < 0.05,
+        "every pixel has its own noise": one.unique().numel() > 0.9 * one.numel(),
         "every image has its own noise": bool((noises[:, 0] != noises[:, 1]).any()),
         "every call has its own noise": bool((noises[0] != noises[1]).any()),
     }
@@ -461,7 +482,11 @@ def _some_images(rng: torch.Generator) -> list[Case]:
             },
             label=f"many batches of {b} images {shape} with T = {T}",
         )
-        for b, shape, name, T in ((16, (1, 3, 5), "cosine", 8), (12, (3, 4, 2), "linear", 5))
+        for b, shape, name, T in (
+            (16, (1, 3, 5), "cosine", 8),
+            (12, (3, 4, 2), "linear", 5),
+            (4, (2, 3, 6), "cosine", 30),  # more steps than images
+        )
     ]
 
 
@@ -1085,11 +1110,16 @@ def _sample(model, noise, schedule, steps=20):
 
 def _watch_sampling(answer, model, noise, schedule, steps) -> dict | None:
     """The images, and what has become of the network."""
-    before = model.training
+    before = [layer.training for layer in model.modules()]
     images = answer(model, noise, schedule, steps)
     if images is None:
         return None
-    return {"images": images, "the network is in the mode that it came in": model.training == before}
+    after = [layer.training for layer in model.modules()]
+    return {
+        "images": images,
+        "the network is in the mode that it came in": after[0] == before[0],
+        "so are the layers in it": after[1:] == before[1:],
+    }
 
 
 def _models_to_sample(rng: torch.Generator) -> list[Case]:
@@ -1124,6 +1154,13 @@ def _sample_always_train(model, noise, schedule, steps=20):
     return images
 
 
+def _sample_restoring_only_the_flag(model, noise, schedule, steps=20):
+    was_training = model.training
+    images = _sample_left_in_eval(model, noise, schedule, steps)
+    model.training = was_training
+    return images
+
+
 quiz(
     "training/mode",
     points=2,
@@ -1150,6 +1187,12 @@ quiz(
             "always set to training",
             _sample_always_train,
             "A network that came in eval mode leaves in training mode. Remember `model.training` and put it back.",
+        ),
+        Misconception(
+            "only the flag put back",
+            _sample_restoring_only_the_flag,
+            "`model.training = …` changes the flag of the outermost module only; dropout and BatchNorm inside stay in "
+            "eval mode. `model.train(…)` reaches all of them.",
         ),
     ],
     hints=[

@@ -1,5 +1,7 @@
 """Wrong answers to the quizzes of notebook 05 that must be rejected, and other right ones that must be accepted."""
 
+import copy
+
 import torch
 from einops import rearrange
 from torch.distributions import Normal, kl_divergence
@@ -168,6 +170,40 @@ def draw_reseeded(x0, schedule, generator):
     return nb05._draw_examples(x0, schedule, generator.manual_seed(0))
 
 
+def draw_counted_on(x0, schedule, generator):
+    """1, 2, 3, … from a random place: every step comes equally often, but one draw decides them all."""
+    start = torch.randint(schedule.T, (1,), generator=generator)
+    t = (torch.arange(len(x0)) + start) % schedule.T + 1
+    noise = torch.randn(x0.shape, generator=generator)
+    return schedule.add_noise(x0, t, noise), t, noise
+
+
+def draw_for_half(x0, schedule, generator):
+    """Two steps a batch, in turn."""
+    t = torch.randint(1, schedule.T + 1, (2,), generator=generator).repeat(len(x0) // 2)
+    noise = torch.randn(x0.shape, generator=generator)
+    return schedule.add_noise(x0, t, noise), t, noise
+
+
+def draw_from_anywhere(x0, schedule, generator):
+    """The generator isn't used: no seed brings these numbers back."""
+    t, noise = torch.randint(1, schedule.T + 1, (len(x0),)), torch.randn_like(x0)
+    return schedule.add_noise(x0, t, noise), t, noise
+
+
+def draw_one_number_an_image(x0, schedule, generator):
+    t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator)
+    noise = torch.randn(len(x0), 1, 1, 1, generator=generator).expand_as(x0)
+    return schedule.add_noise(x0, t, noise), t, noise
+
+
+def draw_grey_noise(x0, schedule, generator):
+    """One noise for all channels."""
+    t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator)
+    noise = torch.randn(x0[:, :1].shape, generator=generator).expand_as(x0)
+    return schedule.add_noise(x0, t, noise), t, noise
+
+
 def v_angle(x0, noise, t, schedule):
     angle = torch.acos(schedule.at(t, x0.double()).sqrt())
     return (angle.cos() * noise.double() - angle.sin() * x0.double()).to(x0.dtype)
@@ -299,6 +335,10 @@ def sample_without_mode_of_norm(model, noise, schedule, steps=20):
     return images
 
 
+def sample_a_copy(model, noise, schedule, steps=20):
+    return nb05._sample_as_handed_out(copy.deepcopy(model).eval(), noise, schedule, steps)
+
+
 MUTANTS = {
     "training/equal-variance-kl": {
         "averaged": nb05._kl_averaged,
@@ -357,6 +397,11 @@ MUTANTS = {
         "mostly small steps": draw_squared,
         "noise returned is another": draw_other_noise,
         "seeded anew": draw_reseeded,
+        "counted on": draw_counted_on,
+        "two steps a batch": draw_for_half,
+        "without the generator": draw_from_anywhere,
+        "one number an image": draw_one_number_an_image,
+        "one noise for all channels": draw_grey_noise,
     },
     "training/wrong-pair": {
         "as handed out": nb05._loss_against_x_t,
@@ -423,6 +468,7 @@ MUTANTS = {
         "another target": sample_wrong_target,
         "only dropout asleep": sample_without_mode_of_norm,
         "under no_grad alone": lambda m, n, s, k=20: torch.no_grad()(nb05._sample_as_handed_out)(m, n, s, k),
+        "only the flag put back": nb05._sample_restoring_only_the_flag,
         "one step fewer": lambda m, n, s, k=20: nb05._sample(m, n, s, k - 1),
     },
 }
@@ -455,5 +501,5 @@ ALTERNATIVES = {
     "training/to-noise": {"two fractions": noise_by_v},
     "training/min-snr": {"line by line": min_snr_lines, "with rates": min_snr_rates},
     "training/ema": {"lerp": ema_lerp, "moved a little": ema_moved},
-    "training/mode": {"try and finally": sample_context, "train(False)": sample_with_mode},
+    "training/mode": {"try and finally": sample_context, "train(False)": sample_with_mode, "a copy": sample_a_copy},
 }
