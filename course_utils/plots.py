@@ -7,7 +7,9 @@ Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXi
 
 from __future__ import annotations
 
+import base64
 import functools
+import html
 import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 Number = int | float
 
@@ -1022,3 +1025,56 @@ def training_view(losses: Any, images: Any, *, title: str, steps: int | None = N
     draw_images(below, images, columns=len(images))
     figure.set_label(f"{title}. Loss so far, now {smooth[-1]:.3g}, and {len(images)} samples")
     return figure
+
+
+# ------------------------------------------------------------------------------------------------------- moving images
+
+
+class Animation:
+    """A GIF that a notebook shows, with its title above it and its alternative text; made by `animation`.
+
+    .gif: the bytes, to be written to a file.
+    """
+
+    def __init__(self, gif: bytes, title: str, alt: str, width: int):
+        self.gif, self.title, self.alt, self.width = gif, title, alt, width
+
+    def __repr__(self) -> str:
+        return f"[animation] {self.alt}"
+
+    def _repr_html_(self) -> str:
+        source = f"data:image/gif;base64,{base64.b64encode(self.gif).decode()}"
+        style = "image-rendering: pixelated; max-width: 100%"
+        return (
+            f"<div><strong>{html.escape(self.title)}</strong><br>"
+            f'<img src="{source}" alt="{html.escape(self.alt)}" width="{self.width}" style="{style}"></div>'
+        )
+
+
+def animation(frames: Sequence[Any], *, title: str, columns: int | None = None, seconds: Number = 3.0) -> Animation:
+    """Images that change: a sampler's way from noise, over and over, with a rest on its last frame.
+
+    frames: two or more batches (n, c, h, w) in [-1, 1], all of one shape, in the order in which they are shown;
+    columns: images in a row;  seconds: how long the way takes.
+
+    >>> animation([torch.zeros(4, 1, 8, 8), torch.ones(4, 1, 8, 8)], title="From grey to white")
+    [animation] From grey to white. Animation of 4 images in 2 frames
+    """
+    arrays = [_images(frame, f"frame {k}") for k, frame in enumerate(frames)]
+    if len(arrays) < 2 or len({array.shape for array in arrays}) > 1:
+        raise ValueError(f"frames: expected two or more of one shape, got (n, h, w, c) of {[a.shape for a in arrays]}")
+    if not seconds > 0:
+        raise ValueError(f"seconds: expected a positive number, got {seconds}")
+    columns = columns or min(len(arrays[0]), 10)
+    pictures = []
+    for array in arrays:  # 32 levels: noise can't be compressed, so fewer grey values make the file half as large
+        canvas = (_mosaic(array, columns, *_gaps(array))[0] * 31).round() / 31
+        pixels = np.uint8(np.round(255 * canvas))
+        pictures.append(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+    pause = max(20, round(1000 * seconds / (len(pictures) - 1), -1))  # milliseconds; a GIF counts in hundredths
+    buffer = io.BytesIO()
+    durations = [pause] * (len(pictures) - 1) + [1500]
+    pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    n, across = len(arrays[0]), pictures[0].width
+    alt = f"{title}. Animation of {n} image{'s' * (n > 1)} in {len(arrays)} frames"
+    return Animation(buffer.getvalue(), title, alt, across * max(1, min(4, round(WIDTH * PAGE_DPI) // across)))

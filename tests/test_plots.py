@@ -358,6 +358,9 @@ BAD = {
         lambda: plots.fields({"a": torch.ones(2, 3, 2)}, EXTENT, title="", density={"b": Z}),
         r"density: expected names among \['a'\], got \['b'\]",
     ),
+    "one frame": (lambda: plots.animation([images()], title=""), r"frames: expected two or more of one shape, got"),
+    "frames": (lambda: plots.animation([images(), images(3)], title=""), r"frames: expected two or more of one shape"),
+    "no time": (lambda: plots.animation([images()] * 2, title="", seconds=0), r"seconds: expected a positive number"),
     "field's extent": (
         lambda: plots.fields({"a": torch.ones(2, 3, 2)}, (1, 0, 0, 1), title=""),
         r"extent: expected \(low, high, low, high\)",
@@ -371,6 +374,27 @@ def test_bad_input_is_answered_in_one_line(name):
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         wrong()
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------------- motion
+
+
+@pytest.mark.parametrize("c", [1, 3])
+def test_an_animation_shows_every_frame_and_rests_on_the_last(c):
+    ends = torch.full((3, c, 12, 10), -1.0), torch.ones(3, c, 12, 10)
+    film = plots.animation([ends[0], images(3, c), ends[1]], title="Up & <down>", columns=3, seconds=1)
+    gif = Image.open(io.BytesIO(film.gif))
+    assert gif.n_frames == 3 and gif.size == (32, 12)
+    shown, durations = [], []
+    for k in range(3):
+        gif.seek(k)
+        shown.append(np.asarray(gif.convert("RGB"))[:, :10])
+        durations.append(gif.info["duration"])
+    assert (shown[0] == 0).all() and (shown[2] == 255).all() and shown[1].std() > 20
+    assert durations == [500, 500, 1500] and gif.info["loop"] == 0
+    page = film._repr_html_()
+    assert "Up &amp; &lt;down&gt;" in page and 'alt="Up &amp; &lt;down&gt;. Animation of 3 images in 3 frames"' in page
+    assert 'width="128"' in page and repr(film).startswith("[animation] Up & <down>.")
 
 
 # --------------------------------------------------------------------------------------------------------- formatting
