@@ -4,10 +4,22 @@ Images are float tensors (b, c, h, w) in [-1, 1]: a batch of b images with c cha
 *probabilities* (of a Bernoulli likelihood) live in [0, 1]; `to_unit` and `from_unit` lead from one range to the other.
 """
 
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-__all__ = ["Bytes", "Codes", "Images", "Labels", "Scalar", "Steps", "from_unit", "same_shape", "to_unit"]
+__all__ = [
+    "Bytes",
+    "Codes",
+    "Images",
+    "Labels",
+    "Scalar",
+    "Steps",
+    "from_unit",
+    "known_labels",
+    "same_shape",
+    "to_unit",
+]
 
 Images = Float[Tensor, "b c h w"]  # a batch of images in [-1, 1]
 Bytes = UInt8[Tensor, "n c h w"]  # images as they are stored: 0 is black, 255 is white
@@ -47,3 +59,19 @@ def same_shape(who: str, **tensors: Tensor) -> None:
     if len(set(shapes.values())) > 1:
         got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(f"{who} expects tensors of one shape, got {got}; a missing channel axis is the usual reason.")
+
+
+def known_labels(who: str, y: Tensor, n: int, highest: int) -> None:
+    """Raises ValueError, in the name of `who`, unless y is (n,) whole numbers (int32 or int64) in 0..highest.
+
+    On a GPU the numbers themselves aren't looked at: every call would wait for it.
+
+    >>> import torch
+    >>> known_labels("UNet", torch.tensor([0, 10]), 2, highest=10)
+    """
+    if y.dtype not in (torch.int64, torch.int32) or y.shape != (n,):
+        raise ValueError(
+            f"{who}: expected labels y, integers of shape ({n},), one an image, got {y.dtype} of {tuple(y.shape)}."
+        )
+    if y.device.type == "cpu" and y.numel() and (y.min() < 0 or y.max() > highest):
+        raise ValueError(f"{who}: expected labels in 0..{highest}, got {y.min()}..{y.max()}.")

@@ -1,9 +1,9 @@
-"""The two ranges of pixels."""
+"""The two ranges of pixels, and labels."""
 
 import pytest
 import torch
 
-from course_utils.arrays import from_unit, to_unit
+from course_utils.arrays import from_unit, known_labels, to_unit
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 1, 5, 7)])
@@ -29,3 +29,26 @@ def test_bytes_are_refused_while_testing():
     """(x + 1) / 2 of bytes would be silently wrong: 255 wraps to 0."""
     with pytest.raises(Exception, match="(?i)type"):
         to_unit(torch.zeros(3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (torch.tensor([0, 11]), r"UNet: expected labels in 0..10, got 0..11"),
+        (torch.tensor([-1, 3]), r"UNet: expected labels in 0..10, got -1..3"),
+        (torch.tensor([1]), r"UNet: expected labels y, integers of shape \(2,\), one an image, got "),
+        (torch.tensor([[1, 2]]), r"one an image, got torch.int64 of \(1, 2\)"),
+        (torch.tensor([1.0, 2.0]), r"one an image, got torch.float32 of \(2,\)"),
+        (torch.tensor([True, False]), r"one an image, got torch.bool of \(2,\)"),
+    ],
+)
+def test_wrong_labels(y, message):
+    """An image without its own label must not share another's, as one number broadcast over a batch would have it."""
+    with pytest.raises(ValueError, match=message):
+        known_labels("UNet", y, 2, highest=10)
+
+
+def test_right_labels():
+    for y in (torch.tensor([0, 10]), torch.tensor([3, 4], dtype=torch.int32)):
+        known_labels("UNet", y, 2, highest=10)
+    known_labels("UNet", torch.zeros(0, dtype=torch.long), 0, highest=10)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from test_sampling import REJECT, UNEVEN, network, normal, p_values, rng
+from test_sampling import REJECT, UNEVEN, bare_copy, network, normal, p_values, rng
 
-from course_utils.diffusion import cosine_schedule
-from course_utils.sampling import ancestral, dpm_solver, encode, heun, keeping, last, noised, walk
+from course_utils.diffusion import Denoiser, cosine_schedule
+from course_utils.models.unet import UNet
+from course_utils.sampling import ancestral, dpm_solver, editing, encode, heun, keeping, last, noised, walk
 
 SCHEDULE = cosine_schedule(1000)
 
@@ -30,7 +31,7 @@ def test_codes_of_the_data_are_standard_normal():
 
 @pytest.mark.parametrize("steps", [1, 7, 1000])
 def test_encoding_climbs(steps):
-    times = [step.t for step in encode(lambda x, t, y: x, SCHEDULE, normal(1, 1, 2, 2), steps)]
+    times = [step.t for step in encode(lambda x, t, y: x, SCHEDULE, torch.zeros(1, 1, 2, 2), steps)]
     assert times == sorted(set(times)) and times[0] == 1 and times[-1] == 1000
 
 
@@ -59,11 +60,46 @@ def test_wrong_strengths(strength):
         noised(SCHEDULE, torch.zeros(1, 1, 2, 2), strength)
 
 
-@pytest.mark.parametrize("high, hint", [(255.0, "divide bytes by 127.5"), (1.5, "expected pixels in")])
-def test_wrong_ranges(high, hint):
-    image = torch.full((1, 1, 2, 2), high)
-    for edit in (lambda: noised(SCHEDULE, image, 0.5), lambda: keeping(network, image, torch.ones(2, 2).bool())):
-        with pytest.raises(ValueError, match=hint):
+@pytest.mark.parametrize(
+    "image, message",
+    [
+        (torch.full((1, 1, 2, 2), 255.0), r"image: expected pixels in \[-1, 1\], got 255 to 255; divide bytes by"),
+        (torch.full((1, 1, 2, 2), 1.5), r"image: expected pixels in \[-1, 1\], got 1.5 to 1.5\."),
+        (torch.tensor([[[[0.0, float("nan")]]]]), r"image: expected pixels in \[-1, 1\], got nan to nan"),
+        (torch.zeros(1, 1, 2, 2, dtype=torch.uint8), r"image: expected floats in \[-1, 1\], got torch.uint8; divide"),
+    ],
+    ids=["bytes as floats", "too bright", "nan", "bytes"],
+)
+def test_wrong_images(image, message):
+    bare = bare_copy(editing)
+    for edit in (
+        lambda: bare.noised(SCHEDULE, image, 0.5),
+        lambda: bare.keeping(network, image, torch.ones(1, 2).bool()),
+        lambda: bare.encode(network, SCHEDULE, image),
+    ):
+        with pytest.raises(ValueError, match=message):
+            edit()
+
+
+def test_points_lie_anywhere_but_not_nowhere():
+    point = torch.tensor([[3.0, -2.0]])
+    assert noised(SCHEDULE, point, 0.5)[0].shape == (1, 2)
+    assert next(encode(UNEVEN.denoiser(SCHEDULE), SCHEDULE, point)).x is point
+    with pytest.raises(ValueError, match="got nan to nan"):
+        noised(SCHEDULE, point * float("nan"), 0.5)
+
+
+def test_an_image_of_another_size_is_refused_by_the_model():
+    model = Denoiser(UNet((1, 8, 8), (16,)), SCHEDULE)
+    for shape in ((1, 1, 8, 4), (1, 3, 8, 8)):
+        with pytest.raises(ValueError, match=r"UNet expects images \(b, 1, 8, 8\), got "):
+            last(walk(model, SCHEDULE, *noised(SCHEDULE, torch.zeros(shape), 0.5, 4)))
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_wrong_numbers_of_strides(steps):
+    for edit in (lambda: noised(SCHEDULE, IMAGE, 0.5, steps), lambda: encode(network, SCHEDULE, IMAGE, steps)):
+        with pytest.raises(ValueError, match=r"steps: expected a whole number in 1..1000"):
             edit()
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from test_sampling import UNEVEN, network, normal, rng
+from test_sampling import UNEVEN, bare_copy, network, normal, rng
 
 from course_utils.data import GaussianMixture
-from course_utils.diffusion import Schedule, cosine_schedule
-from course_utils.sampling import between, classifier_guided, clipped, guided, last, score_of, walk
+from course_utils.diffusion import Schedule, cosine_schedule, zero_terminal_snr
+from course_utils.sampling import between, classifier_guided, clipped, guidance, guided, last, score_of, walk
 
 NULL = 3
 SCHEDULE = cosine_schedule(100)
@@ -130,8 +130,12 @@ def test_an_interval_is_walked_with_guidance_only_inside():
     both, t = between(inside, outside, 20, 60), lambda k: torch.full((3,), k)
     for k in (1, 19, 20, 60, 61, 100):
         assert torch.equal(both(X, t(k), Y), (inside if 20 <= k <= 60 else outside)(X, t(k), Y))
-    with pytest.raises(ValueError, match="between: expected low ≤ high, got 3 and 2"):
-        between(inside, outside, 3, 2)
+
+
+@pytest.mark.parametrize("low, high", [(3, 2), (0.2, 0.8), (float("nan"), 5)])
+def test_wrong_intervals(low, high):
+    with pytest.raises(ValueError, match="between: expected whole steps low ≤ high, got"):
+        bare_copy(guidance).between(labelled, labelled, low, high)
 
 
 def test_errors():
@@ -141,3 +145,28 @@ def test_errors():
         classifier_guided(network, SCHEDULE, network)(X, T)
     with pytest.raises(ValueError, match="null: expected the number of the null label, got None"):
         guided(labelled, 2.0, None)
+    with pytest.raises(ValueError, match="between: expected all images at one step, got 3 different ones"):
+        between(labelled, labelled, 1, 60)(X, T, Y)
+
+
+@pytest.mark.parametrize("w", [float("nan"), float("inf"), float("-inf")])
+def test_wrong_strengths(w):
+    with pytest.raises(ValueError, match="w: expected a finite number, 1 for the conditional model as it is, got"):
+        guided(labelled, w, NULL)
+    with pytest.raises(ValueError, match="scale: expected a finite number, got"):
+        classifier_guided(network, SCHEDULE, network, scale=w)
+
+
+def test_labels_that_the_classifier_does_not_know():
+    guide = classifier_guided(UNEVEN.denoiser(SCHEDULE), SCHEDULE, posterior_of(SCHEDULE))
+    with pytest.raises(ValueError, match=r"classifier_guided: expected labels in 0..2, got 0..3"):
+        guide(normal(3, 2), T, torch.tensor([0, 1, 3]))
+
+
+def test_a_classifier_cannot_lead_where_nothing_of_the_image_is_left():
+    """x̂_0 = (x_t − √(1−ᾱ_t) ε̂) / √ᾱ_t: without a look it would be 0/0."""
+    schedule = zero_terminal_snr(cosine_schedule(100))
+    guide = classifier_guided(UNEVEN.denoiser(schedule), schedule, posterior_of(schedule))
+    with pytest.raises(ValueError, match="classifier_guided: at ᾱ_t = 0 a change of the noise says nothing about x0"):
+        guide(normal(3, 2), T, torch.tensor([0, 1, 2]))
+    assert guide(normal(3, 2), T - 1, torch.tensor([0, 1, 2])).isfinite().all()

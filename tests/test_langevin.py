@@ -61,9 +61,16 @@ def test_what_it_yields_and_asks():
     assert len([*langevin(lambda x: -x, normal(2, 2), 0.1, 7)]) == 8
 
 
-@pytest.mark.parametrize("h", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("h", [0.0, -1.0, float("nan"), float("inf")])
 def test_wrong_step_sizes(h):
     with pytest.raises(ValueError, match="step_size: expected a number above 0, got"):
         next(langevin(lambda x: -x, normal(1, 2), h))
+    with pytest.raises(ValueError, match="step_size: expected a number above 0, got"):
+        next(annealed_langevin(network, SCHEDULE, normal(1, 1, 2, 2), 4, step_size=h))
+
+
+def test_errors():
     with pytest.raises(ValueError, match="each: expected a whole number of Langevin steps, at least 1, got 0"):
         next(annealed_langevin(network, SCHEDULE, normal(1, 1, 2, 2), 4, each=0))
+    with pytest.raises(ValueError, match=r"t: expected steps in 1..400, got 0..5"):  # without noise there's no score
+        score_of(network, SCHEDULE)(normal(2, 1, 2, 2), torch.tensor([0, 5]))

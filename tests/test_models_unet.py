@@ -268,9 +268,18 @@ def test_planes_are_a_channel_beside_the_others():
     model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3, conditioning="plane"))
     wrapped, size = model.down[0][0], (4, 6)
     assert isinstance(wrapped, library.ClassPlane) and wrapped.size == size
-    x, e = randn(2, 8, *size), randn(2, 32, seed=1)
-    plane = (e @ wrapped.plane.weight.T + wrapped.plane.bias).reshape(2, 1, *size)
-    torch.testing.assert_close(wrapped(x, e), wrapped.block(torch.cat([x, plane], 1), e))
+    x, step, label = randn(2, 8, *size), randn(2, 32, seed=1), randn(2, 32, seed=2)
+    plane = (label @ wrapped.plane.weight.T + wrapped.plane.bias).reshape(2, 1, *size)
+    e = torch.cat([step, label], 1)
+    torch.testing.assert_close(wrapped(x, e), wrapped.block(torch.cat([x, plane], 1), step))
+
+
+def test_with_planes_the_class_comes_in_nowhere_else():
+    model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3, conditioning="plane"))
+    for block in [model.middle, *(block for level in [*model.down, *model.up] for block in level)]:
+        nn.init.zeros_(block.plane.weight)
+    x, t = randn(2, 1, 8, 12), torch.tensor([1, 900])
+    assert torch.equal(model(x, t, torch.tensor([0, 1])), model(x, t, torch.tensor([2, 3])))
 
 
 @pytest.mark.equation("4.10")

@@ -1,6 +1,7 @@
 """The walk back against `diffusers`' samplers, and against distributions that are known exactly."""
 
 import importlib.util
+import math
 import sys
 from functools import partial
 from itertools import pairwise
@@ -9,8 +10,9 @@ import pytest
 import torch
 from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
 from scipy import stats
+from scipy.optimize import brentq
 
-from course_utils import sampling
+from course_utils import diffusion, sampling
 from course_utils.data import GaussianMixture
 from course_utils.diffusion import (
     SCHEDULES,
@@ -20,7 +22,8 @@ from course_utils.diffusion import (
     linear_schedule,
     zero_terminal_snr,
 )
-from course_utils.sampling import clipped, last, walk, walking
+from course_utils.models.unet import UNet
+from course_utils.sampling import ancestral, clipped, dpm_solver, guided, karras_stops, last, walk, walking
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -88,8 +91,8 @@ def test_without_chance_the_whole_walk_is_that_of_their_float32_tables():
     torch.testing.assert_close(ours, x.double(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("eta", [0.3, 1.0])
-def test_with_chance_every_step_is_that_of_ddim(monkeypatch, eta):
+@pytest.mark.parametrize("eta", [0.3, 0.5, 1.0])
+def test_with_chance_every_step_is_that_of_ddim(eta):
     """The same η, and the same random numbers in their place."""
     schedule, drawn = cosine_schedule(1000), rng(5)
     ddim = theirs(scheduling_ddim.DDIMScheduler, schedule, prediction_type="sample", timestep_spacing="trailing")
@@ -119,6 +122,63 @@ def test_all_steps_with_full_chance_are_ddpm(monkeypatch, name):
     assert [step.t for step in ours] == [*reversed(range(T))]
 
 
+def ddpm_and_ours(monkeypatch, variance: str, spread: float, steps: int, output=lambda guess: guess):
+    """After every stride, each from where ours stands: where ours goes, where theirs goes, and the random numbers."""
+    schedule, drawn, settings = cosine_schedule(60), rng(5), {"variance_type": variance, "timestep_spacing": "trailing"}
+    ddpm = theirs(scheduling_ddpm.DDPMScheduler, schedule, prediction_type="sample", **settings)
+    ddpm.set_timesteps(steps)
+    z = [torch.randn(2, 1, 4, 4, generator=drawn, dtype=torch.float64) for _ in range(steps)]
+    start, *ours = ancestral(network, schedule, normal(2, 1, 4, 4), steps, spread=spread, generator=rng(5))
+    x = start.x
+    for i, step, noise in zip(ddpm.timesteps, ours, z, strict=True):
+        monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, noise=noise, **__: noise)
+        yield step.x, ddpm.step(output(network(x, torch.full((2,), int(i) + 1))), i, x).prev_sample, noise
+        x = step.x
+
+
+@pytest.mark.parametrize("steps", [6, 20, 60])
+@pytest.mark.parametrize("variance, spread", [("fixed_small", 0.0), ("fixed_large", 1.0)])
+def test_with_either_variance_every_step_is_that_of_ddpm(monkeypatch, variance, spread, steps):
+    """All steps, and strides of several. They differ on the last stride, if it is one of several steps: we add no noise
+    to images; they add none from their index 0 only, and from a higher one noise of variance β = 1 − ᾱ_t."""
+    *way, (ours, other, z) = ddpm_and_ours(monkeypatch, variance, spread, steps)
+    for on_the_way in way:
+        torch.testing.assert_close(*on_the_way[:2], rtol=1e-9, atol=1e-9)
+    beta = 1 - cosine_schedule(60).alpha_bar[60 // steps]
+    added = beta.sqrt() * z if variance == "fixed_large" and steps < 60 else 0 * z
+    torch.testing.assert_close(ours + added, other, rtol=1e-9, atol=1e-9)  # (fixed_small keeps to 1e-20, by a clamp)
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.7])
+def test_between_the_variances_lies_what_their_learned_range_lies_between(monkeypatch, spread):
+    """There a network says the place between both logarithms, as a number from −1 to 1, in further channels."""
+
+    def with_place(guess):
+        return torch.cat([guess, torch.full_like(guess, 2 * spread - 1)], 1)
+
+    for ours, other, _ in [*ddpm_and_ours(monkeypatch, "learned_range", spread, 20, with_place)][:-1]:
+        torch.testing.assert_close(ours, other, rtol=1e-9, atol=1e-9)
+
+
+def test_after_clipping_ours_implies_the_noise_anew_as_theirs_does_if_told():
+    """ε̂ must lead from the guess to x_t, so a clipped guess has another ε̂ than the network's. That is what their
+    DDIM does with `use_clipped_model_output`; left alone it goes on with the network's own, and elsewhere."""
+    schedule = linear_schedule(1000)
+    ddim = scheduling_ddim.DDIMScheduler(clip_sample=True, timestep_spacing="trailing")
+    ddim.alphas_cumprod = schedule.alpha_bar[1:]
+    ddim.set_timesteps(20)
+    x = normal(2, 1, 4, 4)
+    apart = 0.0
+    _, *ours = walk(clipped(Denoiser(network, schedule, "noise")), schedule, x, 20)
+    for i, step in zip(ddim.timesteps, ours, strict=True):
+        answer = network(x, torch.full((2,), i + 1))
+        told = ddim.step(answer, i, x, use_clipped_model_output=True).prev_sample
+        torch.testing.assert_close(step.x, told, rtol=1e-5, atol=1e-5)
+        apart = max(apart, (ddim.step(answer, i, x).prev_sample - told).abs().max().item())
+        x = step.x
+    assert apart > 0.1
+
+
 @pytest.mark.equation("3.8")
 @pytest.mark.parametrize("steps", [4, 7, 60])
 def test_full_chance_draws_from_the_posterior_whatever_the_stride(steps):
@@ -133,20 +193,32 @@ def test_full_chance_draws_from_the_posterior_whatever_the_stride(steps):
 
 # ------------------------------------------------------------------------------------------ known distributions
 
-# A Kolmogorov-Smirnov test on n points sees, nineteen times in twenty, a difference of (1.95 + 0.05 + 1.36) / √n in
-# the distribution function when it rejects at p < 1e-3 (its quantiles at 1e-3 and 0.95): 0.034 at 10,000 points.
+# What these tests would notice. Four directions are tried, each at p < REJECT / 4, so a right sampler fails once in a
+# thousand runs. A wrong one whose distribution function along one of them is off by SEEN somewhere fails nineteen times
+# in twenty, at least: n points miss their own distribution function by more than q(p)/√n with probability p or less
+# (Dvoretzky, Kiefer, Wolfowitz and Massart), and what is left is still beyond the limit of the test.
 POINTS, REJECT = 10_000, 1e-3
+
+
+def q(p: float) -> float:
+    """√(ln(2/p)/2): the Kolmogorov-Smirnov statistic times √n is above it with probability p, nearly."""
+    return (math.log(2 / p) / 2) ** 0.5
+
+
+SEEN = (q(REJECT / 4) + q(0.05)) / POINTS**0.5  # 0.035
 
 
 def cdf_along(mixture: GaussianMixture, direction: torch.Tensor):
     centres = mixture.means @ direction
     spreads = (mixture.stds.square() @ direction.square()).sqrt()
-    return lambda q: stats.norm(centres, spreads).cdf(q[:, None]) @ mixture.weights.numpy()
+    return lambda x: stats.norm(centres, spreads).cdf(x[:, None]) @ mixture.weights.numpy()
+
+
+DIRECTIONS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, -0.6]])
 
 
 def p_values(x: torch.Tensor, mixture: GaussianMixture) -> list[float]:
-    directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, -0.6]])
-    return [stats.kstest((x @ d).numpy(), cdf_along(mixture, d)).pvalue for d in directions]
+    return [stats.kstest((x @ d.to(x)).numpy(), cdf_along(mixture, d)).pvalue for d in DIRECTIONS]
 
 
 UNEVEN = GaussianMixture(
@@ -168,19 +240,88 @@ def test_the_perfect_denoiser_walks_to_the_data(name, eta):
     assert ((shares - expected).abs() < 4 * (expected * (1 - expected) / POINTS).sqrt()).all()
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda guess: 0.95 * guess, id="guesses 5 % too small"),
-        pytest.param(lambda guess: guess + 0.05, id="guesses 0.05 to one side"),
-    ],
-)
-def test_the_same_test_notices_a_slightly_wrong_denoiser(spoil):
+def rejections(x: torch.Tensor) -> list[bool]:
+    """Whether the test says no, for every POINTS of these points."""
+    return [min(p_values(part, UNEVEN)) < REJECT / 4 for part in x.split(POINTS)]
+
+
+def test_the_power_of_the_test_is_as_stated(report):
+    """Points of the mixture, all moved to one side by as much as puts its distribution function off by SEEN somewhere.
+    Of forty sets of POINTS points 38 or more must be rejected, and of others that weren't moved, hardly ever one."""
+    line, true = torch.linspace(-4, 4, 4001), cdf_along(UNEVEN, DIRECTIONS[0])
+
+    def off(step: float) -> float:
+        return abs(true((line - step).numpy()) - true(line.numpy())).max()
+
+    step = brentq(lambda step: off(step) - SEEN, 0, 1)
+    x = UNEVEN.sample(40 * POINTS, rng(7))
+    wrong, right = rejections(x + step * DIRECTIONS[0]), rejections(x)
+    report.append(f"{POINTS:,} points moved by {step:.3f}: {sum(wrong)} of 40 sets rejected; not moved: {sum(right)}")
+    assert step < 0.06 and sum(wrong) >= 38 and sum(right) <= 1
+
+
+WRONG = {
+    "guesses 5 % too small": lambda denoise, *how: dpm_solver(lambda *at: 0.95 * denoise(*at), *how),
+    "guesses 0.05 to one side": lambda denoise, *how: dpm_solver(lambda *at: denoise(*at) + 0.05, *how),
+    "stops at σ = 0.2": lambda *how: (step for step in dpm_solver(*how) if step.t >= 49),
+    "adds noise of 0.2 at the end": lambda *how: (
+        step._replace(x=step.x + 0.2 * normal(*step.x.shape, seed=9)) for step in dpm_solver(*how)
+    ),
+}
+
+
+@pytest.mark.parametrize("sampler", [dpm_solver, *WRONG.values()], ids=["right", *WRONG])
+def test_samplers_that_are_slightly_wrong_are_noticed_every_time(sampler):
+    """Ten runs of POINTS points, each judged by itself: of the right sampler's none is rejected, of the others' all. So
+    each of these faults is seen with probability 0.74 or more (at 95 % confidence). (Noise of 0.15: eight.)"""
+    schedule, start = cosine_schedule(400), normal(10 * POINTS, 2, seed=1)
+    x = last(sampler(UNEVEN.denoiser(schedule), schedule, start, karras_stops(schedule, 40)))
+    assert rejections(x) == [sampler is not dpm_solver] * 10
+
+
+def exact_variance(monkeypatch, sampler, start: float) -> float:
+    """Of a sampler's result where its denoiser is linear: a sum of independent noises, each with a factor of its own.
+
+    Image k of the batch is the walk in which the k-th noise is 1 and all others are 0, so it ends at that factor, and
+    the variance is the sum of their squares. Nothing is drawn, nothing is estimated. start: its deviation at the top.
+    """
+    x, drawn = torch.zeros(400, 1, dtype=torch.float64), []
+    x[0] = start
+
+    def noise(shape, **_):
+        z = torch.zeros(shape, dtype=torch.float64)
+        drawn.append(None)
+        z[len(drawn)] = 1
+        return z
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "randn", noise)
+        end = last(sampler(x))
+    assert len(drawn) < len(x)
+    return end.square().sum().item()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_each_variance_is_right_for_one_kind_of_data(monkeypatch, steps):
+    """β for standard normal data, whose variance stays 1 in any number of strides, and the posterior's for one point.
+
+    (With the last stride left out: it ends at the guess itself.)"""
     schedule = cosine_schedule(400)
-    right = UNEVEN.denoiser(schedule)
-    noise = torch.randn(POINTS, 2, generator=rng(1))
-    x = last(walk(lambda x_t, t, y: spoil(right(x_t, t, y)), schedule, noise, steps=400))
-    assert min(p_values(x, UNEVEN)) < REJECT / 4
+    times = [400 - 10 * k for k in range(steps + 1)]
+    a = schedule.alpha_bar[times[-1]].item()
+
+    def of_normal_data(x, t, y=None):
+        return schedule.alpha_bar[t].sqrt()[:, None] * x
+
+    def of_a_point(x, t, y=None):
+        return 0 * x
+
+    def end(denoise, spread, start):
+        return exact_variance(monkeypatch, lambda x: ancestral(denoise, schedule, x, times, spread=spread), start)
+
+    assert end(of_normal_data, 1.0, 1.0) == pytest.approx(1, abs=1e-9)
+    assert end(of_a_point, 0.0, (1 - schedule.alpha_bar[400].item()) ** 0.5) == pytest.approx(1 - a, abs=1e-9)
+    assert end(of_normal_data, 0.0, 1.0) < 1 - 1e-4 and end(of_a_point, 1.0, 1.0) > 1 - a + 1e-4  # and not the other
 
 
 def test_half_way_the_walk_has_the_diffused_distribution():
@@ -289,23 +430,55 @@ def test_clipped_guesses_stay_in_the_range_of_images():
 # ---------------------------------------------------------------------------------------------------------- errors
 
 
+def bare_copy(module):
+    """A module a second time, without the shape checks that are switched on while testing: errors are its own."""
+    spec = importlib.util.spec_from_file_location(f"{module.__name__}_without_shape_checks", module.__file__)
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    assert spec.name not in sys.modules
+    return copy
+
+
 @pytest.fixture
 def bare():
-    """The module a second time, without the shape checks that are switched on while testing: errors are its own."""
-    spec = importlib.util.spec_from_file_location("course_utils.sampling.without_shape_checks", walking.__file__)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert spec.name not in sys.modules
-    return module
+    return bare_copy(walking)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
 def test_wrong_eta(bare, eta):
-    with pytest.raises(ValueError, match=r"eta: expected a number in \[0, 1\], 0 for DDIM and 1 for DDPM, got"):
-        next(bare.walk(network, cosine_schedule(10), normal(1, 1, 2, 2), 5, eta=eta))
+    for sampler in (bare.walk, dpm_solver):
+        with pytest.raises(ValueError, match=r"eta: expected a number in \[0, 1\], 0 for DDIM and 1 for DDPM, got"):
+            sampler(network, cosine_schedule(10), normal(1, 1, 2, 2), 5, eta=eta)
 
 
-@pytest.mark.parametrize("steps", [0, 11])
+@pytest.mark.parametrize("spread", [-0.1, 1.1, float("nan")])
+def test_wrong_spread(bare, spread):
+    with pytest.raises(ValueError, match=r"spread: expected a number in \[0, 1\], 0 for the posterior's variance"):
+        bare.ancestral(network, cosine_schedule(10), normal(1, 1, 2, 2), 5, spread=spread)
+
+
+@pytest.mark.parametrize("steps", [0, 11, 2.5, True, None, "5", torch.tensor(5)])
 def test_wrong_numbers_of_strides(bare, steps):
-    with pytest.raises(ValueError, match=r"steps: expected a whole number in 1..10 \(this schedule has T = 10\), got"):
-        next(bare.walk(network, cosine_schedule(10), normal(1, 1, 2, 2), steps))
+    """At the call, and not at the first step."""
+    schedule = bare_copy(diffusion).cosine_schedule(10)
+    message = r"steps: expected a whole number in 1..10 \(this schedule has T = 10\), got"
+    for sampler in (bare.walk, bare.ancestral):
+        with pytest.raises(ValueError, match=message):
+            sampler(network, schedule, normal(1, 1, 2, 2), steps)
+
+
+def test_a_model_says_what_images_and_labels_it_takes():
+    schedule, noise = cosine_schedule(10), normal(3, 1, 8, 8).float()
+    plain, with_classes = (Denoiser(UNet((1, 8, 8), (16,), classes=n), schedule) for n in (None, 10))
+    for model, start, y, message in [
+        (plain, noise[..., :4], None, r"UNet expects images \(b, 1, 8, 8\), got \(3, 1, 8, 4\)"),
+        (plain, noise, torch.tensor([1, 2, 3]), "got labels, but this model was made without classes"),
+        (with_classes, noise, torch.tensor([1, 2, 12]), r"UNet: expected labels in 0..10, got 1..12"),
+        (with_classes, noise, torch.tensor([1, 2, -1]), r"UNet: expected labels in 0..10, got -1..2"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            last(walk(model, schedule, start, 2, y))
+    with pytest.raises(ValueError, match=r"UNet: expected labels in 0..10, got 3..12"):  # a null label of another model
+        guided(with_classes, 2.0, null=12)(noise, torch.tensor([1, 1, 1]), torch.tensor([3, 3, 3]))
+    with pytest.raises(ValueError, match=r"the mixture's denoiser: expected labels in 0..3, got 0..4"):
+        UNEVEN.denoiser(schedule)(noise[:2, 0, 0, :2], torch.tensor([1, 1]), torch.tensor([0, 4]))

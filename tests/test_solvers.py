@@ -1,5 +1,7 @@
 """Solvers of the probability-flow ODE against `diffusers`' own, and their order of convergence."""
 
+import math
+
 import pytest
 import torch
 from diffusers.schedulers import (
@@ -7,8 +9,9 @@ from diffusers.schedulers import (
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
 )
-from test_sampling import REJECT, UNEVEN, network, normal, p_values, rng
+from test_sampling import REJECT, UNEVEN, bare_copy, exact_variance, network, normal, p_values, rng
 
+from course_utils.data import GaussianMixture
 from course_utils.diffusion import (
     SCHEDULES,
     Denoiser,
@@ -17,7 +20,7 @@ from course_utils.diffusion import (
     linear_schedule,
     zero_terminal_snr,
 )
-from course_utils.sampling import dpm_solver, euler, heun, karras_stops, last, walk
+from course_utils.sampling import dpm_solver, euler, heun, karras_stops, last, walk, walking
 from course_utils.sampling.solvers import along
 from course_utils.sampling.walking import stroll
 
@@ -32,7 +35,8 @@ def sigmas(schedule: Schedule, times: list[int]) -> torch.Tensor:
 
 def theirs(kind: type, schedule: Schedule, times: list[int], **settings):
     """Their solver at our stops. Their index i is our step i + 1; their σ come from float32 tables of ᾱ and are
-    replaced by ours, so that what is compared is the solver."""
+    replaced by ours, so that what is compared is the solver. They compute a step of Euler's and of DPM-Solver++ in
+    float32 whatever they are given, so 1e-5 is what can be asked for."""
     made = kind(num_train_timesteps=schedule.T, **settings)
     made.set_timesteps(timesteps=[t - 1 for t in times[:-1]])
     return made
@@ -43,8 +47,16 @@ def noise_of(x, t):
     return network(x, torch.full((len(x),), int(t)))
 
 
-@pytest.mark.parametrize("times", STOPS.values(), ids=STOPS)
-@pytest.mark.parametrize("name", ["linear", "quadratic"])
+SCHEDULE_AND_STOPS = pytest.mark.parametrize(
+    "name, times",
+    [
+        *[pytest.param(name, STOPS[k], id=f"{name}-{k}") for name in ("linear", "quadratic") for k in STOPS],
+        pytest.param("cosine", STOPS["uneven"], id="cosine-uneven"),  # at T its σ is 20,000, which float32 can't carry
+    ],
+)
+
+
+@SCHEDULE_AND_STOPS
 def test_euler_is_theirs_step_for_step(name, times):
     schedule = SCHEDULES[name](1000)
     sigma = sigmas(schedule, times)
@@ -58,14 +70,12 @@ def test_euler_is_theirs_step_for_step(name, times):
         torch.testing.assert_close(step.x, x / (1 + sigma[k + 1] ** 2).sqrt(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("times", STOPS.values(), ids=STOPS)
-@pytest.mark.parametrize("name", ["linear", "quadratic"])
+@SCHEDULE_AND_STOPS
 def test_heun_is_theirs_step_for_step(name, times):
     """They count two of their steps to one of ours, and one for the stride that ends at 0."""
     schedule = SCHEDULES[name](1000)
     sigma = sigmas(schedule, times)
-    scheduler = HeunDiscreteScheduler(num_train_timesteps=1000)
-    scheduler.set_timesteps(timesteps=[t - 1 for t in times[:-1]])
+    scheduler = theirs(HeunDiscreteScheduler, schedule, times)
     scheduler.sigmas = torch.cat([sigma[:1], sigma[1:-1].repeat_interleave(2), sigma[-1:]])
     start, *ours = heun(Denoiser(network, schedule, "noise"), schedule, normal(2, 1, 4, 4), times)
     x, ends = start.x * (1 + sigma[0] ** 2).sqrt(), []
@@ -82,6 +92,7 @@ def test_heun_is_theirs_step_for_step(name, times):
 @pytest.mark.parametrize("times", STOPS.values(), ids=STOPS)
 @pytest.mark.parametrize("name", ["linear", "quadratic", "cosine"])
 def test_dpm_solver_is_theirs_step_for_step(name, times, target):
+    """Both end with a stride of order 1 (their `final_sigmas_type="zero"`; at σ = 0 there is no λ to go by)."""
     schedule = SCHEDULES[name](1000)
     kinds = {"noise": "epsilon", "x0": "sample", "v": "v_prediction"}
     scheduler = theirs(DPMSolverMultistepScheduler, schedule, times, prediction_type=kinds[target])
@@ -92,6 +103,37 @@ def test_dpm_solver_is_theirs_step_for_step(name, times, target):
         x = scheduler.step(noise_of(x, times[k]), scheduler.timesteps[k], x).prev_sample
         torch.testing.assert_close(step.x, x, rtol=1e-5, atol=1e-5)
         x = step.x  # from here on alike, so that rounding doesn't add up where ᾱ is tiny
+
+
+@pytest.mark.parametrize("times", STOPS.values(), ids=STOPS)
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_with_full_chance_it_is_their_sde_solver(name, times):
+    """The same random numbers in their place."""
+    schedule, drawn = SCHEDULES[name](1000), rng(5)
+    settings = {"prediction_type": "sample", "algorithm_type": "sde-dpmsolver++"}
+    scheduler = theirs(DPMSolverMultistepScheduler, schedule, times, **settings)
+    scheduler.sigmas = sigmas(schedule, times)
+    start, *ours = dpm_solver(network, schedule, normal(2, 1, 4, 4), times, eta=1.0, generator=rng(5))
+    x = start.x
+    for k, step in enumerate(ours):
+        z = torch.randn(x.shape, generator=drawn, dtype=torch.float64)
+        x = scheduler.step(noise_of(x, times[k]), scheduler.timesteps[k], x, variance_noise=z).prev_sample
+        torch.testing.assert_close(step.x, x, rtol=1e-5, atol=1e-5)
+        x = step.x
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_the_first_stride_and_the_last_are_those_of_the_plain_walk(eta):
+    """Where there is nothing to carry on. In between they part, by what the line through two guesses says."""
+    schedule, start = cosine_schedule(1000), normal(2, 1, 4, 4)
+    how = {"eta": eta}
+    carried, plain = (
+        [step.x for step in sampler(network, schedule, start, [900, 500, 200, 0], **how, generator=rng(5))]
+        for sampler in (dpm_solver, walk)
+    )
+    torch.testing.assert_close(carried[1], plain[1], rtol=1e-12, atol=1e-12)
+    assert (carried[2] - plain[2]).abs().max() > 0.01
+    torch.testing.assert_close(carried[3], network(carried[2], torch.tensor([200, 200])), rtol=1e-12, atol=1e-12)
 
 
 # ----------------------------------------------------------------------------------------------- order of convergence
@@ -123,6 +165,38 @@ def test_order_of_convergence(sampler, order):
     assert ((slopes - order).abs() < 0.25).all(), f"slopes {slopes.tolist()}, errors {error.tolist()}"
 
 
+@pytest.mark.parametrize("sampler, order", [(walk, 1), (euler, 1), (heun, 2), (dpm_solver, 2)])
+def test_order_of_convergence_where_the_solution_is_a_formula(sampler, order):
+    """One Gaussian only shrinks or grows: x_s = x_t · (its deviation at s) / (its deviation at t)."""
+    blob, start = GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), 0.5), normal(20, 2)
+
+    def error(steps: int) -> float:
+        times = even_in_log_snr(steps)
+        first, end = (blob.diffused(FINE.alpha_bar[t]).stds[0] for t in (times[0], times[-1]))
+        return (last(sampler(blob.denoiser(FINE), FINE, start, times)) - start * end / first).norm().item()
+
+    error = torch.tensor([error(steps) for steps in (40, 80, 160)])
+    slopes = -(error[1:] / error[:-1]).log2()
+    assert ((slopes - order).abs() < 0.1).all(), f"slopes {slopes.tolist()}, errors {error.tolist()}"
+
+
+@pytest.mark.parametrize("sampler, eta, order", [(walk, 1.0, 1), (dpm_solver, 1.0, 2), (dpm_solver, 0.5, 2)])
+def test_order_in_distribution_with_chance(monkeypatch, sampler, eta, order):
+    """With noise no path can be right, but the distribution can. One Gaussian again: the exact variance of the result
+    against the one that it should have."""
+    blob = GaussianMixture(torch.zeros(1, 1, dtype=torch.float64), 0.5)
+    denoise = blob.denoiser(FINE)
+
+    def error(steps: int) -> float:
+        times = even_in_log_snr(steps)
+        first, end = (blob.diffused(FINE.alpha_bar[t]).stds.item() for t in (times[0], times[-1]))
+        return abs(exact_variance(monkeypatch, lambda x: sampler(denoise, FINE, x, times, eta=eta), first) - end**2)
+
+    error = torch.tensor([error(steps) for steps in (40, 80, 160)])
+    slopes = -(error[1:] / error[:-1]).log2()
+    assert ((slopes - order).abs() < 0.1).all(), f"slopes {slopes.tolist()}, errors {error.tolist()}"
+
+
 def test_a_solver_with_the_wrong_slope_has_another_order():
     """The same measurement on Heun's method spoilt: with uneven shares of both slopes it is of order 1 again."""
 
@@ -147,12 +221,12 @@ def test_euler_is_ddim(name):
         assert a.t == b.t
 
 
-@pytest.mark.parametrize("sampler, steps", [(heun, 60), (dpm_solver, 60)])
-def test_the_perfect_denoiser_walks_to_the_data(sampler, steps):
-    """Four directions at p > 1e-3 / 4, 10,000 points: a difference of 0.034 would be seen nineteen times in twenty."""
-    schedule = cosine_schedule(1000)
-    times = karras_stops(schedule, steps)
-    x = last(sampler(UNEVEN.denoiser(schedule), schedule, torch.randn(10_000, 2, generator=rng(1)), times))
+@pytest.mark.parametrize("sampler, eta", [(heun, None), (dpm_solver, 0.0), (dpm_solver, 0.5), (dpm_solver, 1.0)])
+def test_the_perfect_denoiser_walks_to_the_data(sampler, eta):
+    """Four directions; what would be seen, and how often, stands in test_sampling.py."""
+    schedule, start = cosine_schedule(1000), torch.randn(10_000, 2, generator=rng(1))
+    how = {} if eta is None else {"eta": eta, "generator": rng(2)}
+    x = last(sampler(UNEVEN.denoiser(schedule), schedule, start, karras_stops(schedule, 60), **how))
     assert min(p_values(x, UNEVEN)) > REJECT / 4
 
 
@@ -164,6 +238,16 @@ def test_a_data_set_of_one_image_is_solved_in_one_stride(sampler):
         *_, end = sampler(lambda x, t, y: image.expand_as(x), schedule, normal(3, 1, 4, 4), steps)
         assert end.t == 0
         torch.testing.assert_close(end.x, image.expand_as(end.x), rtol=1e-9, atol=1e-9)
+
+
+def test_chance_comes_from_the_generator():
+    schedule, start, state = cosine_schedule(100), normal(2, 1, 4, 4), torch.get_rng_state()
+
+    def run(seed, eta=1.0):
+        return last(dpm_solver(network, schedule, start, 5, eta=eta, generator=rng(seed)))
+
+    assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2)) and torch.equal(run(1, 0.0), run(2, 0.0))
+    assert torch.equal(state, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("sampler, asked", [(euler, 6), (heun, 11), (dpm_solver, 6), (walk, 6)])
@@ -193,7 +277,8 @@ def test_zero_terminal_snr():
         with pytest.raises(ValueError, match="σ = √\\(1−ᾱ\\)/√ᾱ is infinite; use walk or dpm_solver"):
             sampler(network, schedule, start, 5)
     steps = [*dpm_solver(network, schedule, start, 5)]
-    assert all(step.x.isfinite().all() for step in steps)
+    noisy = [*dpm_solver(network, schedule, start, 5, eta=1.0, generator=rng())]
+    assert all(step.x.isfinite().all() for step in steps + noisy)
     first = next(x for t, x, _ in walk(network, schedule, start, 5) if t == 800)
     torch.testing.assert_close(steps[1].x, first)
 
@@ -216,14 +301,39 @@ def test_karras_stops_follow_the_formula():
     assert karras_stops(schedule, n) == [*nearest, 0]
 
 
+@pytest.mark.parametrize("steps", [5, 10, 40])
+def test_karras_stops_are_theirs_but_whole_steps_that_begin_at_80(steps):
+    """Theirs begin at σ_T, 157 here and 20,000 for a cosine schedule, and fall between two steps; ours are the nearest
+    of steps to as many. Told to begin at σ_T, ours are theirs rounded (the last ones can't be: a step is used once)."""
+    schedule = linear_schedule(1000)
+    scheduler = EulerDiscreteScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02, use_karras_sigmas=True)
+    scheduler.set_timesteps(steps)
+    ours = karras_stops(schedule, steps, sigma_max=math.inf)
+    apart = [abs(t - 1 - float(i)) for t, i in zip(ours, scheduler.timesteps) if t > 30]
+    assert len(apart) >= steps / 2 and max(apart) < 0.6  # half a step, and they read ln σ between steps, we σ
+    capped = karras_stops(schedule, steps)
+    assert ours[0] == 1000 and float(sigmas(schedule, capped[:1])) == pytest.approx(80, rel=0.01)
+
+
 @pytest.mark.parametrize("steps", [0, 1001, 2.0, True])
 def test_wrong_numbers_of_stops(steps):
     with pytest.raises((ValueError, TypeError)):
         karras_stops(cosine_schedule(1000), steps)
 
 
-@pytest.mark.parametrize("steps", [[5], [5, 5, 0], [5, 7, 0], [11, 0], [5, -1]])
-@pytest.mark.parametrize("sampler", [walk, heun, dpm_solver, euler])
-def test_wrong_stops(sampler, steps):
-    with pytest.raises(ValueError, match="steps: expected at least two different whole numbers in order, within 10..0"):
-        next(sampler(network, cosine_schedule(10), normal(1, 1, 2, 2), steps))
+WRONG_STOPS = [[5], [5, 5, 0], [5, 7, 0], [0, 5, 10], [11, 0], [5, -1], [5.0, 0], [5.5, 0], [math.nan, 0], ["5", 0], []]
+
+
+@pytest.mark.parametrize("steps", WRONG_STOPS, ids=str)
+def test_wrong_stops(steps):
+    """At the call. Stops that rise are for `encode` alone: fresh noise would need a variance below 0."""
+    copy = bare_copy(walking)
+    for sampler in (copy.walk, copy.ancestral):
+        with pytest.raises(ValueError, match="steps: expected at least two whole numbers, falling, within 10..0, got "):
+            sampler(network, cosine_schedule(10), normal(1, 1, 2, 2), steps)
+
+
+@pytest.mark.parametrize("sampler", [heun, dpm_solver, euler])
+def test_every_solver_looks_at_its_stops(sampler):
+    with pytest.raises(ValueError, match="steps: expected at least two whole numbers, falling, within 10..0, got "):
+        sampler(network, cosine_schedule(10), normal(1, 1, 2, 2), [5, 7, 0])

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arrays import known_labels
+
 __all__ = ["GaussianMixture"]
 
 
@@ -130,6 +132,7 @@ class GaussianMixture:
             a = schedule.alpha_bar[t.to(schedule.alpha_bar.device)][:, None, None]
             joint, offset, signal, var = self._joint(x_t.flatten(1), a)
             if y is not None:
+                known_labels("the mixture's denoiser", y, len(x_t), k)
                 other = torch.arange(k, device=y.device) != y[:, None]
                 joint = joint.masked_fill(other & (y[:, None] != k), -torch.inf)
             guess = self.means.to(x_t) + signal / var * offset

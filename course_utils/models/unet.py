@@ -156,9 +156,10 @@ class LinearAttention(Attention):
 # The network
 # ---------------------------------------------------------------------------------------------------------------------
 class ClassPlane(nn.Module):
-    """A block that sees the embedding as one more channel: embedding → dense → an image plane beside the others.
+    """A block that sees the class as one more channel: embedding → dense → an image plane beside the others.
 
     block: made for one channel more than it is given;  embedding: its size;  size: (h, w) of the block's input.
+    Called with both embeddings in one, (b, 2 · embedding): the step's, which the block gets, then the class's.
     """
 
     def __init__(self, block: nn.Module, embedding: int, size: tuple[int, int]):
@@ -166,8 +167,9 @@ class ClassPlane(nn.Module):
         self.block, self.plane, self.size = block, nn.Linear(embedding, size[0] * size[1]), size
 
     def forward(self, x: Float[Tensor, "b c h w"], e: Float[Tensor, "b e"]) -> Float[Tensor, "b d h w"]:
-        plane = self.plane(e).view(-1, 1, *self.size).to(x.dtype)
-        return self.block(torch.cat([x, plane], dim=1), e)
+        step, label = e.chunk(2, dim=1)
+        plane = self.plane(label).view(-1, 1, *self.size).to(x.dtype)
+        return self.block(torch.cat([x, plane], dim=1), step)
 
 
 class UNet(nn.Module):
@@ -239,13 +241,15 @@ class UNet(nn.Module):
         return self.classes
 
     def embed(self, t: Shaped[Tensor, " b"], y: Int[Tensor, " b"] | None) -> Float[Tensor, "b e"]:
-        """Step and class as one list of numbers for the blocks, (b, e)."""
+        """Step and class as one list of numbers for the blocks: (b, e), their sum, or (b, 2e), one after the other."""
         e = self.time(sinusoidal_embedding(t, 64).to(self.stem.weight.dtype))
         if self.label is None:
             if y is not None:
                 raise ValueError("UNet: got labels, but this model was made without classes; make it with classes=...")
             return F.silu(e)
         y = torch.full_like(t, self.null, dtype=torch.long) if y is None else y
+        if self.conditioning == "plane":
+            return torch.cat([F.silu(e), self.label(y).to(e.dtype)], dim=1)
         return F.silu(e + self.label(y))
 
     def join(self, h: Float[Tensor, "b c h w"], skip: Float[Tensor, "b d h w"]) -> Float[Tensor, "b cd h w"]:

@@ -1,5 +1,6 @@
 """Sampling that begins or ends with an image of yours: encode it, vary it, fill in a part of it."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -23,7 +24,10 @@ def encode(
     amount that shrinks with the number of strides. The first stride begins with the image in the place of x_1: at
     t = 0 the implied noise would be 0/0, and what step 1 adds can't be seen.
     image: (b, ...), in [-1, 1]. Yields `Step`s from t = 1 to T; the last one's x is the code, about standard normal.
+    steps: as for `walk`, or its stops, falling all the same. Raises ValueError for others, and for an image outside
+    [-1, 1].
     """
+    _image("image", image)
     times = sorted({max(t, 1) for t in stops(schedule, steps)})
 
     def move(at: Stride) -> Tensor:
@@ -70,7 +74,8 @@ def keeping(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) ->
     that broadcasts to the image. Raises ValueError for another shape, range or kind of mask.
 
     >>> image, known = torch.ones(1, 1, 2, 2), torch.tensor([[True, True], [False, False]])
-    >>> keeping(lambda x, t, y=None: torch.zeros_like(x), image, known)(torch.randn(1, 1, 2, 2), torch.tensor([5])).flatten()
+    >>> kept = keeping(lambda x, t, y=None: torch.zeros_like(x), image, known)
+    >>> kept(torch.randn(1, 1, 2, 2), torch.tensor([5])).flatten()
     tensor([1., 1., 0., 0.])
     """
     _image("image", image)
@@ -89,9 +94,14 @@ def keeping(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) ->
 
 
 def _image(name: str, image: Tensor) -> None:
+    """Raises ValueError for bytes, for NaN, and for images (b, c, h, w) outside [-1, 1]. Points (b, d) lie anywhere."""
+    to_floats = "divide bytes by 127.5 and take away 1"
+    if not image.is_floating_point():
+        raise ValueError(f"{name}: expected floats in [-1, 1], got {image.dtype}; {to_floats}.")
     low, high = image.amin().item(), image.amax().item()
-    if not (low >= -1.001 and high <= 1.001):
-        hint = "; divide bytes by 127.5 and take away 1" if high > 2 else ""
+    within = 1.001 if image.ndim == 4 else math.inf
+    if not -within <= low <= high <= within:  # false for NaN
+        hint = f"; {to_floats}" if high > 2 else ""
         raise ValueError(f"{name}: expected pixels in [-1, 1], got {low:.3g} to {high:.3g}{hint}.")
 
 

@@ -4,12 +4,14 @@ A wrapper takes a denoiser (x_t, t, y=None) → x̂_0 and gives one back, so the
 Clipping belongs outside: guidance moves guesses out of the range of images.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..arrays import known_labels
 from ..diffusion import Denoise, Schedule
 
 
@@ -29,6 +31,8 @@ def guided(denoise: Denoise, w: float, null: int | None) -> Denoise:
     >>> guided(denoise, 3.0, null=9)(torch.zeros(2, 1), torch.tensor([5, 5]), torch.tensor([9, 10])).flatten()
     tensor([ 9., 12.])
     """
+    if not math.isfinite(w):
+        raise ValueError(f"w: expected a finite number, 1 for the conditional model as it is, got {w!r}.")
     if not isinstance(null, int):
         raise ValueError(f"null: expected the number of the null label, got {null!r}; was the model trained with one?")
 
@@ -51,17 +55,24 @@ def classifier_guided(
 
     ε̂ − √(1−ᾱ_t) · scale · ∇ ln p(y|x_t) in the noise is x̂_0 + (1−ᾱ_t)/√ᾱ_t · scale · ∇ ln p(y|x_t) in the guess.
     log_p: (x_t (b, ...), t (b,)) → ln p(class | x_t), (b, classes), up to a constant for each image: the logits of a
-    classifier that was trained on noisy images. The denoiser itself is asked without a label.
+    classifier that was trained on noisy images. The denoiser itself is asked without a label. Raises ValueError without
+    labels, for labels that aren't among the classes, and where ᾱ_t = 0: x̂_0 can't be told from the noise there.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"scale: expected a finite number, got {scale!r}.")
 
     def denoise_guided(x_t: Tensor, t: Int[Tensor, "b"], y: Int[Tensor, "b"] | None = None) -> Tensor:
         if y is None:
             raise ValueError("classifier_guided: expected labels y (b,), got None; guidance needs a class to lead to.")
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
-            of_y = log_p(x, t).log_softmax(1)[torch.arange(len(y), device=y.device), y]
+            of_all = log_p(x, t).log_softmax(1)
+            known_labels("classifier_guided", y, len(x), of_all.shape[1] - 1)
+            of_y = of_all[torch.arange(len(y), device=y.device), y]
             (uphill,) = torch.autograd.grad(of_y.sum(), x)  # a sum: each image's gradient is its own
         signal, spread = schedule.rates(t, x_t)
+        if x_t.device.type == "cpu" and bool((signal == 0).any()):
+            raise ValueError("classifier_guided: at ᾱ_t = 0 a change of the noise says nothing about x0; begin lower.")
         return denoise(x_t, t) + spread.square() / signal * scale * uphill
 
     return denoise_guided
@@ -70,12 +81,20 @@ def classifier_guided(
 def between(inside: Denoise, outside: Denoise, low: int, high: int) -> Denoise:
     """One denoiser for steps low ≤ t ≤ high, another for the rest: guidance in an interval (Kynkäänniemi et al. 2024).
 
-    All images of a batch are at one step, as in every sampler of the course. Raises ValueError if low > high.
+    All images of a batch are at one step, as in every sampler of the course. Raises ValueError for a batch at several,
+    if low > high, and for shares of T: whole steps are meant.
 
     >>> both = between(lambda x, t, y: x + 1, lambda x, t, y: x - 1, 10, 20)
     >>> [both(torch.zeros(1), torch.tensor([t])).item() for t in (9, 10, 20, 21)]
     [-1.0, 1.0, 1.0, -1.0]
     """
-    if low > high:
-        raise ValueError(f"between: expected low ≤ high, got {low} and {high}.")
-    return lambda x_t, t, y=None: (inside if low <= int(t[0]) <= high else outside)(x_t, t, y)
+    if not (isinstance(low, int) and isinstance(high, int) and low <= high):
+        raise ValueError(f"between: expected whole steps low ≤ high, got {low} and {high}.")
+
+    def denoise(x_t: Tensor, t: Int[Tensor, "b"], y: Int[Tensor, "b"] | None = None) -> Tensor:
+        steps = set(t.tolist())
+        if len(steps) > 1:
+            raise ValueError(f"between: expected all images at one step, got {len(steps)} different ones.")
+        return (inside if low <= steps.pop() <= high else outside)(x_t, t, y)
+
+    return denoise

@@ -1,5 +1,6 @@
 """Langevin dynamics: uphill along the score, with noise. The ancestor of diffusion sampling, and its corrector."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -16,7 +17,7 @@ Score = Callable[[Tensor], Tensor]  # x (b, ...) -> ∇ ln p(x), of the same sha
 def score_of(denoise: Denoise, schedule: Schedule) -> Callable[..., Tensor]:
     """The score ∇ ln q(x_t) that a denoiser implies, by Tweedie's formula (3.9): (√ᾱ_t x̂_0 − x_t) / (1 − ᾱ_t).
 
-    Returns a function (x_t (b, ...), t (b,), y=None) → score, like x_t; t in 1..T.
+    Returns a function (x_t (b, ...), t (b,), y=None) → score, like x_t; t in 1..T (ValueError at 0, on the CPU).
 
     >>> from course_utils.diffusion import Schedule
     >>> score = score_of(lambda x, t, y: 0 * x, Schedule(torch.tensor([1.0, 0.5])))      # all data are 0
@@ -25,8 +26,8 @@ def score_of(denoise: Denoise, schedule: Schedule) -> Callable[..., Tensor]:
     """
 
     def score(x_t: Tensor, t: Int[Tensor, "b"], y: Tensor | None = None) -> Tensor:
-        signal, spread = schedule.rates(t, x_t)
-        return (signal * denoise(x_t, t, y) - x_t) / spread.square()
+        _, spread = schedule.rates(t, x_t)
+        return -schedule.to_noise(denoise(x_t, t, y), x_t, t) / spread  # the noise over its own spread
 
     return score
 
@@ -47,8 +48,7 @@ def langevin(
     >>> [*chain][-1].std() > 0.9                                                            # p = N(0, 1)
     tensor(True)
     """
-    if not step_size > 0:
-        raise ValueError(f"step_size: expected a number above 0, got {step_size!r}.")
+    _above_zero(step_size)
     x = start
     yield x
     for _ in range(steps):
@@ -60,6 +60,11 @@ def langevin(
 def _uphill(x: Tensor, score: Score, h: float, generator: torch.Generator | None) -> Tensor:
     z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     return x + h * score(x) + (2 * h) ** 0.5 * z
+
+
+def _above_zero(step_size: float) -> None:
+    if not 0 < step_size < math.inf:
+        raise ValueError(f"step_size: expected a number above 0, got {step_size!r}.")
 
 
 def annealed_langevin(
@@ -78,6 +83,7 @@ def annealed_langevin(
     times 1 − ᾱ_t, so that no level is too coarse. The walk ends with the last guess. Needs `each` + 1 evaluations of
     the network a level. Other arguments as for `walk`.
     """
+    _above_zero(step_size)
     if not isinstance(each, int) or each < 1:
         raise ValueError(f"each: expected a whole number of Langevin steps, at least 1, got {each!r}.")
     times, alpha_bar, score = stops(schedule, steps), schedule.alpha_bar.tolist(), score_of(denoise, schedule)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..diffusion import Denoise, Schedule
-from .walking import Move, Step, Stride, stroll
+from .walking import Move, Step, Stride, posterior_variance, share_of_noise, stops, stroll, with_noise
 
 
 def euler(
@@ -30,7 +30,7 @@ def euler(
     def move(at: Stride) -> Tensor:
         return along(at, at.implied)
 
-    return stroll(move, denoise, _bounded(schedule, "euler"), noise, steps, y)
+    return stroll(move, denoise, _bounded(schedule, "euler"), noise, stops(schedule, steps), y)
 
 
 def heun(
@@ -53,7 +53,7 @@ def heun(
         there = at._replace(x=end, x0=at.guess(end, at.s), now=at.after)
         return along(at, (at.implied + there.implied) / 2)
 
-    return stroll(move, denoise, _bounded(schedule, "heun"), noise, steps, y)
+    return stroll(move, denoise, _bounded(schedule, "heun"), noise, stops(schedule, steps), y)
 
 
 def dpm_solver(
@@ -62,17 +62,21 @@ def dpm_solver(
     noise: Float[Tensor, "b ..."],
     steps: int | Sequence[int] = 20,
     y: Int[Tensor, "b"] | None = None,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): the guess x̂_0 is carried on along a line through the last two.
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): `walk`, but the guess x̂_0 is carried on along a line through the
+    last two.
 
     The line runs in λ = ln(√ᾱ/√(1 − ᾱ)), in which a stride with a fixed guess is solved exactly. Order 2 for one
     evaluation a stride. The first stride, and one that ends at 0 (where λ = ∞), use the last guess alone.
-    Arguments as for `walk`.
+    eta: as in `walk`; 1 is their SDE-DPM-Solver++(2M). Other arguments as for `walk`.
     """
-    return stroll(_multistep(schedule), denoise, schedule, noise, steps, y)
+    share_of_noise(eta)
+    return stroll(_multistep(schedule, eta, generator), denoise, schedule, noise, stops(schedule, steps), y)
 
 
-def _multistep(schedule: Schedule) -> Move:
+def _multistep(schedule: Schedule, eta: float, generator: torch.Generator | None) -> Move:
     """A move with a memory: the guess before this one, and how long the stride after it was."""
     half = (schedule.log_snr / 2).tolist()
     before: tuple[Tensor, float] | None = None
@@ -84,9 +88,10 @@ def _multistep(schedule: Schedule) -> Move:
             old, h_old = before
             guess = at.x0 + h / (2 * h_old) * (at.x0 - old)
         before = at.x0, h
-        # With a fixed guess the stride keeps the guess's own noise: √ᾱ_s x̂_0 + √(1−ᾱ_s)/√(1−ᾱ_t) (x_t − √ᾱ_t x̂_0).
-        kept = ((1 - at.after) / (1 - at.now)) ** 0.5
-        return kept * at.x + (at.after**0.5 - kept * at.now**0.5) * guess
+        # DDIM's stride with that guess, √ᾱ_s x̂_0 + √(1−ᾱ_s−σ²) ε̂ + σz, where ε̂ = (x_t − √ᾱ_t x̂_0) / √(1−ᾱ_t).
+        sigma = eta * posterior_variance(at) ** 0.5
+        kept = (max(1 - at.after - sigma**2, 0.0) / (1 - at.now)) ** 0.5
+        return with_noise(kept * at.x + (at.after**0.5 - kept * at.now**0.5) * guess, sigma, generator)
 
     return move
 

@@ -50,15 +50,15 @@ def stroll(
     denoise: Denoise,
     schedule: Schedule,
     noise: Float[Tensor, "b ..."],
-    steps: int | Sequence[int],
+    times: Sequence[int],
     y: Int[Tensor, "b"] | None = None,
 ) -> Iterator[Step]:
     """The loop of every sampler, as a generator: one `Step` at the start and one after each stride.
 
-    steps: how many strides of (nearly) one length from T to 0; or the stops themselves, whole numbers in 0..T, which
-    all fall, or all rise. Raises ValueError for others.
+    times: the stops, as `stops` gives them. (It is called before the generator is made, so that wrong ones are answered
+    at the call, and not at the first step.)
     """
-    times, alpha_bar, x = stops(schedule, steps), schedule.alpha_bar.tolist(), noise
+    alpha_bar, x = schedule.alpha_bar.tolist(), noise
 
     def guess(x: Tensor, t: int) -> Tensor:
         return denoise(x, torch.full((len(x),), t, device=x.device), y)
@@ -72,16 +72,22 @@ def stroll(
 
 
 def stops(schedule: Schedule, steps: int | Sequence[int]) -> list[int]:
-    """Where a walk stops: `schedule.timesteps(steps)` for a number; a list is looked at and given back."""
-    if isinstance(steps, int):
+    """Where a walk stops: `schedule.timesteps(steps)` for a number; a list is looked at and given back.
+
+    Raises ValueError unless the list falls, from T or less to 0 or more.
+
+    >>> from course_utils.diffusion import cosine_schedule
+    >>> stops(cosine_schedule(1000), 4), stops(cosine_schedule(1000), [900, 10, 0])
+    ([1000, 750, 500, 250, 0], [900, 10, 0])
+    """
+    if isinstance(steps, int) or not isinstance(steps, Sequence) or isinstance(steps, str):
         return schedule.timesteps(steps)
-    times = [int(t) for t in steps]
-    one_way = times == sorted(set(times)) or times[::-1] == sorted(set(times))
-    if len(times) < 2 or not one_way or min(times) < 0 or max(times) > schedule.T or times != list(steps):
+    whole = all(isinstance(t, int) and not isinstance(t, bool) for t in steps)
+    if not whole or len(steps) < 2 or [*steps] != sorted({*steps} & {*range(schedule.T + 1)}, reverse=True):
         raise ValueError(
-            f"steps: expected at least two different whole numbers in order, within {schedule.T}..0, got {list(steps)}."
+            f"steps: expected at least two whole numbers, falling, within {schedule.T}..0, got {list(steps)}."
         )
-    return times
+    return list(steps)
 
 
 def walk(
@@ -104,15 +110,14 @@ def walk(
     >>> [step.t for step in to_zero]
     [100, 75, 50, 25, 0]
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta: expected a number in [0, 1], 0 for DDIM and 1 for DDPM, got {eta!r}.")
+    share_of_noise(eta)
 
     def move(at: Stride) -> Tensor:
-        sigma = eta * _posterior_variance(at) ** 0.5
+        sigma = eta * posterior_variance(at) ** 0.5
         x = at.after**0.5 * at.x0 + max(1 - at.after - sigma**2, 0.0) ** 0.5 * at.implied
-        return _with_noise(x, sigma, generator)
+        return with_noise(x, sigma, generator)
 
-    return stroll(move, denoise, schedule, noise, steps, y)
+    return stroll(move, denoise, schedule, noise, stops(schedule, steps), y)
 
 
 def ancestral(
@@ -136,19 +141,26 @@ def ancestral(
         )
 
     def move(at: Stride) -> Tensor:
-        small, beta = _posterior_variance(at), 1 - at.now / at.after
+        small, beta = posterior_variance(at), 1 - at.now / at.after
         x = at.after**0.5 * at.x0 + max(1 - at.after - small, 0.0) ** 0.5 * at.implied
-        return _with_noise(x, (small ** (1 - spread) * beta**spread) ** 0.5 if at.s else 0.0, generator)
+        return with_noise(x, (small ** (1 - spread) * beta**spread) ** 0.5 if at.s else 0.0, generator)
 
-    return stroll(move, denoise, schedule, noise, steps, y)
+    return stroll(move, denoise, schedule, noise, stops(schedule, steps), y)
 
 
-def _posterior_variance(at: Stride) -> float:
+def share_of_noise(eta: float) -> None:
+    """Raises ValueError unless η is between that of DDIM and that of DDPM."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta: expected a number in [0, 1], 0 for DDIM and 1 for DDPM, got {eta!r}.")
+
+
+def posterior_variance(at: Stride) -> float:
     """Of q(x_s | x_t, x_0), equation (3.8)."""
     return (1 - at.after) / (1 - at.now) * (1 - at.now / at.after)
 
 
-def _with_noise(x: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
+def with_noise(x: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
+    """x + σ z with fresh z; for σ = 0 nothing is drawn."""
     if sigma == 0:
         return x
     return x + sigma * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
