@@ -12,6 +12,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..arrays import known_labels
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Telling the network which step it is
@@ -248,6 +250,7 @@ class UNet(nn.Module):
                 raise ValueError("UNet: got labels, but this model was made without classes; make it with classes=...")
             return F.silu(e)
         y = torch.full_like(t, self.null, dtype=torch.long) if y is None else y
+        known_labels("UNet", y, len(t), self.null)
         if self.conditioning == "plane":
             return torch.cat([F.silu(e), self.label(y).to(e.dtype)], dim=1)
         return F.silu(e + self.label(y))

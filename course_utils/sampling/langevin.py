@@ -20,9 +20,9 @@ def score_of(denoise: Denoise, schedule: Schedule) -> Callable[..., Tensor]:
     Returns a function (x_t (b, ...), t (b,), y=None) → score, like x_t; t in 1..T (ValueError at 0, on the CPU).
 
     >>> from course_utils.diffusion import Schedule
-    >>> score = score_of(lambda x, t, y: 0 * x, Schedule(torch.tensor([1.0, 0.5])))      # all data are 0
+    >>> score = score_of(lambda x, t, y: 0 * x, Schedule(torch.tensor([1.0, 0.75])))     # all data are 0
     >>> score(torch.ones(1, 2), torch.tensor([1]))
-    tensor([[-2.0000, -2.0000]])
+    tensor([[-4., -4.]])
     """
 
     def score(x_t: Tensor, t: Int[Tensor, "b"], y: Tensor | None = None) -> Tensor:
