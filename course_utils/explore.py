@@ -276,7 +276,7 @@ class Explorer:
                 f"draw: expected it to return a Figure, got {type(figure).__name__}; end it with `return plots...`"
             )
         if self.alt:
-            figure.set_label(f"{self.alt} At {_spelled(values)}.")
+            figure.set_label(f"{_sentence(self.alt)} At {_spelled(values)}.")
         return figure
 
     def move(self, **values: Any) -> None:
@@ -377,9 +377,14 @@ def _view(box: Any, explorer: Explorer) -> dict[str, Any]:
     bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
     controls = "; ".join(control.describe(name) for name, control in explorer.controls.items())
     bundle["text/plain"] = (
-        f"Explorer: {explorer.title or 'move the controls'}. Controls: {controls}. Run this cell to move them."
+        f"Explorer: {_sentence(explorer.title or 'move the controls')} Controls: {controls}. "
+        "Run this cell to move them."
     )
     return bundle
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!", "…")) else f"{text}."
 
 
 def _spelled(values: Mapping[str, Any]) -> str:

@@ -206,6 +206,13 @@ def test_alternative_text_names_the_values_and_reaches_screen_readers(page):
     assert "A straight line. At slope = 2." in explorer._line.value
 
 
+@pytest.mark.parametrize("alt, said", [("A line", "A line. At"), ("A line.", "A line. At"), ("Steep?", "Steep? At")])
+def test_words_of_authors_end_as_sentences(page, alt, said):
+    explorer = explore(line, title="Which slope is steeper?", alt=alt, slope=slider(0, 2, value=1))
+    assert plots.alt_text(explorer.figure) == f"{said} slope = 1."
+    assert page[0][0]["text/plain"].startswith("Explorer: Which slope is steeper? Controls:")
+
+
 def test_running_a_cell_again_replaces_its_explorer(page):
     explorers.clear()
     for _ in range(3):
