@@ -25,10 +25,12 @@ from course_utils.__main__ import main, parser
 from course_utils.commands import defaults, options, sampler
 from course_utils.commands import train as train_command
 from course_utils.commands.sample import number_of
+from course_utils.device import generator
 from course_utils.diffusion import Denoiser
 from course_utils.files import write_whole
 from course_utils.models.classifier import Classifier, NoisyClassifier
 from course_utils.models.unet import UNet
+from course_utils.sampling import clipped, dpm_solver, last
 from course_utils.training import checkpoints
 from course_utils.weights import (
     load_classifier,
@@ -245,6 +247,19 @@ def test_minutes_become_steps_before_the_run_begins(capsys, leaves, monkeypatch)
     assert f"--steps {steps} " in read_card("run")["command"]  # minutes depend on the machine, steps don't
 
 
+def test_stopped_while_its_speed_is_measured_a_run_has_learned_nothing_yet(capsys, leaves, monkeypatch):
+    from course_utils.commands import train
+    from course_utils.training import History
+
+    def stopped(*_, **__):
+        print("Stopped by hand after step 2 of 3. The model keeps what it learnt.")
+        return History(interrupted=True)
+
+    monkeypatch.setattr(train, "fit", stopped)
+    status, out, err = call(capsys, "train", "ddpm", "--data", leaves, "--minutes", 1, "--out", "run")
+    assert (status, out, err) == (130, "", "Stopped by hand.\n") and not list(Path("run").iterdir())
+
+
 def test_minutes_measure_on_a_copy(capsys, leaves, tmp_path, monkeypatch):
     """The run itself is the same as one whose steps were typed."""
     run = ("train", "ddpm", "--data", leaves, "--batch", 8, "--out")
@@ -458,6 +473,20 @@ def test_a_full_disk_loses_nothing_that_was_there(capsys, tmp_path, leaves, full
     assert equal_runs(tmp_path / "whole", out)
 
 
+def test_no_room_to_begin_names_the_place(capsys, leaves, models, monkeypatch):
+    from course_utils.commands import sample, train
+
+    def full(*_):
+        raise OSError(28, "No space left on device")  # as a write says it, without a name
+
+    monkeypatch.setattr(train, "write_whole", full)
+    monkeypatch.setattr(sample, "write_whole", full)
+    status, _, err = call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--out", "run")
+    assert (status, err) == (2, "train: 'run': No space left on device\n")
+    status, _, err = call(capsys, "sample", models / "without", "-n", 1, "--steps", 1, "--out", "a.png")
+    assert (status, err) == (2, "sample: 'a.png': No space left on device\n")
+
+
 def test_a_full_disk_keeps_the_model_and_samples_of_before(capsys, leaves, monkeypatch):
     call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
     call(capsys, "sample", "run", "-n", 1, "--steps", 1, "--out", "run/mine.png")
@@ -559,6 +588,28 @@ def test_guidance_goes_on_from_any_image_through_the_class(capsys, models):
     np.testing.assert_allclose(beyond[free], np.clip(any_ + 3 * (one - any_), -1, 1)[free], atol=0.05)
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_sampler_that_is_asked_for(capsys, models, eta):
+    """The command's images are the library's, from the same noise, in bfloat16 or float32; a GIF takes the same way."""
+    how = (models / "with", "-n", 2, "--steps", 5, "--eta", eta, "--label", 1)
+    plain, solved = drawn(capsys, *how)["images"], drawn(capsys, *how, "--sampler", "dpm-solver")["images"]
+    assert np.array_equal(drawn(capsys, *how, "--sampler", "ddim")["images"], plain)
+    assert np.abs(plain - solved).mean() > 0.01
+    denoiser, y = load_denoiser(models / "with"), torch.tensor([1, 1])
+    noise = torch.randn(2, 1, 28, 28, generator=generator(0))
+    own = last(dpm_solver(clipped(denoiser), denoiser.schedule, noise, 5, y, eta, generator(1)))
+    assert np.abs(own.numpy() - solved).mean() < 0.01
+    call(capsys, "sample", *how, "--sampler", "dpm-solver", "--out", "way.gif")
+    call(capsys, "sample", *how, "--sampler", "dpm-solver", "--out", "end.png")
+    film = Image.open("way.gif")
+    film.seek(film.n_frames - 1)
+    assert np.abs(np.asarray(film.convert("L"), float) - np.asarray(Image.open("end.png"), float)).max() <= 1
+
+
+def test_the_samplers_of_the_help_are_those_that_there_are():
+    assert tuple(sampler.WAYS) == options.SAMPLERS
+
+
 def test_a_name_that_looks_like_a_number_is_a_name():
     assert [number_of(wanted, ("1", "0", "seven")) for wanted in ("1", "0", "2", "Seven")] == [0, 1, 2, 2]
 
@@ -620,6 +671,7 @@ WRONG = {
         ("{models}/with --steps 2.5", "--steps: expected a whole number of at least 1, got '2.5'"),
         ("{models}/with -n 0", "-n: expected a whole number of at least 1, got '0'"),
         ("{models}/with -n many", "-n: expected a whole number"),
+        ("{models}/with --sampler euler", "--sampler: invalid choice: 'euler' (choose from"),
         ("{models}/with --eta 1.1", "--eta: expected a number in [0, 1], got '1.1'"),
         ("{models}/with --eta nan", "--eta: expected a number in [0, 1], got 'nan'"),
         ("{models}/with --eta -0.1", "--eta: expected a number in [0, 1], got '-0.1'"),

@@ -29,11 +29,13 @@ examples:
   python -m course_utils train classifier --data fashion-mnist
   python -m course_utils train noisy-classifier --data fashion-mnist --steps 3000"""
 SAMPLE = "Draw images with a trained diffusion model."
+SAMPLERS = ("ddim", "dpm-solver")
 SAMPLE_EXAMPLES = """\
 examples:
   python -m course_utils sample checkpoints/clothes -n 64
   python -m course_utils sample checkpoints/clothes -n 16 --label sandal --out sandals.png
   python -m course_utils sample checkpoints/clothes -n 16 --label 8 --guidance 3 --out bags.png
+  python -m course_utils sample checkpoints/clothes -n 16 --sampler dpm-solver --steps 10 --eta 1 --out soon.png
   python -m course_utils sample checkpoints/clothes -n 16 --out birth.gif
   python -m course_utils sample checkpoints/clothes -n 10000 --steps 100 --seed 1 --out many.npz
 
@@ -127,8 +129,10 @@ def add_sample(commands: argparse._SubParsersAction) -> Parser:
         "that comes with the course")  # fmt: skip
     add("-n", type=whole(1), default=16, metavar="N", help="how many images (16)")
     add("--steps", type=whole(1), default=50, metavar="K", help="calls of the network for each image, 1 to T (50)")
+    add("--sampler", choices=SAMPLERS, default="ddim", help="ddim, with --eta 1 DDPM, or dpm-solver, DPM-Solver++(2M), "
+        "which needs far fewer steps: try --steps 10 --eta 1 (ddim)")  # fmt: skip
     add("--eta", type=number("a number in [0, 1]", lambda eta: 0 <= eta <= 1), default=0.0, metavar="E",
-        help="fresh noise in every step, from 0 (none: DDIM) to 1 (DDPM) (0)")  # fmt: skip
+        help="fresh noise in every step, from 0 (none) to 1 (as much as DDPM adds) (0)")  # fmt: skip
     add("--seed", type=whole(0), default=0, metavar="S", help="same seed, same images (0)")
     add("--label", metavar="C", help="a class, by name or number, for a model that was trained with --labels (any)")
     add("--guidance", type=number("a number of at least 0", lambda w: 0 <= w < math.inf), default=1.0, metavar="W",

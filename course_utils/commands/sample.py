@@ -33,10 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     y = None if label is None else torch.full((arguments.n,), label)
 
     began = time.perf_counter()
-    how = (arguments.n, arguments.steps, arguments.eta, arguments.seed, y, arguments.guidance)
+    how = (arguments.n, arguments.steps, arguments.eta, arguments.seed, y, arguments.guidance, arguments.sampler)
     ending = out.suffix.lower()
     content = _gif(film(denoiser, *how)) if ending == ".gif" else _still(ending, draw(denoiser, *how), y)
-    with plainly():
+    with plainly(out):
         write_whole(out, content)
     of = "" if label is None else f" of the class {denoiser.classes[label]!r}"
     print(
