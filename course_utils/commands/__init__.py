@@ -13,12 +13,15 @@ class Refused(Exception):
 
 
 @contextlib.contextmanager
-def plainly() -> Iterator[None]:
-    """What the library and the system say about wrong values is said as it is, without a traceback."""
+def plainly(where: object = None) -> Iterator[None]:
+    """What the library and the system say about wrong values is said as it is, without a traceback.
+
+    where: the place that is named if the system names none: a full disk is an error without a file.
+    """
     try:
         yield
     except (ValueError, TypeError) as error:
         raise Refused(str(error).rstrip(".")) from error
     except OSError as error:
-        where = f"'{error.filename}': " if error.filename else ""
-        raise Refused(f"{where}{error.strerror or error}") from error
+        place = error.filename or where
+        raise Refused(f"'{place}': " * (place is not None) + str(error.strerror or error)) from error

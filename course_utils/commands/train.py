@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import shlex
 import sys
@@ -77,7 +79,7 @@ def _typed(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         raise Refused("--labels is for ddpm: a classifier always learns the classes")
     if arguments.conditioning and not arguments.labels:
         raise Refused("--conditioning says how the classes come in: it is for ddpm, and needs --labels")
-    with plainly():
+    with plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -100,7 +102,7 @@ def _begin(folder: Path, record: dict[str, Any], data: ImageSet, device: torch.d
     if record["minutes"] is not None:
         _measure_speed(record, data, device)
     record["threads"] = torch.get_num_threads()
-    with plainly():
+    with plainly(folder):
         write_whole(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False).encode())
 
 
@@ -110,7 +112,8 @@ def _measure_speed(record: dict[str, Any], data: ImageSet, device: torch.device)
     model, loss = _new_model(record).to(device), _loss(record, device)
 
     def seconds_for(steps: int) -> float:
-        history = fit(model, loss, data, replace(_recipe(record), steps=steps), progress=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # stopped here, it has nothing to say of a model
+            history = fit(model, loss, data, replace(_recipe(record), steps=steps), progress=False)
         if history.interrupted:
             raise KeyboardInterrupt
         return history.seconds
