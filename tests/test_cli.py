@@ -260,19 +260,6 @@ def test_stopped_while_its_speed_is_measured_a_run_has_learned_nothing_yet(capsy
     assert (status, out, err) == (130, "", "Stopped by hand.\n") and not list(Path("run").iterdir())
 
 
-def test_stopped_while_its_speed_is_measured_a_run_has_learned_nothing_yet(capsys, leaves, monkeypatch):
-    from course_utils.commands import train
-    from course_utils.training import History
-
-    def stopped(*_, **__):
-        print("Stopped by hand after step 2 of 3. The model keeps what it learnt.")
-        return History(interrupted=True)
-
-    monkeypatch.setattr(train, "fit", stopped)
-    status, out, err = call(capsys, "train", "ddpm", "--data", leaves, "--minutes", 1, "--out", "run")
-    assert (status, out, err) == (130, "", "Stopped by hand.\n") and not list(Path("run").iterdir())
-
-
 def test_minutes_measure_on_a_copy(capsys, leaves, tmp_path, monkeypatch):
     """The run itself is the same as one whose steps were typed."""
     run = ("train", "ddpm", "--data", leaves, "--batch", 8, "--out")
@@ -484,20 +471,6 @@ def test_a_full_disk_loses_nothing_that_was_there(capsys, tmp_path, leaves, full
     status, said, _ = call(capsys, "train", "ddpm", "--out", out, "--resume")
     assert status == 0 and "at step 4 of 12" in said
     assert equal_runs(tmp_path / "whole", out)
-
-
-def test_no_room_to_begin_names_the_place(capsys, leaves, models, monkeypatch):
-    from course_utils.commands import sample, train
-
-    def full(*_):
-        raise OSError(28, "No space left on device")  # as a write says it, without a name
-
-    monkeypatch.setattr(train, "write_whole", full)
-    monkeypatch.setattr(sample, "write_whole", full)
-    status, _, err = call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--out", "run")
-    assert (status, err) == (2, "train: 'run': No space left on device\n")
-    status, _, err = call(capsys, "sample", models / "without", "-n", 1, "--steps", 1, "--out", "a.png")
-    assert (status, err) == (2, "sample: 'a.png': No space left on device\n")
 
 
 def test_no_room_to_begin_names_the_place(capsys, leaves, models, monkeypatch):
