@@ -34,13 +34,32 @@ def test_samplers_of_one_definition_agree_with_those_of_diffusers(rows):
     """In bfloat16 or float32, ten images: the same distance to a few percent."""
     distance = {(row["entry"], row["evaluations"]): row["distance"] for row in rows[2]}
     for ours, theirs in [
+        ("ours, DDPM, posterior variance, even", "diffusers, DDPM, posterior variance, even"),
         ("ours, DDIM, even", "diffusers, DDIM, even"),
         ("ours, DPM-Solver++(2M), even", "diffusers, DPM-Solver++(2M), even"),
         ("ours, Euler, Karras", "diffusers, Euler, our Karras"),
         ("ours, Heun, Karras", "diffusers, Heun, our Karras"),
-        ("ours, DPM-Solver++(2M), Karras", "diffusers, DPM-Solver++(2M), our Karras"),
+        ("ours, SDE-DPM-Solver++(2M), Karras", "diffusers, SDE-DPM-Solver++(2M), our Karras"),
     ]:
         assert distance[ours, 4] == pytest.approx(distance[theirs, 4], rel=0.05), ours
+    own = "diffusers, DPM-Solver++(2M), their Karras"
+    assert distance[own, 4] != pytest.approx(distance["ours, DPM-Solver++(2M), Karras", 4], rel=0.05)
+
+
+def test_the_table_has_distances_and_the_price_of_an_image():
+    rows = [
+        {"entry": "ours, A", "evaluations": n, "distance": d, "seconds": n / 1000}
+        for n, d in ((10, 3.0), (10, 3.5), (100, 2.0))
+    ]
+    head, _, line = benchmark.table(rows).splitlines()
+    assert head == "| sampler | 10 | 100 | CPU ms an image, 100 |"
+    assert line == "| ours, A | 3.25 (3.00–3.50) | 2.00 | 100.0 |"
+
+
+def test_seconds_are_those_of_one_image(rows):
+    """Nine evaluations cost more than four, and one image of 28 × 28 no second."""
+    few, many = (sum(row["seconds"] for row in rows[2] if row["evaluations"] == n) for n in (4, 9))
+    assert 0 < few < many < len(benchmark.entries())
 
 
 def test_finished_rows_are_not_measured_again(rows, monkeypatch, capsys):
