@@ -69,9 +69,8 @@ def known_labels(who: str, y: Tensor, n: int, highest: int) -> None:
     >>> import torch
     >>> known_labels("UNet", torch.tensor([0, 10]), 2, highest=10)
     """
-    if y.dtype not in (torch.int64, torch.int32) or y.shape != (n,):
-        raise ValueError(
-            f"{who}: expected labels y, integers of shape ({n},), one an image, got {y.dtype} of {tuple(y.shape)}."
-        )
+    if not isinstance(y, Tensor) or y.dtype not in (torch.int64, torch.int32) or y.shape != (n,):
+        got = f"{y.dtype} of {tuple(y.shape)}" if isinstance(y, Tensor) else repr(y)
+        raise ValueError(f"{who}: expected labels y, integers of shape ({n},), one an image, got {got}.")
     if y.device.type == "cpu" and y.numel() and (y.min() < 0 or y.max() > highest):
         raise ValueError(f"{who}: expected labels in 0..{highest}, got {y.min()}..{y.max()}.")

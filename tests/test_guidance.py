@@ -21,6 +21,7 @@ X, T, Y = normal(3, 1, 4, 5), torch.tensor([5, 50, 100]), torch.tensor([0, 1, 2]
 ANY = torch.full((3,), NULL)
 
 
+@pytest.mark.equation("7.9")
 def test_w_of_0_is_the_model_without_labels_and_1_the_conditional_one():
     assert torch.equal(guided(labelled, 0.0, NULL)(X, T, Y), labelled(X, T, ANY))
     assert torch.equal(guided(labelled, 1.0, NULL)(X, T, Y), labelled(X, T, Y))
@@ -28,6 +29,7 @@ def test_w_of_0_is_the_model_without_labels_and_1_the_conditional_one():
         torch.testing.assert_close(guided(labelled, w, NULL)(X, T, Y), expected, rtol=0, atol=1e-8)
 
 
+@pytest.mark.equation("7.10")
 @pytest.mark.parametrize("w", [-1.0, 0.5, 2.0, 7.5])
 def test_the_other_convention_counts_from_the_conditional_model(w):
     """Ho and Salimans: (1 + w') · conditional − w' · unconditional, with w' = w − 1."""
@@ -82,6 +84,7 @@ def posterior_of(schedule: Schedule):
     return log_p
 
 
+@pytest.mark.equation("7.5")
 def test_a_perfect_classifier_at_scale_1_leads_to_the_conditional_denoiser():
     """∇ ln p(x_t) + ∇ ln p(y|x_t) = ∇ ln p(x_t|y), and the mixture knows all three."""
     x, t, y = normal(6, 2, seed=2), torch.tensor([1, 20, 40, 60, 80, 95]), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -90,6 +93,7 @@ def test_a_perfect_classifier_at_scale_1_leads_to_the_conditional_denoiser():
     torch.testing.assert_close(ours, denoise(x, t, y), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.equation("7.5")
 @pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
 def test_the_scale_multiplies_the_classifiers_part_of_the_score(scale):
     x, t, y = normal(4, 2, seed=2), torch.tensor([10, 20, 40, 60]), torch.tensor([0, 1, 2, 0])
@@ -97,6 +101,23 @@ def test_the_scale_multiplies_the_classifiers_part_of_the_score(scale):
     guided_score = score_of(classifier_guided(denoise, SCHEDULE, posterior_of(SCHEDULE), scale), SCHEDULE)(x, t, y)
     plain, conditional = score_of(denoise, SCHEDULE)(x, t), score_of(denoise, SCHEDULE)(x, t, y)
     torch.testing.assert_close(guided_score, plain + scale * (conditional - plain), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.equation("7.7")
+@pytest.mark.equation("7.8")
+def test_the_guided_noise_is_the_guided_guess_in_other_words():
+    """ln p of a quadratic classifier has a gradient that pencil and paper give: −2x for class 1 of logits (0, −|x|²)."""
+
+    def log_p(x, t):
+        return torch.stack([torch.zeros(len(x), dtype=x.dtype), -x.flatten(1).square().sum(1)], 1)
+
+    scale, y = 2.5, torch.tensor([1, 1, 0])
+    x0 = network(X, T)
+    p_other = log_p(X, T).softmax(1).gather(1, 1 - y[:, None])[:, :, None, None]
+    uphill = torch.where(y == 1, -1.0, 1.0)[:, None, None, None] * 2 * X * p_other  # ln p_y' = ± p_other · logit'
+    noise = SCHEDULE.to_noise(x0, X, T) - SCHEDULE.rates(T, X)[1] * scale * uphill
+    ours = classifier_guided(network, SCHEDULE, log_p, scale)(X, T, y)
+    torch.testing.assert_close(ours, SCHEDULE.to_x0("noise", noise, X, T), rtol=1e-6, atol=1e-6)
 
 
 def test_the_classifiers_gradient_is_found_without_gradients_all_around_and_each_image_has_its_own():
@@ -125,6 +146,7 @@ def test_guided_walks_come_nearer_to_the_class_as_w_grows():
     assert ends[3][:, 0].std() < 0.9 * ends[1][:, 0].std()
 
 
+@pytest.mark.equation("7.11")
 def test_an_interval_is_walked_with_guidance_only_inside():
     inside, outside = guided(labelled, 3.0, NULL), guided(labelled, 1.0, NULL)
     both, t = between(inside, outside, 20, 60), lambda k: torch.full((3,), k)
@@ -143,6 +165,13 @@ def test_errors():
         guided(labelled, 2.0, NULL)(X, T)
     with pytest.raises(ValueError, match=r"classifier_guided: expected labels y \(b,\), got None"):
         classifier_guided(network, SCHEDULE, network)(X, T)
+    with pytest.raises(ValueError, match=r"guided: expected labels y \(b,\), got \[1, 2, 3\]"):
+        bare_copy(guidance).guided(labelled, 2.0, NULL)(X, T, [1, 2, 3])
+    with pytest.raises(ValueError, match=r"classifier_guided: log_p\(x, t\) has no gradient; is there a no_grad"):
+        classifier_guided(network, SCHEDULE, lambda x, t: x.detach().flatten(1))(X, T, Y)
+    for low, high in ((1.0, -1.0), (0.0, 0.0), (float("nan"), 1.0)):
+        with pytest.raises(ValueError, match="clipped: expected low < high, got"):
+            clipped(network, low, high)
     with pytest.raises(ValueError, match="null: expected the number of the null label, got None"):
         guided(labelled, 2.0, None)
     with pytest.raises(ValueError, match="between: expected all images at one step, got 3 different ones"):

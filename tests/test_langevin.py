@@ -1,9 +1,11 @@
 """Langevin dynamics against distributions that are known exactly."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from scipy import stats
-from test_sampling import REJECT, UNEVEN, network, normal, p_values, rng
+from test_sampling import REJECT, UNEVEN, bare_copy, network, normal, p_values, rng
 
 from course_utils.diffusion import cosine_schedule
 from course_utils.sampling import annealed_langevin, langevin, last, score_of
@@ -72,5 +74,9 @@ def test_wrong_step_sizes(h):
 def test_errors():
     with pytest.raises(ValueError, match="each: expected a whole number of Langevin steps, at least 1, got 0"):
         next(annealed_langevin(network, SCHEDULE, normal(1, 1, 2, 2), 4, each=0))
+    bare = bare_copy(import_module("course_utils.sampling.langevin"))
+    for steps in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="steps: expected a whole number of Langevin steps, at least 1, got"):
+            next(bare.langevin(lambda x: -x, normal(1, 2), 0.1, steps))
     with pytest.raises(ValueError, match=r"t: expected steps in 1..400, got 0..5"):  # without noise there's no score
         score_of(network, SCHEDULE)(normal(2, 1, 2, 2), torch.tensor([0, 5]))

@@ -321,6 +321,12 @@ def test_wrong_numbers_of_stops(steps):
         karras_stops(cosine_schedule(1000), steps)
 
 
+@pytest.mark.parametrize("how", [{"rho": 0.0}, {"rho": math.nan}, {"sigma_max": 0.0}, {"sigma_max": math.nan}])
+def test_wrong_curves(how):
+    with pytest.raises(ValueError, match="karras_stops: expected rho and sigma_max above 0, got"):
+        karras_stops(cosine_schedule(1000), 5, **how)
+
+
 WRONG_STOPS = [[5], [5, 5, 0], [5, 7, 0], [0, 5, 10], [11, 0], [5, -1], [5.0, 0], [5.5, 0], [math.nan, 0], ["5", 0], []]
 
 

@@ -98,7 +98,7 @@ def _image(name: str, image: Tensor) -> None:
     to_floats = "divide bytes by 127.5 and take away 1"
     if not image.is_floating_point():
         raise ValueError(f"{name}: expected floats in [-1, 1], got {image.dtype}; {to_floats}.")
-    low, high = image.amin().item(), image.amax().item()
+    low, high = (image.amin().item(), image.amax().item()) if image.numel() else (math.nan, math.nan)
     within = 1.001 if image.ndim == 4 else math.inf
     if not -within <= low <= high <= within:  # false for NaN
         hint = f"; {to_floats}" if high > 2 else ""

@@ -16,15 +16,17 @@ from ..diffusion import Denoise, Schedule
 
 
 def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
-    """The same denoiser with its guesses kept in the range of images."""
+    """The same denoiser with its guesses kept in the range of images. Raises ValueError unless low < high."""
+    if not low < high:
+        raise ValueError(f"clipped: expected low < high, got {low} and {high}.")
     return lambda x_t, t, y=None: denoise(x_t, t, y).clamp(low, high)
 
 
 def guided(denoise: Denoise, w: float, null: int | None) -> Denoise:
-    """Classifier-free guidance (Ho and Salimans 2022): x̂ = x̂_any + w · (x̂_y − x̂_any).
+    """Classifier-free guidance (Ho and Salimans 2022), equation (7.9): x̂ = x̂_any + w · (x̂_y − x̂_any).
 
     w = 0 ignores the label, w = 1 is the conditional model as it is, more exaggerates what the label changes. (The
-    paper counts from there: its w is ours less 1.) null: the label that means "any". Asks the network for both guesses
+    paper counts from there: its w is ours less 1, equation (7.10).) null: the label that means "any". Asks the network for both guesses
     in one batch of twice the size; for w = 0 and 1 for the one that it needs. Raises ValueError without labels.
 
     >>> denoise = lambda x, t, y: y.float()[:, None].expand_as(x)          # guesses its label; "any" is 9
@@ -37,8 +39,8 @@ def guided(denoise: Denoise, w: float, null: int | None) -> Denoise:
         raise ValueError(f"null: expected the number of the null label, got {null!r}; was the model trained with one?")
 
     def denoise_guided(x_t: Tensor, t: Int[Tensor, "b"], y: Int[Tensor, "b"] | None = None) -> Tensor:
-        if y is None:
-            raise ValueError("guided: expected labels y (b,), got None; guidance needs a class to lead to.")
+        if not isinstance(y, Tensor):
+            raise ValueError(f"guided: expected labels y (b,), got {y!r}; it needs a class to lead to.")
         anything = torch.full_like(y, null)
         if w in (0, 1):
             return denoise(x_t, t, y if w == 1 else anything)
@@ -51,9 +53,10 @@ def guided(denoise: Denoise, w: float, null: int | None) -> Denoise:
 def classifier_guided(
     denoise: Denoise, schedule: Schedule, log_p: Callable[..., Tensor], scale: float = 1.0
 ) -> Denoise:
-    """Classifier guidance (Dhariwal and Nichol 2021): the score of p(x_t) p(y|x_t)^scale, said in x̂_0.
+    """Classifier guidance (Dhariwal and Nichol 2021): the score of p(x_t) p(y|x_t)^scale, equation (7.5), in x̂_0.
 
-    ε̂ − √(1−ᾱ_t) · scale · ∇ ln p(y|x_t) in the noise is x̂_0 + (1−ᾱ_t)/√ᾱ_t · scale · ∇ ln p(y|x_t) in the guess.
+    ε̂ − √(1−ᾱ_t) · scale · ∇ ln p(y|x_t) in the noise, equation (7.7), is in the guess, equation (7.8),
+    x̂_0 + (1−ᾱ_t)/√ᾱ_t · scale · ∇ ln p(y|x_t).
     log_p: (x_t (b, ...), t (b,)) → ln p(class | x_t), (b, classes), up to a constant for each image: the logits of a
     classifier that was trained on noisy images. The denoiser itself is asked without a label. Raises ValueError without
     labels, for labels that aren't among the classes, and where ᾱ_t = 0: x̂_0 can't be told from the noise there.
@@ -62,12 +65,14 @@ def classifier_guided(
         raise ValueError(f"scale: expected a finite number, got {scale!r}.")
 
     def denoise_guided(x_t: Tensor, t: Int[Tensor, "b"], y: Int[Tensor, "b"] | None = None) -> Tensor:
-        if y is None:
-            raise ValueError("classifier_guided: expected labels y (b,), got None; guidance needs a class to lead to.")
+        if not isinstance(y, Tensor):
+            raise ValueError(f"classifier_guided: expected labels y (b,), got {y!r}; it needs a class to lead to.")
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
             of_all = log_p(x, t).log_softmax(1)
             known_labels("classifier_guided", y, len(x), of_all.shape[1] - 1)
+            if not of_all.requires_grad:
+                raise ValueError("classifier_guided: log_p(x, t) has no gradient; is there a no_grad or detach in it?")
             of_y = of_all[torch.arange(len(y), device=y.device), y]
             (uphill,) = torch.autograd.grad(of_y.sum(), x)  # a sum: each image's gradient is its own
         signal, spread = schedule.rates(t, x_t)
@@ -79,9 +84,9 @@ def classifier_guided(
 
 
 def between(inside: Denoise, outside: Denoise, low: int, high: int) -> Denoise:
-    """One denoiser for steps low ≤ t ≤ high, another for the rest: guidance in an interval (Kynkäänniemi et al. 2024).
+    """One denoiser for steps low ≤ t ≤ high, another for the rest, equation (7.11).
 
-    All images of a batch are at one step, as in every sampler of the course. Raises ValueError for a batch at several,
+    With guidance inside and none outside: guidance in an interval (Kynkäänniemi et al. 2024). All images of a batch are at one step, as in every sampler of the course. Raises ValueError for a batch at several,
     if low > high, and for shares of T: whole steps are meant.
 
     >>> both = between(lambda x, t, y: x + 1, lambda x, t, y: x - 1, 10, 20)

@@ -49,6 +49,7 @@ def langevin(
     tensor(True)
     """
     _above_zero(step_size)
+    _whole("steps", steps)
     x = start
     yield x
     for _ in range(steps):
@@ -65,6 +66,11 @@ def _uphill(x: Tensor, score: Score, h: float, generator: torch.Generator | None
 def _above_zero(step_size: float) -> None:
     if not 0 < step_size < math.inf:
         raise ValueError(f"step_size: expected a number above 0, got {step_size!r}.")
+
+
+def _whole(name: str, steps: int) -> None:
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"{name}: expected a whole number of Langevin steps, at least 1, got {steps!r}.")
 
 
 def annealed_langevin(
@@ -84,8 +90,7 @@ def annealed_langevin(
     the network a level. Other arguments as for `walk`.
     """
     _above_zero(step_size)
-    if not isinstance(each, int) or each < 1:
-        raise ValueError(f"each: expected a whole number of Langevin steps, at least 1, got {each!r}.")
+    _whole("each", each)
     times, alpha_bar, score = stops(schedule, steps), schedule.alpha_bar.tolist(), score_of(denoise, schedule)
     x = noise
     yield Step(times[0], x, None)

@@ -125,6 +125,8 @@ def karras_stops(schedule: Schedule, steps: int, rho: float = 7.0, sigma_max: fl
         raise ValueError(
             f"steps: expected a whole number in 1..{schedule.T} (this schedule has T = {schedule.T}), got {steps!r}."
         )
+    if not (rho > 0 and sigma_max > 0):
+        raise ValueError(f"karras_stops: expected rho and sigma_max above 0, got {rho!r} and {sigma_max!r}.")
     sigma = ((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt().cpu()
     first, end = min(sigma_max, sigma[-1].item()) ** (1 / rho), sigma[1].item() ** (1 / rho)
     wanted = torch.linspace(first, end, steps, dtype=torch.float64) ** rho
