@@ -16,7 +16,11 @@ from ..diffusion import Denoise, Schedule
 
 
 def clipped(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
-    """The same denoiser with its guesses kept in the range of images. Raises ValueError unless low < high."""
+    """The same denoiser with its guesses kept in the range of images. Raises ValueError unless low < high.
+
+    The noise that a clipped guess leaves over isn't the network's ε̂ any more, and our samplers go on with what is left
+    over; DDIM in `diffusers` keeps the network's own, unless told `use_clipped_model_output`.
+    """
     if not low < high:
         raise ValueError(f"clipped: expected low < high, got {low} and {high}.")
     return lambda x_t, t, y=None: denoise(x_t, t, y).clamp(low, high)

@@ -69,7 +69,8 @@ def dpm_solver(
     last two.
 
     The line runs in λ = ln(√ᾱ/√(1 − ᾱ)), in which a stride with a fixed guess is solved exactly. Order 2 for one
-    evaluation a stride. The first stride, and one that ends at 0 (where λ = ∞), use the last guess alone.
+    evaluation a stride. The first stride, and one that ends at 0 (where λ = ∞), use the last guess alone, as in
+    `diffusers` by default (`final_sigmas_type="zero"`).
     eta: as in `walk`; 1 is their SDE-DPM-Solver++(2M). Other arguments as for `walk`.
     """
     share_of_noise(eta)
@@ -115,7 +116,8 @@ def karras_stops(schedule: Schedule, steps: int, rho: float = 7.0, sigma_max: fl
     """Stops for few strides: σ = √(1−ᾱ)/√ᾱ falls along a ρ-th power (Karras et al. 2022, equation 5), then 0.
 
     From the step whose σ is nearest to sigma_max (or from T, if that is less) to step 1, and 0 at the end: `steps`
-    strides in all, 1..T. Where two stops would share a step, the later one moves on to the next.
+    strides in all, 1..T. Where two stops would share a step, the later one moves on to the next. (In `diffusers` they
+    fall from σ_T, 20,000 for a cosine schedule, and between steps, for which the network wasn't trained.)
 
     >>> from course_utils.diffusion import cosine_schedule
     >>> karras_stops(cosine_schedule(1000), 5)

@@ -133,7 +133,8 @@ def ancestral(
 
     spread: 0 takes the posterior's variance, right if the data are one point, 1 takes β = 1 − ᾱ_t/ᾱ_s, right if they
     are standard normal; between them the logarithm of the variance is shared out (Nichol and Dhariwal 2021, equation
-    15). No noise is added on the stride that ends at 0. Other arguments as for `walk`.
+    15). No noise is added on the stride that ends at 0. (`diffusers` leaves it out only where that stride begins at step
+    1, so that after longer ones its images hold noise of variance β.) Other arguments as for `walk`.
     """
     if not 0 <= spread <= 1:
         raise ValueError(
