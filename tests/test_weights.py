@@ -272,6 +272,17 @@ def test_the_card_says_what_the_file_says(saved):
     )
 
 
+def test_the_card_says_in_which_units_it_was_measured(tmp_path):
+    denoiser = Denoiser(network(classes=None), linear_schedule())
+    for quality, units in (
+        ({}, ()),
+        ({"loss": 0.1}, ("loss: mean squared error per pixel",)),
+        ({"loss": 0.1, "Fréchet distance": 2.0}, ("per pixel", "Fréchet distance: squared, of 1,000 samples")),
+    ):
+        card = describe(save_denoiser(tmp_path / "m.safetensors", denoiser, {"on the test split": quality}))
+        assert all(unit in card for unit in units) and ("| units |" in card) == bool(units)
+
+
 # ------------------------------------------------------------------------------------------- models that come with us
 
 

@@ -18,7 +18,7 @@ from ..metrics import frechet_distance
 from ..models.classifier import Classifier, NoisyClassifier
 from ..notebook import describe
 from ..training import History
-from ..weights import save_classifier, save_denoiser, save_noisy_classifier
+from ..weights import UNITS, save_classifier, save_denoiser, save_noisy_classifier
 from . import defaults
 from .sampler import draw
 
@@ -69,7 +69,8 @@ def keep(
             file=sys.stderr,
         )
         return 1
-    print(f"Kept in {folder}" + "".join(f"; {key} on the test split {value:.4g}" for key, value in said.items()))
+    units = {key: f" ({UNITS[key]})" if key in UNITS else "" for key in said}
+    print(f"Kept in {folder}" + "".join(f"; {key} on the test split {said[key]:.4g}{units[key]}" for key in said))
     return 0
 
 
