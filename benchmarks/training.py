@@ -531,7 +531,7 @@ def to_quality(
 ) -> dict[str, Any]:
     """Train at a constant rate until 1,000 samples of the averaged weights are within `goal`, or the budget is spent.
 
-    Looks every `--every` steps, off the clock. Not run where the course is made, which has no GPU.
+    Looks every `--every` steps, off the clock. Tried on a CPU only so far.
     """
     device, seed = data.device, options.seeds[0]
     recipe = entry.recipe | {"ema": entry.recipe.get("ema") or 0.995, "schedule": "flat"}

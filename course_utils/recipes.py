@@ -1,7 +1,7 @@
 """The course's own diffusion model and how it is trained, in one place: chosen by measurement, not by habit.
 
 Notebook 05, `python -m course_utils train ddpm`, the benchmark and the shipped models use these functions. What
-each choice bought is measured in notebook 05 and by `benchmarks/training.py`.
+each choice bought is measured in notebook 05, and with longer runs by `benchmarks/choices.py`.
 """
 
 from collections.abc import Callable
