@@ -30,8 +30,9 @@ def guided(denoise: Denoise, w: float, null: int | None) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022), equation (7.9): x̂ = x̂_any + w · (x̂_y − x̂_any).
 
     w = 0 ignores the label, w = 1 is the conditional model as it is, more exaggerates what the label changes. (The
-    paper counts from there: its w is ours less 1, equation (7.10).) null: the label that means "any". Asks the network for both guesses
-    in one batch of twice the size; for w = 0 and 1 for the one that it needs. Raises ValueError without labels.
+    paper counts from there: its w is ours less 1, equation (7.10).) null: the label that means "any". Asks the network
+    for both guesses in one batch of twice the size; for w = 0 and 1 for the one that it needs. Raises ValueError
+    without labels, and for a w that isn't finite.
 
     >>> denoise = lambda x, t, y: y.float()[:, None].expand_as(x)          # guesses its label; "any" is 9
     >>> guided(denoise, 3.0, null=9)(torch.zeros(2, 1), torch.tensor([5, 5]), torch.tensor([9, 10])).flatten()
@@ -90,8 +91,9 @@ def classifier_guided(
 def between(inside: Denoise, outside: Denoise, low: int, high: int) -> Denoise:
     """One denoiser for steps low ≤ t ≤ high, another for the rest, equation (7.11).
 
-    With guidance inside and none outside: guidance in an interval (Kynkäänniemi et al. 2024). All images of a batch are at one step, as in every sampler of the course. Raises ValueError for a batch at several,
-    if low > high, and for shares of T: whole steps are meant.
+    With guidance inside and none outside: guidance in an interval (Kynkäänniemi et al. 2024). All images of a batch are
+    at one step, as in every sampler of the course. Raises ValueError for a batch at several, if low > high, and for
+    shares of T: whole steps are meant.
 
     >>> both = between(lambda x, t, y: x + 1, lambda x, t, y: x - 1, 10, 20)
     >>> [both(torch.zeros(1), torch.tensor([t])).item() for t in (9, 10, 20, 21)]
