@@ -977,7 +977,8 @@ def network(boxes: Sequence[tuple[str, Sequence[int]]], skips: Sequence[tuple[in
         thick, high = 0.12 + 0.5 * c / widest, 2.0 * h / tallest
         colour = COLOURS[(0, 1, 3, 7)[heights.index(h) % 4]]
         axes.add_patch(matplotlib.patches.Rectangle((x, floor[h]), thick, high, facecolor=colour, edgecolor="white"))
-        words = {"ha": "center", "va": "top", "fontsize": 8.5}
+        words = {"ha": "center", "va": "top", "fontsize": 8, "zorder": 4}
+        words["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # an arrow passes behind them
         axes.text(x + thick / 2, floor[h] - 0.06, name, fontweight="bold", **words)
         axes.text(x + thick / 2, floor[h] - 0.29, f"{c}\n{h}×{w}", color="#555555", **words)
         places.append((x, x + thick, floor[h], high))
@@ -985,7 +986,8 @@ def network(boxes: Sequence[tuple[str, Sequence[int]]], skips: Sequence[tuple[in
             (_, left, low, tall), (right, _, low_now, tall_now) = places[-2:]
             ends = (right, low_now + tall_now / 2), (left, low + tall / 2)
             axes.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": "#888888"})
-        x += max(thick, 0.45) + 0.42
+        leaves_its_level = k + 1 < len(boxes) and shapes[k + 1][1] != h
+        x += max(thick, 0.45) + (0.55 if leaves_its_level else 0.46)
     for a, b in skips:  # over the boxes between them
         (x0, y0), (x1, y1) = (((left + right) / 2, low + tall) for left, right, low, tall in (places[a], places[b]))
         over = max(low + tall for _, _, low, tall in places[a : b + 1] if low >= places[a][2]) + 0.22
