@@ -1003,11 +1003,14 @@ def network(boxes: Sequence[tuple[str, Sequence[int]]], skips: Sequence[tuple[in
 
 
 @_styled
-def training_view(losses: Any, images: Any, *, title: str, steps: int | None = None) -> Figure:
+def training_view(
+    losses: Any, images: Any, *, title: str, steps: int | None = None, y_label: str = "loss"
+) -> Figure:
     """A look over the shoulder of a training: its loss so far, and a strip of samples below.
 
     losses: one number a step, from step 1; drawn with their running mean.  images: (n, c, h, w) in [-1, 1].
     steps: how many there will be, so that the axis stands still while the view is drawn anew.
+    y_label: what the loss is, with its unit.
 
     >>> training_view([1.0, 0.5, 0.3], torch.zeros(10, 1, 8, 8), title="Step 3 of 100", steps=100)
     [picture] Step 3 of 100. Loss so far, now 0.6, and 10 samples
@@ -1020,7 +1023,7 @@ def training_view(losses: Any, images: Any, *, title: str, steps: int | None = N
     at = np.arange(1, len(values) + 1)
     top.plot(at, values, color=COLOURS[3], linewidth=0.8, alpha=0.7)
     top.plot(at, smooth, color=COLOURS[0])
-    top.set(xlim=(0, max(steps or 0, len(values), 2)), yscale="log", xlabel="training step", ylabel="loss")
+    top.set(xlim=(0, max(steps or 0, len(values), 2)), yscale="log", xlabel="training step", ylabel=y_label)
     top.yaxis.set_major_formatter("{x:g}")
     top.yaxis.set_minor_formatter("{x:g}")
     top.set_title(_wrapped(title, WIDTH))

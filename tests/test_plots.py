@@ -276,6 +276,18 @@ def test_a_field_points_where_it_is_told_and_each_arrow_stands_in_its_cell():
     assert u[3] == pytest.approx(0.46) and v[3] == 0  # a quarter of the length is drawn half as long
 
 
+def test_a_look_at_a_training_keeps_its_axis_and_says_its_unit():
+    """The thick line is a running mean over a thirtieth of the run, of those steps that there are."""
+    losses = [1.0, 0.5, 0.25, 0.125]
+    figure = plots.training_view(losses, images(10), title="Step 4 of 60", steps=60, y_label="loss (per pixel)")
+    axes, strip = figure.axes
+    raw, mean = (line.get_ydata() for line in axes.get_lines())
+    assert axes.get_xlim() == (0, 60) and axes.get_ylabel() == "loss (per pixel)" and strip.get_images()
+    np.testing.assert_allclose(raw, losses)
+    np.testing.assert_allclose(mean, [1.0, 0.75, 0.375, 0.1875])
+    assert plots.alt_text(figure) == "Step 4 of 60. Loss so far, now 0.188, and 10 samples"
+
+
 def test_palette_can_be_told_apart_with_every_colour_vision():
     """CIE Lab distance between any two of the first six, seen with red, green or blue blindness (Machado 2009)."""
     simulate = {
