@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--to", type=Path, metavar="FOLDER", help="student notebooks go there; nothing is executed")
     build.add_argument("--no-execute", action="store_true", help="leave solved notebooks alone whose code changed")
     build.add_argument("--fresh", action="store_true", help="execute solved notebooks even if their code is the same")
+    build.add_argument("--measure", action="store_true", help="write down how long executing took, and how much memory")
     build.add_argument("--effort", choices=("smoke", "cpu", "gpu"), default="cpu", help="for executing (cpu)")
     build.add_argument("--data", default="fashion-mnist", help="data set for executing (fashion-mnist)")
     build.set_defaults(run=_build)

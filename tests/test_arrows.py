@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "quizzes": BASE | {"data", "models", "diffusion", "sampling", "training", "metrics", "weights", "plots"},
     "commands": BASE
     | {"data", "models", "diffusion", "sampling", "training", "recipes", "metrics", "weights", "plots", "notebook"},
-    "authoring": {"quizzes", "__init__"},
+    "authoring": {"quizzes", "files", "__init__"},
     "grading": {"quizzes", "__init__"},
     "__init__": {"notebook"},
     "__main__": None,  # all

@@ -356,3 +356,19 @@ def test_notebooks_name_no_folder_of_the_machine_that_built_them(folder):
             texts = [o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in cell.get("outputs", ())]
             texts += [o.get("data", {}).get("text/html", "") for o in cell.get("outputs", ())]
             assert absolute.findall("\n".join(texts)) == [], f"{folder}/{path.name}, cell {i}"
+
+
+def test_what_executing_costs_goes_into_both_notebooks(course):
+    """And into nothing else: the other efforts keep what was measured before."""
+    from course_utils.authoring.building import build, check
+
+    build(course, effort="smoke", data="digits", measure=True, say=lambda line: None)
+    budgets = json.loads((course / "solutions" / "budgets.json").read_text())
+    assert budgets["90_demo"]["cpu"] == BUDGETS["90_demo"]["cpu"]
+    smoke = budgets["90_demo"]["smoke"]
+    assert 0 < smoke["seconds"] < 300 and 50 < smoke["peak_mb"] < 10_000 and smoke["data"] == "digits"
+    for folder in ("notebooks", "solutions"):
+        text = "\n".join(c.source for c in notebook(course, folder).cells)
+        assert re.search(r"`smoke` \| .* \| \d+ s \(", text) and "1 min 35 s" in text
+        assert "getrusage" not in text, "the cell that measures isn't part of the notebook"
+    assert check(course) == []

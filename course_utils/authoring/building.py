@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from . import execution, faces
+from . import execution, faces, measuring
 from .masters import Master, find_masters, read_master
 
 LARGE = 3_000_000  # bytes; a reader on a slow line waits for each of them
@@ -19,7 +19,8 @@ LARGE = 3_000_000  # bytes; a reader on a slow line waits for each of them
 
 def build(
     root: Path, numbers: list[str] | None = None, *, to: Path | None = None, solutions: bool = True,
-    run: bool = True, fresh: bool = False, effort: str = "cpu", data: str = "fashion-mnist", say=print,
+    run: bool = True, fresh: bool = False, measure: bool = False, effort: str = "cpu", data: str = "fashion-mnist",
+    say=print,
 ) -> list[Path]:  # fmt: skip
     """Write notebooks/NN.ipynb and solutions/NN.ipynb for every master (or those in `numbers`); returns the files.
 
@@ -31,11 +32,12 @@ def build(
     budgets = root / "solutions" / "budgets.json"
     written = []
     for master in masters:
+        if to is None:
+            how = {"run": run, "fresh": fresh, "measure": measure, "effort": effort, "data": data}
+            done = _solve(master, budgets, root, **how, say=say)
+            written += [done] if done else []
         target = (to or root / "notebooks") / f"{master.stem}.ipynb"
         written.append(_write(faces.student(master, budgets, solutions=solutions), target, say))
-        if to is None:
-            done = _solve(master, budgets, root, run=run, fresh=fresh, effort=effort, data=data, say=say)
-            written += [done] if done else []
     return written
 
 
@@ -60,7 +62,7 @@ def check(root: Path, numbers: list[str] | None = None) -> list[str]:
     return found
 
 
-def _solve(master: Master, budgets: Path, root: Path, *, run, fresh, effort, data, say) -> Path | None:
+def _solve(master: Master, budgets: Path, root: Path, *, run, fresh, measure, effort, data, say) -> Path | None:
     """Write the solved notebook; executes it unless its code is what the notebook there was executed from."""
     target = root / "solutions" / f"{master.stem}.ipynb"
     notebook = faces.solved(master, budgets)
@@ -74,7 +76,10 @@ def _solve(master: Master, budgets: Path, root: Path, *, run, fresh, effort, dat
         say(f"solutions/{target.name}: its code changed, not executed (--no-execute): left as it was")
         return None
     say(f"solutions/{target.name}: executing at effort {effort} on {data} …")
-    done = execution.execute(notebook, f"solutions/{target.name}", effort=effort, data=data, root=root)
+    done, cost = execution.execute(notebook, f"solutions/{target.name}", effort=effort, data=data, root=root)
+    if measure:
+        measuring.record(budgets, master.stem, effort, cost)
+        done = execution.carry_outputs(done, faces.solved(master, budgets))
     for line in execution.on_stderr(done):
         say(f"solutions/{target.name}: on stderr, {line}")
     return _write(done, target, say)
@@ -154,7 +159,8 @@ def main(arguments, root: Path, say=print) -> int:
             return 1 if found else 0
         written = build(
             root, arguments.numbers, to=arguments.to, solutions=not arguments.no_solutions,
-            run=not arguments.no_execute, fresh=arguments.fresh, effort=arguments.effort, data=arguments.data, say=say,
+            run=not arguments.no_execute, fresh=arguments.fresh, measure=arguments.measure, effort=arguments.effort,
+            data=arguments.data, say=say,
         )  # fmt: skip
         for path in written:
             say(f"wrote {path.parent.name}/{path.name}")

@@ -7,9 +7,14 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+
+from .measuring import PEAK, cost
 
 CELL_TIMEOUT = 900  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -30,16 +35,19 @@ def fingerprint(notebook: NotebookNode) -> str:
     return digest.hexdigest()[:16]
 
 
-def execute(notebook: NotebookNode, name: str, *, effort: str, data: str, root: Path) -> NotebookNode:
-    """A copy of `notebook`, executed, with tidied outputs and a note of what it was executed from.
+def execute(
+    notebook: NotebookNode, name: str, *, effort: str, data: str, root: Path
+) -> tuple[NotebookNode, dict[str, Any]]:
+    """A copy of `notebook`, executed, with tidied outputs and a note of what it was executed from; and what it cost.
 
     effort: "smoke", "cpu" or "gpu"; data: a data set's name; root: the repository (for taking its path out of outputs).
-    Raises ExecutionError when a cell does.
+    The seconds include the kernel's start. Raises ExecutionError when a cell does.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = copy.deepcopy(notebook)
+    notebook.cells.append(new_code_cell(PEAK))
     with tempfile.TemporaryDirectory(prefix="notebook-") as folder:  # what a notebook writes stays out of the tree
         env = os.environ | {"COURSE_EFFORT": effort, "COURSE_DATASET": data}
         client = NotebookClient(
@@ -51,10 +59,13 @@ def execute(notebook: NotebookNode, name: str, *, effort: str, data: str, root: 
             record_timing=False,
             store_widget_state=False,
         )
+        started = time.perf_counter()
         try:
             client.execute(env=env)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise ExecutionError(f"{name}: {_failure(notebook, error)}") from None
+        seconds = time.perf_counter() - started
+    peak = notebook.cells.pop()
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in map(_tidy, _merged(cell.outputs)) if o is not None]
@@ -63,7 +74,7 @@ def execute(notebook: NotebookNode, name: str, *, effort: str, data: str, root: 
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = NotebookNode(name="python")
     notebook.metadata["course"] = NotebookNode(executed_from=fingerprint(notebook), effort=effort, data=data)
-    return notebook
+    return notebook, cost(seconds, peak.outputs[0].text, data)
 
 
 def carry_outputs(old: NotebookNode, new: NotebookNode) -> NotebookNode:
