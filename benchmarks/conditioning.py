@@ -6,8 +6,8 @@
 Both train with the course's recipe, the same number of steps, the same first noise and order of images. Then each draws
 as many images of one class as of another, and they are judged by the course's small classifier of clean images, which
 took no part in training: is it the class that was asked for? (No guidance.) Beside it the squared Fréchet distance to
-the whole test split in that classifier's features. Finished rows are appended to --json at once; the same command goes on where it was
-interrupted.
+the whole test split in that classifier's features. Finished rows are appended to --json at once; the same command goes
+on where it was interrupted.
 """
 
 from __future__ import annotations
