@@ -15,9 +15,10 @@ help:
 lab: $(VENV)/.student
 	@$(BIN)/jupyter lab $(LAB) notebooks/00_start_here.ipynb
 
+# Two processes of one thread each: most tests are too small for two threads to help.
 test: $(VENV)/.dev browser
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 build: $(VENV)/.dev
 	$(BIN)/python -m course_utils build $(ARGS)

@@ -52,6 +52,27 @@ def ran(tmp_path_factory):
     return result
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With several processes (`pytest -n 2 --dist loadgroup`): tests that share a notebook's runs, or the fixtures of a
+    module, share a process."""
+    for item in items:
+        runs = "ran" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group(item.callspec.params["name"] if runs else item.path.name))
+
+
+def pytest_sessionfinish(session):
+    """A process of several hands what its tests measured to the first one."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["measured"] = REPORT
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """The first process takes it."""
+    REPORT.extend(getattr(node, "workeroutput", {}).get("measured", ()))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Print what tests measured: cells run, seconds, mutants."""
     if REPORT:
