@@ -23,18 +23,20 @@ def path(number: str) -> Path:
 
 
 def definitions(number: str) -> dict[str, object]:
-    """Functions and classes that a notebook defines, by name, without running the rest of it.
+    """Functions and classes that a notebook defines, by name, without running the rest of it."""
+    found = namespace(number)
+    return {node.name: found[node.name] for node in _kept(number) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def namespace(number: str) -> dict[str, object]:
+    """What a notebook's definitions see.
 
     Executed are the master's imports, its definitions and its constants (plain literals bound to a name), in order;
     where a name is defined twice the last one counts. Setup calls, trainings and plots are not run.
     """
-    source = path(number).read_text(encoding="utf-8")
-    kept = [node for node in ast.parse(source).body if _is_definition(node)]
-    namespace: dict[str, object] = {"__name__": f"notebook_{number}"}
-    module = ast.Module(body=kept, type_ignores=[])
-    exec(compile(module, str(path(number)), "exec", dont_inherit=True), namespace)
-    named = {node.name for node in kept if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    return {name: namespace[name] for name in named}
+    found: dict[str, object] = {"__name__": f"notebook_{number}"}
+    exec(compile(ast.Module(body=_kept(number), type_ignores=[]), str(path(number)), "exec", dont_inherit=True), found)
+    return found
 
 
 def prose(master: Path) -> str:
@@ -51,6 +53,10 @@ def prose(master: Path) -> str:
 def tags(master: Path) -> list[str]:
     r"""Equation numbers in order of appearance: every \tag{N.k} in the master's prose."""
     return re.findall(r"\\tag\{(\d+\.\d+)\}", prose(master))
+
+
+def _kept(number: str) -> list[ast.stmt]:
+    return [node for node in ast.parse(path(number).read_text(encoding="utf-8")).body if _is_definition(node)]
 
 
 def _is_definition(node: ast.stmt) -> bool:
