@@ -337,7 +337,13 @@ def draw_steps(
 def drop_labels(
     y: Int[Tensor, "b"], null: int, share: float = 0.1, generator: torch.Generator | None = None
 ) -> Int[Tensor, "b"]:
-    """Each label becomes the `null` label with probability `share` (Ho and Salimans 2022). Returns (b,)."""
+    """Each label becomes the `null` label with probability `share` (Ho and Salimans 2022), equation (7.3).
+
+    y: (b,) classes;  null: a number that no class has. Each label is tossed for alone. Returns (b,).
+
+    >>> drop_labels(torch.tensor([0, 1, 2]), null=9, share=1.0)
+    tensor([9, 9, 9])
+    """
     lost = torch.rand(y.shape, generator=generator, device=y.device) < share
     return y.masked_fill(lost, null)
 
@@ -454,7 +460,7 @@ def diffusion_loss(
 
 
 def noisy_classifier_loss(schedule: Schedule, draw: Callable = draw_steps) -> Callable:
-    """A loss for `training.fit`: cross-entropy on images noised to steps 1..T, in nats per image.
+    """A loss for `training.fit`: cross-entropy on images noised to steps 1..T, in nats per image, equation (7.6).
 
     The network is called as model(x_t, t) and gives logits (b, classes). Beside the loss: the share of right answers.
     """

@@ -29,7 +29,7 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 
 def coverage(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], k: int = 5) -> float:
-    """Diversity: the share of real images that have a generated one nearby, in [0, 1].
+    """Diversity: the share of real images that have a generated one nearby, in [0, 1], equation (7.4).
 
     "Nearby" is no farther than the k-th nearest other real image (Naeem et al. 2020, equation 6). Rows of features for
     each image, n > k, m ≥ 1. Generated images that are as good as real ones reach about 1 − 2⁻ᵏ if n = m, not 1.

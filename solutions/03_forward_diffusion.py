@@ -44,7 +44,6 @@ from course_utils.diffusion import (
     cosine_schedule,
     linear_schedule,
     quadratic_schedule,
-    sigmoid_schedule,
 )
 from course_utils.explore import choice, explore, slider
 from course_utils.models.vae import kl_to_standard_normal
@@ -152,19 +151,45 @@ ask("forward/noisier", noisier)
 # \beta_{\min}+(\beta_{\max}-\beta_{\min})\;\sigma(12u-6) & \text{sigmoid},\quad \sigma(z)=1/(1+e^{-z}).
 # \end{cases} \tag{3.2}$$
 #
-# They look alike. Are they? First the line. We take 1,000 single steps with the images from above.
+# ### Quiz 3.2a · Three ways up   *(code, 2 points, about 5 minutes)*
+# Write (3.2). Nothing depends on $T$ but $u$: the first step adds $\beta_{\min}$ (the sigmoid a trifle more, since $\sigma(-6)>0$), the last one $\beta_{\max}$ (the sigmoid a trifle less).
+
+
+# %% tags=["quiz"]
+def step_variances(kind, T, beta_min=1e-4, beta_max=0.02):
+    """β_1, ..., β_T of a schedule, equation (3.2).
+
+    kind: "linear", "quadratic" or "sigmoid";  T: number of steps, at least 2.  Returns (T,), float64.
+    """
+    ### BEGIN SOLUTION
+    u = torch.linspace(0, 1, T, dtype=torch.float64)
+    if kind == "quadratic":
+        return (beta_min**0.5 + (beta_max**0.5 - beta_min**0.5) * u) ** 2
+    rise = u if kind == "linear" else torch.sigmoid(12 * u - 6)
+    return beta_min + (beta_max - beta_min) * rise
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+step_variances = check("forward/step-variances", step_variances)
 
 # %%
 T = 1000
-linear, quadratic, sigmoid = linear_schedule(T), quadratic_schedule(T), sigmoid_schedule(T)
 plots.curves(
-    {s.name: (range(1, T + 1), s.beta[1:]) for s in (linear, quadratic, sigmoid)},
+    {
+        kind: (range(1, T + 1), step_variances(kind, T))
+        for kind in ("linear", "quadratic", "sigmoid")
+    },
     title="Three ways from 0.0001 to 0.02",
     x_label="step t",
     y_label="β, variance added by step t",
 )
 
+# %% [markdown]
+# The formulas look alike; the curves don't. First the line: we take 1,000 single steps with the images from above.
+
 # %%
+linear = linear_schedule(T)
 x, walked, stops = eight, {}, range(0, T + 1, 100)
 for t in range(T + 1):
     if t > 0:
@@ -545,7 +570,7 @@ for steps_taken in (1000, 100, 20):
     print(f"T = {steps_taken:4d}  " + "".join(f"{pair:>24s}" for pair in row))
 
 # %% [markdown]
-# With a thousand steps the shift hides below a per cent everywhere except at the ends, which is why it lives so long. With 20 steps it is plain.
+# With a thousand steps no rate is off by as much as 0.01, which is why the slip lives so long. With 20 steps it is plain.
 #
 # ### Question 3.4c · More steps   *(concept, 1 point)*
 # {{question forward/curve}}
@@ -564,11 +589,11 @@ ask("forward/curve", curve)
 # %% [markdown]
 # ## 3.5 · What makes an image noisy?
 #
-# Not $t$: step 300 is nearly clean in one schedule and half gone in another. Not $\beta_t$ either, which is the noise of one step. What counts is how much signal stands against how much noise: the **signal-to-noise ratio** of (3.4), a ratio of variances,
+# Not $t$: at step 300 of 1,000 the share of signal in the variance is 84 % in the sigmoid schedule and 40 % in the linear one. Not $\beta_t$ either, which is the noise of one step. What counts is how much signal stands against how much noise: the **signal-to-noise ratio** of (3.4), a ratio of variances,
 #
 # $$\mathrm{SNR}_t=\frac{\bar\alpha_t}{1-\bar\alpha_t},\qquad\qquad \ln\mathrm{SNR}_t=\ln\bar\alpha_t-\ln(1-\bar\alpha_t). \tag{3.6}$$
 #
-# (For pixels of unit variance, that is. Ours have the variance printed at the top: one constant factor, the same at every $t$.) The SNR runs over ten orders of magnitude, so its logarithm is drawn: $+\infty$ for the clean image, 0 where signal and noise are equal, $-\infty$ for pure noise.
+# (For pixels of unit variance, that is. Ours have the variance printed at the top: one constant factor, the same at every $t$.) From the first step to the last the SNR falls by a factor of ten million to ten trillion, depending on the schedule, so its logarithm is drawn: $+\infty$ for the clean image, 0 where signal and noise are equal, $-\infty$ for pure noise.
 #
 # ### Quiz 3.5a · Signal to noise   *(code, 2 points, about 3 minutes)*
 
@@ -686,7 +711,7 @@ plots.image_rows(
 # %% [markdown]
 # ## 3.6 · The chain that was too short
 #
-# Here is the most common mistake of all. A tutorial has no time for 1,000 steps, sets $T=200$, and keeps $\beta$ from $10^{-4}$ to $0.02$. The numbers look familiar, training runs, samples are disappointing.
+# Here is a mistake that has been copied many times. A tutorial has no time for 1,000 steps, sets $T=200$, and keeps $\beta$ from $10^{-4}$ to $0.02$. The numbers look familiar, training runs, samples are disappointing.
 # Those $\beta$ belong to a thousand steps. Two hundred of them multiply to much less, and at the end there is something left.
 #
 # **Predict, then run.** How much can be left after these 200 steps? We test it with a game. Somebody takes one of your test images, noises it to $t=T$ and shows you the result beside all the clean originals. You name the one that lies nearest to it (after shrinking by $\sqrt{\bar\alpha_T}$), which is the most probable one.
@@ -790,7 +815,7 @@ ask("forward/short-chain", short_chain)
 # %% [markdown]
 # ## 3.7 · Nothing left at the end
 #
-# How small must $\bar\alpha_T$ be? In the game above, $4\cdot10^{-5}$ left hardly more than blind guessing. But the question is serious: a well-known text-to-image model was trained with the quadratic schedule from 0.00085 to 0.012, and Lin et al. (2024) noticed what remains at its end:
+# How small must $\bar\alpha_T$ be? In the game above, $4\cdot10^{-5}$ was as good as nothing. But the question is serious: a well-known text-to-image model was trained with the quadratic schedule from 0.00085 to 0.012, and Lin et al. (2024) noticed what remains at its end:
 
 # %%
 latent_model = quadratic_schedule(1000, 0.00085, 0.012)

@@ -251,8 +251,8 @@ plots.curves(
 )
 
 # %% [markdown]
-# The lower gap, model against data, closes quickly. The upper one stays open for long: $\tilde\beta_t$ is the variance of a walker who knows $x_0$, and one who has to guess should allow for more.
-# Nichol & Dhariwal (2021) let the network learn the variance, and win exactly that. For samples it hardly matters; hence we keep it fixed, like nearly everyone.
+# The lower gap, model against data, closes quickly. The upper one opens before it closes: $\tilde\beta_t$ is the variance of a walker who knows $x_0$, one who has to guess should allow for more, and at middling $T$ there are many steps at which it matters.
+# Nichol & Dhariwal (2021) let the network learn the variance, to close just this gap. For samples it hardly matters; hence we keep it fixed, like nearly everyone.
 
 # %% [markdown]
 # ## 5.2 · The weight that was dropped
@@ -409,7 +409,7 @@ draw_examples = check("training/one-step", draw_examples)
 
 # %% [markdown]
 # ### By hand, once
-# Here is training without any library around it: six lines, of which your two functions are the heart. We note the loss, and the length of the gradient for section 5.8.
+# Here is training without any library around it: a loop of a dozen lines, of which your two functions are the heart. We note the loss, and the length of the gradient for section 5.8.
 
 # %%
 by_hand = new_model()
@@ -527,7 +527,7 @@ for name, loss in {"right pair": algorithm_1, "wrong pair": wrong_pair}.items():
     with torch.no_grad():
         x_t = schedule.add_noise(frozen, frozen_t, frozen_noise)
         answers[name] = schedule.to_x0("noise", model(x_t, frozen_t), x_t, frozen_t)
-    print(f"{name}: loss per pixel {history.loss[0]:.3f} → {history.loss[-1]:.4f}")
+    print(f"{name}: loss per pixel {history.loss[0]:.3f} → {history.loss[-1]:.1e}")
 plots.curves(
     {name: (range(1, len(h) + 1), h) for name, h in one_batch.items()},
     log_y=True,
@@ -876,7 +876,7 @@ plots.curves(
 # %% [markdown]
 # The dashed line is what a network pays that ignores its input and always says "the mean image". At large $t$ nobody can do much better. There the ε-network is far above the line: its answers may be good *in its own unit*, but see the curve of 5.5 for what becomes of a small error. At small $t$ look at the x₀-network, which gains nothing from an input that is nearly the answer.
 #
-# Is the best at every level also the best painter? We sample from all three.
+# Is the best at most levels also the best painter? We sample from all three.
 
 # %%
 n_samples = len(test)
@@ -1348,6 +1348,7 @@ def look(step, history):
         draw(history.ema_model, 10),
         title=f"{train.title}: step {step} of {steps}, {history.seconds:.0f} s",
         steps=steps,
+        y_label="loss (v, per pixel)",
     )
     if view is None:
         view = display(figure, display_id=True)
@@ -1613,7 +1614,6 @@ SCRIPT = '''
 """The same training with any number of processes: each takes its share of every batch, gradients are averaged."""
 
 import sys
-import time
 
 import torch
 import torch.distributed as dist
@@ -1653,10 +1653,10 @@ if __name__ == "__main__":
     folder, steps, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     dist.init_process_group("gloo")  # "nccl" between GPUs
     rank, world = dist.get_rank(), dist.get_world_size()
-    started = time.perf_counter()
     images = torch.load(folder + "/images.pt", weights_only=True)
     model = train(images, steps, batch, rank, world)
-    print(f"process {rank} of {world}: {steps} steps on {batch // world} of {batch} images each", flush=True)
+    # In one piece, end of line included: all processes write to the same place.
+    sys.stdout.write(f"process {rank} of {world}: {steps} steps on {batch // world} of {batch} images each\\n")
     if rank == 0:
         torch.save(model.state_dict(), folder + "/weights.pt")
     dist.destroy_process_group()
@@ -1742,9 +1742,14 @@ def gallery():
     if other is None:
         print(f"No model of {train.name} comes with the course.\n")
     else:
-        print(
-            f"The course's own model: {other.card.get('steps', '?')} steps, training {other.card.get('training', 'unknown')}\n"
-        )
+        card = other.card
+        print(f"The course's own model: {card.get('steps', '?')} steps, {card.get('training', '?')}")
+        if "Fréchet distance" in card.get("on the test split", {}):
+            print(
+                f"Its card says d² {card['on the test split']['Fréchet distance']:.1f}: of 1,000 samples in 50 steps, "
+                "with as many of each class as there are in the test images"
+            )
+        print()
         rows["the course's"] = draw(other.model, n_samples, target=other.kind, chain=other.schedule)
     return rows | {"real": train.first(n_samples).x}
 
@@ -1772,7 +1777,7 @@ print(
     f"{relative['dealt out evenly']:.2f} (a t for each image = 1)"
 )
 print(
-    f"5.4  one frozen batch: right pair {one_batch['right pair'][-1]:.4f}, wrong pair {one_batch['wrong pair'][-1]:.4f}"
+    f"5.4  one frozen batch: right pair {one_batch['right pair'][-1]:.1e}, wrong pair {one_batch['wrong pair'][-1]:.1e}"
 )
 print(
     f"5.6  share of the 70 % mode: L2 {share['L2']:.0%}, L1 {share['L1']:.0%}, Huber {share['Huber']:.0%}"
@@ -1803,7 +1808,7 @@ print(f"5.14 two processes against one: {parallel_gap:.0e} apart")
 #
 # ## Go further *(ungraded)*
 # 1. **Beat the weight.** Pass `weight=partial(min_snr_weight, schedule, "v")` to `diffusion_loss`, then the weight of the bound, and compare distances after equal steps. Does the order of the losses say anything about the order of the distances?
-# 2. **L1 on images.** Train with `distance="l1"`. Count classes of the samples (notebook 09 has a classifier): is anything missing?
+# 2. **L1 on images.** Train with `distance="l1"`. Count classes of the samples with the course's classifier, `load_classifier(train.name)`: is anything missing?
 # 3. **The likelihood that was given away.** Evaluate `course_utils.diffusion.variational_bound` on test images for two models, one trained with `bound_weight`. Which wins in nats, which in distance?
 # 4. **A longer memory.** Keep three averages with decays 0.99, 0.995 and 0.999. Which is best after a quarter of the run, which at the end? Karras et al. (2024) compute the best one *after* training, from snapshots.
 # 5. **Other noise levels.** Karras et al. (2022) draw noise levels from a bell curve in log-SNR instead of uniform $t$. Write it as a `draw` for `diffusion_loss`.

@@ -510,6 +510,7 @@ def test_the_extremes_of_chance_stay_in_range(monkeypatch, chance):
         assert t.min() >= 1 and t.max() <= T
 
 
+@pytest.mark.equation("7.3")
 def test_a_share_of_labels_is_dropped():
     """100,000 labels: binomial, within 4.5 standard errors; the others stay, and so does the caller's tensor."""
     n = 100_000

@@ -32,6 +32,7 @@ def by_hand(real, generated, k) -> dict[str, float]:
     }
 
 
+@pytest.mark.equation("7.4")
 @pytest.mark.parametrize("n, m, d, k", [(20, 31, 3, 1), (33, 12, 2, 3), (12, 12, 5, 5), (600, 40, 2, 4)])
 def test_all_four_are_what_their_definitions_say(n, m, d, k):
     real = torch.randn(n, d, generator=rng(), dtype=torch.float64)
@@ -40,6 +41,7 @@ def test_all_four_are_what_their_definitions_say(n, m, d, k):
     assert ours == pytest.approx(by_hand(real, generated, k))
 
 
+@pytest.mark.equation("7.4")
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_as_good_as_real_images(k):
     """Both from one distribution, n of each: E[coverage] = 1 − Π (n − i)/(2n − i), i = 1..k (Naeem et al. 2020,

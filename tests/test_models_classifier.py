@@ -42,6 +42,7 @@ def test_each_image_is_seen_alone():
     torch.testing.assert_close(model(x, t), alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.equation("7.6")
 def test_the_loss_is_the_cross_entropy_at_noised_images():
     schedule, model = cosine_schedule(50), stirred()
     x, y = torch.randn(6, 1, 8, 12, generator=rng()), torch.tensor([0, 1, 2, 2, 1, 0])

@@ -264,6 +264,7 @@ def test_no_label_means_any_class(conditioning):
     assert UNet((1, 8, 12), widths=(8,)).null is None
 
 
+@pytest.mark.equation("7.2")
 def test_planes_are_a_channel_beside_the_others():
     model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3, conditioning="plane"))
     wrapped, size = model.down[0][0], (4, 6)
@@ -272,6 +273,14 @@ def test_planes_are_a_channel_beside_the_others():
     plane = (label @ wrapped.plane.weight.T + wrapped.plane.bias).reshape(2, 1, *size)
     e = torch.cat([step, label], 1)
     torch.testing.assert_close(wrapped(x, e), wrapped.block(torch.cat([x, plane], 1), step))
+
+
+@pytest.mark.equation("7.1")
+def test_the_class_is_added_to_the_step():
+    model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3))
+    t, y = torch.tensor([1, 500, 900]), torch.tensor([2, 0, 3])
+    of_step = model.time(library.sinusoidal_embedding(t, 64))
+    torch.testing.assert_close(model.embed(t, y), F.silu(of_step + model.label.weight[y]))
 
 
 def test_with_planes_the_class_comes_in_nowhere_else():

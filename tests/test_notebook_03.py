@@ -32,13 +32,21 @@ def batch(T: int, dtype=torch.float32):
 def test_the_course_steps_in_with_the_same_arguments(notebook):
     """The cells below a quiz call whatever `check` returns: the reference takes what the stub takes, defaults too."""
     asked = re.findall(r'^(\w+) = check\("([^"]+)"', masters.path("03").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(asked) == 10
+    assert len(asked) == 11
     for name, quiz in asked:
         ours, theirs = (
             {p.name: p.default for p in inspect.signature(function).parameters.values()}
             for function in (notebook[name], declarations.get(quiz).reference)
         )
         assert ours == theirs, quiz
+
+
+@pytest.mark.equation("3.2")
+@pytest.mark.parametrize("kind", ["linear", "quadratic", "sigmoid"])
+def test_step_variances(notebook, kind):
+    ours = notebook["step_variances"](kind, 1000)
+    torch.testing.assert_close(ours, SCHEDULES[kind](1000).beta[1:], rtol=1e-9, atol=1e-14)
+    assert kind == "sigmoid" or ours[[0, -1]].tolist() == pytest.approx([1e-4, 0.02])
 
 
 def test_tables(notebook):
@@ -103,6 +111,21 @@ def test_short_chain_leaves_a_third_of_the_amplitude():
     assert short.alpha_bar[-1].sqrt() > 1 / 3
     for mended in (Schedule.from_betas(short.beta[1:] * 5), linear_schedule(200), cosine_schedule(200)):
         assert mended.alpha_bar[-1] < 1e-4
+
+
+def test_what_the_text_says_of_step_300():
+    share = {kind: SCHEDULES[kind](1000).alpha_bar[300].item() for kind in ("sigmoid", "linear")}
+    assert share == pytest.approx({"sigmoid": 0.84, "linear": 0.40}, abs=0.005)
+
+
+def test_what_the_text_says_of_the_snr():
+    falls = [(s.snr[1] / s.snr[-1]).item() for s in (make(1000) for make in SCHEDULES.values())]
+    assert min(falls) == pytest.approx(1.4e7, rel=0.05) and max(falls) == pytest.approx(1e13, rel=0.05)
+
+
+def test_what_the_text_says_of_the_shifted_index():
+    signal = cosine_schedule(1000).alpha_bar.sqrt()
+    assert max(signal.diff().abs().max(), (1 - signal**2).sqrt().diff().abs().max()) < 0.01
 
 
 def test_what_the_text_says_of_the_linear_schedule():

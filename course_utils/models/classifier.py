@@ -67,7 +67,7 @@ def classifier_loss(
 
 
 class NoisyClassifier(nn.Module):
-    """A classifier that is told how noisy its images are: ln p(y | x_t, t), for guidance.
+    """A classifier that is told how noisy its images are: ln p(y | x_t, t), trained by equation (7.6).
 
     The way down of the U-Net of notebook 04: a stem that turns squares of pixels into channels, one residual block a
     level, each told the step by scale and shift; then a mean over the pixels and one linear layer.

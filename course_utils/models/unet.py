@@ -43,7 +43,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm in groups of 16 channels or a little more, equation (4.3); one group where there are fewer.
 
     Not in the usual 8 or 32 groups: with channels last, a group narrower than the processor's vectors is computed one
-    number at a time. Measured at 32 channels of 14 × 14 in bfloat16: 8 groups take seven times as long as 2.
+    number at a time. Notebook 04 measures it: at 32 channels in bfloat16, 8 groups take many times as long as 2.
     """
     groups = max(1, channels // 16)
     while channels % groups:
@@ -158,7 +158,7 @@ class LinearAttention(Attention):
 # The network
 # ---------------------------------------------------------------------------------------------------------------------
 class ClassPlane(nn.Module):
-    """A block that sees the class as one more channel: embedding → dense → an image plane beside the others.
+    """A block that sees the class as one more channel, equation (7.2): embedding → dense → an image plane.
 
     block: made for one channel more than it is given;  embedding: its size;  size: (h, w) of the block's input.
     Called with both embeddings in one, (b, 2 · embedding): the step's, which the block gets, then the class's.
@@ -243,7 +243,7 @@ class UNet(nn.Module):
         return self.classes
 
     def embed(self, t: Shaped[Tensor, " b"], y: Int[Tensor, " b"] | None) -> Float[Tensor, "b e"]:
-        """Step and class as one list of numbers for the blocks: (b, e), their sum, or (b, 2e), one after the other."""
+        """Step and class as numbers for the blocks: their sum (b, e), equation (7.1), or side by side, (b, 2e)."""
         e = self.time(sinusoidal_embedding(t, 64).to(self.stem.weight.dtype))
         if self.label is None:
             if y is not None:

@@ -55,6 +55,116 @@ concept(
     },
 )
 
+# ------------------------------------------------------------------------------------------------- 3.2 · three ways up
+
+
+def _betas(kind, T, beta_min=1e-4, beta_max=0.02):
+    return _betas_along(torch.linspace(0, 1, T, dtype=torch.float64), kind, beta_min, beta_max)
+
+
+def _betas_along(u, kind, beta_min, beta_max):
+    if kind == "quadratic":
+        return (beta_min**0.5 + (beta_max**0.5 - beta_min**0.5) * u) ** 2
+    rise = torch.sigmoid(12 * u - 6) if kind == "sigmoid" else u
+    return beta_min + (beta_max - beta_min) * rise
+
+
+def _betas_cases(rng: torch.Generator) -> list[Case]:
+    high = 0.02 + 0.1 * torch.rand(3, generator=rng, dtype=torch.float64)
+    chains = [(kind, T, 1e-4, 0.02) for kind in ("linear", "quadratic", "sigmoid") for T in (1000, 2)]
+    chains += zip(("sigmoid", "quadratic", "linear"), (7, 12, 5), (1e-3, 0.004, 0.01), high.tolist())
+    names = ("kind", "T", "beta_min", "beta_max")
+    return [Case(dict(zip(names, chain)), label=f"{chain[0]}, T = {chain[1]}") for chain in chains]
+
+
+def _betas_squares(kind, T, beta_min, beta_max):
+    beta = _betas("linear" if kind == "quadratic" else kind, T, beta_min, beta_max)
+    return beta.square() if kind == "quadratic" else beta
+
+
+def _betas_line_squared(kind, T, beta_min, beta_max):
+    if kind != "quadratic":
+        return _betas(kind, T, beta_min, beta_max)
+    return beta_min + (beta_max - beta_min) * torch.linspace(0, 1, T, dtype=torch.float64) ** 2
+
+
+def _betas_sigmoid_of_u(kind, T, beta_min, beta_max):
+    if kind != "sigmoid":
+        return _betas(kind, T, beta_min, beta_max)
+    return beta_min + (beta_max - beta_min) * torch.linspace(0, 1, T, dtype=torch.float64).sigmoid()
+
+
+def _betas_from_step_1(kind, T, beta_min, beta_max):
+    return _betas_along(torch.arange(1, T + 1, dtype=torch.float64) / T, kind, beta_min, beta_max)
+
+
+def _betas_scaled(kind, T, beta_min, beta_max):
+    return _betas(kind, T, beta_min, beta_max) * 1000 / T
+
+
+def _betas_with_zero(kind, T, beta_min, beta_max):
+    return torch.cat([torch.zeros(1, dtype=torch.float64), _betas(kind, T, beta_min, beta_max)])
+
+
+def _betas_always_linear(kind, T, beta_min, beta_max):
+    return _betas("linear", T, beta_min, beta_max)
+
+
+quiz(
+    "forward/step-variances",
+    points=2,
+    minutes=5,
+    equation="3.2",
+    title="Three ways up",
+    reference=_betas,
+    cases=_betas_cases,
+    misconceptions=[
+        Misconception(
+            "the line squared",
+            _betas_squares,
+            "You squared a line from β_min to β_max, and it ends at β_max². In the quadratic schedule the *roots* run "
+            "along a line, from √β_min to √β_max.",
+        ),
+        Misconception(
+            "u squared",
+            _betas_line_squared,
+            "β_min + (β_max − β_min) u² also climbs along a parabola, but another one: (3.2) squares the whole line of "
+            "roots.",
+        ),
+        Misconception(
+            "the sigmoid of u",
+            _betas_sigmoid_of_u,
+            "σ(u) with u from 0 to 1 only runs from 0.50 to 0.73. (3.2) stretches: σ(12u − 6), from −6 to 6.",
+        ),
+        Misconception(
+            "u from 1/T",
+            _betas_from_step_1,
+            "u = (t − 1)/(T − 1) is 0 at the first step: β₁ = β_min. Yours starts at 1/T.",
+        ),
+        Misconception(
+            "scaled by 1000/T",
+            _betas_scaled,
+            "(3.2) has no 1000/T in it. You are ahead of the text: section 3.6 is about that factor.",
+        ),
+        Misconception(
+            "a β₀",
+            _betas_with_zero,
+            "There are T steps, so T variances, from β₁ on. (A table of ᾱ will begin at 0; this one doesn't.)",
+        ),
+        Misconception("one line for all", _betas_always_linear, "Look at `kind`: (3.2) has three lines."),
+    ],
+    hints=[
+        "`u = torch.linspace(0, 1, T, dtype=torch.float64)` runs along the steps; then one line for each kind.",
+        "Quadratic: a straight line between the two *roots*, all of it squared. Sigmoid: `torch.sigmoid(12 * u - 6)` "
+        "in the place of u.",
+        "`(beta_min**0.5 + (beta_max**0.5 - beta_min**0.5) * u) ** 2` for the quadratic one.",
+    ],
+    explanation="""
+    All three climb from β_min to β_max; they differ in where they spend their steps. The quadratic one lingers where β
+    is small, so that the image lasts longer; the sigmoid one changes over quickly in the middle.
+    """,
+)
+
 # ------------------------------------------------------------------------------------------------- 3.3 · the jump
 
 

@@ -12,6 +12,43 @@ from course_utils.quizzes import nb03
 # ----------------------------------------------------------------------------------------------------------- the tables
 
 
+def betas_single_precision(kind, T, beta_min, beta_max):
+    return nb03._betas(kind, T, beta_min, beta_max).float()
+
+
+def betas_sigmoid_end_to_end(kind, T, beta_min, beta_max):
+    """A sigmoid that is stretched to hit both ends exactly."""
+    beta = nb03._betas(kind, T, beta_min, beta_max)
+    if kind != "sigmoid":
+        return beta
+    return beta_min + (beta_max - beta_min) * (beta - beta[0]) / (beta[-1] - beta[0])
+
+
+def betas_as_ratios(kind, T, beta_min, beta_max):
+    """What a step keeps, not what it adds."""
+    return 1 - nb03._betas(kind, T, beta_min, beta_max)
+
+
+def betas_in_a_loop(kind, T, beta_min, beta_max):
+    rows = []
+    for t in range(1, T + 1):
+        u = (t - 1) / (T - 1)
+        if kind == "quadratic":
+            rows.append(((1 - u) * math.sqrt(beta_min) + u * math.sqrt(beta_max)) ** 2)
+        else:
+            rows.append(beta_min + (beta_max - beta_min) * (u if kind == "linear" else 1 / (1 + math.exp(6 - 12 * u))))
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def betas_between_ends(kind, T, beta_min, beta_max):
+    """linspace between the ends themselves, and a hyperbolic tangent for the sigmoid."""
+    if kind == "linear":
+        return torch.linspace(beta_min, beta_max, T, dtype=torch.float64)
+    if kind == "quadratic":
+        return torch.linspace(beta_min**0.5, beta_max**0.5, T, dtype=torch.float64).square()
+    return beta_min + (beta_max - beta_min) * (1 + torch.linspace(-3, 3, T, dtype=torch.float64).tanh()) / 2
+
+
 def linear_single_precision(T, beta_min, beta_max):
     return nb03._linear_reference(T, beta_min, beta_max).float()
 
@@ -299,6 +336,20 @@ def mixture_one_dimension(x, alpha_bar, means, stds, weights):
 
 
 MUTANTS = {
+    "forward/step-variances": {
+        "the line squared": nb03._betas_squares,
+        "u squared": nb03._betas_line_squared,
+        "sigmoid of u": nb03._betas_sigmoid_of_u,
+        "from 1/T": nb03._betas_from_step_1,
+        "scaled": nb03._betas_scaled,
+        "a leading 0": nb03._betas_with_zero,
+        "linear for all": nb03._betas_always_linear,
+        "in single precision": betas_single_precision,
+        "sigmoid from end to end": betas_sigmoid_end_to_end,
+        "what a step keeps": betas_as_ratios,
+        "backwards": lambda *chain: nb03._betas(*chain).flip(0),
+        "in a list": lambda *chain: nb03._betas(*chain).tolist(),
+    },
     "forward/alpha-bar": {
         "no leading 1": nb03._linear_without_one,
         "one β too many": nb03._linear_zero_beta,
@@ -404,6 +455,7 @@ MUTANTS = {
 }
 
 ALTERNATIVES = {
+    "forward/step-variances": {"a loop": betas_in_a_loop, "between the ends": betas_between_ends},
     "forward/alpha-bar": {"a loop": linear_loop, "a sum of logarithms": linear_logs},
     "forward/add-noise": NOISE_ALTERNATIVES,
     "forward/published-noise": NOISE_ALTERNATIVES,
