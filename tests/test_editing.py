@@ -18,11 +18,13 @@ def way_back(steps: int) -> float:
     return (last(walk(denoise, SCHEDULE, code, steps)) - x).norm(dim=1).mean().item()
 
 
+@pytest.mark.equation("6.6")
 def test_there_and_back_misses_less_with_more_strides():
     misses = [way_back(steps) for steps in (25, 100, 1000)]
     assert misses[0] > 2 * misses[1] > 4 * misses[2] and misses[2] < 0.02
 
 
+@pytest.mark.equation("6.6")
 def test_codes_of_the_data_are_standard_normal():
     x, normal_2d = UNEVEN.sample(10_000, rng(1)), UNEVEN.diffused(0.0)
     code = last(encode(UNEVEN.denoiser(SCHEDULE), SCHEDULE, x, 500))
@@ -115,6 +117,7 @@ def test_known_pixels_end_as_they_were_and_others_dont(sampler):
     assert (end[..., 3:] - IMAGE[..., 3:]).abs().min() > 1e-4
 
 
+@pytest.mark.equation("6.14")
 def test_on_the_way_the_known_pixels_are_the_image_noised():
     """The replacement method: with DDIM always the noise that the walk began with."""
     start = normal(2, 1, 4, 6, seed=3)

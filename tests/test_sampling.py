@@ -54,6 +54,7 @@ def theirs(kind: type, schedule: Schedule, **settings):
     return made
 
 
+@pytest.mark.equation("6.4")
 @pytest.mark.parametrize("target", THEIR_TARGETS)
 @pytest.mark.parametrize("steps", [1, 10, 50, 250])
 @pytest.mark.parametrize("name", THEIR_NAMES)
@@ -91,6 +92,7 @@ def test_without_chance_the_whole_walk_is_that_of_their_float32_tables():
     torch.testing.assert_close(ours, x.double(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.equation("6.4", "6.5")
 @pytest.mark.parametrize("eta", [0.3, 0.5, 1.0])
 def test_with_chance_every_step_is_that_of_ddim(eta):
     """The same η, and the same random numbers in their place."""
@@ -136,6 +138,7 @@ def ddpm_and_ours(monkeypatch, variance: str, spread: float, steps: int, output=
         x = step.x
 
 
+@pytest.mark.equation("6.1", "6.2")
 @pytest.mark.parametrize("steps", [6, 20, 60])
 @pytest.mark.parametrize("variance, spread", [("fixed_small", 0.0), ("fixed_large", 1.0)])
 def test_with_either_variance_every_step_is_that_of_ddpm(monkeypatch, variance, spread, steps):
@@ -149,6 +152,7 @@ def test_with_either_variance_every_step_is_that_of_ddpm(monkeypatch, variance, 
     torch.testing.assert_close(ours + added, other, rtol=1e-9, atol=1e-9)  # (fixed_small keeps to 1e-20, by a clamp)
 
 
+@pytest.mark.equation("6.2")
 @pytest.mark.parametrize("spread", [0.2, 0.7])
 def test_between_the_variances_lies_what_their_learned_range_lies_between(monkeypatch, spread):
     """There a network says the place between both logarithms, as a number from −1 to 1, in further channels."""
@@ -369,6 +373,14 @@ def test_the_last_stride_is_like_any_other(name, T, steps, eta):
     assert [step.t for step in walked] == schedule.timesteps(steps)
     assert all(step.x.isfinite().all() and step.x.dtype == torch.float32 for step in walked)
     assert torch.equal(walked[-1].x, walked[-1].x0)
+
+
+@pytest.mark.equation("6.3")
+@pytest.mark.parametrize("T, steps", [(1000, 1), (1000, 7), (50, 50), (10, 3), (4000, 21)])
+def test_stops_are_the_whole_numbers_nearest_to_even_ones(T, steps):
+    times = walking.stops(cosine_schedule(T), steps)
+    assert len(times) == steps + 1 and times[0] == T and times[-1] == 0
+    assert all(abs(steps * t - T * (steps - k)) <= steps / 2 for k, t in enumerate(times))
 
 
 def test_chance_comes_from_the_generator_alone():

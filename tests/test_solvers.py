@@ -56,6 +56,7 @@ SCHEDULE_AND_STOPS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.equation("6.7", "6.8")
 @SCHEDULE_AND_STOPS
 def test_euler_is_theirs_step_for_step(name, times):
     schedule = SCHEDULES[name](1000)
@@ -70,6 +71,7 @@ def test_euler_is_theirs_step_for_step(name, times):
         torch.testing.assert_close(step.x, x / (1 + sigma[k + 1] ** 2).sqrt(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.equation("6.9")
 @SCHEDULE_AND_STOPS
 def test_heun_is_theirs_step_for_step(name, times):
     """They count two of their steps to one of ours, and one for the stride that ends at 0."""
@@ -88,6 +90,7 @@ def test_heun_is_theirs_step_for_step(name, times):
         torch.testing.assert_close(step.x, end / (1 + s**2).sqrt(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.equation("6.10")
 @pytest.mark.parametrize("target", ["noise", "x0", "v"])
 @pytest.mark.parametrize("times", STOPS.values(), ids=STOPS)
 @pytest.mark.parametrize("name", ["linear", "quadratic", "cosine"])
@@ -291,6 +294,7 @@ def test_karras_stops_fall_to_zero_in_that_many_strides(name, T, steps):
     assert all(a > b for a, b in zip(times, times[1:]))
 
 
+@pytest.mark.equation("6.11")
 def test_karras_stops_follow_the_formula():
     """Golden values: σ of equation 5 of the paper between 80 and σ_1, each at the nearest step."""
     schedule = cosine_schedule(1000)

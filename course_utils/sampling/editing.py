@@ -18,7 +18,7 @@ def encode(
     steps: int | Sequence[int] = 50,
     y: Int[Tensor, "b"] | None = None,
 ) -> Iterator[Step]:
-    """DDIM backwards: the noise from which `walk` comes (nearly) to this image, by the same strides turned round.
+    """DDIM backwards, equation (6.6): the noise from which `walk` comes (nearly) to this image; strides turned round.
 
     A stride up uses the guess made at its start, one down that made at its end, so the way back misses the image by an
     amount that shrinks with the number of strides. The first stride begins with the image in the place of x_1: at
@@ -65,7 +65,7 @@ def noised(
 
 
 def keeping(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) -> Denoise:
-    """Inpainting as a wrapper: whatever the denoiser guesses, the known pixels of its guess are those of the image.
+    """Inpainting as a wrapper, equation (6.14): whatever the denoiser guesses, its known pixels are the image's.
 
     Any sampler then noises the known pixels to the level that it is at, as the replacement method does (Song et al.
     2021b, appendix I.2), and ends at them exactly. What is filled in fits them approximately: on the way the network

@@ -39,7 +39,7 @@ def langevin(
     steps: int = 100,
     generator: torch.Generator | None = None,
 ) -> Iterator[Float[Tensor, "b ..."]]:
-    """x ← x + h ∇ ln p(x) + √(2 h) z, over and over: for small h, x comes to be distributed as p.
+    """x ← x + h ∇ ln p(x) + √(2 h) z, equation (6.12), over and over: for small h, x comes to be distributed as p.
 
     score: x → ∇ ln p(x);  start: (b, ...);  step_size: h > 0, in units of x². Yields x, `steps` + 1 times, the start
     first. There is no end to arrive at: p is what stays the same, up to an error that shrinks with h.
@@ -83,7 +83,7 @@ def annealed_langevin(
     step_size: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
-    """Langevin dynamics at one noise level after another, from T down (Song and Ermon 2019, algorithm 1).
+    """Langevin dynamics at one noise level after another, from T down, equation (6.13) (Song and Ermon 2019).
 
     steps: how many levels, or the levels themselves;  each: Langevin steps at a level;  step_size: h at step t is this
     times 1 − ᾱ_t, so that no level is too coarse. The walk ends with the last guess. Needs `each` + 1 evaluations of

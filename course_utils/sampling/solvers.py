@@ -22,7 +22,7 @@ def euler(
     steps: int | Sequence[int] = 50,
     y: Int[Tensor, "b"] | None = None,
 ) -> Iterator[Step]:
-    """Euler's method: straight on along the slope at the start of the stride. Order 1; the same walk as DDIM's.
+    """Euler's method, equation (6.8): straight on along the slope at the start of the stride. Order 1; DDIM's walk.
 
     Arguments as for `walk`. One evaluation of the network a stride.
     """
@@ -40,7 +40,7 @@ def heun(
     steps: int | Sequence[int] = 25,
     y: Int[Tensor, "b"] | None = None,
 ) -> Iterator[Step]:
-    """Heun's method: Euler to the end of the stride, then again from the start with the mean of both slopes. Order 2.
+    """Heun's method, equation (6.9): Euler to the end of the stride, then again with the mean of both slopes. Order 2.
 
     Two evaluations a stride, and one on a stride that ends at 0, where there is no noise to find: 2 · steps − 1 in all
     (Karras et al. 2022, algorithm 1). Arguments as for `walk`.
@@ -65,8 +65,8 @@ def dpm_solver(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): `walk`, but the guess x̂_0 is carried on along a line through the
-    last two.
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), equation (6.10): `walk`, but the guess x̂_0 is carried on along a
+    line through the last two.
 
     The line runs in λ = ln(√ᾱ/√(1 − ᾱ)), in which a stride with a fixed guess is solved exactly. Order 2 for one
     evaluation a stride. The first stride, and one that ends at 0 (where λ = ∞), use the last guess alone, as in
@@ -98,7 +98,7 @@ def _multistep(schedule: Schedule, eta: float, generator: torch.Generator | None
 
 
 def along(at: Stride, slope: Tensor) -> Tensor:
-    """From x_t to x_s with a fixed slope dx̄/dσ."""
+    """From x_t to x_s with a fixed slope dx̄/dσ, which equation (6.7) says is ε̂."""
     sigma = [((1 - a) / a) ** 0.5 for a in (at.now, at.after)]
     return at.after**0.5 * (at.x / at.now**0.5 + (sigma[1] - sigma[0]) * slope)
 
@@ -113,7 +113,7 @@ def _bounded(schedule: Schedule, name: str) -> Schedule:
 
 
 def karras_stops(schedule: Schedule, steps: int, rho: float = 7.0, sigma_max: float = 80.0) -> list[int]:
-    """Stops for few strides: σ = √(1−ᾱ)/√ᾱ falls along a ρ-th power (Karras et al. 2022, equation 5), then 0.
+    """Stops for few strides, equation (6.11): σ = √(1−ᾱ)/√ᾱ falls along a ρ-th power (Karras et al. 2022), then 0.
 
     From the step whose σ is nearest to sigma_max (or from T, if that is less) to step 1, and 0 at the end: `steps`
     strides in all, 1..T. Where two stops would share a step, the later one moves on to the next. (In `diffusers` they

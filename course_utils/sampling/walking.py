@@ -72,7 +72,7 @@ def stroll(
 
 
 def stops(schedule: Schedule, steps: int | Sequence[int]) -> list[int]:
-    """Where a walk stops: `schedule.timesteps(steps)` for a number; a list is looked at and given back.
+    """Where a walk stops: `schedule.timesteps(steps)` for a number, equation (6.3); a list is looked at and given back.
 
     Raises ValueError unless the list falls, from T or less to 0 or more.
 
@@ -99,8 +99,8 @@ def walk(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
-    """From noise at T to images at 0. η = 0 is deterministic (DDIM, Song et al. 2021, equations 12 and 16), η = 1
-    is ancestral sampling (DDPM) with the posterior's variance.
+    """From noise at T to images at 0, equations (6.4) and (6.5). η = 0 is deterministic (DDIM, Song et al. 2021, their
+    12 and 16), η = 1 is ancestral sampling (DDPM) with the posterior's variance.
 
     noise: (b, ...), mostly images (b, c, h, w), standard normal;  steps: strides, 1..T, or the stops themselves;
     y: (b,) labels, or None;  eta: in [0, 1].
@@ -130,11 +130,12 @@ def ancestral(
     generator: torch.Generator | None = None,
 ) -> Iterator[Step]:
     """Algorithm 2 of DDPM (Ho et al. 2020): the posterior's mean, and noise of a variance between two extremes.
+    Equations (6.1) and (6.2).
 
-    spread: 0 takes the posterior's variance, right if the data are one point, 1 takes β = 1 − ᾱ_t/ᾱ_s, right if they
+    spread: κ; 0 takes the posterior's variance, right if the data are one point, 1 takes β = 1 − ᾱ_t/ᾱ_s, right if they
     are standard normal; between them the logarithm of the variance is shared out (Nichol and Dhariwal 2021, equation
-    15). No noise is added on the stride that ends at 0. (`diffusers` leaves it out only where that stride begins at step
-    1, so that after longer ones its images hold noise of variance β.) Other arguments as for `walk`.
+    15). No noise is added on the stride that ends at 0. (`diffusers` leaves it out only where that stride begins at
+    step 1, so that after longer ones its images hold noise of variance β.) Other arguments as for `walk`.
     """
     if not 0 <= spread <= 1:
         raise ValueError(
