@@ -106,7 +106,7 @@ def test_the_scale_multiplies_the_classifiers_part_of_the_score(scale):
 @pytest.mark.equation("7.7")
 @pytest.mark.equation("7.8")
 def test_the_guided_noise_is_the_guided_guess_in_other_words():
-    """ln p of a quadratic classifier has a gradient that pencil and paper give: −2x for class 1 of logits (0, −|x|²)."""
+    """A classifier with logits (0, −|x|²), whose gradient is found with pencil and paper."""
 
     def log_p(x, t):
         return torch.stack([torch.zeros(len(x), dtype=x.dtype), -x.flatten(1).square().sum(1)], 1)
