@@ -14,7 +14,7 @@
 # # 06 · Sampling: a thousand steps, or ten
 #
 # Notebook 05 trained a network that looks at a noisy image and guesses the clean one. That guess is blurred at first, an average of all that is still possible; nobody would call it a picture.
-# This notebook makes pictures of such guesses. The first way takes a thousand small steps and is almost the training turned round. Then we ask what each part of it is good for, take it apart, and end with ten steps that do nearly as well, and with a few things nobody trained the network for: to redraw a scribble, to blend two images, to fill a hole.
+# This notebook makes pictures of such guesses. The first way takes a thousand small steps and is the noising of notebook 03 walked backwards. Then we ask what each part of it is good for, take it apart, and end with ten steps that do nearly as well, and with a few things nobody trained the network for: to redraw a scribble, to blend two images, to fill a hole.
 #
 # **What you will be able to do**
 # * write Algorithm 2 of the DDPM paper, and recognise three bugs by what they do to the pictures;
@@ -111,7 +111,7 @@ def classes(n):
 
 
 # %% [markdown]
-# To compare samplers by more than taste we need a number: the squared Fréchet distance (2.10) between samples and test images, in the features of a small classifier that comes with the course. It depends on the features and on the number of images, so compare numbers only within a table.
+# To compare samplers by more than taste we need a number: the squared Fréchet distance (2.10) between samples and test images, in the features of a small classifier that comes with the course. It depends on the features and on the number of images, so compare numbers only within a table, and with a few hundred images take a difference below about 1 for chance.
 
 # %%
 n_measured = lab.pick(smoke=20, cpu=200, gpu=1000)  # images for a measured distance
@@ -157,9 +157,9 @@ for n, value in floor.items():
 #
 # How does one get from $x_t$ to $x_{t-1}$? If somebody told us the clean image, notebook 03 has the answer: draw from the posterior (3.8). Nobody does, but we have a network that guesses. So put the guess in the place of the image:
 #
-# $$x_{t-1}=\tilde\mu_t(x_t,\hat x_0)+\sigma_t\,z,\qquad \hat x_0=\hat x_0(x_t,t),\qquad z\sim\mathcal N(0,I)\ \text{for}\ t>1,\quad z=0\ \text{for}\ t=1, \tag{6.1}$$
+# $$x_{t-1}=\tilde\mu_t(x_t,\hat x_0)+\sigma_t\,z,\qquad \hat x_0=\hat x_0(x_t,t), \tag{6.1}$$
 #
-# with $\tilde\mu_t$ from (3.8). Begin with noise, repeat for $t=T,\dots,1$: that is **Algorithm 2** of the DDPM paper, *ancestral sampling*. (The paper writes the mean with $\hat\varepsilon$; put (5.6) into $\tilde\mu_t$ and you get its line.)
+# with $\tilde\mu_t$ from (3.8) and fresh noise $z\sim\mathcal N(0,I)$ in every step but the last, where $z=0$. Begin with noise, repeat for $t=T,\dots,1$: that is **Algorithm 2** of the DDPM paper, *ancestral sampling*. (The paper writes the mean with $\hat\varepsilon$; put (5.6) into $\tilde\mu_t$ and you get its line.)
 #
 # Isn't that bold? The guess is an average over many images, so it is wrong for each of them. What saves us is that a step trusts it only a little: $\tilde\mu_t$ mixes a small share of $\hat x_0$ into $x_t$, and then the network is asked anew.
 #
@@ -404,56 +404,58 @@ for strides in (1000, 100, 30, 10):
 # %% [markdown]
 # ## 6.3 · Which variance?
 #
-# Back to κ in (6.2). There is a case that can be solved with a pencil: data $x_0\sim\mathcal N(0,\text{std}^2)$. The best guess is then a multiple of $x_t$, (3.9), so every step is linear, and the variance of what comes out follows without drawing a single number.
-# We walk with *your* step: with $x_t=1$ and no noise it gives the factor, with $x_t=0$ and noise 1 it gives σ.
+# Back to κ in (6.2). There is a case that can be solved with a pencil: data $x_0\sim\mathcal N(0,\text{std}^2)$. The best guess is then a multiple of $x_t$, (3.9), so every step is linear, and the variance on the way follows without drawing a single number.
+# We walk with *your* step: with $x_t=1$ and no noise it gives the factor, with $x_t=0$ and noise 1 it gives σ. Before its last stride (which adds no noise, whatever κ is) we ask: is the variance of $x$ that of noised data, $\bar\alpha_t\,\text{std}^2+1-\bar\alpha_t$?
 #
 # If a κ were right for all data, its curve would lie on 1 for every number of strides.
 
 
 # %%
-def variance_of_samples(strides, spread, std):
-    """What sampling from N(0, std²) with the perfect guess really gives, divided by std²."""
+def variance_before_the_end(strides, spread, std):
+    """Variance of x where the last stride begins, divided by that of noised data there; the guesses are perfect."""
     fine, variance = cosine_schedule(1000), 1.0
     x_t, z = torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1)  # (1, 0) and (0, 1), as images
     for t, s in pairwise(fine.timesteps(strides)):
         a = fine.alpha_bar[t].item()
-        gain = a**0.5 * std**2 / (a * std**2 + 1 - a)  # x̂_0 = gain · x_t
+        noised = a * std**2 + 1 - a
+        if s == 0:
+            return variance / noised
+        gain = a**0.5 * std**2 / noised  # x̂_0 = gain · x_t
         factor, sigma = ancestral_step(x_t, gain * x_t, t, s, z, fine, spread).flatten().tolist()
         variance = factor**2 * variance + sigma**2
-    return variance / std**2
 
 
 counts = [2, 5, 10, 20, 50, 100] + lab.pick(smoke=[], cpu=[200, 500], gpu=[200, 500, 1000])
 spreads = {"κ = 0: β̃, the posterior's": 0.0, "κ = ½": 0.5, "κ = 1: β": 1.0}
 figure, axes = plots.new_figure(8, 3.7, columns=2, sharey=True)
-for axis, std in zip(axes, (0.3, 1.0)):
+for axis, std in zip(axes, (0.05, 1.0)):
     for name, spread in spreads.items():
         axis.plot(
             counts,
-            [variance_of_samples(k, spread, std) for k in counts],
+            [variance_before_the_end(k, spread, std) for k in counts],
             "o-",
             markersize=4,
             label=name,
         )
     axis.axhline(1, color="#222222", linestyle="--", linewidth=1.4)
     axis.set(xscale="log", xlabel="strides", title=f"data of standard deviation {std:g}")
-axes[0].set(ylabel="variance of samples ÷ of data", ylim=(0, 1.25))
+axes[0].set(ylabel="variance ÷ that of noised data")
 axes[1].legend()
 figure.set_label(
-    "Variance of samples divided by that of the data against the number of strides, for three variances of the "
-    "step and two data sets: the posterior's variance gives too little; beta nearly 1 for data of variance 1"
+    "Variance before the last stride divided by that of noised data, against the number of strides, for three "
+    "variances of the step: the posterior's is nearly right for data close to a point, beta exactly for data of "
+    "variance 1"
 )
 figure
 
 # %%
-exact_beta = variance_of_samples(10, 1.0, 1.0)
-narrow = {name: variance_of_samples(10, spread, 0.3) for name, spread in spreads.items()}
-print(f"10 strides, data of variance 1: with β the samples have {exact_beta:.4f} of it")
-for name, value in narrow.items():
-    print(f"10 strides, data of standard deviation 0.3: with {name} {value:.3f} of the variance")
+for std in (0.05, 1.0):
+    found = {name: variance_before_the_end(10, spread, std) for name, spread in spreads.items()}
+    print(f"10 strides, data of standard deviation {std:g}, variance before the last stride ÷ that of noised data:")
+    print("   " + ",   ".join(f"{name} {value:.3f}" for name, value in found.items()))
 
 # %% [markdown]
-# Two extremes, each right for one kind of data: β if the data are standard normal (what is missing there is the noise that the last stride doesn't add), and $\tilde\beta$ if they are a single point (then the guess *is* the image, and (3.8) holds as it stands). Real data lie between, and so does the right variance.
+# Two extremes, each right for one kind of data: β if the data are standard normal (exactly, for any number of strides), and $\tilde\beta$ if they are a single point (then the guess *is* the image, and (3.8) holds as it stands; a standard deviation of 0.05 is nearly one). Real data lie between, and so does the right variance.
 # Images are much nearer to the single point: once the noise is low, the network knows nearly which image it is. So β should do badly with few strides. Does it?
 
 # %%
@@ -574,6 +576,13 @@ print(
     f"four fifths of the likeness are there from t = {settled['likeness']} on, "
     f"four fifths of the detail from t = {settled['detail']} on"
 )
+known, sorted_test = train.first(2000), test.x[test.labels.argsort(stable=True)]
+class_means = torch.stack([known.x[known.labels == c].mean(0) for c in range(len(test.classes))])
+print(
+    f"for scale: likeness of test images to the mean image of their class "
+    f"{likeness(test.x, class_means[test.labels]):.2f}, of two images of one class "
+    f"{likeness(sorted_test[:-1], sorted_test[1:]):.2f}"
+)
 for strides in strides_tried[:2]:
     pair = {}
     for name, which in {"clipped": denoise, "as they are": ask_network}.items():
@@ -587,7 +596,7 @@ for strides in strides_tried[:2]:
     )
 
 # %% [markdown]
-# The whole comes first, the detail last: the two curves of notebook 03's "what" and "how exactly", on images. (Time runs to the right in these pictures, as the walk does.)
+# The whole comes first, the detail last (likeness begins so high because the class is told: see the mean image of a class): the two curves of notebook 03's "what" and "how exactly", on images. (Time runs to the right in these pictures, as the walk does.)
 # Many guesses are out of range, but by very little, and clipping is a seat belt: a good network on easy images hardly needs it, as the two lines show; it matters where guesses are pushed out of range, by an ε-network at large $t$, whose error is divided by a tiny $\sqrt{\bar\alpha_t}$, or by the guidance of notebook 07.
 
 # %% [markdown]
@@ -824,6 +833,8 @@ plots.image_rows(
 )
 
 # %% [markdown]
+# With η = 0 the columns agree. With η = 1 the images of few strides and of many are about as alike as an image and the mean of its class (6.4 has the scale): other images of what was asked for.
+#
 # ### Question 6.6b · The same noise, other strides   *(concept, 1 point)*
 # {{question sampling/same-noise}}
 
@@ -887,7 +898,7 @@ explore(
 #
 # $$x_s=\sqrt{\bar\alpha_s}\;\hat x_0(x_t,t)+\sqrt{1-\bar\alpha_s}\;\hat\varepsilon(x_t,t),\qquad s>t, \tag{6.6}$$
 #
-# until $T$. What one arrives at is a **code**: noise that leads (nearly) back to this image. A VAE has to learn an encoder; here it is the sampler, walked backwards. "Nearly", because a stride up and the stride down use $\hat\varepsilon$ at different ends. So the way there and back should miss less with more strides; were (6.6) wrong, the misses would stay.
+# until $T$. This is **DDIM inversion**, and what one arrives at is a **code**: noise that leads (nearly) back to this image. A VAE has to learn an encoder; here it is the sampler, walked backwards. "Nearly", because a stride up and the stride down use $\hat\varepsilon$ at different ends. So the way there and back should miss less with more strides; were (6.6) wrong, the misses would stay.
 #
 # One question is left: where to begin? At $t=0$ the implied noise would be $0/0$, so the walk begins at $t=1$. The image itself can stand in for $x_1$, the difference is invisible. Or is it? We do both, and look at the codes, which should be noise like any other: of length $\sqrt d$, for $d$ pixels.
 
@@ -946,14 +957,14 @@ plots.image_rows(
 
 # %% [markdown]
 # The misses shrink, as they should. But look at the lengths: noise in $d$ dimensions has length $\sqrt d$, and the codes of the images as they are fall short, whatever the number of strides. In the picture one sees why: where an image is *exactly* black, its code is a flat grey. The way up turns grain into noise, and a background of one value has no grain to turn.
-# Training never showed the network such an $x_1$. Begin with a real one, (3.4) at $t=1$, whose noise nobody can see, and the codes have nearly the length they should. The way back is as good. (So much for "deterministic": to have a *standard* code a clean image needs a pinch of chance.)
+# Training never showed the network such an $x_1$. Begin with a real one, (3.4) at $t=1$, whose noise nobody can see, and the codes have nearly the length they should. The way back is as good. But length isn't everything: in the codes of the second and of the eighth image one can still read the print and the checks, so their pixels depend on each other, and it isn't plain noise yet. (So much for "deterministic": to have a *standard* code a clean image needs a pinch of chance.)
 #
 # ### Between two codes
 # What is half-way between a shoe and a shirt? Between two *images* it is a double exposure. Between two *codes* it may be an image. But which way from $a$ to $b$? Along the straight line, $(1-u)\,a+u\,b$, or along the arc,
 #
 # $$\operatorname{slerp}(a,b;u)=\frac{\sin((1-u)\,\theta)}{\sin\theta}\,a+\frac{\sin(u\,\theta)}{\sin\theta}\,b,\qquad \cos\theta=\frac{a\cdot b}{\lVert a\rVert\,\lVert b\rVert}\ ?$$
 #
-# We try both: on the two first kinds of test images, and then in the middle between many pairs of plain noise, where it can be measured. (No class is given there, so all three distances are larger than elsewhere; compare them with each other.)
+# We try both: on the first two test images, and then in the middle between many pairs of plain noise, where it can be measured. (No class is given there, so all three distances are larger than elsewhere; compare them with each other.)
 
 
 # %%
@@ -1211,7 +1222,7 @@ ask("sampling/order", what_order_buys)
 #
 # $$\varsigma_k=\Big(\varsigma_{\max}^{1/\rho}+\tfrac{k}{K-1}\big(\varsigma_{\min}^{1/\rho}-\varsigma_{\max}^{1/\rho}\big)\Big)^{\rho},\quad k=0,\dots,K-1,\qquad \varsigma_K=0,\qquad\rho=7, \tag{6.11}$$
 #
-# which puts most stops close to the image; `karras_stops` takes the steps whose ς are nearest.
+# which makes strides in ς shorter and shorter; `karras_stops` takes the steps whose ς are nearest. On our axis of $t$ both ends then get more stops than the middle: for $K=10$ they are 992, 985, 972, 942, 871, 698, 378, 118, 21, 1 and 0.
 # Each sampler below gets the same starts, the same classes and the same budgets. We measure two things:
 # * **left**, for the samplers without chance, how far their images are from those of one very fine solution of the *network's own* ODE;
 # * **right**, how far they are from the *data*.
@@ -1305,9 +1316,9 @@ print(
 )
 
 # %% [markdown]
-# Read the panels together, on Fashion-MNIST. Left, the orders of 6.8 return: with many evaluations Heun and 2M at Karras stops leave DDIM far behind. With few, Heun is the worst of all: for the same budget it takes half as many strides, and the first of them, from ς = 80, are enormous. Order says how fast an error falls once strides are short, not where it begins.
+# Read the panels together, on Fashion-MNIST. Left, order alone isn't enough: 2M at even stops, a method of order 2, gains hardly more than DDIM. Its last stride, from $t=T/K$ to 0, is DDIM's, and the longest in λ. At Karras stops, whose last stride begins at $t=1$, both methods of order 2 leave DDIM far behind. With few, Heun is the worst of all: for the same budget it takes half as many strides, and the first of them, from ς = 80, are enormous. Order says how fast an error falls once strides are short, not where it begins.
 #
-# Right, another order. The fine solution itself, which everything on the left approaches, is *not* the nearest to the data. DDIM with ten evaluations, a coarse solution, is nearer; and from ten evaluations on, the lowest value of every budget belongs to a sampler with fresh noise. Fresh noise keeps forgetting the errors that the network has made so far (Karras et al. 2022 say the same of theirs). The last sampler of the list joins the two ideas: 2M's extrapolated guess in the stride of DDPM instead of DDIM's, SDE-DPM-Solver++(2M) (Lu et al. 2022 too). With ten evaluations it comes nearest of all. And the variance β, right for other data, needs hundreds of steps here.
+# Right, another order. The fine solution itself, which everything on the left approaches, is *not* the nearest to the data: DDIM with ten evaluations, a coarse solution, is nearer. But mind the size of the differences. With 200 images another seed moves a value by about half, that of a sampler with fresh noise by up to one, so that the columns for 20 and 40 evaluations name no winner. What stands, with other seeds too: the fine solution is behind the good samplers, and the last of the list has the lowest value at ten evaluations. It joins two ideas, 2M's extrapolated guess and DDPM's stride with fresh noise in place of DDIM's: SDE-DPM-Solver++(2M) (Lu et al. 2022 too). With 1,000 images it comes to 1.1 with ten evaluations, 2M to 2.3 and DDIM to 3.2 (`benchmarks/sampling.py`). Fresh noise can keep forgetting the errors that the network has made so far (Karras et al. 2022 say the same of theirs). And the variance β, right for other data, needs hundreds of steps here.
 #
 # Now by eye. All samplers have the same starts; whatever differs is the sampler's doing. Find three things: the smallest budget at which a sampler draws what it draws with the largest one; what too few strides look like for DDIM, and what for the variance β; and two settings whose images you can't tell apart, one at a quarter of the other's price.
 
@@ -1392,7 +1403,7 @@ langevin_step = check("sampling/langevin-step", langevin_step)
 #
 # $$\text{at level}\ t:\quad x\leftarrow x+h_t\,\nabla\ln q(x_t)\big|_x+\sqrt{2h_t}\;z\quad\text{a few times, with}\quad h_t=c\,(1-\bar\alpha_t), \tag{6.13}$$
 #
-# so that no level is too coarse for its step. The score of level $t$ is the denoiser in other words, (3.9).
+# so that no step is too coarse for its level. The score of level $t$ is the denoiser in other words, (3.9).
 
 # %%
 islands = GaussianMixture(torch.tensor([[-1.6, 0.0], [1.6, 0.0]]), 0.25, torch.tensor([4.0, 1.0]))
@@ -1630,7 +1641,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# All at once gives dust: every grain is right on average, and no two know of each other. One at a time gives shapes. That is the autoregressive side of the trade-off that this notebook is about: *evaluations against quality*. Gaussian diffusion moves all pixels at once, a little each time, and is content with ten or twenty questions; here quality grows up to one pixel at a time. And the order? A perfect model wouldn't mind; for ours, trained on random orders, the last line tells.
+# All at once gives dust: every grain is right on average, and no two know of each other. One at a time gives shapes. That is the autoregressive side of the trade-off that this notebook is about: *evaluations against quality*. Gaussian diffusion moves all pixels at once, a little each time, and is content with ten or twenty questions; here it takes dozens: quality grows up to about four pixels at a time, 64 evaluations, and one at a time isn't clearly better. And the order? A perfect model wouldn't mind. Ours does worse row by row: it was trained on random holes, and has hardly ever seen an image whose whole lower half is hidden.
 #
 # ### Question 6.11a · Many pixels at once   *(concept, 1 point)*
 # {{question sampling/autoregressive}}
@@ -1726,7 +1737,7 @@ for eta, x in filled.items():
     )
 
 # %% [markdown]
-# Exact where it is known, and *plausible* elsewhere, but not drawn from the true conditional distribution: on the way the network sees the known pixels only through their noise, and early choices can't be taken back. Look at the seam: its jump is about twice that of real images, so the halves don't fit as they should. "Go further" has a remedy.
+# Exact where it is known. Elsewhere sometimes a good completion, often not: look at the trousers. It is not a draw from the true conditional distribution, since on the way the network sees the known pixels only through their noise, and early choices are hard to take back. Fresh noise helps (more keep their class, and the seam jumps less), because it lets the network revise. All the same the jump at the seam is about twice that of real images: the halves don't fit as they should. "Go further" has a remedy.
 
 # %% [markdown]
 # ## Recap of this run
@@ -1787,7 +1798,7 @@ print(
 #
 # ## Go further *(ungraded)*
 # 1. **Heun where it pays.** Give Heun the even stops, and stops even in λ, at 9 and 19 evaluations. Which choice of stops would you publish?
-# 2. **Half the chance.** `dpm_solver` takes any η between 0 and 1, and any stops. 6.9 shows the two ends. Try η = ½, and η = 1 at even stops. From which budget on does DDPM pass them all?
+# 2. **Half the chance.** `dpm_solver` takes any η between 0 and 1, and any stops. 6.9 shows the two ends. Try η = ½, and η = 1 at even stops. Does DDPM ever pass them all, by more than another seed changes?
 # 3. **Resample the hole.** RePaint (Lugmayr et al. 2022) jumps back up a few strides and comes down again, several times, so that known and filled parts can agree. Build it from `noised` and `walk`, and measure the seam of 6.12.
 # 4. **Corrector steps.** After every stride of DDIM take one Langevin step (6.12) at the new level (Song et al. 2021b call it a corrector). Does it help at 20 evaluations in all?
 # 5. **Another order.** In 6.11 draw the pixels from the middle outwards, or the most certain ones first. Does the order matter to the distance? Should it, if the model were perfect?

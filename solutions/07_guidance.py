@@ -112,7 +112,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# First row and second row start from the same noise. With the label "any" the network draws what the noise suggests to it; told a class, it mostly obeys. *Mostly*: count the mistakes. And how does one tell a network anything?
+# First row and second row start from the same noise. With the label "any" the network draws what the noise suggests to it; told a class, it obeys, it seems; 7.3 will count. And how does one tell a network anything?
 
 # %% [markdown]
 # ## 7.1 · How does the class get in?
@@ -134,7 +134,7 @@ plots.image_rows(
 
 # %% tags=["setup"]
 def add_class(of_step, table, y):
-    """Equation (7.1).  of_step: (b, e), the step's embedding;  table: (classes + 1, e);  y: (b,).
+    """Equation (7.1).  of_step: (b, e), the step's embedding;  table: (classes + 1, e), see 7.2;  y: (b,).
 
     Returns (b, e).
     """
@@ -247,7 +247,7 @@ for way in ("added", "plane"):
     tail = history.loss[-max(1, steps // 6) :]
     print(
         f"{way:6s} {weights:,} weights, {1000 * history.seconds / steps:.0f} ms a step, "
-        f"loss {sum(tail) / len(tail):.4f}"
+        f"loss {sum(tail) / len(tail):.4f} (squared error of v, a pixel)"
     )
 
 # %% [markdown]
@@ -259,9 +259,11 @@ for way in ("added", "plane"):
 # * *Are the images, all together, like data?* The Fréchet distance of notebook 02, in that classifier's features.
 # * *Is everything there?* The **coverage** of Naeem et al. (2020): around each real image $x_i$ draw a ball that reaches to its $k$-th nearest real neighbour, in feature space. What share of the balls holds a generated image $g_j$?
 #
-# $$\text{coverage}=\frac1n\sum_{i=1}^n \mathbb 1\Big[\min_j\lVert x_i-g_j\rVert\le r_k(x_i)\Big],\qquad r_k(x_i)=\text{distance to the }k\text{-th nearest other real image} . \tag{7.4}$$
+# $$\text{coverage}=\frac1n\sum_{i=1}^n \mathbb 1\Big[\min_j\lVert x_i-g_j\rVert\le r_k(x_i)\Big], \tag{7.4}$$
 #
-# Perfect samples don't reach 1: if $n$ generated images are as good as $n$ real ones, the nearest of them is as likely as not farther away than the nearest real one, and that happens $k$ times in a row with probability about $2^{-k}$. So the best to hope for is $1-2^{-k}$, which is 0.97 at $k=5$. And the fewer images, the wider the balls: compare coverages only of as many images, that is, within one of the tables below.
+# where $r_k(x_i)$ is the distance to the $k$-th nearest other real image.
+#
+# Perfect samples don't reach 1: mix $n$ generated images that are as good as $n$ real ones with the other real ones, and sort all by their distance from $x_i$. Each place is then taken by either kind with equal chance, and the ball is empty if the first $k$ are all real: probability about $2^{-k}$. So the best to hope for is $1-2^{-k}$, which is 0.97 at $k=5$. And the fewer images, the wider the balls: compare coverages only of as many images, that is, within one of the tables below.
 
 
 # %%
@@ -317,7 +319,7 @@ say("the course's model, class added", results["course"])
 # %% [markdown]
 # Read the first line as the judge's own limits: it is wrong about some real images as well. Which of the two ways wins after so few steps may change with the seed; that both learn to obey, and that one costs more weights, doesn't.
 #
-# What did the second network write on its planes? Here is the plane of each class in its first block, less the mean over all classes. It began as random numbers. Can you find the trousers' two legs, and the handle of the bag?
+# What did the second network write on its planes? Here is the plane of each class in its first block, less the mean over all classes. It began as random numbers. Can you find the trousers' two legs with the gap between them, and the pullover's two sides?
 
 # %%
 first_block, table = two_ways["plane"].down[0][0], two_ways["plane"].label.weight[:classes]
@@ -331,7 +333,7 @@ plots.panels(
 
 # %% [markdown]
 # ### What the bug costs
-# In the bug hunt the null label was never trained. We can have that without another training: put fresh random numbers, as an embedding starts with, into the null row of the course's model. Nothing else changes. Then ask with $w=1$, which never uses that row, and with the other strengths that section 7.7 is about.
+# In the bug hunt the null label was never trained. We can have that without another training: put fresh random numbers, as an embedding starts with, into the null row of the course's model. Nothing else changes. Then ask with $w=1$, which never uses that row, and with the other strengths that section 7.7 is about: $w=0$, which uses nothing else, and $w=3$, which uses both.
 
 # %%
 untrained = copy.deepcopy(denoiser)
@@ -339,14 +341,14 @@ row = untrained.model.label.weight[any_class]
 row.copy_(torch.randn(row.shape, generator=lab.generator(5), device=lab.device))
 rows, n_bug = {}, lab.pick(smoke=20, cpu=200, gpu=1000)
 for name, model in {"as trained": denoiser, "null row untrained": untrained}.items():
-    for w in (1.0, 3.0):
+    for w in (0.0, 1.0, 3.0):
         images = draw(guided(fast(model), w, any_class), wanted[:n_bug])
         rows[f"{name}, w = {w:g}"] = images[:classes]
         say(f"{name}, w = {w:g}", measure(images, wanted[:n_bug]))
 plots.image_rows(rows, labels=names, title=f"{train.title}: a bug that w = 1 doesn't show")
 
 # %% [markdown]
-# The first and the third row agree: whoever looks only at unguided samples will never find this bug. One more reason to look at *all* the modes of a sampler that one ships.
+# With $w=1$ the two agree to the last digit: whoever looks only at unguided samples will never find this bug. With $w=0$ it is glaring. With $w=3$ the judge's numbers hardly complain, but your eye does: the last row is strewn with grains, since guidance now walks away from the answer to a label that means nothing. Judges overlook things. Look at pictures too, and at *all* the modes of a sampler that you ship.
 #
 # ### Question 7.3a · One perfect bag   *(concept, 1 point)*
 # {{question guidance/one-perfect-bag}}
@@ -367,7 +369,7 @@ ask("guidance/one-perfect-bag", one_perfect_bag)
 #
 # Forget for a moment that our network knows classes. Suppose there is an unconditional model, and somebody who can tell classes apart. Can the two together draw a sandal?
 #
-# Sampling needs a score, $\nabla\ln p(x_t\mid y)$. Bayes' rule says $p(x_t\mid y)=p(x_t)\,p(y\mid x_t)/p(y)$. Take the logarithm, then the gradient with respect to $x_t$; the denominator doesn't depend on it:
+# Sampling needs a score, $\nabla\ln p(x_t\mid y)$. That is also the score of the *joint* density "an image, and a sandal": $p(x_t,y)=p(y)\,p(x_t\mid y)$, and as a function of $x_t$ the factor $p(y)$ is a constant. Bayes' rule says $p(x_t\mid y)=p(x_t)\,p(y\mid x_t)/p(y)$. Take the logarithm, then the gradient with respect to $x_t$; the denominator doesn't depend on it:
 #
 # $$\nabla\ln p(x_t\mid y)=\underbrace{\nabla\ln p(x_t)}_{\text{towards images}}+\underbrace{\nabla\ln p(y\mid x_t)}_{\text{towards this class}} . \tag{7.5}$$
 #
@@ -797,7 +799,7 @@ for kind in ("noise", "v"):
     )
 
 # %% [markdown]
-# With one exception: **clipping** is no straight line. And guidance needs it, because (7.9) with $w>1$ is an *extrapolation*: two guesses within $[-1,1]$ can be combined to 4.4. So the order of the wrappers matters:
+# With one exception: **clipping** is no straight line. And guidance needs it, because (7.9) with $w>1$ is an *extrapolation*: two guesses within $[-1,1]$, say 0.2 for "any" and 0.9 for the class, make $0.2+6\cdot0.7=4.4$ at $w=6$. So the order of the wrappers matters:
 # `clipped(guided(...))` repairs what guidance did; `guided(clipped(...))` clips what was in order and leaves the rest.
 
 # %%
@@ -899,7 +901,7 @@ plots.curves(
 # %% [markdown]
 # ## 7.10 · Only where it matters
 #
-# Must guidance act at every step? In deep noise nothing particular is to be seen yet, and the difference of the two answers points to the class's *average*: whoever pulls all walks there, early, makes them alike. At the end, what it will be has long been decided. Kynkäänniemi et al. (2024) guide in an interval of noise levels only:
+# Must guidance act at every step? In deep noise nothing particular is to be seen yet, and the difference of the two answers points to the class's *average*: whoever pulls all walks there, early, makes them alike. At the end the shape has long been decided, and all that guidance can do is correct. Is that worth two evaluations? Kynkäänniemi et al. (2024) say no, and guide in an interval of noise levels only; the table below shows whether that holds here:
 #
 # $$w(t)=\begin{cases}w & t_{\text{low}}\le t\le t_{\text{high}},\\ 1 & \text{else.}\end{cases} \tag{7.11}$$
 #
@@ -955,7 +957,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Points above the curve, or to its right, have more of one without less of the other. (With 500 images a hundredth either way is chance.) Compare the last third, the deep noise, with the middle one: the same strength, a third of the range each, and another price. What strong guidance takes away, it takes in deep noise; in the middle it obeys nearly as well and leaves the variety alone. A strong wish there does here what a mild one does everywhere, and asks the network less often.
+# Points above the curve, or to its right, have more of one without less of the other. (With 500 images a hundredth either way is chance.) Compare the last third, the deep noise, with the middle one: the same strength, a third of the range each, and another price. Of the three thirds deep noise is the dearest: it costs variety, the middle one costs none and obeys nearly as well. But the cost isn't in deep noise alone. Guide in the first two thirds, and a good part of it is back, though each of them alone was cheap: what strong guidance does in one stretch, it exaggerates again in the next. Only the middle third is as good as the best strength everywhere, and asks the network less often. (Little noise isn't useless either: accuracy rises there too.)
 
 # %% [markdown]
 # ## 7.11 · Explore: class, strength, noise
@@ -1069,7 +1071,6 @@ say(f"7.10 w = {strong:g}, {best_interval}", in_interval[best_interval])
 # * J. Ho, T. Salimans, *Classifier-Free Diffusion Guidance*, 2022. arXiv:2207.12598
 # * T. Kynkäänniemi et al., *Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models*, NeurIPS 2024. arXiv:2404.07724
 # * M. F. Naeem et al., *Reliable Fidelity and Diversity Metrics for Generative Models* (density and coverage), ICML 2020. arXiv:2002.09797
-# * T. Kynkäänniemi et al., *Improved Precision and Recall Metric for Assessing Generative Models*, NeurIPS 2019. arXiv:1904.06991
 # * Y. Song et al., *Score-Based Generative Modeling through Stochastic Differential Equations* (conditional scores), ICLR 2021. arXiv:2011.13456
 # * C. Saharia et al., *Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding* (clipping under strong guidance), NeurIPS 2022. arXiv:2205.11487
 # * T. Karras et al., *Guiding a Diffusion Model with a Bad Version of Itself*, NeurIPS 2024. arXiv:2406.02507

@@ -1045,7 +1045,7 @@ concept(
         ),
         "d": Option(
             "The training image nearest to $\\tilde x$.",
-            "Under so much noise the nearest one is all but random, so this is no better than option a. The best "
+            "Under so much noise the nearest one is all but random, so this is no better than a random one. The best "
             "answer is an "
             "average over *all* images that could be behind the fog.",
         ),

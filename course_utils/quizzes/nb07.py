@@ -456,8 +456,8 @@ concept(
             "The judge looks at one image at a time and says \"bag\", each time rightly. Accuracy is 1.",
         ),
         "b": Option(
-            "Precision: the images aren't like data.",
-            "They *are* data. Precision asks whether each generated image lies near a real one, and it does.",
+            "Fidelity: the single images aren't like data.",
+            "They *are* data: each generated image lies at a real one.",
         ),
         "c": Option(
             "None: an image that is real can't be told from a real image.",
@@ -743,9 +743,9 @@ concept(
             "It can: `lambda x, t: classifier(x)`. It would even run. Whether it helps is another matter.",
         ),
         "d": Option(
-            "The clean one took part in judging, and a judge must not guide.",
-            "True, and a good reason to keep them apart. But even with another judge its gradients would be useless in "
-            "deep noise.",
+            "Only because ours is the judge of 7.3; any *other* classifier of clean images could guide well.",
+            "A judge must not guide, right. But the gradients of another clean classifier are as useless in deep "
+            "noise.",
         ),
     },
 )
