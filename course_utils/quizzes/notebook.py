@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from . import cards, declarations
+from . import cards, declarations, variants
 from .declarations import Concept, Quiz, UnknownQuiz
 from .judging import Verdict, judge
 from .running import Result, run
@@ -165,11 +165,12 @@ def _name(answer: Any, quiz: Quiz) -> str:
 # ------------------------------------------------------------------------------------------------------------ questions
 
 
-def ask(id: Any, answer: Any = "") -> None:
+def ask(id: Any, answer: Any = "", order: Any = "") -> None:
     """Answer a concept question: shows what can be said about the option you chose.
 
     id: of the question, as in the cell;  answer: a letter in quotes. What you type is what counts; the buttons are for
-    looking around.  Under nbgrader it raises AssertionError unless the letter is right.
+    looking around;  order: the one in which the options stand in this notebook, where it is not the usual one.
+    Under nbgrader it raises AssertionError unless the letter is right.
 
         ask("vae/where-latents-go", "b")
     """
@@ -179,6 +180,10 @@ def ask(id: Any, answer: Any = "") -> None:
         return _complain(str(error))
     if isinstance(concept, Quiz):
         return _complain(f"{id} is a code quiz, not a question: use check({id!r}, …)")
+    try:
+        concept = variants.reordered(concept, order) if order else concept
+    except ValueError as error:
+        return _complain(f"{id}: {error}; take this cell from the notebook as it was handed out")
     letters = list(concept.options)
     empty = answer is None or answer is Ellipsis or (type(answer) is str and not answer.strip())
     letter = answer.strip().lower() if type(answer) is str else ""

@@ -1,0 +1,436 @@
+"""`release`: the folder that a class gets, a set of notebooks for each student, and every way to ask for it wrongly."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from course_utils.__main__ import main
+from course_utils.authoring.masters import find_masters, read_master
+from course_utils.quizzes import cards, declarations
+from course_utils.quizzes import notebook as quizzes
+from course_utils.quizzes.declarations import Concept, Option
+from course_utils.quizzes.variants import (
+    Variants,
+    order_for,
+    original_letter,
+    read_variants,
+    reordered,
+    write_variants,
+)  # fmt: skip
+
+ROSTER = "Name;id\nAda Lovelace;ada\nGrace Hopper;grace\nEmmy Noether;émmy.n\n"
+STUDENTS = ["ada", "grace", "émmy.n"]
+CONCEPTS = {id: quiz for id, quiz in declarations.registered().items() if isinstance(quiz, Concept)}
+HANDED_OUT = ["LICENSE", "Makefile", "README.md", "course_utils", "notebooks", "pyproject.toml", "requirements.txt"]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """Everything, without solutions."""
+    out = tmp_path_factory.mktemp("release") / "class"
+    assert main(["release", "--no-solutions", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory) -> Path:
+    """Notebooks 00 and 03 for three students, with solutions."""
+    folder = tmp_path_factory.mktemp("variants")
+    (folder / "roster.csv").write_text(ROSTER, encoding="utf-8")
+    roster, out = str(folder / "roster.csv"), folder / "exam"
+    assert main(["release", "--notebooks", "00,3", "--seed-per-student", roster, "--seed", "5", "--out", str(out)]) == 0
+    return out
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def notebooks(folder: Path) -> dict[str, nbformat.NotebookNode]:
+    return {path.stem: nbformat.read(path, as_version=4) for path in sorted((folder / "notebooks").glob("*.ipynb"))}
+
+
+def cell(notebook, role: str, quiz: str):
+    found = [c for c in notebook.cells if c.metadata.get("course") == {"role": role, "quiz": quiz}]
+    assert len(found) == 1
+    return found[0]
+
+
+def inside(bundle: Path, *command: str, **settings: str) -> subprocess.CompletedProcess:
+    """Python in the bundle, with the bundle's library."""
+    env = os.environ | {"PYTHONPATH": str(bundle), "PYTHONDONTWRITEBYTECODE": "1"} | settings
+    return subprocess.run([sys.executable, *command], cwd=bundle, env=env, capture_output=True, text=True, timeout=300)
+
+
+# ----------------------------------------------------------------------------------------------------------- the bundle
+
+
+def test_it_holds_what_a_student_needs_and_nothing_of_the_teachers(bundle):
+    assert sorted(path.name for path in bundle.iterdir()) == HANDED_OUT
+    there = files(bundle)
+    assert not [name for name in there if re.search(r"authoring|grading|releasing|grade\.py|\.git|__pycache__", name)]
+    library = {name for name in files(ROOT) if re.match(r"course_utils/(models|shipped|data)/[^/]+$", name)}
+    assert library and library <= there
+    made = {path.name for path in (bundle / "notebooks").iterdir()}
+    assert made == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+def test_only_the_quizzes_of_its_notebooks_come_along(variants):
+    declared = sorted(path.name for path in (variants / "course/course_utils/quizzes").glob("nb*.py"))
+    assert declared == ["nb00.py", "nb03.py"]
+
+
+def test_its_notebooks_without_solutions_hold_none(bundle):
+    """Neither the folded cell nor, anywhere in the notebook, the lines that the master marks as the solution."""
+    made, looked_at = notebooks(bundle), 0
+    for path in find_masters(ROOT / "solutions"):
+        text = "\n".join(c.source for c in made[path.stem].cells)
+        assert "<details>" not in text and "BEGIN SOLUTION" not in text
+        lines = {" ".join(line.split()) for line in text.split("\n")}
+        master = read_master(path)
+        for answer in (c for c in master.cells if c.role == "answer"):
+            solution = [" ".join(x.split()) for x in answer.region("SOLUTION").text.split("\n")]
+            solution = [x for x in solution if x and not x.startswith("#")]
+            assert not all(line in lines for line in solution), answer.quiz
+            looked_at += 1
+    assert looked_at == len(declarations.registered())
+
+
+def test_its_library_runs_checks_and_asks(bundle):
+    code = """
+import course_utils, pathlib
+from course_utils.quizzes import ask, check, declarations
+assert pathlib.Path(course_utils.__file__).resolve().is_relative_to(pathlib.Path.cwd().resolve())
+for id, quiz in declarations.registered().items():
+    if hasattr(quiz, "reference"):
+        quiz.draw_cases()
+check("start/to-unit", lambda x: (x + 1) / 2)
+check("start/to-unit", lambda x: x + 1 / 2)
+ask("start/perfect-but", "b")
+"""
+    done = inside(bundle, "-c", code)
+    assert done.returncode == 0, done.stderr
+    passed, failed, asked = [line for line in done.stdout.splitlines() if line[:1] in "✓✗"]
+    assert passed.startswith("✓ start/to-unit") and asked.startswith("✓ start/perfect-but")
+    assert failed.startswith("✗ start/to-unit")
+
+
+def test_one_notebook_alone_has_the_fixtures_that_its_quizzes_use(tmp_path):
+    """Of all quizzes only its own came along; every case can be drawn and every fixture built."""
+    for number in ("01", "07"):
+        out = tmp_path / number
+        assert main(["release", "--notebooks", number, "--out", str(out)]) == 0
+        code = """
+from course_utils.quizzes import declarations
+quizzes = [quiz for quiz in declarations.registered().values() if hasattr(quiz, "reference")]
+for quiz in quizzes:
+    for case in quiz.draw_cases():
+        for value in case.args.values():
+            if isinstance(value, declarations.Fixture):
+                value.build()
+print(len(quizzes), {quiz.module for quiz in quizzes})
+"""
+        done = inside(out, "-c", code)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(f" {{'course_utils.quizzes.nb{number}'}}\n")
+
+
+def test_its_commands_work_and_those_for_teachers_say_what_they_lack(bundle):
+    assert "train" in inside(bundle, "-m", "course_utils", "--help").stdout
+    for command in (["release", "--out", "x"], ["grade", "x"], ["build"]):
+        done = inside(bundle, "-m", "course_utils", *command)
+        said = done.stdout + done.stderr
+        assert done.returncode in (1, 2) and said.count("\n") == 1 and "clone of the course" in said, said
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make here")
+def test_make_lab_opens_the_first_notebook(bundle, tmp_path):
+    def opened(folder: Path) -> str:
+        done = subprocess.run(["make", "-n", "lab"], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "pip install --quiet -r requirements.txt" in done.stdout
+        return done.stdout.splitlines()[-1].split()[-1]
+
+    assert opened(bundle) == "notebooks/00_start_here.ipynb"
+    assert main(["release", "--notebooks", "03", "--out", str(tmp_path / "one")]) == 0
+    assert opened(tmp_path / "one") == "notebooks/03_forward_diffusion.ipynb"
+    assert "test" not in (bundle / "Makefile").read_text().replace("latest", "").split()
+
+
+def test_a_makefile_without_a_rule_that_students_need_is_refused():
+    from course_utils.releasing.bundle import student_makefile
+
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert student_makefile(text)
+    with pytest.raises(ValueError, match=r"begins with each of lab:, \$\(FIRST\)"):
+        student_makefile(text.replace("\nlab:", "\nlaboratory:"))
+
+
+def test_with_solutions_the_notebooks_are_those_of_the_course(tmp_path):
+    (tmp_path / "empty").mkdir()  # an empty folder is as good as none
+    assert main(["release", "--notebooks", "00", "--out", str(tmp_path / "empty")]) == 0
+    name = "notebooks/00_start_here.ipynb"
+    assert (tmp_path / "empty" / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------- an order per student
+
+
+def test_orders_are_the_same_on_every_machine_and_differ_between_students():
+    concept = CONCEPTS["start/perfect-but"]
+    assert [order_for(name, concept) for name in STUDENTS] == ["bcda", "abdc", "cabd"]
+    code = (
+        "from course_utils.quizzes import declarations, variants\n"
+        "print(variants.order_for('émmy.n', declarations.get('start/perfect-but')))"
+    )
+    for seed in "12":
+        assert inside(ROOT, "-c", code, PYTHONHASHSEED=seed).stdout.strip() == order_for("émmy.n", concept)
+    many = [order_for(f"student {i}", concept) for i in range(600)]
+    assert len(set(many)) == 24
+    assert max(many.count(order) for order in set(many)) < 60  # 25 expected
+    assert {order_for("ada", concept, seed) for seed in range(100)} == set(many)
+    assert len({order_for("ada", other) for other in CONCEPTS.values()}) > 10
+
+
+def test_every_student_gets_their_own_order_and_the_right_option_is_graded_right(variants, monkeypatch):
+    """The notebook's text, its check cell, the card's buttons, the folded solution and the grader agree on letters."""
+    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")  # `ask` raises unless the letter is right
+    orders = read_variants((variants / "variants.json").read_bytes()).orders()
+    assert list(orders) == STUDENTS
+    seen = 0
+    for student in STUDENTS:
+        for stem, notebook in notebooks(variants / "students" / student).items():
+            for id, concept in CONCEPTS.items():
+                if concept.module != f"course_utils.quizzes.nb{stem[:2]}":
+                    continue
+                order = orders[student][id]
+                assert sorted(order) == list(concept.options)
+                listed = re.findall(r"^\* \*\*(.)\*\* · (.*)$", cell(notebook, "question", id).source, re.MULTILINE)
+                assert listed == [
+                    (new, " ".join(concept.options[old].text.split())) for new, old in zip("abcdef", order)
+                ]
+                right = next(new for new in "abcd" if original_letter(new, order) == concept.answer)
+                assert f"The answer is **{right}**." in cell(notebook, "solution", id).source
+                passing = [letter for letter in "abcd" if _passes(cell(notebook, "check", id).source, letter)]
+                assert passing == [right]
+                seen += 1
+    assert seen == 3 * 7
+
+
+def _passes(check_cell: str, letter: str) -> bool:
+    variable = re.search(r", (\w+), order=", check_cell)[1]
+    try:
+        exec(check_cell, {"ask": quizzes.ask, variable: letter})
+    except AssertionError:
+        return False
+    return True
+
+
+def test_all_else_is_the_same_for_all_and_nbgrader_takes_it(variants):
+    from nbgrader.nbgraderformat import MetadataValidator
+    from nbgrader.utils import compute_checksum
+
+    for student in STUDENTS:
+        for stem, notebook in notebooks(variants / "students" / student).items():
+            MetadataValidator().validate_nb(notebook)
+            plain = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+            assert [c.id for c in notebook.cells] == [c.id for c in plain.cells]
+            for mine, theirs in zip(notebook.cells, plain.cells):
+                if "nbgrader" in mine.metadata:
+                    assert mine.metadata.nbgrader.checksum == compute_checksum(mine)
+                    assert {**mine.metadata.nbgrader, "checksum": ""} == {**theirs.metadata.nbgrader, "checksum": ""}
+                if mine.metadata.get("course", {}).get("quiz") not in CONCEPTS:
+                    assert mine == theirs
+            assert any(a.source != b.source for a, b in zip(notebook.cells, plain.cells))
+    assert sorted(path.name for path in variants.iterdir()) == ["course", "students", "variants.json"]
+    assert not (variants / "course" / "notebooks").exists()
+
+
+def test_the_buttons_show_what_is_said_about_the_option_that_stands_there(monkeypatch, capsys):
+    concept = CONCEPTS["start/perfect-but"]
+    shown = []
+    monkeypatch.setattr(cards, "show_choice", lambda concept, answer, feedback: shown.append(feedback))
+    quizzes.ask(concept.id, "", order="bcda")
+    quizzes.ask(concept.id, "a", order="bcda")
+    quizzes.ask(concept.id, "b", order="bcda")
+    empty, right, wrong = capsys.readouterr().out.splitlines()
+    assert "no answer yet" in empty and right.startswith("✓") and wrong.startswith("✗")
+    assert " ".join(concept.options["c"].feedback.split()) in wrong
+    assert "a: right." in shown[0]("a") and "b: not this one." in shown[0]("b")
+
+
+@pytest.mark.parametrize("order", ["abc", "aabc", "abcde", "ABCD", 7, ["a", "b", "c", "d"]])
+def test_a_check_cell_with_a_spoilt_order_says_so_in_one_line(order, capsys, monkeypatch):
+    quizzes.ask("start/perfect-but", "b", order=order)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "expected order= as the letters abcd" in said and "handed out" in said
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    with pytest.raises(AssertionError):
+        quizzes.ask("start/perfect-but", "b", order=order)
+
+
+def test_letters_go_back_to_the_declarations():
+    options = {letter: Option(letter, letter, right=letter == "c") for letter in "abcde"}
+    concept = Concept("demo/five", 1, "t", "q", options)
+    for student in STUDENTS:
+        order = order_for(student, concept)
+        shown = reordered(concept, order)
+        assert list(shown.options) == list("abcde")
+        assert original_letter(shown.answer, order) == "c"
+        assert [original_letter(letter, order) for letter in "abcde"] == list(order)
+    for letter in ("f", "", "ab", "?"):
+        assert original_letter(letter, "edcba") == letter
+
+
+def test_no_option_speaks_of_another_by_its_letter():
+    """A letter in the text would be wrong as soon as the order is another."""
+    for id, concept in CONCEPTS.items():
+        texts = [concept.question, concept.explanation]
+        texts += [text for option in concept.options.values() for text in (option.text, option.feedback)]
+        for text in texts:
+            spoken = re.search(r"\b(option|answer|choice|letter)s? [*`(]*[a-f]\b", text, re.IGNORECASE)
+            assert not spoken, f"{id}: {text}"
+
+
+def test_variants_are_read_as_they_were_written():
+    assert read_variants(write_variants(3, STUDENTS)) == Variants(3, tuple(STUDENTS))
+    for content in (b"", b"[]", b"7", b'{"seed": 1}', b'{"seed": "1", "students": []}', b'{"seed": 1, "students": [2]}',
+                    b'{"seed": true, "students": []}', b"\xff"):  # fmt: skip
+        with pytest.raises(ValueError, match=r"expected variants\.json"):
+            read_variants(content)
+    assert json.loads(write_variants(3, ["é"])) == {"seed": 3, "students": ["é"]}
+
+
+# ---------------------------------------------------------------------------------------------------------- wrong input
+
+ROSTERS = {
+    "": "expected a column 'student' or 'id' in its first line, got nothing",
+    "name,mail\nAda,a@b\n": "expected a column 'student' or 'id' in its first line, got name, mail",
+    "student\n": "expected a student in each line below the titles, got none",
+    "student\nada\nbob\nada\n": ":4: 'ada' is in the list twice",
+    "id\nada\nADA\n": ":3: 'ADA' is in the list twice",
+    "id\n../x\n": ":2: '../x' can't be the name of a folder",
+    "id\n..\n": ":2: '..' can't be",
+    "id\n/etc\n": ":2: '/etc' can't be",
+    "id\na\\b\n": "can't be the name of a folder",
+    "id\n.hidden\n": "can't be the name of a folder",
+    "id\ndot.\n": "can't be the name of a folder",
+    "id\nCON\n": "can't be the name of a folder",
+    "id\n" + "x" * 101 + "\n": "can't be the name of a folder",
+    'id\n"a\0b"\n': "can't be the name of a folder",
+    "name,id\nAda,ada\nBob,\n": ":3: expected a student's name, got nothing",
+    "name,id\nAda,ada\nBob\n": ":3: expected a student's name, got nothing",
+    'id\n"ada\n': "expected a CSV file",
+}
+
+
+def refused(tmp_path: Path, capsys, *arguments: str) -> str:
+    """What `release` says, in one line, while it writes nothing."""
+    before = files(tmp_path)
+    try:
+        status = main(["release", *arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    said = capsys.readouterr()
+    assert status == 2 and not said.out
+    assert said.err.count("\n") == 1, said.err
+    assert files(tmp_path) == before and not list(tmp_path.glob(".*"))
+    return said.err
+
+
+@pytest.mark.parametrize("text", ROSTERS)
+def test_a_roster_that_cannot_be_used(text, tmp_path, capsys):
+    (tmp_path / "roster.csv").write_text(text, encoding="utf-8")
+    roster, out = str(tmp_path / "roster.csv"), str(tmp_path / "out")
+    assert ROSTERS[text] in refused(tmp_path, capsys, "--notebooks", "00", "--seed-per-student", roster, "--out", out)
+
+
+def test_a_roster_that_cannot_be_read(tmp_path, capsys):
+    rest = ["--notebooks", "00", "--out", str(tmp_path / "out")]
+    missing = str(tmp_path / "nowhere.csv")
+    assert f"'{missing}': No such file" in refused(tmp_path, capsys, "--seed-per-student", missing, *rest)
+    assert "Is a directory" in refused(tmp_path, capsys, "--seed-per-student", str(tmp_path), *rest)
+    (tmp_path / "latin.csv").write_bytes("id\nJosé\n".encode("latin-1"))
+    said = refused(tmp_path, capsys, "--seed-per-student", str(tmp_path / "latin.csv"), *rest)
+    assert "expected a CSV file in UTF-8" in said
+
+
+def test_rosters_as_they_come_from_elsewhere(tmp_path):
+    from course_utils.releasing.roster import read_roster
+
+    path = tmp_path / "roster.csv"
+    for content in (
+        b"\xef\xbb\xbfID,last_name\r\n ada ,Lovelace\r\n\r\nbob@uni-x.org,B\r\n",
+        b"name\tId\nx\tada\nx\tbob@uni-x.org\n",
+        b"id;Student\n7;ada\n8;bob@uni-x.org\n",
+        b'student\n"ada"\nbob@uni-x.org',
+    ):
+        path.write_bytes(content)
+        assert read_roster(path) == ["ada", "bob@uni-x.org"]
+    path.write_text("id\nJose\u0301\n", encoding="utf-8")
+    assert read_roster(path) == ["Jos\u00e9"]  # one way of writing é, so that a name is found again
+
+
+@pytest.mark.parametrize(
+    ("numbers", "right"),
+    [
+        ("00,99", "no master numbered 99 in solutions/: expected one of 00"),
+        ("", "expected --notebooks as numbers with commas between them, like 01,03, got ''"),
+        ("01,", "got '01,'"),
+        ("vae", "got 'vae'"),
+        ("003", "got '003'"),
+        ("01 03", "got '01 03'"),
+    ],
+)
+def test_notebooks_that_do_not_exist(numbers, right, tmp_path, capsys):
+    assert right in refused(tmp_path, capsys, "--notebooks", numbers, "--out", str(tmp_path / "out"))
+
+
+def test_nothing_is_overwritten(tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("full", "file"):
+        said = refused(tmp_path, capsys, "--notebooks", "00", "--out", str(tmp_path / name))
+        assert "exists already: expected a new or an empty folder" in said
+    assert (tmp_path / "full" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "mine"
+    said = refused(tmp_path, capsys, "--notebooks", "00", "--out", str(tmp_path / "file" / "below"))
+    assert "Not a directory" in said or "File exists" in said
+
+
+def test_options_that_do_not_go_together(tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert "give --seed-per-student" in refused(tmp_path, capsys, "--seed", "3", "--out", out)
+    assert "expected a whole number" in refused(tmp_path, capsys, "--seed", "-3", "--out", out)
+    assert "--out" in refused(tmp_path, capsys)
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path, capsys, monkeypatch):
+    from course_utils.releasing import bundle
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(bundle, "_write_notebooks", full)
+    (tmp_path / "out").mkdir()
+    said = refused(tmp_path, capsys, "--notebooks", "00", "--out", str(tmp_path / "out"))
+    assert f"'{tmp_path / 'out'}': No space left on device" in said
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_without_what_authors_need_it_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nbgrader.preprocessors", None)
+    assert "pip install -r requirements-dev.txt" in refused(
+        tmp_path, capsys, "--notebooks", "00", "--out", str(tmp_path / "out")
+    )
