@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test build check doctor browser clean
+.PHONY: help lab test build check doctor browser sandbox clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -16,7 +16,7 @@ lab: $(VENV)/.student
 	@$(BIN)/jupyter lab $(LAB) notebooks/00_start_here.ipynb
 
 # Two processes of one thread each: most tests are too small for two threads to help.
-test: $(VENV)/.dev browser
+test: $(VENV)/.dev browser sandbox
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
@@ -62,6 +62,12 @@ browser:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null 2>&1 && exit 0; done; \
 	$(call apt,chromium) || { \
 	    echo "No Chromium, and it cannot be installed from here: the browser test will be skipped, with this reason."; \
+	    [ -z "$$CI" ]; }
+
+# The grader runs answers behind bubblewrap, which exists on Linux only.
+sandbox:
+	@command -v bwrap >/dev/null 2>&1 || $(call apt,bubblewrap) || { \
+	    echo "No bubblewrap, and it cannot be installed from here: the tests of the grader will be skipped, with this reason."; \
 	    [ -z "$$CI" ]; }
 
 # $(call apt,PACKAGE): install a Debian package as root, or with sudo if that asks for no password; false if neither.

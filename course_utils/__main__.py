@@ -1,4 +1,4 @@
-"""Commands of the course: `python -m course_utils train`, `sample`, `doctor`, `build`."""
+"""Commands of the course: `python -m course_utils train`, `sample`, `release`, `grade`, `doctor`, `build`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from course_utils.commands import Refused
-from course_utils.commands.options import Parser, add_sample, add_train
+from course_utils.commands.options import Parser, add_grade, add_sample, add_train
+from course_utils.commands.release import add_release
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
     add_train(commands).set_defaults(run=_train)
     add_sample(commands).set_defaults(run=_sample)
+    add_release(commands)
+    add_grade(commands).set_defaults(run=_grade)
 
     doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
     doctor.set_defaults(run=_doctor)
@@ -60,6 +63,14 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _sample(arguments: argparse.Namespace) -> int:
     from course_utils.commands.sample import run
+
+    return run(arguments)
+
+
+def _grade(arguments: argparse.Namespace) -> int:
+    if not (ROOT / "solutions").is_dir():
+        raise Refused(f"no folder solutions/ in {ROOT}: run it from a clone of the course")
+    from course_utils.commands.grade import run
 
     return run(arguments)
 

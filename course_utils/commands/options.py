@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 TRAIN = """\
@@ -41,6 +43,27 @@ examples:
 
 in Python, an .npz file is read by
   numpy.load("many.npz")["images"]        # (n, c, h, w), float32, in [-1, 1]"""
+
+GRADE = """\
+Grade what a class handed in. Only the sources of answer cells are taken from a notebook; they run in a sandbox
+(bubblewrap: no network, nothing of yours to read or write, bounded time and memory) and meet inputs that nobody has
+seen. Choices of questions are read without running anything.
+
+SUBMISSIONS is a folder or a .zip: submitted/STUDENT/ASSIGNMENT/*.ipynb (nbgrader's layout), STUDENT/*.ipynb, or
+STUDENT.ipynb files side by side.
+
+Beside GRADES.csv (a line per question) lie afterwards
+  GRADES-totals.csv    a line per student
+  GRADES-nbgrader.csv  the columns of nbgrader's own export
+  GRADES.json          everything, for programs
+  GRADES-feedback/     a page for each student, with nothing hidden on it
+  GRADES.graded.jsonl  what is graded already: after an interruption, or when a late file comes in, the same command
+                       goes on from there; GRADES.seed keeps the seed of the inputs"""
+GRADE_EXAMPLES = """\
+examples:
+  python -m course_utils grade submitted --out grades.csv
+  python -m course_utils grade moodle.zip --out week3/grades.csv --workers 8
+  python -m course_utils grade submitted --out grades.csv --scheduler tcp://head-node:8786"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -141,4 +164,23 @@ def add_sample(commands: argparse._SubParsersAction) -> Parser:
     add("--out", default="samples.png", metavar="FILE", help="by its ending: .png a grid, .gif how the images come "
         "out of the noise, .npz numbers: float32 (n, c, h, w) in [-1, 1] (samples.png)")  # fmt: skip
     add("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps (COURSE_DEVICE, else a CUDA GPU, else cpu)")
+    return command
+
+
+def add_grade(commands: argparse._SubParsersAction) -> Parser:
+    """The command `grade`."""
+    command = _command(commands, "grade", "grade what a class handed in", GRADE, GRADE_EXAMPLES)
+    add = command.add_argument
+    add("submissions", type=Path, metavar="SUBMISSIONS", help="a folder or a .zip of notebooks")
+    add("--out", type=Path, default=Path("grades.csv"), metavar="GRADES.csv", help="where to (grades.csv)")
+    add("--seed", type=whole(0), metavar="S", help="of the inputs (one that nobody can guess; kept in GRADES.seed)")
+    add("--seconds", type=positive, default=20.0, metavar="T", help="time for each answer (20)")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=whole(1), default=os.cpu_count() or 1, metavar="N",
+                       help="processes (all cores)")  # fmt: skip
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster whose workers have this course and "
+                       "bubblewrap installed, tcp://host:port")  # fmt: skip
+    add("--variants", type=Path, metavar="FILE", help="variants.json of `release --seed-per-student`: who was shown "
+        "the options of questions in which order")  # fmt: skip
+    add("--unsafe", action="store_true", help="run answers without a sandbox: for notebooks of your own only")
     return command

@@ -1,0 +1,639 @@
+"""The grader's way from what students handed in to their answers: nothing is lost, nothing hostile does harm."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import random
+import stat
+import time
+import zipfile
+from pathlib import Path
+
+import grading_zoo
+import nbformat
+import pytest
+from grading_zoo import ZOO
+
+from course_utils.grading import reading, submissions
+from course_utils.grading.answers import asked_for, letter, take
+from course_utils.grading.records import Submission
+from course_utils.grading.submissions import find, twice
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+STEM = NOTEBOOKS["03"].stem
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return nbformat.read(NOTEBOOKS["03"], as_version=4)
+
+
+@pytest.fixture(scope="module")
+def dicts():
+    """The notebook as handed out and its solution, without outputs: small, and nothing of them counts."""
+    both = grading_zoo.load(NOTEBOOKS["03"]), grading_zoo.load(ROOT / "solutions" / f"{STEM}.ipynb")
+    for cell in both[1]["cells"]:
+        cell.pop("outputs", None)
+    return both
+
+
+def taken(text, clean):
+    return take(Submission("ada", "03", "x.ipynb", text), clean, asked_for(clean))
+
+
+def sources(notebook):
+    return {grading_zoo.quiz(cell): "".join(cell["source"]) for cell in grading_zoo.answers(notebook)}
+
+
+def meaning(source, name):
+    """What a source gives a name: a letter, or the last definition without its comments."""
+    tree = ast.parse(source)
+    found = [node for node in tree.body if getattr(node, "name", None) == name]
+    return ast.dump(found[-1]) if found else letter(source, name)[0]
+
+
+def is_solved(answer, name, solved):
+    return answer.source is not None and meaning(answer.source, name) == meaning(sources(solved)[answer.quiz], name)
+
+
+# ------------------------------------------------------------------------------------------------------ the zoo
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_zoo(name, tmp_path, clean, dicts):
+    handed_out, solved = dicts
+    ZOO[name].put(tmp_path, STEM, handed_out, solved)
+    (found,) = find(tmp_path, NOTEBOOKS)
+    assert (found.student, found.notebook) == (name, "03") or (ZOO[name].expected == "unreadable")
+    assert "\n" not in found.trouble
+    names = asked_for(clean)
+    result = take(found, clean, names)
+    if ZOO[name].expected == "unreadable":
+        assert result.trouble and result.answers == () and "\n" not in result.trouble
+        return
+    assert not result.trouble
+    assert [answer.quiz for answer in result.answers] == list(names)
+    right = {answer.quiz for answer in result.answers if is_solved(answer, names[answer.quiz], solved)}
+    wanted = {"all": set(names), "none": set(), "half": set(grading_zoo.half(handed_out))}[ZOO[name].expected]
+    assert right == wanted
+    stubs = sources(handed_out)
+    for answer in result.answers:
+        if answer.quiz not in wanted:
+            assert answer.source is None or not answer.source.strip() or answer.source == stubs[answer.quiz]
+            assert answer.source or answer.note, "what is missing is said"
+
+
+def test_the_zoo_as_one_batch(tmp_path, dicts):
+    """Nobody stops the others, and every student is there."""
+    for animal in ZOO.values():
+        animal.put(tmp_path, STEM, *dicts)
+    found = find(tmp_path, NOTEBOOKS)
+    assert [each.student for each in found] == sorted(ZOO)
+    assert found == find(tmp_path, NOTEBOOKS)
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_every_notebook_of_the_course(number):
+    """Solved: every answer, and nothing to remark. Handed out: every stub, and nothing to remark."""
+    clean = nbformat.read(NOTEBOOKS[number], as_version=4)
+    names = asked_for(clean)
+    solved = grading_zoo.load(ROOT / "solutions" / NOTEBOOKS[number].name)
+    result = taken(grading_zoo.text(solved), clean)
+    assert all(is_solved(answer, names[answer.quiz], solved) for answer in result.answers)
+    assert len(result.answers) == len(names) and not any(answer.note for answer in result.answers)
+    result = taken(NOTEBOOKS[number].read_bytes(), clean)
+    assert {a.quiz: a.source for a in result.answers} == sources(grading_zoo.load(NOTEBOOKS[number]))
+    assert not result.notes and not any(answer.note for answer in result.answers)
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_names_asked_for(number):
+    from course_utils.quizzes import declarations
+
+    names = asked_for(nbformat.read(NOTEBOOKS[number], as_version=4))
+    assert names and all(declarations.get(id) and name.isidentifier() for id, name in names.items())
+
+
+@pytest.mark.parametrize(
+    ("animal", "said"),
+    [
+        ("first_tries_left_above", "2 cells answer it: the last one"),
+        ("pasted_into_other_cells", "its own cell is as handed out"),
+        ("answer_cells_deleted", "the answer cell is gone"),
+        ("turned_into_markdown", "taken from a markdown cell"),
+        ("helpers_in_cells_of_their_own", "taken along from other cells: MY_SCALE, my_half"),
+        ("split_cells", "put together from 2 cells"),
+        ("metadata_stripped", "no cell carries the marks"),
+        ("reversed_cells", "another order"),
+        ("checks_edited", "check cells were edited, which changes no score: forward/add-noise"),
+        ("other_kernel", "its kernel speaks R"),
+        ("format_3", "its format is 3"),
+        ("utf_16", "saved as utf-16"),
+        ("not_utf8_in_a_comment", "not UTF-8"),
+        ("rests_of_a_longer_file_at_the_end", "behind the notebook's end"),
+        ("a_hundred_thousand_cells", "only 5,000 were read"),
+        ("conflict_markers", "conflict markers of git"),
+        ("web_page", "a web page"),
+        ("truncated", "breaks off"),
+        ("nested_without_end", "nested without end"),
+        ("two_hundred_megabytes", "200 MB, expected at most 50 MB"),
+        ("a_link", "a link to another place"),
+        ("a_pipe", "a pipe or a device"),
+        ("empty_file", "the file is empty"),
+        ("a_renamed_zip", "a zip archive"),
+    ],
+)
+def test_what_was_odd_is_said(animal, said, tmp_path, clean, dicts):
+    ZOO[animal].put(tmp_path, STEM, *dicts)
+    (found,) = find(tmp_path, NOTEBOOKS)
+    result = take(found, clean, asked_for(clean))
+    lines = [result.trouble, *result.notes, *(answer.note for answer in result.answers)]
+    assert any(said in line for line in lines), lines
+
+
+def test_any_bytes_are_taken_without_an_exception(clean, dicts):
+    """Mutations of a real notebook: bytes flipped, cut out, doubled, and values exchanged for others."""
+    draw = random.Random(7)
+    notebook = grading_zoo.filled(*map(json.loads, map(json.dumps, dicts)))
+    whole = grading_zoo.text(notebook)
+    readable = 0
+    for _ in range(60):
+        text = bytearray(whole)
+        for _ in range(draw.choice([1, 1, 3, 30])):
+            at, size = draw.randrange(len(text)), draw.choice([1, 4, 300])
+            text[at : at + size] = draw.choice(
+                [b"", b"\0", b"\xff\xfe", b'"', b"}", text[at : at + size] * 2, b"\\ud800"]
+            )
+        result = taken(bytes(text), clean)
+        assert bool(result.trouble) != bool(result.answers)
+        readable += not result.trouble
+    assert readable > 4, "some of them must get beyond the JSON"
+    odd = [None, True, -1, 1e300, "", "x\udc80\0", [], {}, [[]], {"nbgrader": {"grade_id": []}}, ["\n", 3]]
+    for _ in range(60):
+        copy = json.loads(whole)
+        for _ in range(draw.choice([1, 5, 50])):
+            target = draw.choice([copy["metadata"], *(c for c in copy["cells"] if isinstance(c, dict) and c)])
+            target[draw.choice(sorted(target))] = json.loads(json.dumps(draw.choice(odd)))
+            draw.shuffle(copy["cells"])
+            if draw.random() < 0.2:
+                copy["cells"][draw.randrange(len(copy["cells"]))] = draw.choice(odd)
+            copy["nbformat"] = draw.choice([4, *odd])
+        result = taken(json.dumps(copy).encode(), clean)
+        assert len(result.answers) == len(asked_for(clean))
+        for answer in result.answers:
+            (answer.source or "").encode()  # no lone surrogates: it can be written down
+
+
+def test_sources_that_python_cannot_take(clean, dicts):
+    """Nested far too deep, far too long, or slow for a parser: an answer is still an answer, and time is bounded."""
+    hostile = [
+        "-" * 90_000 + "1",
+        "(" * 90_000,
+        "a" + ".a" * 45_000,
+        "x = 1\0\n" * 9_000,
+        "#" * 3_000_000,
+        "{" * 90_000,
+    ]
+    notebook = grading_zoo.load(NOTEBOOKS["03"])
+    began = time.monotonic()
+    for source in hostile:
+        for cell in grading_zoo.answers(notebook):
+            cell["source"] = source
+        result = taken(grading_zoo.text(notebook), clean)
+        assert len(result.answers) == len(asked_for(clean)) and not result.trouble
+        assert all(not letter(answer.source, "noisier")[0] for answer in result.answers)
+    names = " ".join(asked_for(clean).values())
+    notebook["cells"] += [grading_zoo.code_cell(f"{names}\n" * 200 + f"x = {i}") for i in range(1000)]
+    notebook["cells"] += [grading_zoo.code_cell(names.replace(" ", "\n") * 300 + f"\nx = {i}") for i in range(100)]
+    assert taken(grading_zoo.text(notebook), clean).answers
+    assert time.monotonic() - began < 60
+
+
+# ---------------------------------------------------------------------------------------------- which cell counts
+
+
+def with_answer(dicts, *cells):
+    """The notebook handed out with `cells` in place of the answer cell of forward/noisier; and its place."""
+    notebook = json.loads(json.dumps(dicts[0]))
+    place = next(i for i, c in enumerate(notebook["cells"]) if grading_zoo.role(c) == "answer")
+    notebook["cells"][place : place + 1] = [notebook["cells"][place] | cell for cell in cells]
+    return grading_zoo.text(notebook)
+
+
+def noisier(dicts, clean, *cells):
+    answer = taken(with_answer(dicts, *cells), clean).answers[0]
+    return letter(answer.source, "noisier")[0]
+
+
+def test_of_several_answers_the_last_counts_but_no_stub(dicts, clean):
+    stub = 'noisier = ""    # type a, b, c or d between the quotes'
+    one, two, none = {"source": 'noisier = "b"'}, {"source": 'noisier = "c"'}, {"source": stub}
+    assert noisier(dicts, clean, one, two) == "c"
+    assert noisier(dicts, clean, two, one, none) == "b"
+    assert noisier(dicts, clean, one, {"source": 'noisier = ""'}) == "b"
+    assert noisier(dicts, clean, {"source": 'noisier = "a"', "cell_type": "markdown"}, two) == "c"
+    assert noisier(dicts, clean, none, none) == ""
+
+
+def test_the_answer_typed_into_the_check_cell(dicts, clean):
+    notebook = json.loads(json.dumps(dicts[0]))
+    check = next(cell for cell in notebook["cells"] if grading_zoo.role(cell) == "check")
+    check["source"] = 'ask("forward/noisier", answer="d")'
+    answer = taken(grading_zoo.text(notebook), clean).answers[0]
+    assert letter(answer.source, "noisier", "forward/noisier")[0] == "d"
+    check["source"] = 'ask("forward/curve", "d")'
+    first, *others = taken(grading_zoo.text(notebook), clean).answers
+    assert letter(first.source, "noisier") == ("", "")
+    assert letter({a.quiz: a for a in others}["forward/curve"].source, "curve")[0] == "d"
+
+
+def test_an_experiment_elsewhere_does_not_replace_an_answer(dicts, clean):
+    """An answer in its own cell stands against whatever other cells do with the name."""
+    notebook = grading_zoo.filled(*json.loads(json.dumps(dicts)))
+    notebook["cells"].append(grading_zoo.code_cell("def add_noise(*a):\n    return None"))
+    notebook["cells"].append(grading_zoo.code_cell('noisier = "c"\nfor curve in "abc":\n    pass'))
+    result = taken(grading_zoo.text(notebook), clean)
+    names = asked_for(clean)
+    assert all(is_solved(answer, names[answer.quiz], dicts[1]) for answer in result.answers)
+
+
+def test_words_that_only_look_like_an_answer(dicts, clean):
+    """Where nothing was answered, loops, calls and other cells' variables are no answer."""
+    notebook = json.loads(json.dumps(dicts[0]))
+    for source in ("curve = 'cosine'", "for curve in 'b': pass", "curve = curves[0]", "posterior = 3", "b", "'curve'"):
+        notebook["cells"].append(grading_zoo.code_cell(source))
+    result = taken(grading_zoo.text(notebook), clean)
+    assert {a.quiz: a.source for a in result.answers} == sources(dicts[0])
+
+
+def test_helpers_are_taken_along_and_nothing_else(dicts, clean):
+    """What the answer needs, in its order; not what the course defines itself, and not what happens to stand there."""
+    notebook = json.loads(json.dumps(dicts[0]))
+    cell = grading_zoo.answers(notebook)[2]
+    cell["source"] = "def linear_alpha_bar(T, low=1, high=2):\n    beta = mine(T)\n    return normal_like(F.relu(beta))"
+    above = ["import torch.nn.functional as F", "WIDTH = 3", "def mine(T):\n    return WIDTH * T", "print(never)"]
+    others = ["def normal_like(x):\n    return 0", "beta = 4", "def add_noise(x):\n    return other", "other = 5"]
+    notebook["cells"] += [grading_zoo.code_cell(source) for source in [*above, *others]]
+    answer = taken(grading_zoo.text(notebook), clean).answers[2]
+    assert answer.source == "\n\n".join([*above[:3], cell["source"]])
+    assert answer.note == "taken along from other cells: F, WIDTH, mine"
+
+
+def test_an_unreadable_letter_is_not_replaced_by_a_draft(dicts, clean):
+    notebook = json.loads(json.dumps(dicts[0]))
+    grading_zoo.answers(notebook)[0]["source"] = 'noisier = "abcd"'
+    notebook["cells"].insert(0, grading_zoo.code_cell('noisier = "a"'))
+    answer = taken(grading_zoo.text(notebook), clean).answers[0]
+    assert answer.source == 'noisier = "abcd"'
+    assert noisier(dicts, clean, {"source": 'noisier = "b"'}, {"source": 'noisier = "abcd"'}) == ""
+
+
+def test_a_broken_answer_stays_the_answer(dicts, clean):
+    notebook = json.loads(json.dumps(dicts[0]))
+    cell = grading_zoo.answers(notebook)[1]
+    cell["source"] = "def step_variances(kind, T:\n    return 1"
+    answer = taken(grading_zoo.text(notebook), clean).answers[1]
+    assert answer.source == cell["source"] and "does not define step_variances" in answer.note
+
+
+# ------------------------------------------------------------------------------------------------------- letters
+
+
+@pytest.mark.parametrize(
+    ("source", "right"),
+    [
+        ('noisier = "b"', "b"),
+        ("noisier = 'B '  # I think", "b"),
+        ('noisier = "b)"', "b"),
+        ('noisier = ("b")', "b"),
+        ('noisier = "(b)."', "b"),
+        ('noisier = "answer: b"', "b"),
+        ('noisier: str = "b"', "b"),
+        ('noisier = """\nb\n"""', "b"),
+        ('noisier = "b",', "b"),
+        ('x = noisier = "b"', "b"),
+        ('noisier = "a"\nnoisier = "b"', "b"),
+        ('choice = "b"\nnoisier = choice', "b"),
+        ('### BEGIN SOLUTION\nnoisier = "b"\n### END SOLUTION', "b"),
+        ("noisier = b", "b"),
+        ("noisier = B  # sure", "b"),
+        ('noisier = "b', "b"),
+        ("noisier = “b”", "b"),
+        ('noisier = "b")', "b"),
+        ("  noisier = 'b'", "b"),
+        ('"b"', "b"),
+        ("b", "b"),
+        ('ask("forward/noisier", answer="b")', "b"),
+        ('noisier = ""\nask("forward/noisier", "b")', "b"),
+        ('noisier = "b"\nask("forward/noisier", noisier)', "b"),
+        ('noisier = "ｂ"', "b"),
+        ('noisier = ""', ""),
+        ("noisier = None", ""),
+        ("noisier = ...", ""),
+        (None, ""),
+        ("", ""),
+        ("# nothing yet", ""),
+        ('noisier = "abcd"', ""),
+        ('noisier = "a or b"', ""),
+        ('noisier = ["a", "b"]', ""),
+        ('noisier = "a", "b"', ""),
+        ('noisier = "a" + ""', ""),
+        ('noisier = "a" "b"', ""),
+        ('noisier = f"{1}b"', ""),
+        ("noisier = chr(98)", ""),
+        ("noisier = 2", ""),
+        ("noisier = b'b'", ""),
+        ('noisier = "b"\nnoisier += "c"', ""),
+        ('noisier = "b"\nif True:\n    noisier = "c"', ""),
+        ('noisier = "b"\nfor noisier in "abc": pass', ""),
+        ('noisier = "b" if lucky else "c"', ""),
+        ('noisy = "b"', ""),
+        ('noisier == "b"', ""),
+        ('noisier = "not b"', ""),
+        ('noisier = "β"', ""),
+        ("noisier = step", ""),
+        ("import os; os._exit(1)", ""),
+        ("-" * 99_000 + "1", ""),
+        ("noisier = '" + "b" * 200_000 + "'", ""),
+    ],
+)
+def test_letter(source, right):
+    found, note = letter(source, "noisier")
+    assert found == right
+    assert "\n" not in note and len(note) < 200
+    if found and f'noisier = "{found}"' not in source:
+        plain = source.lower().replace(" ", "")
+        assert note or f"'{found}'" in plain or f'"{found}"' in plain or '"""' in plain
+
+
+@pytest.mark.parametrize("source", ['noisier = "abcd"', "noisier = f()", "noisier = [", 'noisy = "b"', "noisier = 2"])
+def test_what_is_expected_is_said(source):
+    assert letter(source, "noisier")[1].startswith('expected one letter in quotes, noisier = "b" for instance')
+
+
+@pytest.mark.parametrize("source", [None, "", 'noisier = ""', "# later"])
+def test_nothing_typed_is_nothing_odd(source):
+    assert letter(source, "noisier") == ("", "")
+
+
+# ------------------------------------------------------------------------------------------------------- layouts
+
+
+@pytest.fixture(scope="module")
+def small(dicts):
+    """Bytes of a notebook 03 that a student handed in."""
+    return grading_zoo.text(dicts[0])
+
+
+def put(folder, *names, text=b"{}"):
+    for name in names:
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(text)
+
+
+def who(path):
+    return [(each.student, each.notebook, each.name) for each in find(path, NOTEBOOKS)]
+
+
+def test_nbgraders_layout(tmp_path):
+    put(tmp_path, *(f"submitted/{s}/hw1/{STEM}.ipynb" for s in ("bob", "ada")), "submitted/ada/hw1/04_unet.ipynb")
+    put(tmp_path, f"source/hw1/{STEM}.ipynb", f"release/hw1/{STEM}.ipynb", "gradebook.ipynb")
+    right = [
+        ("ada", "03", f"ada/hw1/{STEM}.ipynb"),
+        ("ada", "04", "ada/hw1/04_unet.ipynb"),
+        ("bob", "03", f"bob/hw1/{STEM}.ipynb"),
+    ]
+    assert who(tmp_path) == who(tmp_path / "submitted") == right
+
+
+def test_the_assignments_name_helps(tmp_path):
+    put(tmp_path, f"ada/{STEM}/solution.ipynb", "bob/hw-03/mine.ipynb")
+    assert [each[:2] for each in who(tmp_path)] == [("ada", "03"), ("bob", "03")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"alice_{STEM}",
+        f"{STEM}_alice",
+        "alice-03",
+        "03 alice",
+        f"{STEM} - alice (1)",
+        f"alice_{STEM}-Copy1",
+        "alice_03-Forward-Diffusion",
+        "alice",
+    ],
+)
+def test_flat_names(name, tmp_path, small):
+    put(tmp_path, f"{name}.ipynb", text=small)
+    assert [each[:2] for each in who(tmp_path)] == [("alice", "03")]
+
+
+def test_a_flat_name_with_other_numbers(tmp_path, small):
+    put(tmp_path, "s1203_03.ipynb", f"04_{STEM}.ipynb", f"{STEM}.ipynb", text=small)
+    assert [each[:2] for each in who(tmp_path)] == [(STEM, "03"), ("04", "03"), ("s1203", "03")]
+
+
+def test_a_folder_for_each_assignment(tmp_path, small):
+    put(tmp_path, f"{STEM}/ada.ipynb", f"{STEM}/bob_03.ipynb", text=small)
+    assert [each[:2] for each in who(tmp_path)] == [("ada", "03"), ("bob", "03")]
+
+
+def test_what_is_inside_overrules_a_wrong_name(tmp_path, small):
+    put(tmp_path, "ada/04_unet.ipynb", "bob/Untitled.ipynb", text=small)
+    put(tmp_path, "cyd/04_unet.ipynb", text=b"broken" + small[:20])
+    assert [each[:2] for each in who(tmp_path)] == [("ada", "03"), ("bob", "03"), ("cyd", "04")]
+
+
+def test_nobody_can_tell(tmp_path):
+    put(tmp_path, "ada/Untitled.ipynb")
+    (found,) = find(tmp_path, NOTEBOOKS)
+    assert (found.notebook, found.text) == ("", None) and "put its number" in found.trouble
+
+
+def test_notebooks_may_be_given_as_nodes(tmp_path, small, clean):
+    put(tmp_path, "ada.ipynb", "bob_03.ipynb", text=small)
+    assert [(s.student, s.notebook) for s in find(tmp_path, {"03": clean})] == [("ada", "03"), ("bob", "03")]
+
+
+def test_two_of_the_same(tmp_path, small):
+    put(tmp_path, "ada/03.ipynb", "ada/03 (1).ipynb", "bob/03.ipynb", "bob/04.ipynb", text=small)
+    found = find(tmp_path, {"03": NOTEBOOKS["03"]})
+    assert twice(found) == {
+        ("ada", "03"): ["ada/03 (1).ipynb", "ada/03.ipynb"],
+        ("bob", "03"): ["bob/03.ipynb", "bob/04.ipynb"],
+    }
+
+
+def test_an_empty_folder_is_somebodys_too(tmp_path):
+    put(tmp_path, "submitted/ada/03.ipynb", "submitted/bob/hw/notes.txt")
+    found = {each.student: each.trouble for each in find(tmp_path, NOTEBOOKS)}
+    assert found == {"ada": "", "bob": "there is no notebook in this folder"}
+
+
+def test_links_are_not_followed(tmp_path, small):
+    put(tmp_path, "outside/03.ipynb", text=small)
+    put(tmp_path, "in/bob/03.ipynb", text=small)
+    (tmp_path / "in" / "ada").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (tmp_path / "in" / "bob" / "more").symlink_to("/")
+    found = find(tmp_path / "in", NOTEBOOKS)
+    assert [(s.student, s.text is None, "a link" in s.trouble) for s in found] == [
+        ("ada", True, True),
+        ("bob", False, False),
+        ("bob", True, True),
+    ]
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch, small):
+    put(tmp_path, "ada/03.ipynb", "bob/03.ipynb", text=small)
+    opened = os.open
+
+    def refuse(path, *arguments, **named):
+        if "ada" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    ada, bob = find(tmp_path, NOTEBOOKS)
+    assert ada.trouble == "the file cannot be read: Permission denied" and ada.notebook == "03"
+    assert bob.text == small
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch, small):
+    put(tmp_path, "ada/03.ipynb", "bob/03.ipynb", text=small)
+    scan = os.scandir
+
+    def refuse(path):
+        if "ada" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    ada, bob = find(tmp_path, NOTEBOOKS)
+    assert "the folder cannot be read: Permission denied" in ada.trouble and bob.text == small
+
+
+def test_one_student_cannot_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(submissions, "MOST_BYTES_EACH", 250)
+    put(tmp_path, *(f"ada/{i}_03.ipynb" for i in range(5)), "bob/03.ipynb", text=b"{" + b" " * 100)
+    found = find(tmp_path, NOTEBOOKS)
+    assert [each.text is None for each in found] == [False, False, False, True, True, False]
+
+
+def test_odd_file_names_stay_one_line(tmp_path):
+    put(tmp_path, "a\nda\x1b[31m/03.ipynb")
+    os.mkdir(os.fsencode(tmp_path) + b"/b\xffb")
+    (found, empty) = find(tmp_path, NOTEBOOKS)
+    assert found.student == "a da [31m" and found.name == "a da [31m/03.ipynb"
+    empty.student.encode()
+
+
+def test_what_is_no_place_for_submissions(tmp_path):
+    with pytest.raises(FileNotFoundError, match="found nothing"):
+        find(tmp_path / "no", NOTEBOOKS)
+    put(tmp_path, "a.txt", "b.zip")
+    for name in ("a.txt", "b.zip"):
+        with pytest.raises(ValueError, match="expected a folder or a zip"):
+            find(tmp_path / name, NOTEBOOKS)
+    assert find(tmp_path, NOTEBOOKS) == []
+
+
+# ---------------------------------------------------------------------------------------------------------- zips
+
+
+def zipped(path, entries, **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, text in entries:
+            archive.writestr(name, text)
+    return path
+
+
+@pytest.mark.parametrize("wrapper", ["", "submitted/", "Homework/", "Homework/submitted/"])
+def test_a_zip_reads_like_its_folder(wrapper, tmp_path, small):
+    names = [f"ada/hw/{STEM}.ipynb", "bob/03.ipynb", "cyd/04.txt", "__MACOSX/ada/._03.ipynb", "bob/"]
+    path = zipped(tmp_path / "homework.zip", [(wrapper + name, small) for name in names])
+    found = find(path, NOTEBOOKS)
+    assert [(each.student, each.notebook, each.text == small) for each in found] == [
+        ("ada", "03", True),
+        ("bob", "03", True),
+    ]
+    flat = zipped(tmp_path / "flat.zip", [(f"ada_{STEM}.ipynb", small), (f"bob_{STEM}.ipynb", small)])
+    assert [each[:2] for each in who(flat)] == [("ada", "03"), ("bob", "03")]
+
+
+def test_a_zip_that_points_outside(tmp_path, small, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    link = zipfile.ZipInfo("eve/03.ipynb")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    names = ["../up/03.ipynb", "/root/03.ipynb", "ada/03.ipynb", "bob/../../../03.ipynb", "C:\\dan\\03.ipynb"]
+    path = zipped(tmp_path / "x.zip", [*((name, small) for name in names), (link, "/etc/passwd")])
+    before = sorted(Path(tmp_path).rglob("*"))
+    found = find(path, NOTEBOOKS)
+    assert len(found) == 6 and sorted(Path(tmp_path).rglob("*")) == before
+    assert [each.student for each in found if each.text is not None] == ["ada"]
+    assert sum("points outside" in each.trouble for each in found) == 4
+    assert [each.student for each in found if "a link" in each.trouble] == ["eve"]
+
+
+def test_zip_bombs_are_bounded(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(submissions, "MOST_BYTES", 10_000)
+    path = zipped(
+        tmp_path / "x.zip",
+        [("ada/03.ipynb", bytes(10_000_000)), ("bob/03.ipynb", bytes(10_000_000)), ("cyd/03.ipynb", b"{}")],
+        compression=zipfile.ZIP_DEFLATED,
+    )
+    lied = path.read_bytes().replace((10_000_000).to_bytes(4, "little"), (5_000).to_bytes(4, "little"))
+    liar = tmp_path / "liar.zip"
+    liar.write_bytes(lied)
+    for bomb in (path, liar):
+        ada, bob, cyd = find(bomb, NOTEBOOKS)
+        assert ada.trouble and bob.trouble and ada.text is None
+        assert cyd.text == b"{}" and not cyd.trouble
+
+
+def test_damaged_and_encrypted_entries(tmp_path, small):
+    buffer = io.BytesIO()
+    zipped(buffer, [("ada/03.ipynb", small), ("bob/03.ipynb", b'{"cells": []}'), ("cyd/03.ipynb", b"{}")])
+    data = bytearray(buffer.getvalue())
+    data[data.index(b"ada/03.ipynb") + 500] ^= 0xFF
+    place = data.rindex(b"PK\x01\x02", 0, data.rindex(b"cyd/03"))
+    data[place + 8] |= 1
+    (tmp_path / "x.zip").write_bytes(data)
+    ada, bob, cyd = find(tmp_path / "x.zip", NOTEBOOKS)
+    assert "damaged" in ada.trouble and "encrypted" in cyd.trouble and bob.text == b'{"cells": []}'
+
+
+def test_one_line():
+    assert reading.one_line("a\nb\x00\ud800" + "c" * 200, 10) == "a b\ufffdccccc…"
+
+
+@pytest.mark.parametrize("mark", ["grade_id", "id", "course"])
+def test_each_mark_alone_finds_the_cell(mark, dicts, clean):
+    """With a source that says nothing about which quiz it is meant for."""
+    notebook = json.loads(json.dumps(dicts[0]))
+    cell = grading_zoo.answers(notebook)[1]
+    cell["source"] = "def ("
+    meta = cell["metadata"]
+    cell["metadata"] = {"grade_id": {"nbgrader": meta["nbgrader"]}, "id": {}, "course": {"course": meta["course"]}}[
+        mark
+    ]
+    cell["id"] = cell["id"] if mark == "id" else "another"
+    assert taken(grading_zoo.text(notebook), clean).answers[1].source == "def ("
+
+
+def test_line_ends_within_a_json_text_are_read(dicts, clean):
+    notebook = grading_zoo.filled(*json.loads(json.dumps(dicts)))
+    text = grading_zoo.text(notebook).replace(b'noisier = \\"a\\"', b'noisier = \\"a\\"\n', 1)
+    assert text.count(b'\\"a\\"\n') == 1
+    assert letter(taken(text, clean).answers[0].source, "noisier")[0] == "a"
+
+
+def test_a_file_that_grows_while_it_is_read(monkeypatch):
+    monkeypatch.setattr(submissions, "MOST_BYTES", 10)
+    with pytest.raises(Exception, match="longer than it says"):
+        submissions._bounded(io.BytesIO(bytes(100)).read, 5)

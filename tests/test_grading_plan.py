@@ -1,0 +1,105 @@
+"""What students' code sees of the course: enough to answer, nothing that answers for it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+
+import pytest
+
+from course_utils.grading import plan as planning
+from course_utils.grading import sources
+from course_utils.quizzes import Concept, Quiz, declarations
+
+PLANS = planning.plans(planning.NOTEBOOKS)
+QUIZZES = {id: found for id, found in declarations.registered().items() if isinstance(found, Quiz)}
+
+
+def test_every_question_is_asked_for_by_a_notebook():
+    asked = [id for plan in PLANS.values() for id in plan.names]
+    assert sorted(asked) == sorted(declarations.registered()) and len(asked) == len(set(asked))
+    assert all(plan.out_of() == sum(declarations.get(id).points for id in plan.names) for plan in PLANS.values())
+
+
+def test_the_library_that_students_see_has_no_references_wrong_answers_or_letters():
+    library = planning.library()
+    assert "course_utils.quizzes.running" in library and "course_utils.models.unet" in library
+    assert not [name for name in library if "grading" in name or "authoring" in name]
+    for id, quiz in QUIZZES.items():
+        source = library[quiz.module]
+        nodes = ast.walk(ast.parse(source))
+        defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        assert quiz.reference.__name__ not in defined, id
+        assert not {wrong.wrong.__name__ for wrong in quiz.misconceptions} & defined, id
+    for id, concept in declarations.registered().items():
+        if isinstance(concept, Concept):
+            seen = library[concept.module]
+            assert not [option for option in concept.options.values() if option.feedback[:30] in seen], id
+
+
+def test_the_library_that_students_see_compiles():
+    for name, source in planning.library().items():
+        compile(source, name, "exec")
+
+
+@pytest.mark.parametrize("number", PLANS)
+def test_a_prelude_runs_and_a_stub_is_not_in_it(number):
+    plan, namespace = PLANS[number], {"__name__": f"notebook_{number}"}
+    exec(compile(plan.prelude, number, "exec"), namespace)
+    assert "not answered yet" not in plan.prelude
+    assert not {name for id, name in plan.names.items() if isinstance(declarations.get(id), Concept)} & set(namespace)
+
+
+@pytest.mark.parametrize("id", QUIZZES)
+def test_what_other_quizzes_lend_runs_and_does_not_hold_this_one(id):
+    (plan,) = (plan for plan in PLANS.values() if id in plan.names)
+    reference = QUIZZES[id].reference
+    for name, source in planning.supplied(plan, id).items():
+        namespace: dict = {"__name__": "lent"}
+        exec(compile(source, name, "exec"), namespace)
+        assert callable(namespace[name])
+        assert reference.__name__ not in namespace and namespace[name] is not reference
+
+
+@pytest.mark.parametrize("dotted", sorted({name for id in QUIZZES for name in planning.forbidden(id)}))
+def test_what_is_forbidden_exists(dotted):
+    module, parts = dotted, []
+    while True:
+        module, _, last = module.rpartition(".")
+        parts.insert(0, last)
+        try:
+            found = importlib.import_module(module)
+            break
+        except ModuleNotFoundError:
+            continue
+    assert functools.reduce(getattr, parts, found) is not None
+
+
+def test_forbidden_is_also_the_reference_where_it_is_the_librarys():
+    assert "course_utils.models.vae.gaussian_kl" in planning.forbidden("vae/gaussian-kl")
+
+
+def test_seeds_of_quizzes_differ_and_depend_on_nothing_else():
+    seeds = {planning.seed_of(7, id) for id in QUIZZES}
+    assert len(seeds) == len(QUIZZES)
+    assert planning.seed_of(7, "vae/kl") == planning.seed_of(7, "vae/kl") != planning.seed_of(8, "vae/kl")
+
+
+def test_without_answers_keeps_fixtures_and_what_they_need():
+    source = (
+        "import torch\nfrom .declarations import fixture, quiz\nSIZE = 3\ndef _helper(n):\n    return n * SIZE\n"
+        "@fixture('demo/x')\ndef _x(n):\n    return _helper(n)\ndef _reference(x):\n    return SIZE * x\n"
+        "def _watch(answer, x):\n    return answer(x)\nquiz('demo/q', reference=_reference, probe=_watch)\n"
+    )
+    kept = sources.without_answers(source, {"demo/q": "_watch"})
+    assert "_helper" in kept and "SIZE = 3" in kept and "_watch" in kept
+    assert "_reference" not in kept and "quiz(" not in kept
+
+
+def test_a_binding_runs_far_from_its_module():
+    source = "from ..arrays import to_unit\ndef _half(x):\n    return x / 2\ndef _a(x):\n    return to_unit(_half(x))\n"
+    bound = sources.binding(source, "_a", "answer", "course_utils.quizzes")
+    namespace: dict = {}
+    exec(bound, namespace)
+    assert callable(namespace["answer"]) and "from course_utils.arrays import to_unit" in bound

@@ -1,0 +1,667 @@
+"""What the grader's sandbox promises: answers get through, and nothing that one of them does gets anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+import course_utils
+from course_utils.grading.records import Outcome, Question
+from course_utils.grading.sandbox import Limits, NoSandbox, Sandbox, why_not
+from course_utils.quizzes import running
+from course_utils.quizzes.declarations import Case
+
+PACKAGE = Path(course_utils.__file__).parent
+MARKER = "a-sentence-that-stands" + "-in-a-comment-only"
+LIMITS = Limits(seconds=3, cpu=6, submission=60, memory=500, total_memory=1500, processes=12, output=20, files=8)
+PRELUDE = """
+import math
+import torch
+from course_utils.diffusion import Schedule, linear_schedule
+from course_utils.models.vae import kl_to_standard_normal as saved
+
+factor = 2
+
+
+def helper(x):
+    return factor * x
+"""
+CASES = [Case({"x": torch.arange(3.0)}, gradients=["x"]), Case({"x": torch.ones(2, 2)})]
+RIGHT = "def answer(x):\n    return 2 * x\n"
+
+
+def sources() -> dict[str, str]:
+    """The package as answers may see it: here, without what the lecturer's side needs."""
+    found = {}
+    for folder in ("", "quizzes", "models", "data", "sampling", "training"):
+        for path in (PACKAGE / folder).glob("*.py"):
+            name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+            if path.stem not in ("__main__", "doctor"):
+                found[name] = path.read_text(encoding="utf-8")
+    found["course_utils.diffusion"] += f"\n# {MARKER}\n"
+    return found
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    with Sandbox(sources(), {"03": PRELUDE}, LIMITS) as made:
+        yield made
+
+
+@pytest.fixture
+def run(sandbox):
+    """run(cell): the outcome of this cell. Before and after it, the same submission holds a right answer, and so does
+    the next submission: both must come out right, in bounded time, and nothing may be left."""
+
+    def outcome(cell: str, **more) -> Outcome:
+        start = time.monotonic()
+        before, found, after = sandbox.run([question(RIGHT), question(cell, **more), question(RIGHT)])
+        (later,) = sandbox.run([question(RIGHT)])
+        assert is_right(before) and is_right(after) and is_right(later)
+        assert time.monotonic() - start < 30
+        assert left_over(sandbox) == []
+        return found
+
+    return outcome
+
+
+def question(cell: str, **more) -> Question:
+    fields = {"id": "demo/answer", "name": "answer", "notebook": "03", "request": running.request_wire(CASES)}
+    return Question(source=textwrap.dedent(cell), **fields | more)
+
+
+def results(outcome: Outcome) -> list[running.Result]:
+    assert outcome.trouble == "", outcome.detail
+    return running.results_from_wire(outcome.data, len(CASES))
+
+
+def is_right(outcome: Outcome) -> bool:
+    first, second = results(outcome)
+    return np.array_equal(first.output.data, [0, 2, 4]) and np.array_equal(second.output.data, np.full((2, 2), 2))
+
+
+def said(outcome: Outcome) -> str:
+    """What an answer that returns text has returned, or how it failed, for the first case."""
+    first = results(outcome)[0]
+    return first.output if first.trouble is None else f"{first.trouble.kind}: {first.trouble.message}"
+
+
+def left_over(sandbox: Sandbox) -> list[str]:
+    """Command lines of processes in the sandbox beyond bubblewrap's two and the warm one."""
+    deadline = time.monotonic() + 3  # the kernel takes a moment to bury the dead
+    while True:
+        inner = psutil.Process(sandbox._warm._process.pid).children(recursive=True)
+        alive = [p for p in inner if p.status() != psutil.STATUS_ZOMBIE]
+        if len(alive) <= 2 or time.monotonic() > deadline:
+            return [" ".join(process.cmdline()) for process in alive[2:]]
+        time.sleep(0.05)
+
+
+# ------------------------------------------------------------------------------------------------------- honest answers
+
+
+def test_a_right_answer_with_its_gradients(run):
+    first, _ = results(run(RIGHT))
+    assert np.allclose(first.gradients["x"].data, 2 * running._fixed_weights((3,)).numpy())
+
+
+def test_the_prelude_is_there_and_sees_the_answers_names(run):
+    assert is_right(run("def answer(x):\n    return helper(x)"))
+    second = results(run("factor = 3\ndef answer(x):\n    return helper(x)"))[1]
+    assert np.array_equal(second.output.data, np.full((2, 2), 3))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "1 / 0\ndef answer(x):\n    return 2 * x\nplot(answer)",
+        "%time 3\n!ls\n%matplotlib inline\ndef answer(x):\n    return 2 * x\nanswer?\nfiles = !ls",
+        "%%time\ndef answer(x):\n    return (4 * x\n        % 5) * 0 + 2 * x",
+        "if True:\n    %timeit 3\ndef answer(x):\n    return 2 * x",
+        "   def answer(x):\n       return 2 * x",
+        "exit()\ndef answer(x):\n    return 2 * x",
+        "raise KeyboardInterrupt\ndef answer(x):\n    return 2 * x",
+        "def answer(x):\n    return 2 * x\nwhile True:\n    pass",
+        "from __future__ import annotations\ndef answer(x: Nowhere) -> Nothing:\n    return 2 * x",
+        "import dataclasses as d\n@d.dataclass\nclass Two:\n    n: int = 2\ndef answer(x):\n    return Two().n * x",
+        "import os\nfor _ in range(1000):\n    os.write(1, bytes(10**6))\n" + RIGHT,
+        "torch.set_num_threads(2)\ndef answer(x):\n    return 2 * x + torch.eye(300).mm(torch.ones(300, 1))[0] - 1",
+        "import time\ndef answer(x):\n    time.sleep(0.5)\n    return 2 * x",
+    ],
+    ids=lambda cell: cell.split("\n")[0][:30],
+)
+def test_what_an_honest_cell_may_hold(run, cell):
+    assert is_right(run(cell))
+
+
+@pytest.mark.parametrize(
+    "cell, detail",
+    [
+        ("x = 1", "the cell does not define answer"),
+        ("def answer(x:\n    pass", "the cell has a syntax error in line 1: '(' was never closed"),
+        ("x = 1\nanswer = nowhere", "NameError: name 'nowhere' is not defined (line 2 of the cell)"),
+        ("await x", "SyntaxError: 'await' outside function"),
+        ("\0", "the cell"),
+        ("\ud800", "the cell cannot be read as Python"),
+        ("(" * 100_000, "the cell"),
+        ("x" * 2_000_000, "the cell has more than 1,000,000 characters"),
+    ],
+    ids=["nothing", "syntax", "name", "await", "null", "surrogate", "deep", "large"],
+)
+def test_no_such_function(run, cell, detail):
+    outcome = run(cell)
+    assert (outcome.trouble, outcome.data) == ("missing", None)
+    assert outcome.detail.startswith(detail)
+
+
+def test_an_exception_names_the_students_own_line(run):
+    trouble = results(run("import math\ndef answer(x):\n    y = 1\n    return math.sqrt(-y)  # here"))[0].trouble
+    assert (trouble.kind, trouble.line, trouble.code) == ("ValueError", 4, "return math.sqrt(-y)  # here")
+
+
+@pytest.mark.parametrize("raised", ["SystemExit", "BaseException", "MemoryError", "RecursionError"])
+def test_exceptions_of_every_kind_are_results(run, raised):
+    assert said(run(f"def answer(x):\n    raise {raised}('so')")) == f"{raised}: so"
+
+
+def test_results_are_the_same_in_every_run(run):
+    cell = """
+    import random
+    def answer(x):
+        return [torch.rand(3), random.random(), list({'a', 'b', 'c', 'd'})]
+    """
+    assert run(cell).data == run(cell).data
+
+
+def test_supplied_functions_are_run_where_they_are_mentioned(run):
+    supplied = {"double": "def double(x):\n    return factor * x", "four": "def four(x):\n    return double(double(x))"}
+    assert is_right(run("def answer(x):\n    return four(x) / 2", supplied=supplied))
+    assert said(run("def answer(x):\n    return str('fo' + 'ur' in globals())", supplied=supplied)) == "False"
+
+
+# ---------------------------------------------------------------------------------------------- attempts on the machine
+
+
+@pytest.mark.parametrize(
+    "cell, trouble, detail",
+    [
+        ("while True: pass", "timeout", "the cell itself runs for more than 1.5 s"),
+        ("def answer(x):\n    while True: pass", "timeout", "no answer within 3 s"),
+        ("import time\ndef answer(x):\n    time.sleep(100)", "timeout", "no answer within 3 s"),
+        ("import os\nos._exit(0)", "crashed", "its process ended (exit code 0) before"),
+        ("import os\ndef answer(x):\n    os._exit(7)", "crashed", "its process ended (exit code 7) before"),
+        ("import os\ndef answer(x):\n    os.kill(os.getpid(), 9)", "crashed", "its process was ended by SIGKILL"),
+        ("import ctypes\ndef answer(x):\n    ctypes.string_at(0)", "crashed", "its process was ended by SIGSEGV"),
+        ("import os\ndef answer(x):\n    os.closerange(0, 1000)\n    return x", "crashed", "its process ended"),
+        ("import os\nos.closerange(0, 1000)\nwhile True: pass", "crashed", "its process ended"),
+    ],
+)
+def test_ends(run, cell, trouble, detail):
+    outcome = run(cell)
+    assert (outcome.trouble, outcome.data) == (trouble, None)
+    assert outcome.detail.startswith(detail)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["os.kill(1, 9)", "os.kill(os.getppid(), 9)", "os.kill(-1, 9)", "os.kill(1, 19)", "os.kill(1, 2)"],
+)
+def test_killing_others_kills_nobody(run, line):
+    outcome = run(f"import os\ntry:\n    {line}\nexcept OSError:\n    pass\ndef answer(x):\n    return 2 * x")
+    assert is_right(outcome)
+
+
+def test_a_fork_bomb(run):
+    cell = """
+    import os
+    def answer(x):
+        while True:
+            try:
+                os.fork()
+            except OSError:
+                pass
+    """
+    assert run(cell).trouble in ("timeout", "crashed")
+
+
+def test_the_number_of_processes_and_threads_is_limited(run):
+    cell = """
+    import threading, time
+    def answer(x):
+        for count in range(200):
+            try:
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            except RuntimeError:
+                return str(count)
+    """
+    assert 0 < int(said(run(cell))) <= LIMITS.processes
+
+
+def test_computing_is_limited_too(run, sandbox, monkeypatch):
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30))
+    outcome = run("def answer(x):\n    while True: pass")
+    assert (outcome.trouble, outcome.detail) == ("timeout", "no answer within 6 s of computing")
+
+
+@pytest.mark.parametrize("limit", [1000, 10**9])
+def test_recursion_without_end(run, limit):
+    outcome = run(f"import sys\nsys.setrecursionlimit({limit})\ndef answer(x):\n    return answer(x)")
+    assert outcome.trouble in ("timeout", "crashed") or said(outcome).startswith(("RecursionError", "MemoryError"))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "def answer(x):\n    return len(bytearray(10**10))",
+        "def answer(x):\n    rows = []\n    while True:\n        rows.append([0] * 10**6)",
+        "def answer(x):\n    return torch.ones(10**10).sum()",
+    ],
+)
+def test_a_memory_bomb_of_one_process_is_an_exception(run, sandbox, monkeypatch, cell):
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=20))
+    assert "emory" in said(run(cell))
+
+
+def test_a_memory_bomb_of_many_processes(run):
+    cell = """
+    import os, time
+    def answer(x):
+        for _ in range(8):
+            if os.fork() == 0:
+                break
+        rows = bytearray(400 * 2**20)
+        time.sleep(60)
+    """
+    outcome = run(cell)
+    assert (outcome.trouble, outcome.detail) == ("crashed", "it used more than 1,500 MB of memory")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.memfd_create('x')",
+        "ctypes_call('shmget', 0, 1 << 20, 0o1600)",
+        "open('/dev/shm/x', 'wb')",
+        "open('/tmp/x', 'wb').write(bytes(10 * 2**20))",
+        "[open(f'/tmp/{n}', 'wb').write(bytes(2**20)) for n in range(10)]",
+    ],
+)
+def test_memory_that_looks_like_files(run, line):
+    assert refused(run, line)
+
+
+def refused(run, line: str) -> bool:
+    """Whether this line raises OSError in an answer; `ctypes_call` calls the C library and raises like Python does."""
+    cell = f"""
+    import ctypes, os, pathlib, socket
+    def ctypes_call(name, *arguments):
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+        if function(*arguments) < 0:
+            raise OSError(ctypes.get_errno(), name)
+    def answer(x):
+        try:
+            {line}
+        except OSError as error:
+            return "refused"
+        return "done"
+    """
+    answer = said(run(cell))
+    assert answer in ("refused", "done")
+    return answer == "refused"
+
+
+def test_a_line_that_is_allowed_is_done(run):
+    assert not refused(run, "open('/tmp/x', 'wb').write(bytes(1000))")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/x",
+        "/usr/x",
+        "/dev/x",
+        "/proc/x",
+        "/course/x",
+        "/inside/x",
+        "/etc/x",
+        torch.__file__,
+        np.__file__ + "x",
+        __file__,
+    ],
+)
+def test_nothing_can_be_written(run, place):
+    assert refused(run, f"open({str(place)!r}, 'w')")
+    assert not Path("/x").exists()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/etc/shadow", "/etc/passwd", "/root/.bashrc", "/proc/self/mem", "/proc/1/environ", "/proc/cpuinfo", __file__],
+)
+def test_nothing_of_the_machine_can_be_read(run, place):
+    assert refused(run, f"open({str(place)!r})")
+
+
+def test_folders_of_the_instructor_are_not_there(run):
+    places = [str(PACKAGE.parent / name) for name in ("course_utils", "tests", "solutions", "notebooks", "README.md")]
+    cell = f"import os\ndef answer(x):\n    return str([p for p in {places} if os.path.exists(p)])"
+    assert said(run(cell)) == "[]"
+    assert said(run("import os\ndef answer(x):\n    return str(os.listdir('/proc'))")) == "[]"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "socket.create_connection(('127.0.0.1', 22), 1)",
+        "socket.create_connection(('1.1.1.1', 53), 1)",
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('1.1.1.1', 53))",
+        "socket.socket(socket.AF_INET6)",
+        "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+    ],
+)
+def test_no_network(run, line):
+    assert refused(run, line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ctypes_call('mount', b'tmpfs', b'/usr', b'tmpfs', 0, b'')",
+        "ctypes_call('umount2', b'/tmp', 2)",
+        "ctypes_call('umount2', b'/proc', 2)",
+        "ctypes_call('unshare', 0x10000000)",
+        "ctypes_call('chroot', b'/tmp')",
+        "ctypes_call('ptrace', 16, 1, 0, 0)",
+        "ctypes_call('setuid', 0)",
+        "ctypes_call('prlimit', 1, 0, b'\\\\0' * 16, 0)",
+        "ctypes_call('syscall', 56, 0x10000011, 0, 0, 0, 0)",
+        "ctypes_call('syscall', 435, b'\\\\0' * 88, 88)",
+        "ctypes_call('sethostname', b'x', 1)",
+        "ctypes_call('nice', -5)",
+    ],
+)
+def test_no_way_to_other_rights(run, line):
+    assert refused(run, line)
+
+
+# ----------------------------------------------------------------------------------------- attempts on other questions
+
+
+def test_a_daemon_does_not_outlive_its_question(run, sandbox):
+    cell = """
+    import os, time
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            while True:
+                time.sleep(1)
+        os._exit(0)
+    def answer(x):
+        return 2 * x
+    """
+    assert is_right(run(cell))
+
+
+def test_a_thread_that_sleeps_past_the_end(run):
+    cell = "import threading, time\nthreading.Thread(target=time.sleep, args=(100,)).start()\n" + RIGHT
+    assert is_right(run(cell))
+
+
+def test_files_are_not_seen_by_the_next_question(sandbox):
+    write = question(
+        "open('/tmp/mine', 'w').write('x')\ndef answer(x):\n    return str(__import__('os').listdir('/tmp'))"
+    )
+    read = question("def answer(x):\n    return str(__import__('os').listdir('/tmp'))")
+    assert [said(outcome) for outcome in sandbox.run([write, read])] == ["['mine']", "[]"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.allclose = lambda *a, **k: True",
+        "import numpy; numpy.array = None",
+        "import builtins; builtins.len = lambda x: 0; builtins.type = None",
+        "import sys; sys.settrace(lambda *a: 1 / 0)",
+        "import course_utils.quizzes.running as r; r.run = None; r.to_wire = None; r.answer_wire = lambda *a: 'x'",
+        "import course_utils.quizzes.running as r; r.answer_wire = lambda *a: b'all right'",
+        "import course_utils.quizzes.running as r; r.answer_wire = lambda *a: bytes(30 * 2**20)",
+        "import os; os.write(3, b'D' * 100)",
+        "import inside; inside._answered = None; inside.send = lambda *a: None",
+        "import os, struct; os.write(1, b'D' + bytes(16))",
+    ],
+)
+def test_patches_hurt_nobody_else(run, line):
+    outcome = run(f"{line}\ndef answer(x):\n    return 2 * x")
+    assert outcome.trouble in ("", "crashed", "timeout", "missing")
+    if outcome.data is not None and line.startswith("import course"):
+        with pytest.raises(ValueError):
+            running.results_from_wire(outcome.data, len(CASES))
+
+
+def test_forged_frames_are_never_taken_for_more_than_bytes(run):
+    cell = """
+    import os, struct
+    frame = struct.pack("<cQd", b"D", 5, 0.0) + b"12345"
+    for number in range(256):
+        try:
+            os.write(number, frame * 3)
+        except OSError:
+            pass
+    """
+    outcome = run(cell)
+    assert outcome == Outcome(b"12345")
+
+
+@pytest.mark.parametrize("header", ["b'D', 2**62, 0.0", "b'G', 0, 0.0", "b'?', 3, 0.0"])
+def test_frames_that_are_too_long_or_not_an_answers(run, header):
+    cell = f"""
+    import os, struct
+    for number in range(3, 256):
+        try:
+            os.write(number, struct.pack("<cQd", {header}))
+        except OSError:
+            pass
+    """
+    assert run(cell).trouble == "crashed"
+
+
+def test_objects_are_no_results(run):
+    everything = (
+        "class E:\n    def __eq__(self, other): return True\n    def __reduce__(self): return (print, ('pwned',))\n"
+    )
+    first, _ = results(run(everything + "def answer(x):\n    return E()"))
+    assert first.output == running.Foreign("E")
+    nested = results(run("def answer(x):\n    y = []\n    for _ in range(10**5):\n        y = [y]\n    return y"))
+    assert nested[0].status == running.RETURNED
+
+
+# ------------------------------------------------------------------------------------------------ attempts on solutions
+
+
+def test_there_is_no_source_to_read(run, sandbox, monkeypatch):
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30))
+    cell = """
+    import gc, inspect, os, sys
+    import course_utils.diffusion
+    def answer(x):
+        found = []
+        try:
+            found.append(inspect.getsource(course_utils.diffusion.linear_schedule))
+        except OSError:
+            pass
+        for base in {"/course", "/inside", "/tmp", "/work", "/home", "/root", "/usr", *sys.path}:
+            for folder, _, files in os.walk(base):
+                if os.path.basename(folder) in ("course_utils", "solutions"):
+                    found += [f"{folder}/{name}" for name in files]
+        assert in_memory("since it is " "planted")
+        return str(found + in_memory("-in-a-comment-" "only"))
+    def in_memory(text):
+        gc.unfreeze()
+        raw = text.encode()
+        found = []
+        for each in gc.get_referents(*gc.get_objects()):
+            if isinstance(each, str) and text in each or isinstance(each, (bytes, bytearray)) and raw in each:
+                found.append(repr(each)[:100])
+        return [each for each in found if each != repr(text)]
+    planted = ["this text can be found, since it is planted"]
+    """
+    assert said(run(cell, notebook="none")) == "[]"
+
+
+FORBIDDEN = "RuntimeError: this is the function that the quiz asks for: write it yourself"
+
+
+@pytest.mark.parametrize(
+    "dotted, call",
+    [
+        ("course_utils.models.vae.kl_to_standard_normal", "vae.kl_to_standard_normal(x, x)"),
+        ("course_utils.models.vae.kl_to_standard_normal", "saved(x, x)"),
+        ("course_utils.models.vae.kl_to_standard_normal", "type(saved)(saved.__code__, saved.__globals__)(x, x)"),
+        ("course_utils.diffusion.Schedule.add_noise", "Schedule.add_noise(None, x, x, x)"),
+        ("course_utils.diffusion.Schedule", "linear_schedule(10)"),
+    ],
+)
+def test_forbidden_functions_are_of_no_use(run, dotted, call):
+    cell = f"from course_utils.models import vae\ndef answer(x):\n    return {call}"
+    assert said(run(cell, forbidden=(dotted,))) == FORBIDDEN
+    assert said(run(cell)) != FORBIDDEN  # the next question has it back
+
+
+def test_what_cannot_be_forbidden_is_said(run):
+    outcome = run(RIGHT, forbidden=("course_utils.diffusion.nowhere",))
+    assert outcome.trouble == "crashed"
+    assert "expected a function to forbid, found none at course_utils.diffusion.nowhere" in outcome.detail
+
+
+def test_wrapped_functions_are_forbidden_down_to_the_last(run):
+    """Decorators, static methods, properties, caches; done in the sandbox, where no test's own decorator is around."""
+    cell = """
+    import functools, inside, sys, types
+    def inner(x):
+        return x + 1
+    def decorated(function):
+        @functools.wraps(function)
+        def outer(x):
+            return function(x)
+        return outer
+    outer = decorated(inner)
+    class Holder:
+        plain = staticmethod(inner)
+        value = property(lambda self: 3)
+    cached = functools.lru_cache(lambda x: x)
+    cached(1)
+    sys.modules["demo_module"] = types.SimpleNamespace(outer=outer, Holder=Holder, cached=cached)
+    def answer(x):
+        calls = (outer, inner, outer.__wrapped__, Holder.plain, lambda _: Holder().value, cached)
+        assert [call(1) for call in calls] == [2, 2, 2, 2, 3, 1]
+        for name in ("outer", "Holder.value", "cached"):
+            inside.forbid(f"demo_module.{name}")
+        refused = 0
+        for call in calls:
+            try:
+                call(1)
+            except RuntimeError as error:
+                refused += str(error).endswith("write it yourself")
+        return str((refused, len(calls)))
+    """
+    assert said(run(cell)) == "(6, 6)"
+
+
+# -------------------------------------------------------------------------------------------------- the sandbox's life
+
+
+def test_a_submission_has_a_limit_too(sandbox, monkeypatch):
+    monkeypatch.setattr(sandbox, "limits", Limits(seconds=3, submission=2, output=20))
+    slow = question("import time\ndef answer(x):\n    time.sleep(100)")
+    start = time.monotonic()
+    assert [outcome.trouble for outcome in sandbox.run([slow, slow, question(RIGHT)])] == ["timeout"] * 3
+    assert time.monotonic() - start < 6
+
+
+def test_a_warm_process_that_dies_is_started_again(sandbox):
+    inner = psutil.Process(sandbox._warm._process.pid)
+    inner.kill()
+    assert sandbox.run([question(RIGHT)])[0].trouble == "crashed"
+    assert is_right(sandbox.run([question(RIGHT)])[0])
+    assert not inner.is_running() or inner.status() == psutil.STATUS_ZOMBIE
+
+
+def test_nothing_is_left_when_it_is_closed():
+    if why_not():
+        pytest.skip(why_not())
+    made = Sandbox({}, {})
+    process = psutil.Process(made._warm._process.pid)
+    family = [process, *process.children(recursive=True)]
+    assert len(family) == 3
+    made.close()
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
+def test_nothing_is_left_when_the_grader_is_killed():
+    if why_not():
+        pytest.skip(why_not())
+    script = "from course_utils.grading.sandbox import Sandbox; s = Sandbox({}, {}); print('up', flush=True); input()"
+    grader = subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1, cwd=PACKAGE.parent)
+    assert grader.stdout.readline() == b"up\n"
+    family = psutil.Process(grader.pid).children(recursive=True)
+    assert len(family) == 3
+    grader.kill()
+    grader.communicate()
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
+def test_interrupted_and_used_again(sandbox, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox._warm, "receive", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.run([question(RIGHT)])
+    assert is_right(sandbox.run([question(RIGHT)])[0])
+
+
+@pytest.mark.parametrize(
+    "system, words", [("darwin", "needs Linux, and this is"), ("linux", "needs bubblewrap, which is not installed")]
+)
+def test_where_there_is_no_sandbox_it_says_so(monkeypatch, system, words):
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert words in why_not() and "\n" not in why_not()
+    with pytest.raises(NoSandbox, match="--unsafe is for your own notebooks only"):
+        Sandbox({}, {})
+
+
+def test_where_namespaces_are_restricted_it_says_so(monkeypatch, tmp_path):
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create a new namespace.' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert "No permissions to create a new namespace" in why_not()
+
+
+def test_a_prelude_that_fails_is_the_instructors_trouble():
+    with pytest.raises(RuntimeError, match="line 2 of the prelude of notebook 09: NameError"):
+        Sandbox({}, {"09": "x = 1\ny = nowhere\n"}, unsafe=True)
+
+
+def test_without_walls_for_ones_own_notebooks():
+    with Sandbox(sources(), {"03": PRELUDE}, LIMITS, unsafe=True) as made:
+        cells = [RIGHT, "import os\nos._exit(0)", "def answer(x):\n    while True: pass", RIGHT]
+        outcomes = made.run([question(cell) for cell in cells])
+        assert is_right(outcomes[0]) and is_right(outcomes[3])
+        assert [outcome.trouble for outcome in outcomes] == ["", "crashed", "timeout", ""]
+        assert psutil.Process(made._warm._process.pid).children() == []
