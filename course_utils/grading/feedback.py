@@ -107,8 +107,8 @@ def page_name(student: str) -> str:
 def _section(report: Report) -> str:
     notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes)
     rows = "\n".join(
-        f"<tr class={score.status}><td>{html.escape(_title(score.quiz))}<td>{_plain(score.points)} of {score.out_of}"
-        f"<td>{WORDS[score.status]}<td>{_with_code(score.message)}</tr>"
+        f"<tr class={score.status}><td>{_title(score.quiz)}<td>{_plain(score.points)} of {score.out_of}"
+        f"<td>{WORDS[score.status]}<td>{_with_code(score.message[:1].upper() + score.message[1:])}</tr>"
         for score in report.scores
     )
     heading = f"Notebook {report.notebook}" if report.notebook else report.name
@@ -119,7 +119,7 @@ def _section(report: Report) -> str:
 
 
 def _title(quiz: str) -> str:
-    return declarations.get(quiz).title
+    return f"{html.escape(declarations.get(quiz).title)}<br><small>{html.escape(quiz)}</small>"
 
 
 def _with_code(text: str) -> str:
@@ -158,6 +158,7 @@ th, td {{ padding: .45rem .8rem .45rem 0; border-bottom: 1px solid #e5e5e5; vert
 td:nth-child(2), td:nth-child(3) {{ white-space: nowrap }}
 .ok td:nth-child(3) {{ color: #1b7f3b }} .wrong td:nth-child(3), .timeout td:nth-child(3) {{ color: #b3261e }}
 .crashed td:nth-child(3), .unreadable td:nth-child(3) {{ color: #b3261e }} .missing td:nth-child(3) {{ color: #777 }}
+small {{ color: #777 }}
 .note {{ background: #fff6e0; padding: .5rem .8rem; border-radius: 4px }}
 code {{ background: #f3f3f3; padding: 0 .25em; border-radius: 3px }}
 </style>
