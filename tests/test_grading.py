@@ -178,6 +178,73 @@ def test_hostile_answers_earn_nothing_and_harm_nobody(name):
     assert not Path("/usr/here").exists() and not Path("/tmp/unpickled").exists()
 
 
+def test_one_answers_errors_stop_nobody_else():
+    """A syntax error, a stray failure and an endless loop in one cell, whose function another cell mentions."""
+    name = PLAN.names["forward/published-noise"]
+    other = right_answer("forward/published-noise") + "\n# unlike add_noise\n"
+    for broken in ("def add_noise(x0, t:", "return 3", "assert False\ndef add_noise(*a): pass", "while True: pass"):
+        answers = {"forward/add-noise": broken, "forward/published-noise": other}
+        report = by_quiz(graded(with_answers(answers), job=SOON))
+        assert report["forward/published-noise"].status == "ok", (broken, name, report["forward/published-noise"])
+        assert report["forward/add-noise"].points == 0
+
+
+@pytest.mark.parametrize("message", [r"\ud800", r"\x1b]0;title\x07", r"\x00 \u202e", r"\n\n=1+1", "x" * 100_000])
+def test_messages_are_one_printable_line(message, tmp_path):
+    source = f"def add_noise(x0, t, noise, alpha_bar):\n    raise ValueError('{message}')\n"
+    report = graded(with_answers({"forward/add-noise": source}))
+    said = by_quiz(report)["forward/add-noise"].message
+    assert said.isprintable() and len(said) <= 1000
+    feedback.write_all([report], tmp_path / "grades.csv", {"seed": 1})
+
+
+def test_addresses_in_messages_are_left_out():
+    source = "def add_noise(x0, t, noise, alpha_bar):\n    raise ValueError(object())\n"
+    assert "0x…" in by_quiz(graded(with_answers({"forward/add-noise": source})))["forward/add-noise"].message
+
+
+def test_forged_results_harm_nobody():
+    """Whatever bytes an answer's process gives back, its own question alone is lost."""
+    forge = "import course_utils.quizzes.running as r, json, struct\n"
+    forge += "def wire(tree):\n    text = json.dumps(tree).encode()\n"
+    forge += "    return r.MAGIC + struct.pack('<Q', len(text)) + text\n"
+    odd = {"status": "returned", "output": {"k": "Foreign", "v": {"kind": 5, "detail": ""}}}
+    for data in (
+        "wire([{'k': 'Result', 'v': []}])",
+        "wire(None)",
+        "b'quiz1'",
+        "b''",
+        "wire([[]] * 4_000_000)",
+        f"wire([{{'k': 'Result', 'v': {odd}}}])",
+    ):
+        source = f"{forge}r.answer_wire = lambda *given: {data}\ndef add_noise(*given):\n    return given[0]\n"
+        report = by_quiz(graded(with_answers({"forward/add-noise": source})))
+        assert report["forward/add-noise"].points == 0
+
+
+def test_numbers_of_hidden_inputs_are_not_told():
+    plan = PLANS["06"]
+    notebook = grading_zoo.load(ROOT / "notebooks" / f"{plan.stem}.ipynb")
+    for cell in grading_zoo.answers(notebook):
+        if grading_zoo.quiz(cell) == "sampling/timesteps":
+            cell["source"] = "def timesteps(T, steps):\n    return [T] * (steps + 1)\n"
+    score = by_quiz(batch.grade_one(JOB, Submission("ada", "06", "a.ipynb", grading_zoo.text(notebook))))
+    assert score["sampling/timesteps"].status == "wrong"
+    assert "expected" not in score["sampling/timesteps"].message
+
+
+def test_helpers_may_stand_in_another_cell():
+    notebook = with_answers({"forward/add-noise": """
+def add_noise(x0, t, noise, alpha_bar):
+    a = widen(K.cast(alpha_bar[t], x0), x0)
+    return root(a) * x0 + root(ONE - a) * noise
+"""})
+    own = "import math\nclass K:\n    @staticmethod\n    def cast(a, like): return a.to(like.dtype)\n"
+    own += "ONE: float = 1.0\nroot = torch.sqrt\nwiden = lambda a, like: a.view(-1, *[1] * (like.ndim - 1))\n"
+    notebook["cells"].insert(4, grading_zoo.code_cell(own))
+    assert by_quiz(graded(notebook))["forward/add-noise"].status == "ok"
+
+
 def test_nothing_is_left_behind():
     """After hostile submissions there are as many processes as before them: the sandbox's own, which sleep."""
     graded(with_answers({}), job=SOON)  # it is warm now

@@ -17,6 +17,7 @@ from .helpers import bound, offered, with_helpers
 from .letters import letter, typed
 from .reading import MOST_CELLS, MOST_SOURCE, Cell, Unreadable, cells, parsed, read
 from .records import Answer, Submission
+from .sources import defines
 
 __all__ = ["Taken", "asked_for", "letter", "take"]
 
@@ -99,8 +100,7 @@ def _taken(found: list[Cell], notes: list[str], clean: Mapping, names: Mapping[s
     homes = _homes(found, handed_out, asked)
     given = {cell.source.strip() for cell in handed_out if cell.role != "answer"}
     theirs = [cell for cell in found if cell.kind == "code" and cell.source.strip() not in given]
-    added = [cell.source for cell in theirs if not homes[cell.place]]
-    offers = offered(added, {*names.values(), *_names_of_the_course(handed_out)})
+    offers = offered([cell.source for cell in theirs], {*names.values(), *_names_of_the_course(handed_out)})
     answers, places = [], []
     for quiz in asked:
         own = [cell for cell in found if homes[cell.place] == quiz.quiz]
@@ -225,8 +225,9 @@ def _definitions(tree: ast.Module, loosely: bool = False) -> frozenset[str]:
 
 
 def _names_of_the_course(handed_out: Sequence[Cell]) -> set[str]:
-    trees = [parsed(cell.source)[1] for cell in handed_out if cell.kind == "code"]
-    return {name for tree in trees if tree for node in tree.body for name in bound(node)}
+    """What is there for answers to use: the names that a prelude binds."""
+    trees = [parsed(cell.source)[1] for cell in handed_out if cell.kind == "code" and cell.role != "answer"]
+    return {name for tree in trees if tree for node in tree.body if defines(node) for name in bound(node)}
 
 
 def _block(node: ast.stmt, field: str) -> list[ast.stmt]:

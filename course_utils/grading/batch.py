@@ -23,7 +23,7 @@ import torch
 
 from . import plan as planning
 from .records import Report, Score, Submission
-from .sandbox import Limits, Sandbox
+from .sandbox import Limits, NoSandbox, Sandbox
 from .scoring import Rules, grade
 
 
@@ -103,10 +103,10 @@ def run(
 def _graded(
     job: Job, submissions: Sequence[Submission], executor: Callable[[], Executor]
 ) -> Iterator[tuple[Submission, Report]]:
-    """Reports as they come. A process that dies takes nobody along: what it had is tried again, alone, and once."""
+    """Reports as they come. A process that dies takes nobody along: what was unfinished is tried again, then alone."""
     lost = list(submissions)
-    for attempt in range(2):
-        batches = [lost] if attempt == 0 else [[submission] for submission in lost]
+    for alone in (False, False, True):
+        batches = [[submission] for submission in lost] if alone else [lost]
         lost = []
         for batch in batches:
             with executor() as pool:
@@ -117,11 +117,16 @@ def _graded(
                             yield futures[future], future.result()
                         except BrokenProcessPool:
                             lost.append(futures[future])
+                        except (NoSandbox, VersionsDiffer):
+                            raise
+                        except Exception as error:  # a fault of ours: this file waits for a person, the others go on
+                            note = f"The grader failed on this file ({type(error).__name__}): look at it by hand."
+                            yield futures[future], unreadable(futures[future], "crashed", note)
                 finally:
                     for future in futures:
                         future.cancel()
     for submission in lost:
-        note = "The grading process itself died on this file, twice: look at it by hand."
+        note = "The grading process itself died on this file, again and again: look at it by hand."
         yield submission, unreadable(submission, "crashed", note)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..files import write_whole
 from ..quizzes import declarations
-from .nbgrader_csv import nbgrader_csv
+from .nbgrader_csv import harmless, nbgrader_csv
 from .records import Report
 
 WORDS = {
@@ -98,10 +98,12 @@ def page_name(student: str) -> str:
     >>> page_name("ada")
     'ada'
     >>> page_name("../Ada L.")
-    'Ada-L-0bc5ee'
+    'Ada-L-9ea6abe71cd00be6'
     """
     plain = re.sub(r"[^\w]+", "-", student, flags=re.ASCII).strip("-")[:60]
-    return plain if plain == student else f"{plain}-{hashlib.sha256(student.encode()).hexdigest()[:6]}"
+    if plain == student and not re.search(r"-[0-9a-f]{16}$", plain):
+        return plain
+    return f"{plain}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
 def _section(report: Report) -> str:
@@ -131,19 +133,12 @@ def _plain(points: int | float) -> str:
     return f"{points:g}"
 
 
-def _csv(header: list[str], rows: Iterable[list]) -> str:
+def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([_harmless(value) for value in row] for row in rows)
+    writer.writerows([harmless(value) for value in row] for row in rows)
     return file.getvalue()
-
-
-def _harmless(value: object) -> object:
-    """Text that a spreadsheet would take for a formula is quoted: students choose file names and raise exceptions."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
 
 
 PAGE = """<!doctype html>

@@ -1,7 +1,7 @@
 """What an answer needs from cells that a student added: helper functions, imports, constants.
 
-An honest student may put a helper into a cell of her own. Its definition is taken along where an answer mentions it,
-and only where the notebook handed out has no such name: what the course defines stays the course's.
+An honest student may put a helper into a cell of her own, or into another answer's. Its definition is taken along where
+an answer mentions it, and only where no such name is there already: what the course defines stays the course's.
 """
 
 from __future__ import annotations
@@ -54,16 +54,14 @@ def bound(node: Any) -> set[str]:
             return {node.id}
         case ast.Assign():
             return set().union(*map(bound, node.targets))
+        case ast.AnnAssign():
+            return bound(node.target)
     return set()
 
 
 def _is_definition(node: ast.stmt) -> bool:
     if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
         return True
-    if not (isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets)):
-        return False
-    try:
-        ast.literal_eval(node.value)
-    except (ValueError, TypeError, MemoryError, RecursionError, SyntaxError):
-        return False
-    return True
+    if isinstance(node, ast.AnnAssign):
+        return node.value is not None and isinstance(node.target, ast.Name)
+    return isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets)

@@ -372,8 +372,9 @@ def _answered(question: Mapping[str, Any], notebooks: Notebooks, seconds: int | 
     namespace = vars(module)
     for name, code in question["supplied"]:
         own = dict(namespace)
-        exec(marshal.loads(code), own)
-        namespace[name] = own[name]
+        with contextlib.suppress(Exception):  # a student's own other answer may fail; this one is told by a NameError
+            exec(marshal.loads(code), own)
+            namespace[name] = own[name]
     name = question["name"]
     namespace.pop(name, None)  # what the course has under this name is not the student's
     trouble, late = run_cell(question["source"], f"<answer {question['id']}>", namespace, seconds / 2)

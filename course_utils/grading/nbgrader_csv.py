@@ -37,5 +37,12 @@ def nbgrader_csv(reports: Iterable[Report], names: dict[str, str] | None = None)
         for student in sorted(students):
             score = float(best.get((notebook, student), 0))
             name = (names or {}).get(notebook, notebook)
-            writer.writerow([name, "", "", student, "", "", "", score, 0.0, score, float(most[notebook])])
+            writer.writerow([name, "", "", harmless(student), "", "", "", score, 0.0, score, float(most[notebook])])
     return table.getvalue()
+
+
+def harmless(value: object) -> object:
+    """Text that a spreadsheet would take for a formula, quoted: students choose file names and raise exceptions."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value

@@ -23,41 +23,60 @@ NOTEBOOKS = sources.PACKAGE.parent / "notebooks"  # the instructor's own
 # Library functions that would answer a quiz by being called: out of reach while that quiz's answer runs. The quiz's own
 # reference is, wherever it is the library's.
 LIBRARY_ANSWERS: dict[str, tuple[str, ...]] = {
-    "autoencoder/pca": ("models.autoencoder.PCA.fit",),
+    "autoencoder/pca": (
+        "models.autoencoder.PCA.fit",
+        "models.autoencoder.PCA.encode",
+        "models.autoencoder.PCA.decode",
+        "models.autoencoder.PCA.__call__",
+    ),
     "autoencoder/conv-size": ("models.blocks.conv_size",),
     "autoencoder/conv-transpose-size": ("models.blocks.conv_transpose_size",),
     "autoencoder/fit-gaussian": ("models.autoencoder.fit_gaussian",),
     "vae/elbo": ("models.vae.elbo",),
-    "vae/averaged-kl": ("models.vae.negative_elbo",),
+    "vae/averaged-kl": ("models.vae.negative_elbo", "models.vae.Elbo.loss"),
     "forward/step-variances": (
         "diffusion.linear_schedule",
         "diffusion.quadratic_schedule",
         "diffusion.sigmoid_schedule",
     ),
-    "forward/alpha-bar": ("diffusion.linear_schedule",),
-    "forward/add-noise": ("diffusion.Schedule.add_noise",),
-    "forward/published-noise": ("diffusion.Schedule.add_noise",),
+    "forward/alpha-bar": ("diffusion.linear_schedule", "diffusion.Schedule.from_betas"),
+    "forward/shifted": ("diffusion.Schedule.from_betas",),
+    # `_exactly` looks ᾱ_t up for all of them: `target("v", -noise, x0, t)` is `add_noise(x0, t, noise)`.
+    "forward/add-noise": ("diffusion.Schedule.add_noise", "diffusion.Schedule._exactly"),
+    "forward/published-noise": ("diffusion.Schedule.add_noise", "diffusion.Schedule._exactly"),
     "forward/cosine": ("diffusion.cosine_schedule",),
-    "forward/log-snr": ("diffusion.Schedule.log_snr",),
+    "forward/log-snr": ("diffusion.Schedule.log_snr", "diffusion.Schedule.snr"),
     "forward/zero-terminal": ("diffusion.zero_terminal_snr",),
     "forward/posterior": ("diffusion.Schedule.posterior",),
-    "forward/mixture-score": ("data.mixtures.GaussianMixture.score",),
+    "forward/mixture-score": ("data.mixtures.GaussianMixture.score", "data.mixtures.GaussianMixture._joint"),
     "unet/residual-block": ("models.unet.ResidualBlock.forward",),
     "unet/attention": ("models.unet.Attention.gather",),
     "unet/mixed-axes": ("models.unet.Attention.forward",),
     "unet/linear-attention": ("models.unet.LinearAttention.gather",),
-    "training/v-target": ("diffusion.Schedule.target",),
+    "unet/forward": ("models.unet.UNet.forward",),
+    "training/equal-variance-kl": ("models.vae.gaussian_kl",),
+    "training/v-target": ("diffusion.Schedule.target", "diffusion.Schedule.to_x0"),
     "training/to-x0": ("diffusion.Schedule.to_x0",),
-    "training/to-noise": ("diffusion.Schedule.to_noise",),
+    "training/to-noise": ("diffusion.Schedule.to_noise", "sampling.walking.Stride.implied"),
     "training/min-snr": ("diffusion.min_snr",),
     "training/ema": ("training.averaging.EMA.update",),
-    "sampling/product": ("sampling.walking.ancestral",),
-    "sampling/short-loop": ("sampling.walking.ancestral",),
+    "sampling/ancestral-step": ("sampling.walking.ancestral", "sampling.walking.walk", "sampling.solvers.dpm_solver"),
+    "sampling/product": ("sampling.walking.ancestral", "sampling.walking.walk", "sampling.solvers.dpm_solver"),
+    "sampling/short-loop": ("sampling.walking.ancestral", "sampling.walking.walk"),
     "sampling/noise-at-the-end": ("sampling.walking.ancestral",),
     "sampling/timesteps": ("diffusion.Schedule.timesteps", "sampling.walking.stops"),
-    "sampling/langevin-step": ("sampling.langevin.langevin",),
+    "sampling/ddim-step": ("sampling.walking.walk", "sampling.solvers.dpm_solver", "sampling.solvers._multistep"),
+    "sampling/heun-step": ("sampling.solvers.heun",),
+    "sampling/multistep": ("sampling.solvers.dpm_solver", "sampling.solvers._multistep"),
+    "sampling/langevin-step": ("sampling.langevin.langevin", "sampling.langevin._uphill"),
+    "guidance/plane": ("models.unet.ClassPlane.forward",),
+    "guidance/classifier-gradient": ("sampling.guidance.classifier_guided",),
+    "guidance/wrong-quantity": ("sampling.guidance.classifier_guided",),
     "guidance/guided-guess": ("sampling.guidance.guided",),
 }
+
+# Functions of other quizzes that would answer a quiz by being called with other arguments: not lent to it.
+NOT_LENT = {"sampling/product": ("ancestral_step", "ddim_step")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +159,8 @@ def supplied(plan: Plan, quiz: str) -> dict[str, str]:
     for id, name in plan.names.items():
         declared = declarations.get(id)
         if isinstance(declared, Concept) or name == plan.names[quiz] or declared.reference is own:
+            continue
+        if name in NOT_LENT.get(quiz, ()):
             continue
         source = _source_that_binds(declared, name)
         if own.__name__ not in source:

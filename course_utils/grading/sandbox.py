@@ -215,7 +215,7 @@ def _settings(sources: Mapping[str, str], preludes: Mapping[str, str], limits: L
             modules[name] = _compiled(source, f"{path}/__init__.py" if name in packages else f"{path}.py")
     return {
         "confined": not unsafe,
-        "path": _import_path(),
+        "path": _import_path() if unsafe else [_place(folder) for folder in _import_path()],
         "library": LIBRARY,
         "modules": modules,
         # Under the package, so that an exception's last line is looked for in the answer, not in the course's own code.
@@ -341,11 +341,11 @@ def _command(unsafe: bool) -> list[str]:
     """What starts the warm process."""
     folder = Path(inside.__file__).parent if unsafe else INSIDE
     script = f"import sys; sys.path.insert(0, {str(folder)!r}); import inside; inside.main()"
-    python = [os.path.realpath(sys.executable), "-s", "-c", script]
+    python = os.path.realpath(sys.executable)
     if unsafe:
         if not hasattr(os, "fork"):
             raise NoSandbox("Answers can't be run on Windows, not even your own; use Linux, or WSL.")
-        return python
+        return [python, "-s", "-c", script]
     if sys.platform != "linux":
         raise NoSandbox(f"The sandbox needs Linux, and this is {platform.system() or sys.platform}. {ADVICE}")
     if platform.machine() not in confinement.MACHINES:
@@ -353,7 +353,7 @@ def _command(unsafe: bool) -> list[str]:
     program = shutil.which("bwrap")
     if program is None:
         raise NoSandbox(f"The sandbox needs bubblewrap, which is not installed. {ADVICE}")
-    return [program, *_walls(), *python]
+    return [program, *_walls(), _place(python), "-s", "-c", script]
 
 
 def _walls() -> list[str]:
@@ -383,13 +383,18 @@ def _mounts() -> list[str]:
         elif path.exists():
             shown.add(path)
     hidden = {path for path in _course() if path.exists() and any(path.is_relative_to(each) for each in shown)}
-    for folder in sorted({parent for path in shown for parent in path.parents} - {Path("/")}):
+    for folder in sorted({parent for path in shown for parent in Path(_place(path)).parents} - {Path("/")}):
         arguments += ["--perms", "755", "--dir", str(folder)]  # else only root may pass through it
     for path in sorted(shown | hidden):  # what lies inside comes later
-        arguments += ["--tmpfs", str(path)] if path in hidden else ["--ro-bind", str(path), str(path)]
+        arguments += ["--tmpfs", _place(path)] if path in hidden else ["--ro-bind", str(path), _place(path)]
     for path in sorted(hidden):
-        arguments += ["--remount-ro", str(path)]
+        arguments += ["--remount-ro", _place(path)]
     return arguments
+
+
+def _place(path: str | Path) -> str:
+    """Where something of this machine's is in there: in its own place, but out of /tmp, which is the answers' own."""
+    return f"/kept{path}" if Path(path).is_relative_to("/tmp") else str(path)
 
 
 def _interpreter() -> Iterator[Path]:

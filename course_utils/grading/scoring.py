@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..quizzes import Concept, Quiz, declarations
 from ..quizzes.judging import Verdict, judge
@@ -12,9 +14,12 @@ from ..quizzes.running import results_from_wire
 from ..quizzes.variants import original_letter
 from . import plan as planning
 from .answers import letter, take
+from .helpers import bound
 from .plan import Plan
+from .reading import one_line, parsed
 from .records import Answer, Outcome, Question, Report, Score, Submission
 from .sandbox import Sandbox
+from .sources import closure
 
 UNTOUCHED = "Not answered yet."
 
@@ -81,10 +86,22 @@ def _others(plan: Plan, quiz: str, source: str, answers: Mapping[str, Answer]) -
     found = {}
     for id, name in plan.names.items():
         if id != quiz and name != plan.names[quiz] and name in source and isinstance(declarations.get(id), Quiz):
-            own = None if _untouched(plan, answers[id]) else answers[id].source
-            if name in course or own:
-                found[name] = course.get(name) or own
+            lent = course.get(name) or ("" if _untouched(plan, answers[id]) else _definition(answers[id].source, name))
+            if lent:
+                found[name] = lent
     return found
+
+
+def _definition(source: str, name: str) -> str:
+    """What a student's own cell needs to define `name`, without the rest of it; "" if it does not define it."""
+    tree = parsed(source)[1]
+    roots = [node for node in tree.body if name in bound(node)] if tree else []
+    try:
+        text = "\n".join(map(ast.unparse, closure(tree.body, roots))) if roots else ""
+        compile(text, "lent", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    return text
 
 
 def _untouched(plan: Plan, answer: Answer) -> bool:
@@ -99,9 +116,13 @@ def _score(plan: Plan, answer: Answer, outcome: Outcome | None, student: str, ru
         score = Score(declared.id, 0, declared.points, "missing", UNTOUCHED)
     else:
         score = _score_code(declared, outcome, rules)
-    if not answer.note:
-        return score
-    return Score(score.quiz, score.points, score.out_of, score.status, f"{score.message} ({answer.note})")
+    message = f"{score.message} ({answer.note})" if answer.note else score.message
+    return replace(score, message=_tidy(message))
+
+
+def _tidy(message: str) -> str:
+    """One printable line, the same in every run: students' exceptions may hold anything, addresses in memory too."""
+    return re.sub(r"0x[0-9a-f]{6,}", "0x…", one_line(message, 700))
 
 
 def _score_question(concept: Concept, answer: Answer, name: str, student: str, rules: Rules) -> Score:
@@ -120,10 +141,9 @@ def _score_code(quiz: Quiz, outcome: Outcome, rules: Rules) -> Score:
         return Score(quiz.id, 0, quiz.points, outcome.trouble, outcome.detail)
     expected = planning.expected(quiz.id, rules.seed)
     try:
-        results = results_from_wire(outcome.data, len(expected.cases))
-    except ValueError:
+        verdict = judge(quiz, expected.cases, results_from_wire(outcome.data, len(expected.cases)), expected)
+    except Exception:  # what comes from there is nobody's word: whatever it does to us is that answer's fault alone
         return Score(quiz.id, 0, quiz.points, "crashed", "Its process gave back something that is not a result.")
-    verdict = judge(quiz, expected.cases, results, expected)
     if verdict.passed:
         return Score(quiz.id, quiz.points, quiz.points, "ok", "Passed on fresh inputs.")
     return Score(quiz.id, 0, quiz.points, "missing" if verdict.stage == "not attempted" else "wrong", _message(verdict))
@@ -133,4 +153,5 @@ def _message(verdict: Verdict) -> str:
     """What a student may read: the stage and the advice, no numbers of the hidden inputs."""
     if verdict.stage == "not attempted":
         return UNTOUCHED
-    return " ".join(filter(None, (f"{verdict.headline}.", *verdict.details)))
+    headline = re.sub(r":? ?expected .*", "", verdict.headline) if verdict.stage == "value" else verdict.headline
+    return " ".join(filter(None, (f"{headline or 'wrong values'}.", *verdict.details)))

@@ -71,11 +71,12 @@ def prelude(clean: NotebookNode) -> str:
     kept = []
     for cell in clean.cells:
         if cell.cell_type == "code" and "quiz" not in cell.metadata.get("course", {}):
-            kept += [ast.unparse(node) for node in ast.parse(cell.source).body if _defines(node)]
+            kept += [ast.unparse(node) for node in ast.parse(cell.source).body if defines(node)]
     return "\n".join(kept) + "\n"
 
 
-def _defines(node: ast.stmt) -> bool:
+def defines(node: ast.stmt) -> bool:
+    """Whether a statement imports, defines, or names a literal: what a prelude consists of."""
     if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef):
         return True
     if not (isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets)):

@@ -29,6 +29,7 @@ MOST_BYTES_EACH = 4 * MOST_BYTES  # of all that one student handed in
 _WORDS = re.compile(rb'"([\w-]{4,64})"|def (\w{1,64})\(')  # as they stand in a notebook's JSON, damaged or not
 DEEPEST = 6  # folders within folders
 WRAPPERS = ("submitted", "submissions")  # folders that stand for all students
+NBGRADERS = {"source", "release", "autograded", "feedback", "exchange"}  # what may lie beside them: no students
 
 
 class _Trouble(Exception):
@@ -58,8 +59,13 @@ def walk(path: Path, notebooks: Mapping[str, Path | Mapping]) -> Iterator[Submis
     """What `find` finds, one at a time and in the order of paths: for those who keep no bytes of all at once."""
     known = [_known(number, notebook) for number, notebook in sorted(notebooks.items())]
     read = Counter()
-    for place in sorted(_unwrapped(_places(Path(path)), Path(path).stem), key=lambda each: each.parts):
+    places = sorted(_unwrapped(_places(Path(path)), Path(path).stem), key=lambda each: each.parts)
+    folders = {place.parts[0] for place in places}
+    namesakes = Counter(_student(folder) for folder in folders)
+    for place in places:
         student, number = _who_and_what(place.parts, known)
+        if namesakes[student] > 1:
+            student = one_line(place.parts[0], 120)
         name = one_line("/".join(place.parts), 300)
         try:
             if read[student] > MOST_BYTES_EACH:
@@ -170,10 +176,14 @@ def _places(path: Path) -> list[_Place]:
 
 
 def _unwrapped(places: list[_Place], stem: str) -> list[_Place]:
-    """Without folders around everything: `submitted` (then nothing beside it counts), or one named like the zip."""
+    """Without folders around everything: `submitted`, beside nothing but nbgrader's other folders, or one named like
+    the zip."""
     while True:
         tops = {place.parts[0] for place in places if len(place.parts) > 1}
         wrapper = next((top for top in sorted(tops) if top.lower() in WRAPPERS), None)
+        beside, loose = {top.lower() for top in tops - {wrapper}}, any(len(place.parts) == 1 for place in places)
+        if not beside <= NBGRADERS or (loose and not beside):
+            wrapper = None  # somebody's name is like that
         if wrapper is None and len(tops) == 1 and all(len(place.parts) > 1 for place in places):
             wrapper = next((top for top in tops if top.lower() == stem.lower()), None)
         if wrapper is None:

@@ -530,7 +530,7 @@ def _times(factor: float) -> str:
     ('2 times', '1/3 of', '-1/4 of', '0.7 times')
     """
     one_over = 1 / factor
-    if abs(one_over) > 1.5 and abs(one_over - round(one_over)) < 1e-3 * abs(one_over):
+    if math.isfinite(one_over) and abs(one_over) > 1.5 and abs(one_over - round(one_over)) < 1e-3 * abs(one_over):
         return f"{'-' if factor < 0 else ''}1/{abs(round(one_over))} of"
     return f"{_show(factor)} times"
 

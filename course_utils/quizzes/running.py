@@ -28,6 +28,7 @@ import torch
 from .declarations import Case, Fixture, plain_defaults
 
 LARGEST_OUTPUT = 5_000_000  # elements of one array that are kept; of a larger one, only shape and type
+LARGEST_JSON = 8_000_000  # bytes of JSON that are read from a process which nobody trusts
 MOST_LEAVES = 10_000  # values in one nested output
 DEEPEST = 20  # levels of nesting
 LONGEST_TEXT = 2_000  # characters kept of a string, a message, or what was printed
@@ -443,10 +444,12 @@ def from_wire(data: bytes) -> Any:
     if len(data) < head or data[: len(MAGIC)] != MAGIC:
         raise ValueError("expected data from to_wire, got something else")
     (length,) = struct.unpack("<Q", data[len(MAGIC) : head])
+    if length > LARGEST_JSON:
+        raise ValueError(f"expected at most {LARGEST_JSON:,} bytes of JSON from to_wire, got {length:,}")
     try:
         tree = json.loads(data[head : head + length])
         value, end = _unpack(tree, memoryview(data)[head + length :], 0, 0)
-    except (KeyError, TypeError, IndexError, RecursionError, OverflowError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError, ValueError) as error:
         raise ValueError(f"expected complete data from to_wire, got damaged ones ({type(error).__name__})") from None
     if head + length + end != len(data):
         raise ValueError("expected data from to_wire, got damaged ones (wrong length)")
