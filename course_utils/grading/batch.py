@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -59,6 +60,7 @@ def grade_one(job: Job, submission: Submission) -> Report:
     return grade(submission, plans, _sandbox(job), job.rules)
 
 
+@functools.cache
 def version() -> str:
     """The fingerprint of this installation of the course."""
     return planning.fingerprint(list(planning.plans(planning.NOTEBOOKS).values()))
@@ -86,7 +88,7 @@ def run(
 ) -> list[Report]:
     """All reports, sorted. What `ledger` has already is not graded again; what is graded stands there at once.
 
-    executor: makes a fresh one (a broken pool is replaced once);  progress: wraps the iterator of new reports.
+    executor: makes a fresh one, also where a pool broke;  progress: wraps the iterator of new reports.
     """
     known = read_ledger(ledger)
     keys = {id(submission): key(job, submission) for submission in submissions}

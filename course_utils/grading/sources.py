@@ -66,9 +66,18 @@ def closure(body: list[ast.stmt], roots: Iterable[ast.stmt]) -> list[ast.stmt]:
     return [node for node in body if id(node) in kept]
 
 
+# What a notebook has without defining it, and an answer may mention in passing.
+STAND_INS = """
+import types as _types
+lab = _types.SimpleNamespace(device="cpu")
+def display(*shown, **options):
+    pass
+"""
+
+
 def prelude(clean: NotebookNode) -> str:
     """Imports, definitions and constants (literals bound to a name) of a notebook, answer cells left out."""
-    kept = []
+    kept = [STAND_INS]
     for cell in clean.cells:
         if cell.cell_type == "code" and "quiz" not in cell.metadata.get("course", {}):
             kept += [ast.unparse(node) for node in ast.parse(cell.source).body if defines(node)]
