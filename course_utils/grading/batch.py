@@ -25,7 +25,7 @@ import torch
 from . import plan as planning
 from .records import Report, Score, Submission
 from .sandbox import Limits, NoSandbox, Sandbox
-from .scoring import Rules, grade
+from .scoring import Rules, grade, unscored
 
 
 class VersionsDiffer(RuntimeError):
@@ -123,21 +123,17 @@ def _graded(
                             raise
                         except Exception as error:  # a fault of ours: this file waits for a person, the others go on
                             note = f"The grader failed on this file ({type(error).__name__}): look at it by hand."
-                            yield futures[future], unreadable(futures[future], "crashed", note)
+                            yield futures[future], _crashed(futures[future], note)
                 finally:
                     for future in futures:
                         future.cancel()
     for submission in lost:
         note = "The grading process itself died on this file, again and again: look at it by hand."
-        yield submission, unreadable(submission, "crashed", note)
+        yield submission, _crashed(submission, note)
 
 
-def unreadable(submission: Submission, status: str, note: str) -> Report:
-    """A report that gives every question of the notebook this status."""
-    plan = planning.plans(planning.NOTEBOOKS).get(submission.notebook)
-    points = {} if plan is None else {id: planning.declarations.get(id).points for id in plan.names}
-    scores = tuple(Score(id, 0, out_of, status, note) for id, out_of in points.items())
-    return Report(submission.student, submission.notebook, submission.name, scores, (note,))
+def _crashed(submission: Submission, note: str) -> Report:
+    return unscored(submission, planning.plans(planning.NOTEBOOKS).get(submission.notebook), "crashed", note)
 
 
 @contextmanager

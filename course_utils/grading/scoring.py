@@ -40,10 +40,10 @@ def grade(submission: Submission, plans: Mapping[str, Plan], sandbox: Sandbox, r
     """The scores of one submission: the same for the same bytes and rules, whatever else is graded beside it."""
     plan = plans.get(submission.notebook)
     if plan is None:
-        return Report(submission.student, submission.notebook, submission.name, (), (submission.trouble,))
+        return unscored(submission, plan, "unreadable", submission.trouble)
     taken = take(submission, plan.clean, plan.names)
     if taken.trouble:
-        return _unreadable(submission, plan, taken.trouble)
+        return unscored(submission, plan, "unreadable", taken.trouble)
     answers = {answer.quiz: answer for answer in taken.answers}
     questions = _questions(plan, answers, rules)
     outcomes = dict(zip((question.id for question in questions), sandbox.run(questions)))
@@ -63,9 +63,10 @@ def _order(student: str, rules: Rules) -> Mapping[str, str]:
     return (rules.order or {}).get(unicodedata.normalize("NFC", student), {})
 
 
-def _unreadable(submission: Submission, plan: Plan, trouble: str) -> Report:
-    scores = tuple(Score(id, 0, declarations.get(id).points, "unreadable", trouble) for id in plan.names)
-    return Report(submission.student, plan.number, submission.name, scores, (trouble,))
+def unscored(submission: Submission, plan: Plan | None, status: str, note: str) -> Report:
+    """A report that gives every question of the notebook this status and no points; plan: None where it is of none."""
+    scores = tuple(Score(id, 0, declarations.get(id).points, status, note) for id in (plan.names if plan else ()))
+    return Report(submission.student, submission.notebook, submission.name, scores, (note,))
 
 
 def _questions(plan: Plan, answers: Mapping[str, Answer], rules: Rules) -> list[Question]:

@@ -27,7 +27,8 @@ def library(probes: dict[str, str]) -> dict[str, str]:
         name = ".".join((PACKAGE.name, *(part for part in parts if part != "__init__")))
         source = path.read_text(encoding="utf-8")
         if parts[0] == "quizzes" and parts[-1].startswith("nb"):
-            source = without_answers(source, {id: probe for id, probe in probes.items() if f"{id!r}" in _texts(source)})
+            texts = _texts(source)
+            source = without_answers(source, {id: probe for id, probe in probes.items() if id in texts})
         found[name] = source
     return found
 
@@ -120,4 +121,5 @@ def _absolute(node: ast.stmt, package: str) -> ast.stmt:
 
 
 def _texts(source: str) -> set[str]:
-    return {repr(leaf.value) for leaf in ast.walk(ast.parse(source)) if isinstance(leaf, ast.Constant)}
+    constants = (leaf.value for leaf in ast.walk(ast.parse(source)) if isinstance(leaf, ast.Constant))
+    return {value for value in constants if isinstance(value, str)}
