@@ -25,7 +25,7 @@ def trained(train, latent: int, steps: int, lr: float, seed: int):
     with seeded(seed):
         model = Autoencoder(train.shape, latent)
     history = fit(
-        model, squared_error_loss, train, steps=steps, lr=lr, schedule="linear-half", seed=seed, progress=False
+        model, squared_error_loss, train, steps=steps, lr=lr, lr_schedule="linear-half", seed=seed, progress=False
     )
     return model, history.seconds
 

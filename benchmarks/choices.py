@@ -65,10 +65,10 @@ def network(**options: Any) -> Entry:
 def objective(**options: Any) -> Entry:
     """Our default with another loss."""
     schedule = options.pop("schedule", recipes.ddpm_schedule())
-    target = options.pop("target", recipes.TARGET)
+    prediction_type = options.pop("prediction_type", recipes.PREDICTION_TYPE)
     entry = training.ours()
-    loss = diffusion_loss(schedule, target, **options)
-    return replace(entry, schedule=schedule, target=target, own_loss=loss)
+    loss = diffusion_loss(schedule, prediction_type, **options)
+    return replace(entry, schedule=schedule, prediction_type=prediction_type, own_loss=loss)
 
 
 CHOICES: dict[str, Callable[[], Entry]] = {
@@ -88,15 +88,15 @@ CHOICES: dict[str, Callable[[], Entry]] = {
     "Adam, 1e-3": lambda: ours(optimizer="adam", lr=1e-3),
     "half the learning rate": lambda: ours(lr=0.005),
     "twice the learning rate": lambda: ours(lr=0.02),
-    "rate never falls": lambda: ours(schedule="flat"),
-    "rate falls along a cosine": lambda: ours(schedule="cosine"),
+    "rate never falls": lambda: ours(lr_schedule="flat"),
+    "rate falls along a cosine": lambda: ours(lr_schedule="cosine"),
     "no averaging": lambda: ours(ema=None),
     "batch 32": lambda: ours(batch_size=32),
     "batch 128": lambda: ours(batch_size=128),
-    "predicts the noise": lambda: objective(target="noise"),
-    "predicts x0": lambda: objective(target="x0"),
+    "predicts the noise": lambda: objective(prediction_type="noise"),
+    "predicts x0": lambda: objective(prediction_type="x0"),
     "linear schedule": lambda: objective(schedule=linear_schedule(1000)),
-    "min-SNR weights": lambda: objective(weight=partial(min_snr, recipes.ddpm_schedule(), recipes.TARGET)),
+    "min-SNR weights": lambda: objective(weight=partial(min_snr, recipes.ddpm_schedule(), recipes.PREDICTION_TYPE)),
     "Huber loss": lambda: objective(distance="huber"),
     "independent t": lambda: objective(draw=independent_steps),
 }
@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     data, test = load(options.data, "train"), load(options.data, "test")
     entries = [replace(CHOICES[name](), name=name) for name in options.only]
     entries = [replace(entry, about=entry.about | {"choice": entry.name}) for entry in entries]
-    rows = training.collect(entries, data, training.make_judge("classifier", data, test), options)
+    rows = training.collect(entries, data, training.make_evaluator("classifier", data, test), options)
     print(table(rows))
     return rows
 

@@ -22,63 +22,63 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from sampling import Counted
-from training import PART, Judge, append_row, make_judge, read_rows, spread
+from training import PART, Evaluator, append_row, make_evaluator, read_rows, spread
 
 from course_utils import recipes
 from course_utils.data import load
 from course_utils.data.image_set import ImageSet
 from course_utils.device import generator, pick_threads, seeded
 from course_utils.diffusion import Denoiser
-from course_utils.sampling import last, walk
+from course_utils.sampling import ddim, last
 from course_utils.training import fit
 
 WAYS = {"added": "added to the step's embedding", "plane": "a plane beside each block's input"}
 STRIDES = 50  # of the walk, DDIM
 
 
-def measure(way: str, seed: int, data: ImageSet, judge: Judge, options: argparse.Namespace) -> dict[str, Any]:
+def measure(way: str, seed: int, data: ImageSet, evaluator: Evaluator, options: argparse.Namespace) -> dict[str, Any]:
     """One row: train, draw, judge. Milliseconds are CPU time of all threads together."""
     schedule = recipes.ddpm_schedule()
     with seeded(seed):
-        model = recipes.ddpm_model(data.shape, classes=len(data.classes), conditioning=way)
+        model = recipes.ddpm_model(data.shape, num_classes=len(data.classes), conditioning=way)
     recipe, start = recipes.ddpm_recipe(options.steps, seed=seed), time.process_time()
     history = fit(model, recipes.ddpm_loss(schedule, model), data, recipe, progress=False)
     spent = time.process_time() - start
     if history.interrupted:
         raise KeyboardInterrupt
-    denoise = Counted(Denoiser(history.ema_model, schedule, recipes.TARGET))
+    denoise = Counted(Denoiser(history.ema_model, schedule, recipes.PREDICTION_TYPE))
     noise = torch.randn(options.samples, *data.shape, generator=generator(1_000_003 + seed))
     y, parts = torch.arange(options.samples) % len(data.classes), []
     for piece in torch.arange(options.samples).split(PART):
-        parts.append(last(walk(denoise, schedule, noise[piece], STRIDES, y[piece])).clamp(-1, 1))
+        parts.append(last(ddim(denoise, schedule, noise[piece], STRIDES, y[piece])).clamp(-1, 1))
     images = torch.cat(parts)
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "cpu_ms": 1e3 * spent / options.steps,
-        "accuracy": accuracy(judge, images, y),
-    } | judge(images)
+        "accuracy": accuracy(evaluator, images, y),
+    } | evaluator(images)
 
 
 @torch.no_grad()
-def accuracy(judge: Judge, images: torch.Tensor, y: torch.Tensor) -> float:
+def accuracy(evaluator: Evaluator, images: torch.Tensor, y: torch.Tensor) -> float:
     """The share of images that the judge's classifier takes for the class that was asked for."""
-    seen = torch.cat([judge.logits(judge.features(part)).argmax(1) for part in images.split(500)])
+    seen = torch.cat([evaluator.logits(evaluator.features(part)).argmax(1) for part in images.split(500)])
     return (seen == y).double().mean().item()
 
 
 def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows that are asked for: from the file where it has them, else measured and appended to it."""
     data, known, rows = load(options.data, "train"), read_rows(options.json), []
-    judge = make_judge("classifier", data, load(options.data, "test"))
+    evaluator = make_evaluator("classifier", data, load(options.data, "test"))
     settings = {name: getattr(options, name) for name in ("data", "steps", "samples", "threads")}
-    settings |= {"features": judge.name}
+    settings |= {"features": evaluator.name}
     for seed in options.seeds:
         for way in WAYS:
             row = {"conditioning": way, "seed": seed} | settings
             found = next((old for old in known if row.items() <= old.items()), None)
             if found is None and options.report:
                 continue
-            rows.append(found or row | measure(way, seed, data, judge, options))
+            rows.append(found or row | measure(way, seed, data, evaluator, options))
             if found is None:
                 append_row(options.json, rows[-1])
                 shown = f"accuracy {rows[-1]['accuracy']:.3f}, distance {rows[-1]['distance']:.2f}"

@@ -99,8 +99,8 @@ def nbgrader(folder: Path, assignments: list[str]) -> tuple[float, float]:
 
 
 def ours(folder: Path, out: Path, workers: int) -> tuple[float, float]:
-    """`python -m course_utils grade`, start-up included."""
-    command = [sys.executable, "-m", "course_utils", "grade", str(folder / "submitted"), "--out", str(out)]
+    """`python -m classroom grade`, start-up included."""
+    command = [sys.executable, "-m", "classroom", "grade", str(folder / "submitted"), "--out", str(out)]
     return watched([*command, "--workers", str(workers), "--seed", "0"], cwd=ROOT)
 
 

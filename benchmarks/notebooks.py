@@ -5,7 +5,7 @@
 
 Runs the solved notebooks from top to bottom, each in a fresh kernel, one after the other, and writes what it measured
 to solutions/budgets.json, from which the build fills the table at the head of each notebook. Close all else first.
-(`python -m course_utils build --fresh --measure` does it for one effort while it executes what it builds.)
+(`python -m classroom build --fresh --measure` does it for one effort while it executes what it builds.)
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import nbformat
 
-from course_utils.authoring.execution import execute
-from course_utils.authoring.measuring import record
+from classroom.authoring.execution import execute
+from classroom.authoring.measuring import record
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGETS = ROOT / "solutions" / "budgets.json"

@@ -29,16 +29,16 @@ class Entry:
     """A network and how it is trained.
 
     name: the row's;  build: from an image's shape (c, h, w) to a new network;
-    schedule, target, distance, weight, draw: of the noise and the loss, as in `diffusion_loss`;
+    schedule, prediction_type, distance, weight, draw: of the noise and the loss, as in `diffusion_loss`;
     recipe: options of `fit`, without steps; its learning-rate schedule runs over the budget;
-    own_loss: a loss for `fit` in place of the one that target, distance, weight and draw describe;
+    own_loss: a loss for `fit` in place of the one that prediction_type, distance, weight and draw describe;
     choose_weights: judge both raw and averaged weights on a quarter of the samples, and go on with the better.
     """
 
     name: str
     build: Callable[[tuple[int, int, int]], nn.Module]
     schedule: Schedule
-    target: str
+    prediction_type: str
     recipe: dict[str, Any]
     distance: str = "l2"
     weight: Callable[[Tensor], Tensor] | None = None
@@ -51,11 +51,11 @@ class Entry:
         """A loss for `fit`."""
         if self.own_loss is not None:
             return self.own_loss
-        return diffusion_loss(self.schedule, self.target, self.distance, self.weight, self.draw)
+        return diffusion_loss(self.schedule, self.prediction_type, self.distance, self.weight, self.draw)
 
     def facts(self) -> dict[str, Any]:
         """What decides the numbers, in a form that JSON can hold: two runs with the same facts are the same run."""
-        facts = self.about | self.recipe | {"target": self.target, "distance": self.distance}
+        facts = self.about | self.recipe | {"prediction_type": self.prediction_type, "distance": self.distance}
         facts |= {"schedule of noise": self.schedule.name, "T": self.schedule.T, "weighted": self.weight is not None}
         return {
             name: value
@@ -108,18 +108,18 @@ class WideConvNeXt(nn.Module):
     block that isn't told the step, such as the tutorial's last.
     """
 
-    def __init__(self, before: int, after: int, embedding: int | None, mult: int = 2):
+    def __init__(self, in_channels: int, out_channels: int, embedding: int | None, mult: int = 2):
         super().__init__()
-        self.step = None if embedding is None else nn.Sequential(nn.GELU(), nn.Linear(embedding, before))
-        self.spread = nn.Conv2d(before, before, 7, padding=3, groups=before)
+        self.step = None if embedding is None else nn.Sequential(nn.GELU(), nn.Linear(embedding, in_channels))
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 7, padding=3, groups=in_channels)
         self.across = nn.Sequential(
-            nn.GroupNorm(1, before), nn.Conv2d(before, mult * after, 3, padding=1), nn.GELU(),
-            nn.GroupNorm(1, mult * after), nn.Conv2d(mult * after, after, 3, padding=1),
+            nn.GroupNorm(1, in_channels), nn.Conv2d(in_channels, mult * out_channels, 3, padding=1), nn.GELU(),
+            nn.GroupNorm(1, mult * out_channels), nn.Conv2d(mult * out_channels, out_channels, 3, padding=1),
         )  # fmt: skip
-        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
-        h = self.spread(x)
+        h = self.depthwise(x)
         h = h if self.step is None else h + self.step(e)[:, :, None, None]
         return self.across(h) + self.skip(x)
 
@@ -161,19 +161,19 @@ class TutorialUNet(nn.Module):
         self.time = nn.Sequential(Waves(width), nn.Linear(width, e), nn.GELU(), nn.Linear(e, e))
         self.stem = nn.Conv2d(shape[0], first, 7, padding=3)
 
-        def level(before: int, after: int) -> nn.ModuleList:
-            blocks = WideConvNeXt(before, after, e, mult), WideConvNeXt(after, after, e, mult)
-            return nn.ModuleList([*blocks, PreNormAttention(after, linear=True)])
+        def level(in_channels: int, out_channels: int) -> nn.ModuleList:
+            blocks = WideConvNeXt(in_channels, out_channels, e, mult), WideConvNeXt(out_channels, out_channels, e, mult)
+            return nn.ModuleList([*blocks, PreNormAttention(out_channels, linear=True)])
 
         self.down = nn.ModuleList(level(a, b) for a, b in zip(widths, widths[1:]))
-        self.shrink = nn.ModuleList(nn.Conv2d(c, c, 4, stride=2, padding=1) for c in widths[1:-1])
+        self.downsample = nn.ModuleList(nn.Conv2d(c, c, 4, stride=2, padding=1) for c in widths[1:-1])
         deep = widths[-1]
         self.middle = nn.ModuleList(
             [WideConvNeXt(deep, deep, e, mult), PreNormAttention(deep, linear=False), WideConvNeXt(deep, deep, e, mult)]
         )
         pairs = list(zip(widths[1:], widths[2:]))[::-1]  # the finest level has no blocks on the way up
         self.up = nn.ModuleList(level(2 * below, above) for above, below in pairs)
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(c, c, 4, stride=2, padding=1) for c, _ in pairs)
+        self.upsample = nn.ModuleList(nn.ConvTranspose2d(c, c, 4, stride=2, padding=1) for c, _ in pairs)
         self.end = nn.Sequential(WideConvNeXt(width, width, None, mult), nn.Conv2d(width, shape[0], 1))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -181,11 +181,11 @@ class TutorialUNet(nn.Module):
         for k, (one, two, attention) in enumerate(self.down):
             h = attention(two(one(h, e), e))
             skips.append(h)
-            h = self.shrink[k](h) if k < len(self.shrink) else h
+            h = self.downsample[k](h) if k < len(self.downsample) else h
         one, attention, two = self.middle
         h = two(attention(one(h, e)), e)
-        for (one, two, attention), grow in zip(self.up, self.grow):
-            h = grow(attention(two(one(torch.cat([h, skips.pop()], dim=1), e), e)))
+        for (one, two, attention), upsample in zip(self.up, self.upsample):
+            h = upsample(attention(two(one(torch.cat([h, skips.pop()], dim=1), e), e)))
         return self.end(h)
 
 
@@ -196,7 +196,7 @@ def tutorial() -> Entry:
         name="tutorial's ConvNeXt U-Net",
         build=lambda shape: CountingFromZero(TutorialUNet(shape)),
         schedule=Schedule.from_betas(beta, "linear"),
-        target="noise",
+        prediction_type="noise",
         distance="huber",
         draw=independent_steps,
         recipe=PLAIN,
@@ -222,7 +222,7 @@ def diffusers() -> Entry:
         name="diffusers' UNet2DModel",
         build=build,
         schedule=linear_schedule(1000),
-        target="noise",
+        prediction_type="noise",
         draw=independent_steps,
         recipe=PLAIN,
         about=version("diffusers"),
@@ -239,7 +239,7 @@ def lucidrains() -> Entry:
         name="denoising-diffusion-pytorch's Unet",
         build=lambda shape: CountingFromZero(Unet(dim=32, dim_mults=(1, 2, 4), channels=shape[0])),
         schedule=schedule,
-        target="v",
+        prediction_type="v",
         weight=lambda t: schedule.alpha_bar[t.cpu()].float().to(t.device),  # SNR / (SNR + 1)
         draw=independent_steps,
         recipe=PLAIN,

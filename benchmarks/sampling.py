@@ -29,12 +29,12 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from training import PART, make_judge, spread
+from training import PART, make_evaluator, spread
 
 from course_utils.data import load
 from course_utils.device import autocast, generator, pick_threads
 from course_utils.diffusion import Denoise, Denoiser, Schedule
-from course_utils.sampling import ancestral, clipped, dpm_solver, euler, heun, karras_stops, last, walk
+from course_utils.sampling import clipped, ddim, ddpm, dpm_solver, euler, heun, karras_timesteps, last
 from course_utils.weights import load_denoiser
 
 SDE = "sde-dpmsolver++"
@@ -43,28 +43,28 @@ Draw = Callable[[Denoise, Schedule, Tensor, int, Tensor, torch.Generator], Tenso
 
 @dataclass(frozen=True)
 class Entry:
-    """A sampler: whose, how its stops are spaced, and a function (denoise, schedule, noise, evaluations, y, generator)
+    """A sampler: whose, how its timesteps are spaced, a function (denoise, schedule, noise, evaluations, y, generator)
     that gives images. `evaluations` is a budget: it may ask the network for fewer."""
 
     by: str
     sampler: str
-    stops: str
+    spacing: str
     draw: Draw
 
     @property
     def name(self) -> str:
-        return f"{self.by}, {self.sampler}, {self.stops}"
+        return f"{self.by}, {self.sampler}, {self.spacing}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Ours
 # ---------------------------------------------------------------------------------------------------------------------
 def ours(sampler: Callable, karras: bool = False, twice: bool = False, chance: bool = False) -> Draw:
-    """karras: stops for few strides;  twice: two evaluations a stride, but for the last;  chance: takes a generator."""
+    """karras: Karras timesteps;  twice: two evaluations a stride, but for the last;  chance: takes a generator."""
 
     def draw(denoise, schedule, noise, evaluations, y, generator):
         strides = max(1, (evaluations + 1) // 2) if twice else evaluations
-        steps = karras_stops(schedule, strides) if karras else strides
+        steps = karras_timesteps(schedule, strides) if karras else strides
         return last(sampler(denoise, schedule, noise, steps, y, **({"generator": generator} if chance else {})))
 
     return draw
@@ -73,9 +73,9 @@ def ours(sampler: Callable, karras: bool = False, twice: bool = False, chance: b
 # ---------------------------------------------------------------------------------------------------------------------
 # Theirs
 # ---------------------------------------------------------------------------------------------------------------------
-def theirs(kind: str, twice: bool = False, our_stops: bool = False, **settings: Any) -> Draw:
-    """A scheduler of `diffusers`, with its own stops or our Karras ones. Their index i is our step i + 1; where they
-    stop between two steps, the network, which knows whole ones only, is asked at the nearer."""
+def theirs(kind: str, twice: bool = False, our_timesteps: bool = False, **settings: Any) -> Draw:
+    """A scheduler of `diffusers`, with its own timesteps or our Karras ones. Their index i is our step i + 1; where
+    theirs lie between two steps, the network, which knows whole ones only, is asked at the nearer."""
     import diffusers
 
     def draw(denoise, schedule, noise, evaluations, y, generator):
@@ -86,12 +86,12 @@ def theirs(kind: str, twice: bool = False, our_stops: bool = False, **settings: 
             **settings,
         )
         strides = max(1, (evaluations + 1) // 2) if twice else evaluations
-        if our_stops:
-            scheduler.set_timesteps(timesteps=[t - 1 for t in karras_stops(schedule, strides)[:-1]])
+        if our_timesteps:
+            scheduler.set_timesteps(timesteps=[t - 1 for t in karras_timesteps(schedule, strides)[:-1]])
         else:
             scheduler.set_timesteps(strides)
         if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(0)  # else two first stops at one index make it skip the first
+            scheduler.set_begin_index(0)  # else two first timesteps at one index make it skip the first
         chance = {"generator": generator} if takes(scheduler, "generator") else {}
         x = noise * scheduler.init_noise_sigma
         for i in scheduler.timesteps:
@@ -110,16 +110,16 @@ def takes(scheduler: Any, name: str) -> bool:
 
 
 def entries() -> list[Entry]:
-    """Every sampler, ours first. Theirs have our Karras stops, from σ = 80; one line shows what their own are worth,
+    """Every sampler, ours first. Theirs have our Karras timesteps, from σ = 80; one line shows what their own give,
     which begin at σ_T: 20,000 for a cosine schedule. DDPM's larger variance isn't among theirs: with strides of several
     steps they add its noise to the result, too."""
     mine, other, few, same = "ours", "diffusers", "Karras", "our Karras"
     even, sde = {"timestep_spacing": "trailing"}, partial(dpm_solver, eta=1.0)
     multistep, noisy = "DPM-Solver++(2M)", "SDE-DPM-Solver++(2M)"
     return [
-        Entry(mine, "DDPM, posterior variance", "even", ours(partial(walk, eta=1.0), chance=True)),
-        Entry(mine, "DDPM, variance β", "even", ours(partial(ancestral, spread=1.0), chance=True)),
-        Entry(mine, "DDIM", "even", ours(walk)),
+        Entry(mine, "DDPM, posterior variance", "even", ours(partial(ddim, eta=1.0), chance=True)),
+        Entry(mine, "DDPM, variance β", "even", ours(partial(ddpm, kappa=1.0), chance=True)),
+        Entry(mine, "DDIM", "even", ours(ddim)),
         Entry(mine, "Euler", few, ours(euler, karras=True)),
         Entry(mine, "Heun", few, ours(heun, karras=True, twice=True)),
         Entry(mine, multistep, "even", ours(dpm_solver)),
@@ -128,11 +128,11 @@ def entries() -> list[Entry]:
         Entry(mine, noisy, few, ours(sde, karras=True, chance=True)),
         Entry(other, "DDPM, posterior variance", "even", theirs("DDPMScheduler", clip_sample=False, **even)),
         Entry(other, "DDIM", "even", theirs("DDIMScheduler", clip_sample=False, **even)),
-        Entry(other, "Euler", same, theirs("EulerDiscreteScheduler", our_stops=True)),
-        Entry(other, "Heun", same, theirs("HeunDiscreteScheduler", twice=True, our_stops=True)),
+        Entry(other, "Euler", same, theirs("EulerDiscreteScheduler", our_timesteps=True)),
+        Entry(other, "Heun", same, theirs("HeunDiscreteScheduler", twice=True, our_timesteps=True)),
         Entry(other, multistep, "even", theirs("DPMSolverMultistepScheduler", **even)),
         Entry(other, multistep, "their Karras", theirs("DPMSolverMultistepScheduler", use_karras_sigmas=True)),
-        Entry(other, noisy, same, theirs("DPMSolverMultistepScheduler", our_stops=True, algorithm_type=SDE)),
+        Entry(other, noisy, same, theirs("DPMSolverMultistepScheduler", our_timesteps=True, algorithm_type=SDE)),
     ]
 
 
@@ -155,7 +155,9 @@ class Counted:
         return self.clipped(x_t, t, y)
 
 
-def measure(entry: Entry, evaluations: int, seed: int, denoiser: Denoiser, judge: Callable, n: int) -> dict[str, Any]:
+def measure(
+    entry: Entry, evaluations: int, seed: int, denoiser: Denoiser, evaluator: Callable, n: int
+) -> dict[str, Any]:
     """One row: draw n images, in parts, and judge them. Seconds are CPU seconds of all threads, for one image."""
     counted, parts = Counted(denoiser), []
     noise = torch.randn(n, *denoiser.shape, generator=generator(2_000_003 + seed))
@@ -165,7 +167,7 @@ def measure(entry: Entry, evaluations: int, seed: int, denoiser: Denoiser, judge
         piece = slice(k, k + PART)
         parts.append(entry.draw(counted, denoiser.schedule, noise[piece], evaluations, y[piece], chance).clamp(-1, 1))
     seconds = time.process_time() - start
-    return {"asked": counted.calls / len(parts), "seconds": seconds / n} | judge(torch.cat(parts))
+    return {"asked": counted.calls / len(parts), "seconds": seconds / n} | evaluator(torch.cat(parts))
 
 
 def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -173,8 +175,8 @@ def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
     done = [json.loads(line) for line in options.json.open()] if options.json and options.json.exists() else []
     settings = {name: getattr(options, name) for name in ("model", "samples", "threads")}
     denoiser, rows = load_denoiser(options.model), []
-    judge = make_judge("classifier", load(options.data, "train"), load(options.data, "test"))
-    settings |= {"features": judge.name, "weights": denoiser.card["checksum"][:8]}
+    evaluator = make_evaluator("classifier", load(options.data, "train"), load(options.data, "test"))
+    settings |= {"features": evaluator.name, "weights": denoiser.card["checksum"][:8]}
     if not options.report:  # the first call of a network is slow, and would be on the first sampler's bill
         n = min(PART, options.samples)
         Counted(denoiser)(torch.zeros(n, *denoiser.shape), torch.full((n,), denoiser.schedule.T))
@@ -185,7 +187,7 @@ def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
                 known = next((old for old in done if row.items() <= old.items()), None)
                 if known is None and options.report:
                     continue
-                rows.append(known or row | measure(entry, evaluations, seed, denoiser, judge, options.samples))
+                rows.append(known or row | measure(entry, evaluations, seed, denoiser, evaluator, options.samples))
                 if known is None:
                     print(f"{entry.name}, {evaluations}: {rows[-1]['distance']:.2f}", file=sys.stderr, flush=True)
                     if options.json:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import math
 import platform
@@ -47,10 +46,11 @@ from course_utils.data import load
 from course_utils.data.image_set import ImageSet
 from course_utils.device import autocast, generator, has_bfloat16, pick_device, pick_threads, seeded
 from course_utils.diffusion import Denoiser
-from course_utils.metrics import PrincipalFeatures, frechet_distance
-from course_utils.sampling import clipped, last, walk
-from course_utils.training import fit
-from course_utils.training.recipe import SCHEDULES
+from course_utils.metrics import frechet_distance
+from course_utils.models.autoencoder import PCA
+from course_utils.sampling import clipped, ddim, last
+from course_utils.training import History, fit
+from course_utils.training.recipe import LR_SCHEDULES
 from course_utils.weights import architecture, load_classifier
 
 LIBRARIES = ("diffusers", "denoising-diffusion-pytorch")
@@ -67,7 +67,7 @@ def ours() -> Entry:
         name="ours",
         build=recipes.ddpm_model,
         schedule=schedule,
-        target=recipes.TARGET,
+        prediction_type=recipes.PREDICTION_TYPE,
         recipe={name: value for name, value in recipe.items() if name not in ("steps", "seed")},
         own_loss=recipes.ddpm_loss(schedule, model),
         about={"network": json.dumps(architecture(model))},
@@ -120,7 +120,7 @@ class Budget:
 
     def factor(self, schedule: str) -> float:
         """A learning-rate schedule at this point of the budget."""
-        return max(0.0, SCHEDULES[schedule](min(self.used / self.size, 1.0)))
+        return max(0.0, LR_SCHEDULES[schedule](min(self.used / self.size, 1.0)))
 
 
 @dataclass
@@ -152,39 +152,32 @@ def train(
     data: ImageSet,
     budget: Budget,
     seed: int,
-    watch: dict[str, Any] | None = None,
+    look: Callable[[int, History], bool] | None = None,
+    every: int = 50,
     compiled: bool = False,
 ) -> Trained:
     """Train a new network until the budget is spent. The weights' averages and the loop's comforts count as training.
 
-    watch: `on_step` and `every` for `fit`; on_step may raise KeyboardInterrupt to end the run;  compiled: with
-    torch.compile. Raises KeyboardInterrupt when somebody pressed Ctrl-C.
+    look: called every `every` steps, off the budget; the run ends when it says True;  compiled: with torch.compile.
+    Raises KeyboardInterrupt when somebody pressed Ctrl-C.
     """
     with seeded(seed):
         model = entry.build(data.shape).to(data.device)
-    measure, ended = Compiled(entry.loss()) if compiled else entry.loss(), []
+    loss, reached = Compiled(entry.loss()) if compiled else entry.loss(), []
 
-    def loss(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        if budget.used >= budget.size:
-            ended.append("spent")
-            raise KeyboardInterrupt  # between two steps; `fit` ends the run there and keeps its model
-        return measure(model, x, y, generator)
-
-    def on_step(step, history):
+    def on_step(step: int, history: History) -> None:
         with budget.off():
-            try:
-                (watch or {})["on_step"](step, history)
-            except KeyboardInterrupt:
-                ended.append("goal")
-                raise
+            if look(step, history):
+                reached.append(step)
 
-    name = entry.recipe.get("schedule", "flat")
-    recipe = entry.recipe | {"schedule": lambda done: budget.factor(name), "seed": seed}
-    watching = {"on_step": on_step, "every": watch["every"]} if watch else {}
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):  # `fit` says that it was stopped by hand
-        history = fit(model, loss, data, steps=FOREVER, progress=False, **recipe, **watching)
-    if not ended:
+    def stop(step: int, history: History) -> bool:
+        return bool(reached) or budget.used >= budget.size
+
+    name = entry.recipe.get("lr_schedule", "flat")
+    recipe = entry.recipe | {"lr_schedule": lambda done: budget.factor(name), "seed": seed}
+    watch = {"progress": False, "say": None, "stop": stop, "on_step": on_step if look else None, "every": every}
+    history = fit(model, loss, data, steps=FOREVER, **recipe, **watch)
+    if history.interrupted:
         raise KeyboardInterrupt
     recent = history.loss[-max(1, len(history.loss) // 10) :]
     return Trained(
@@ -200,12 +193,12 @@ def draw(entry: Entry, model: nn.Module, noise: Tensor, half: bool, channels_las
     layout = torch.channels_last if channels_last else torch.contiguous_format
     device = next(model.parameters()).device
     schedule = entry.schedule.to(device)
-    denoise = clipped(Denoiser(model.to(memory_format=layout), schedule, entry.target))
+    denoise = clipped(Denoiser(model.to(memory_format=layout), schedule, entry.prediction_type))
     images = []
     with autocast(device, half):
         for part in noise.split(PART):
             part = part.to(device).contiguous(memory_format=layout)
-            images.append(last(walk(denoise, schedule, part, steps=min(STEPS, schedule.T))).cpu())
+            images.append(last(ddim(denoise, schedule, part, steps=min(STEPS, schedule.T))).cpu())
     model.to(memory_format=torch.contiguous_format)
     return torch.cat(images).contiguous()
 
@@ -217,7 +210,7 @@ def timed(device: torch.device, work: Callable[[], Any]) -> tuple[Any, float]:
     return result, seconds(device) - start
 
 
-class Judge:
+class Evaluator:
     """Distances of images to a test split, in features that are the same for all.
 
     features: (n, c, h, w) → (n, d);  test: real images;  logits: from features to class scores, or None.
@@ -246,13 +239,13 @@ class Judge:
         return result
 
 
-def make_judge(features: str, train: ImageSet, test: ImageSet) -> Judge:
+def make_evaluator(features: str, train: ImageSet, test: ImageSet) -> Evaluator:
     """features: "classifier" (the one shipped for this data), "pca", or a file with a classifier of the course."""
     if features == "pca":
-        return Judge(PrincipalFeatures(train.first(10_000).x, size=32), test.x, name="32 main directions (PCA)")
+        return Evaluator(PCA.fit(train.first(10_000).x.double(), 32).encode, test.x, name="32 main directions (PCA)")
     model = load_classifier(train.name if features == "classifier" else features)
     size, mark = model.head.in_features, model.card["checksum"][:8]
-    return Judge(model.features, test.x, model.head, name=f"{size} features of the classifier {mark}")
+    return Evaluator(model.features, test.x, model.head, name=f"{size} features of the classifier {mark}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -286,20 +279,23 @@ def in_half(entry: Entry, device: torch.device) -> bool:
     return has_bfloat16(device.type) if wanted is None else wanted
 
 
-def settings(judge: Judge, options: argparse.Namespace) -> dict[str, Any]:
+def settings(evaluator: Evaluator, options: argparse.Namespace) -> dict[str, Any]:
     """What all rows of a table have in common."""
     names = ("samples", "threads", "data", "judge_as_trained")
-    return {name: getattr(options, name) for name in names} | {"device": options.device.type, "features": judge.name}
+    return {name: getattr(options, name) for name in names} | {
+        "device": options.device.type,
+        "features": evaluator.name,
+    }
 
 
-def key(entry: Entry, seed: int, budget: float, judge: Judge, options: argparse.Namespace) -> dict[str, Any]:
+def key(entry: Entry, seed: int, budget: float, evaluator: Evaluator, options: argparse.Namespace) -> dict[str, Any]:
     """What tells a row from others: two rows with one key are the same measurement."""
     row = {"entry": entry.name, "seed": seed, "budget": budget, "recipe": entry.facts()}
-    return row | settings(judge, options)
+    return row | settings(evaluator, options)
 
 
 def measure(
-    entry: Entry, seed: int, budget: float, data: ImageSet, judge: Judge, options: argparse.Namespace
+    entry: Entry, seed: int, budget: float, data: ImageSet, evaluator: Evaluator, options: argparse.Namespace
 ) -> tuple[dict[str, Any], Tensor]:
     """Train, sample and judge one entry. Returns the row's numbers and the samples."""
     device = data.device
@@ -321,8 +317,8 @@ def measure(
     own = (half, last_channels)
     judged = own if options.judge_as_trained else (has_bfloat16(device.type), True)
     noise = torch.randn(options.samples, *data.shape, generator=generator(1_000_003 + seed))
-    images, spent, row["weights"] = sample(entry, trained, noise, judge, judged)
-    row |= judge(images)
+    images, spent, row["weights"] = sample(entry, trained, noise, evaluator, judged)
+    row |= evaluator(images)
     if judged != own:
         few = noise[: options.time_sampling]
         model = trained.average if row["weights"] == "averaged" else trained.model
@@ -331,7 +327,7 @@ def measure(
     return row, images
 
 
-def sample(entry: Entry, trained: Trained, noise: Tensor, judge: Judge, how: tuple[bool, bool]):
+def sample(entry: Entry, trained: Trained, noise: Tensor, evaluator: Evaluator, how: tuple[bool, bool]):
     """Samples, the seconds that they took, and which weights gave them, "raw" or "averaged"."""
     device = next(trained.model.parameters()).device
     candidates = {"averaged": trained.average, "raw": trained.model}
@@ -343,7 +339,7 @@ def sample(entry: Entry, trained: Trained, noise: Tensor, judge: Judge, how: tup
         which: timed(device, lambda model=model: draw(entry, model, noise[:quarter], *how))
         for which, model in candidates.items()
     }
-    which = min(firsts, key=lambda which: judge(firsts[which][0])["distance"])
+    which = min(firsts, key=lambda which: evaluator(firsts[which][0])["distance"])
     first, spent = firsts[which]
     rest, more = timed(device, lambda: draw(entry, candidates[which], noise[quarter:], *how))
     return torch.cat([first, rest]), spent + more, which
@@ -378,7 +374,7 @@ def append_row(path: Path | None, row: dict[str, Any]) -> None:
 
 
 def collect(
-    entries: Iterable[Entry], data: ImageSet, judge: Judge, options: argparse.Namespace
+    entries: Iterable[Entry], data: ImageSet, evaluator: Evaluator, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Every entry at every seed and budget: from the file where it is there, else measured and appended."""
     entries, rows = list(entries), []
@@ -386,12 +382,12 @@ def collect(
     for seed in options.seeds:  # seed by seed: a run that is cut short has all entries once, not one entry often
         for budget in options.budget:
             for entry in entries:
-                wanted = key(entry, seed, budget, judge, options)
+                wanted = key(entry, seed, budget, evaluator, options)
                 found = [row for row in known if wanted.items() <= row.items()]
                 if found:
                     rows.append(found[-1])
                     continue
-                numbers, images = measure(entry, seed, budget, data, judge, options)
+                numbers, images = measure(entry, seed, budget, data, evaluator, options)
                 rows.append(wanted | numbers)
                 append_row(options.json, rows[-1])
                 if options.pictures:
@@ -401,9 +397,9 @@ def collect(
     return rows
 
 
-def report(entries: Iterable[Entry], judge: Judge, options: argparse.Namespace) -> list[dict[str, Any]]:
+def report(entries: Iterable[Entry], evaluator: Evaluator, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The rows of a file that were measured as these options say, with the recipes of today, at any seed and budget."""
-    common, rows = settings(judge, options), read_rows(options.json)
+    common, rows = settings(evaluator, options), read_rows(options.json)
     wanted = [common | {"entry": entry.name, "recipe": entry.facts()} for entry in entries]
     return [row for some in wanted for row in rows if some.items() <= row.items()]
 
@@ -490,7 +486,7 @@ def verdicts(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def conditions(
-    rows: list[dict[str, Any]], judge: Judge, data: ImageSet, floor: float, options: argparse.Namespace
+    rows: list[dict[str, Any]], evaluator: Evaluator, data: ImageSet, floor: float, options: argparse.Namespace
 ) -> list[str]:
     """What a reader needs to repeat and to read the table."""
     unit = "seconds on the clock" if options.device.type == "cuda" else "CPU seconds of all threads"
@@ -503,7 +499,7 @@ def conditions(
     return [
         f"`{shlex.join(['python', *sys.argv])}`",
         f"{data.title}, {len(data):,} images to train on; distance of {options.samples:,} samples to the test split"
-        f" ({judge.name}); of as many real training images: **{floor:.2f}**.",
+        f" ({evaluator.name}); of as many real training images: **{floor:.2f}**.",
         f"Seconds are {unit}; {options.threads} thread{'s' * (options.threads != 1)}; seeds {seeds},"
         f" mean (lowest–highest). {STEPS} steps of DDIM, clipped, {format_};"
         f" seconds to sample are those of the entry's own format, measured on at least {options.time_sampling} images.",
@@ -527,28 +523,27 @@ def cpu_name() -> str:
 # Where a GPU is at hand
 # ---------------------------------------------------------------------------------------------------------------------
 def to_quality(
-    entry: Entry, compiled: bool, goal: float, data: ImageSet, judge: Judge, options: argparse.Namespace
+    entry: Entry, compiled: bool, goal: float, data: ImageSet, evaluator: Evaluator, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Train at a constant rate until 1,000 samples of the averaged weights are within `goal`, or the budget is spent.
 
     Looks every `--every` steps, off the clock. Tried on a CPU only so far.
     """
     device, seed = data.device, options.seeds[0]
-    recipe = entry.recipe | {"ema": entry.recipe.get("ema") or 0.995, "schedule": "flat"}
+    recipe = entry.recipe | {"ema": entry.recipe.get("ema") or 0.995, "lr_schedule": "flat"}
     entry = replace(entry, recipe=recipe | {"mixed_precision": None, "channels_last": True})
     noise = torch.randn(options.samples, *data.shape, generator=generator(1_000_003 + seed))
     half, distances, first = has_bfloat16(device.type), [], []
 
-    def look(step, history):
+    def look(step: int, history: History) -> bool:
         average = history.ema_model
         first.append((step, budget.used))
-        distances.append(judge(draw(entry, average, noise, half, True))["distance"])
+        distances.append(evaluator(draw(entry, average, noise, half, True))["distance"])
         print(f"{entry.name}, {step} steps, {first[-1][1]:.0f} s: {distances[-1]:.2f}", file=sys.stderr, flush=True)
-        if distances[-1] <= goal:
-            raise KeyboardInterrupt
+        return distances[-1] <= goal
 
     budget = Budget(options.budget[0], device)
-    trained = train(entry, data, budget, seed, {"on_step": look, "every": options.every}, compiled)
+    trained = train(entry, data, budget, seed, look, options.every, compiled)
     (a, start), (b, end) = first[0], first[-1]
     sampler = torch.compile(trained.average) if compiled else trained.average
     draw(entry, sampler, noise, half, True)  # compiles, and chooses kernels
@@ -627,24 +622,24 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
     train_set, test_set = load(options.data, "train"), load(options.data, "test")
-    judge = make_judge(options.features, train_set, test_set)
-    floor = judge(train_set.first(options.samples).x)["distance"]
+    evaluator = make_evaluator(options.features, train_set, test_set)
+    floor = evaluator(train_set.first(options.samples).x)["distance"]
     data = train_set.to(options.device)
     if options.to_quality is not None:
         entries = [ENTRIES[name]() for name in options.only]
         pairs = [(entry, compiled) for entry in entries for compiled in (False, True)]
-        rows = [to_quality(entry, compiled, options.to_quality, data, judge, options) for entry, compiled in pairs]
+        rows = [to_quality(entry, compiled, options.to_quality, data, evaluator, options) for entry, compiled in pairs]
         print(quality_table(rows, options.to_quality))
         return rows
     try:
         entries = chosen(options)
-        rows = report(entries, judge, options) if options.report else collect(entries, data, judge, options)
+        rows = report(entries, evaluator, options) if options.report else collect(entries, data, evaluator, options)
     except KeyboardInterrupt:
         sys.exit(
             "Interrupted."
             + (f" {options.json} has the finished rows: run the same command to go on." * bool(options.json))
         )
-    notes = [*verdicts(rows), *conditions(rows, judge, data, floor, options)]
+    notes = [*verdicts(rows), *conditions(rows, evaluator, data, floor, options)]
     print("\n".join([table(rows), "", *(f"* {note}" for note in notes)]))
     return rows
 

@@ -12,12 +12,15 @@ import argparse
 import shlex
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 
+from course_utils.arrays import normal_like
 from course_utils.data import load
 from course_utils.device import generator, pick_device, seeded
-from course_utils.metrics import PrincipalFeatures, frechet_distance
+from course_utils.metrics import frechet_distance
+from course_utils.models.autoencoder import PCA
 from course_utils.models.vae import (
     VAE,
     active_units,
@@ -26,7 +29,6 @@ from course_utils.models.vae import (
     kl_to_standard_normal,
     log_evidence,
     negative_elbo,
-    normal_like,
 )
 from course_utils.training import fit
 
@@ -44,7 +46,7 @@ def train_one(latent: int, kind: str, data, steps: int) -> tuple[VAE, float]:
 
 
 @torch.no_grad()
-def measure(model: VAE, test, features: PrincipalFeatures, few: int, k: int) -> dict[str, float]:
+def measure(model: VAE, test, features: Callable, few: int, k: int) -> dict[str, float]:
     x = test.x
     mean, log_var = encode_all(model, x)
     noise = normal_like(mean[:few], generator(1, x.device))
@@ -73,7 +75,7 @@ def main() -> None:
 
     device = pick_device()
     train, test = (load(options.data, split, device=device) for split in ("train", "test"))
-    features = PrincipalFeatures(train.first(10_000).x.cpu(), size=32)
+    features = PCA.fit(train.first(10_000).x.cpu().double(), 32).encode
     alike = frechet_distance(features(test.x.cpu()), features(train.first(len(test)).x.cpu()))
     print(f"{train.title}, {options.steps} steps of 128 images, {device.type}, {torch.get_num_threads()} threads;")
     print(f"costs on {options.images} test images, K = {options.draws}; distance of real to real images {alike:.2f}\n")

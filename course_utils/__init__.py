@@ -1,7 +1,8 @@
 """The library beside the notebooks of a course on image generation, from autoencoders to guided diffusion.
 
 Everything flows one way: `arrays` and `device` know nothing of the rest; `data`, `models`, `training` and `plots` stand
-on them, `explore` and `quizzes` on those. A notebook begins with `from course_utils import setup`.
+on them, `sampling`, `weights`, `recipes` and `explore` on those, and the command line on all. A notebook
+begins with `from course_utils import setup`.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
 """Where the numbers are computed, how precisely, and from which seed.
 
-No seed is set globally: whoever needs chance passes a `torch.Generator`. Weights, whose initialisers take none, are
-made inside `with seeded(0):`, which leaves the global random state as it was.
+No seed is set globally: random numbers come from a `torch.Generator` that is passed. Weights, whose initialisers take
+none, are made inside `with seeded(0):`, which leaves the global random state as it was.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def pick_device(wanted: str | torch.device | None = None) -> torch.device:
 
 
 def pick_effort(device: torch.device | None = None, wanted: str | None = None) -> str:
-    """How much to compute, "smoke", "cpu" or "gpu": what was asked for, else COURSE_EFFORT, else what the device bears.
+    """How much to compute, "smoke", "cpu" or "gpu": what was asked for, else COURSE_EFFORT, else by the device.
 
     >>> pick_effort(torch.device("cpu"), wanted="smoke")
     'smoke'
@@ -86,7 +86,7 @@ def pick_threads() -> int:
 
     In a container that may use 2 of a server's 64 cores PyTorch starts 64 threads, which then wait for each other.
     Counts the cores that the process is allowed on and the container's share of time (Linux control groups). Where
-    OMP_NUM_THREADS or MKL_NUM_THREADS is set, somebody has decided, and it stays as it is.
+    OMP_NUM_THREADS or MKL_NUM_THREADS is set, that choice stands.
     """
     proposed = torch.get_num_threads()
     if os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS"):
@@ -112,21 +112,21 @@ def cpu_share(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 @functools.cache
 def has_bfloat16(kind: str = "cpu") -> bool:
-    """Does this kind of device ("cpu" or "cuda") compute in bfloat16 itself, rather than imitate it?
+    """Whether this kind of device ("cpu" or "cuda") has bfloat16 in hardware.
 
-    An imitated bfloat16 is several times slower than float32, so it is worth asking.
+    Emulated, bfloat16 is several times slower than float32, so it is worth asking.
     """
     if kind == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
     if kind != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    # x86: AVX512-BF16 or AMX, measured to help. ARM has a `bf16` too; it is left out until somebody has measured it.
+    # x86: AVX512-BF16 or AMX, measured to help. ARM has a `bf16` too; nobody has measured it yet.
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def autocast(device: str | torch.device, enabled: bool | None = None) -> contextlib.AbstractContextManager:
-    """A context for forward passes: products in bfloat16 where the device is good at it, else plain float32.
+    """A context for forward passes: products in bfloat16 where the hardware has it, else plain float32.
 
     enabled: None (where it helps), True (always) or False (never). Weights stay float32; so do sums and losses.
 
@@ -144,7 +144,7 @@ def autocast(device: str | torch.device, enabled: bool | None = None) -> context
 
 
 def generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
-    """A source of chance of its own, to be passed on: same seed and device, same numbers.
+    """A random generator to pass to whatever draws numbers: same seed and device, same numbers.
 
     CPU and GPU give different numbers for one seed.
 
@@ -152,8 +152,7 @@ def generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
     >>> torch.equal(a, b)
     True
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed: expected a whole number, got {seed!r}")
+    _check_seed(seed)
     return torch.Generator(device=pick_device(device)).manual_seed(seed)
 
 
@@ -161,15 +160,14 @@ def generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
 def seeded(seed: int) -> Iterator[None]:
     """Inside, PyTorch's global random numbers start from `seed`; afterwards they go on as if nothing had happened.
 
-    For weights, whose initialisers ask the global state:
+    For weights, whose initialisers draw from the global state:
 
     >>> with seeded(0): a = torch.nn.Linear(2, 2)
     >>> with seeded(0): b = torch.nn.Linear(2, 2)
     >>> torch.equal(a.weight, b.weight)
     True
     """
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed: expected a whole number, got {seed!r}")
+    _check_seed(seed)
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=gpus):
         # Not torch.manual_seed, which also seeds, for later, GPUs that nobody has used yet.
@@ -179,10 +177,15 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def quiet() -> bool:
-    """Whether progress bars stay away: in CI, under nbgrader (any stderr costs points there), or if told.
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed: expected a whole number, got {seed!r}")
 
-    Told by CI, NBGRADER_EXECUTION or COURSE_QUIET in the environment; empty, 0, false and no count as unset.
+
+def quiet() -> bool:
+    """Whether to hide progress bars: in CI, under nbgrader (any stderr costs points there), or on request.
+
+    Set CI, NBGRADER_EXECUTION or COURSE_QUIET in the environment; empty, 0, false and no count as unset.
     """
     told = [os.environ.get(name, "").lower() for name in ("CI", "COURSE_QUIET", "NBGRADER_EXECUTION")]
     return any(value not in ("", "0", "false", "no") for value in told)

@@ -14,11 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arrays import same_shape
+from .arrays import check_same_shape, normal_like
 
 Denoise = Callable[..., Tensor]  # (x_t (b, c, h, w), t (b,), y=None) -> x̂_0 (b, c, h, w)
 
-TARGETS = ("noise", "x0", "v")
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     # name: what is averaged over the pixels of an image
     "l2": lambda guess, target: (guess - target).square(),
@@ -44,7 +43,8 @@ class Schedule:
     alpha_bar: (T + 1,), float64: ᾱ_t, the share of signal in the variance, from ᾱ_0 = 1 down to ᾱ_T ≥ 0.
     name: for titles of plots.
     Steps t are integers 0..T; where images come in a batch, t is (b,), one step an image.
-    Raises ValueError unless alpha_bar starts at 1, falls at once, never rises, and stays above 0 before its last entry.
+    Raises ValueError unless alpha_bar starts at 1, falls at its first step, never rises, and stays above 0
+    before its last entry.
 
     >>> schedule = Schedule(torch.tensor([1.0, 0.5, 0.1]))
     >>> schedule.T, schedule.beta
@@ -110,16 +110,16 @@ class Schedule:
         """ln of equation (3.6): ∞ at t = 0, and −∞ where ᾱ_t = 0."""
         return self.alpha_bar.log() - torch.log1p(-self.alpha_bar)
 
-    def at(self, t: Int[Tensor, "b"], like: Tensor) -> Tensor:
+    def alpha_bar_at(self, t: Int[Tensor, "b"], like: Tensor) -> Tensor:
         """ᾱ_t of every image, shaped to multiply a batch `like` (b, ...), in its precision (float32 at least).
 
-        Raises ValueError for a t that isn't (b,) integers, and, on the CPU, for a step outside 0..T. (On a GPU that
-        look would make every step wait.)
+        Raises ValueError for a t that isn't (b,) integers, and, on the CPU, for a step outside 0..T. (On a GPU the
+        check would make every step wait.)
         """
         return _rounded(like, self._exactly(t, like))[0]
 
     def rates(self, t: Int[Tensor, "b"], like: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ_t and √(1 − ᾱ_t), the amplitudes of image and noise, shaped like `at`. Rounded last: 1 − ᾱ_1 is small.
+        """Signal rate √ᾱ_t and noise rate √(1 − ᾱ_t), shaped like `alpha_bar_at`. Rounded last: 1 − ᾱ_1 is small.
 
         >>> Schedule(torch.tensor([1.0, 0.64])).rates(torch.tensor([1]), torch.zeros(1, 2))
         (tensor([[0.8000]]), tensor([[0.6000]]))
@@ -128,7 +128,7 @@ class Schedule:
         return _rounded(like, alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
     def _exactly(self, t: Tensor, like: Tensor, first: int = 0) -> Tensor:
-        """ᾱ_t as the table has it (float64), shaped (b, 1, ...). Looks at t as `at` says; steps begin at `first`."""
+        """ᾱ_t in float64, shaped (b, 1, ...). Checks t as `alpha_bar_at` says; steps begin at `first`."""
         if not isinstance(t, Tensor) or t.dtype not in (torch.int64, torch.int32) or t.shape != like.shape[:1]:
             got = f"{t.dtype} of {tuple(t.shape)}" if isinstance(t, Tensor) else repr(t)
             raise ValueError(f"t: expected integers of shape ({len(like)},), one step an image, got {got}.")
@@ -138,7 +138,7 @@ class Schedule:
         return table.to(t.device)[t].reshape(-1, *[1] * (like.ndim - 1))
 
     def timesteps(self, steps: int) -> list[int]:
-        """`steps` + 1 whole numbers from T down to 0, evenly spaced: the stops of a sampler that takes `steps` strides.
+        """`steps` + 1 whole numbers from T down to 0, evenly spaced: the ends of `steps` strides.
 
         >>> cosine_schedule(1000).timesteps(4)
         [1000, 750, 500, 250, 0]
@@ -161,15 +161,15 @@ class Schedule:
         >>> schedule.add_noise(torch.ones(3, 1), torch.tensor([0, 1, 2]), -torch.ones(3, 1)).flatten()
         tensor([ 1.0000,  0.2000, -1.0000])
         """
-        same_shape("add_noise", x0=x0, noise=noise)
-        signal, spread = self.rates(t, x0)
-        return signal * x0 + spread * noise
+        check_same_shape("add_noise", x0=x0, noise=noise)
+        signal_rate, noise_rate = self.rates(t, x0)
+        return signal_rate * x0 + noise_rate * noise
 
     def step(
         self, x: Float[Tensor, "b ..."], t: Int[Tensor, "b"], noise: Float[Tensor, "b ..."]
     ) -> Float[Tensor, "b ..."]:
         """One step of the chain, from x_{t−1} to x_t, equation (3.1): √α_t · x + √β_t · noise. t in 1..T."""
-        same_shape("step", x=x, noise=noise)
+        check_same_shape("step", x=x, noise=noise)
         alpha = self._exactly(t, x, first=1) / self._exactly(t - 1, x)
         kept, added = _rounded(x, alpha.sqrt(), (1 - alpha).sqrt())
         return kept * x + added * noise
@@ -186,63 +186,21 @@ class Schedule:
         x0, x_t: (b, ...);  t: (b,) in 1..T;  s: (b,) in 0..t−1, t − 1 if not given.
         Returns Gaussian(mean like x0, var (b, 1, ...)). At s = 0 the mean is x0 and the variance 0.
         """
-        same_shape("posterior", x0=x0, x_t=x_t)
+        check_same_shape("posterior", x0=x0, x_t=x_t)
         s = t - 1 if s is None else s
-        now, before = self._exactly(t, x0, first=1), self._exactly(s, x0)
+        alpha_bar_t, alpha_bar_s = self._exactly(t, x0, first=1), self._exactly(s, x0)
         if t.device.type == "cpu" and bool((s >= t).any()):
             raise ValueError(f"s: expected steps before t = {t.tolist()}, got {s.tolist()}.")
-        ratio = now / before  # α_t where s = t − 1
-        of_x0 = before.sqrt() * (1 - ratio) / (1 - now)
-        of_x_t = ratio.sqrt() * (1 - before) / (1 - now)
-        of_x0, of_x_t, var = _rounded(x0, of_x0, of_x_t, (1 - before) / (1 - now) * (1 - ratio))
+        alpha = alpha_bar_t / alpha_bar_s  # α_t where s = t − 1
+        of_x0 = alpha_bar_s.sqrt() * (1 - alpha) / (1 - alpha_bar_t)
+        of_x_t = alpha.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+        variance = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha)
+        of_x0, of_x_t, var = _rounded(x0, of_x0, of_x_t, variance)
         return Gaussian(of_x0 * x0 + of_x_t * x_t, var)
-
-    # --------------------------------------------------------------------------------------- what a network may predict
-    def target(
-        self, kind: str, x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], t: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b ..."]:
-        """What a network of this kind should answer: "noise" (ε), "x0", or "v", equation (5.5).
-
-        v = √ᾱ_t · noise − √(1−ᾱ_t) · x0.
-        """
-        _known_target(kind)
-        if kind != "v":
-            return noise if kind == "noise" else x0
-        same_shape("target", x0=x0, noise=noise)
-        signal, spread = self.rates(t, x0)
-        return signal * noise - spread * x0
-
-    def to_x0(
-        self, kind: str, output: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b ..."]:
-        """The clean image that an answer `output` of this kind implies, equation (5.6).
-
-        From "noise" it is (x_t − √(1−ᾱ_t) · ε̂) / √ᾱ_t, which nothing can compute where ᾱ_t = 0: zero-terminal-SNR
-        schedules need "v" or "x0" (ValueError otherwise).
-        """
-        _known_target(kind)
-        same_shape("to_x0", output=output, x_t=x_t)
-        if kind == "x0":
-            return output
-        signal, spread = self.rates(t, x_t)
-        if kind == "v":
-            return signal * x_t - spread * output
-        if x_t.device.type == "cpu" and bool((signal == 0).any()):
-            raise ValueError('to_x0: at ᾱ_t = 0 the noise says nothing about x0; train with target="v" or "x0".')
-        return (x_t - spread * output) / signal
-
-    def to_noise(
-        self, x0: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b ..."]:
-        """The noise that leads from x0 to x_t, equation (5.7): (x_t − √ᾱ_t · x0) / √(1 − ᾱ_t). t in 1..T."""
-        same_shape("to_noise", x0=x0, x_t=x_t)
-        now = self._exactly(t, x_t, first=1)
-        signal, spread = _rounded(x_t, now.sqrt(), (1 - now).sqrt())
-        return (x_t - signal * x0) / spread
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Four schedules. Each is a curve; T only says how finely it is walked.
+# Four schedules. Each is a curve; T only says how finely it is sampled.
 # ---------------------------------------------------------------------------------------------------------------------
 REFERENCE = 1000  # the number of steps that the published β belong to
 
@@ -299,7 +257,7 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
     return Schedule(torch.cat([root[:1], stretched]).square(), f"{schedule.name}, zero terminal SNR")
 
 
-SCHEDULES = {
+NOISE_SCHEDULES = {
     "linear": linear_schedule,
     "quadratic": quadratic_schedule,
     "sigmoid": sigmoid_schedule,
@@ -314,6 +272,75 @@ def _resampled(beta: Tensor, T: int, name: str) -> Schedule:
     place = torch.arange(T + 1, dtype=torch.float64) * len(beta) / T
     left = place.floor().long().clamp(max=len(beta) - 1)
     return Schedule(torch.lerp(log[left], log[left + 1], place - left).exp(), name)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a network may predict
+# ---------------------------------------------------------------------------------------------------------------------
+PREDICTION_TYPES = ("noise", "x0", "v")  # "epsilon", "sample" and "v_prediction" in `diffusers`
+
+
+def prediction_target(
+    schedule: Schedule,
+    prediction_type: str,
+    x0: Float[Tensor, "b ..."],
+    noise: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+) -> Float[Tensor, "b ..."]:
+    """What a network of this prediction type should answer: "noise" (ε), "x0", or "v", equation (5.5).
+
+    v = √ᾱ_t · noise − √(1−ᾱ_t) · x0.
+    """
+    _check_prediction_type(prediction_type)
+    if prediction_type != "v":
+        return noise if prediction_type == "noise" else x0
+    check_same_shape("prediction_target", x0=x0, noise=noise)
+    signal_rate, noise_rate = schedule.rates(t, x0)
+    return signal_rate * noise - noise_rate * x0
+
+
+def predict_x0(
+    schedule: Schedule,
+    prediction_type: str,
+    output: Float[Tensor, "b ..."],
+    x_t: Float[Tensor, "b ..."],
+    t: Int[Tensor, "b"],
+) -> Float[Tensor, "b ..."]:
+    """The clean image that a network's `output` implies, equation (5.6).
+
+    From "noise" it is (x_t − √(1−ᾱ_t) · ε̂) / √ᾱ_t, which nothing can compute where ᾱ_t = 0: zero-terminal-SNR
+    schedules need "v" or "x0" (ValueError otherwise).
+    """
+    _check_prediction_type(prediction_type)
+    check_same_shape("predict_x0", output=output, x_t=x_t)
+    if prediction_type == "x0":
+        return output
+    signal_rate, noise_rate = schedule.rates(t, x_t)
+    if prediction_type == "v":
+        return signal_rate * x_t - noise_rate * output
+    if x_t.device.type == "cpu" and bool((signal_rate == 0).any()):
+        raise ValueError(f"predict_x0: {NO_SIGNAL}")
+    return (x_t - noise_rate * output) / signal_rate
+
+
+def predict_noise(
+    schedule: Schedule, x0: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."], t: Int[Tensor, "b"]
+) -> Float[Tensor, "b ..."]:
+    """The noise that leads from x0 to x_t, equation (5.7): (x_t − √ᾱ_t · x0) / √(1 − ᾱ_t). t in 1..T."""
+    check_same_shape("predict_noise", x0=x0, x_t=x_t)
+    alpha_bar_t = schedule._exactly(t, x_t, first=1)
+    signal_rate, noise_rate = _rounded(x_t, alpha_bar_t.sqrt(), (1 - alpha_bar_t).sqrt())
+    return (x_t - signal_rate * x0) / noise_rate
+
+
+NO_SIGNAL = 'at ᾱ_t = 0 the noise says nothing about x0; train with prediction_type="v" or "x0".'
+
+
+def _check_prediction_type(prediction_type: str) -> None:
+    if prediction_type not in PREDICTION_TYPES:
+        raise ValueError(
+            f"prediction_type: expected {', '.join(map(repr, PREDICTION_TYPES))}, got {prediction_type!r}."
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -339,7 +366,7 @@ def drop_labels(
 ) -> Int[Tensor, "b"]:
     """Each label becomes the `null` label with probability `share` (Ho and Salimans 2022), equation (7.3).
 
-    y: (b,) classes;  null: a number that no class has. Each label is tossed for alone. Returns (b,).
+    y: (b,) classes;  null: a number that no class has. Labels are dropped independently of each other. Returns (b,).
 
     >>> drop_labels(torch.tensor([0, 1, 2]), null=9, share=1.0)
     tensor([9, 9, 9])
@@ -348,83 +375,22 @@ def drop_labels(
     return y.masked_fill(lost, null)
 
 
-def min_snr(schedule: Schedule, kind: str, t: Int[Tensor, "b"], gamma: float = 5.0) -> Float[Tensor, "b"]:
-    """The weight min(SNR_t, γ) of the squared error in x0, said for a network of this kind: equation (5.8).
+def min_snr(schedule: Schedule, prediction_type: str, t: Int[Tensor, "b"], gamma: float = 5.0) -> Float[Tensor, "b"]:
+    """The weight min(SNR_t, γ) of the squared error in x0, for a network of this prediction type: equation (5.8).
 
-    kind: what the network predicts. An error in x0 is SNR_t times smaller than one in the noise, and SNR_t + 1 times
-    smaller than one in v (Hang et al. 2023). t: (b,) in 1..T. Returns (b,).
+    prediction_type: what the network predicts. An error in x0 is SNR_t times smaller than one in the noise, and
+    SNR_t + 1 times smaller than one in v (Hang et al. 2023). t: (b,) in 1..T. Returns (b,).
     """
-    _known_target(kind)
+    _check_prediction_type(prediction_type)
     snr = schedule.snr.to(t.device)[t]
-    per_unit = {"x0": torch.ones_like(snr), "noise": snr, "v": snr + 1}[kind]
+    per_unit = {"x0": torch.ones_like(snr), "noise": snr, "v": snr + 1}[prediction_type]
     weight = snr.clamp(max=gamma) / per_unit
-    return weight.nan_to_num(1.0) if kind == "noise" else weight  # 0/0 at ᾱ_t = 0, where its limit is 1
-
-
-class Bound(NamedTuple):
-    """The terms of −ln p(x_0) ≤ L_T + Σ L_{t−1} + L_0, nats per example: (b,), (b, T − 1) for t = 2..T, and (b,)."""
-
-    prior: Tensor
-    steps: Tensor
-    decoder: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """Their sum, (b,): what the model charges for an example, at most."""
-        return self.prior + self.steps.sum(1) + self.decoder
-
-
-def kl_same_variance(
-    mean_q: Float[Tensor, "b ..."], mean_p: Float[Tensor, "b ..."], var: Tensor | float
-) -> Float[Tensor, "b"]:
-    """KL(N(mean_q, var) ‖ N(mean_p, var)) in nats, equation (5.2): |mean_q − mean_p|² / (2 · var), summed over pixels.
-
-    mean_q, mean_p: (b, ...);  var: one number, or anything that broadcasts against them. Returns (b,).
-
-    >>> kl_same_variance(torch.zeros(2, 3), torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 2.0]]), 0.5)
-    tensor([0., 6.])
-    """
-    return ((mean_q - mean_p).square() / (2 * var)).flatten(1).sum(1)
-
-
-def bound_weight(schedule: Schedule, t: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
-    """What the bound charges for |ε − ε̂|² at step t, equation (5.3): ½ (SNR_{t−1} / SNR_t − 1), and ½ at t = 1.
-
-    t: (b,) in 1..T. Returns (b,), float64; infinite where ᾱ_t = 0.
-
-    >>> bound_weight(Schedule(torch.tensor([1.0, 0.8, 0.5])), torch.tensor([1, 2]))
-    tensor([0.5000, 1.5000], dtype=torch.float64)
-    """
-    snr = schedule.snr
-    return torch.where(t == 1, 0.5, 0.5 * (snr[t - 1] / snr[t] - 1))
-
-
-@torch.no_grad()
-def variational_bound(
-    denoise: Denoise, schedule: Schedule, x0: Float[Tensor, "b ..."], generator: torch.Generator | None = None
-) -> Bound:
-    """Every term of the bound on −ln p(x0), equation (5.1), in nats per example; one draw of noise for each step.
-
-    The model walks back by the posterior with its guess in the place of x0, so q and p have the same variances; its
-    last step is N(x̂_0, 1 / SNR_1). x0: (b, ...), continuous.
-    """
-
-    def error(t: int) -> Tensor:
-        steps = torch.full((len(x0),), t, device=x0.device)
-        noise = torch.empty_like(x0).normal_(generator=generator)
-        guess = denoise(schedule.add_noise(x0, steps, noise), steps)
-        return (guess - x0).square().flatten(1).sum(1)
-
-    size, snr, left = x0[0].numel(), schedule.snr.tolist(), schedule.alpha_bar[-1].item()
-    prior = 0.5 * (left * x0.square().flatten(1).sum(1) - size * (left + math.log1p(-left)))
-    steps = [0.5 * (snr[t - 1] - snr[t]) * error(t) for t in range(2, schedule.T + 1)]
-    decoder = 0.5 * (snr[1] * error(1) + size * math.log(2 * math.pi / snr[1]))
-    return Bound(prior, torch.stack(steps, 1) if steps else x0.new_zeros(len(x0), 0), decoder)
+    return weight.nan_to_num(1.0) if prediction_type == "noise" else weight  # 0/0 at ᾱ_t = 0, where its limit is 1
 
 
 def diffusion_loss(
     schedule: Schedule,
-    target: str = "v",
+    prediction_type: str = "v",
     distance: str = "l2",
     weight: Callable[[Tensor], Tensor] | None = None,
     draw: Callable = draw_steps,
@@ -432,28 +398,30 @@ def diffusion_loss(
 ) -> Callable:
     """Algorithm 1 (Ho et al. 2020), equation (5.4), for `training.fit`: draw t and ε, ask the network, measure.
 
-    target: what the network predicts, "noise", "x0" or "v";  distance: "l2", "l1" or "huber", a mean over pixels;
+    prediction_type: what the network predicts, "noise", "x0" or "v";
+    distance: "l2", "l1" or "huber", a mean over pixels;
     weight: None, or a function from t (b,) to weights (b,), such as `partial(min_snr, schedule, "v")`;
     draw: `draw(n, T, generator, device)` gives t;
     null: None for a network without labels; else labels are passed on, a tenth of them as this null label.
+    Returns loss(model, x, y, generator) → a scalar, what `fit` takes.
 
-    >>> loss = diffusion_loss(cosine_schedule(100), target="noise")
+    >>> loss = diffusion_loss(cosine_schedule(100), prediction_type="noise")
     >>> x = torch.zeros(4, 1, 8, 8)
     >>> loss(lambda x_t, t: x_t * 0, x, None, torch.Generator().manual_seed(0)) > 0.5      # ε has variance 1
     tensor(True)
     """
-    _known_target(target)
+    _check_prediction_type(prediction_type)
     if distance not in DISTANCES:
         raise ValueError(f"distance: expected {', '.join(map(repr, DISTANCES))}, got {distance!r}.")
 
     def loss(model: Callable, x: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
         t = draw(len(x), schedule.T, generator, x.device)
-        noise = torch.empty_like(x).normal_(generator=generator)
+        noise = normal_like(x, generator)
         if null is not None and y is None:
             raise ValueError(f"diffusion_loss: null = {null} is for a network with labels, but the data has none.")
         labels = () if null is None else (drop_labels(y, null, generator=generator),)
         guess = model(schedule.add_noise(x, t, noise), t, *labels).float()
-        error = DISTANCES[distance](guess, schedule.target(target, x, noise, t)).flatten(1).mean(1)
+        error = DISTANCES[distance](guess, prediction_target(schedule, prediction_type, x, noise, t)).flatten(1).mean(1)
         return (error if weight is None else weight(t).to(error) * error).mean()
 
     return loss
@@ -469,7 +437,7 @@ def noisy_classifier_loss(schedule: Schedule, draw: Callable = draw_steps) -> Ca
         model: Callable, x: Tensor, y: Int[Tensor, "b"], generator: torch.Generator | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         t = draw(len(x), schedule.T, generator, x.device)
-        noise = torch.empty_like(x).normal_(generator=generator)
+        noise = normal_like(x, generator)
         logits = model(schedule.add_noise(x, t, noise), t).float()
         return F.cross_entropy(logits, y), {"accuracy": (logits.argmax(1) == y).float().mean()}
 
@@ -480,29 +448,29 @@ class Denoiser(nn.Module):
     """A trained network as a denoiser (x_t, t, y=None) → x̂_0, whatever it predicts.
 
     model: called as model(x_t, t) or model(x_t, t, y), (b, c, h, w) images and (b,) steps, 1..T;
-    schedule, target: those that it was trained with.
+    schedule, prediction_type: those that it was trained with.
     """
 
-    def __init__(self, model: nn.Module | Callable, schedule: Schedule, target: str = "v"):
+    def __init__(self, model: nn.Module | Callable, schedule: Schedule, prediction_type: str = "v"):
         super().__init__()
-        _known_target(target)
-        if target == "noise" and schedule.alpha_bar[-1] == 0:
-            raise ValueError('Denoiser: at ᾱ_T = 0 the noise says nothing about x0; train with target="v" or "x0".')
-        self.model, self.schedule, self.kind = model, schedule, target
+        _check_prediction_type(prediction_type)
+        if prediction_type == "noise" and schedule.alpha_bar[-1] == 0:
+            raise ValueError(f"Denoiser: {NO_SIGNAL}")
+        self.model, self.schedule, self.prediction_type = model, schedule, prediction_type
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of the images that the network was built for."""
+        return self.model.shape
 
     def forward(self, x_t: Tensor, t: Int[Tensor, "b"], y: Int[Tensor, "b"] | None = None) -> Tensor:
         output = self.model(x_t, t) if y is None else self.model(x_t, t, y)
-        return self.schedule.to_x0(self.kind, output.to(x_t.dtype), x_t, t)
+        return predict_x0(self.schedule, self.prediction_type, output.to(x_t.dtype), x_t, t)
 
 
 def _rounded(like: Tensor, *numbers: Tensor) -> tuple[Tensor, ...]:
     """In the precision of `like`, but float32 at least. After the arithmetic, so that 1 − ᾱ keeps its digits."""
     return tuple(n.to(torch.float64 if like.dtype == torch.float64 else torch.float32) for n in numbers)
-
-
-def _known_target(kind: str) -> None:
-    if kind not in TARGETS:
-        raise ValueError(f"target: expected {', '.join(map(repr, TARGETS))}, got {kind!r}.")
 
 
 def _whole_T(T: int) -> None:

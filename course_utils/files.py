@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import tempfile
 from pathlib import Path
 
-__all__ = ["clear_left_overs", "write_whole"]
+__all__ = ["check_writable", "clear_left_overs", "write_whole"]
 
 
 def write_whole(path: str | os.PathLike, content: bytes | memoryview) -> None:
@@ -28,6 +29,16 @@ def write_whole(path: str | os.PathLike, content: bytes | memoryview) -> None:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make the folder where it is missing, and for a moment a file in it: permissions alone don't tell.
+
+    Raises OSError where that can't be done.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def clear_left_overs(path: str | os.PathLike) -> None:

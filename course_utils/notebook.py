@@ -48,7 +48,7 @@ class Lab:
         return levels[self.effort]
 
     def generator(self, seed: int, device: str | torch.device | None = None) -> torch.Generator:
-        """A `torch.Generator` on the lab's device (or another), to be passed to whatever needs chance."""
+        """A `torch.Generator` on the lab's device (or another), to pass to whatever draws random numbers."""
         return devices.generator(seed, device or self.device)
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Lab:
 
 
 def setup(notebook: str, *, effort: str | None = None, device: str | torch.device | None = None) -> Lab:
-    """Prepare a notebook: choose device and effort, set the threads, dress the pictures, say so in one line.
+    """Prepare a notebook: choose device and effort, set the threads, style the figures, and say so in one line.
 
     notebook: its number, such as "01".  effort: "smoke", "cpu" or "gpu"; else COURSE_EFFORT, else "gpu" on a GPU and
     "cpu" without.  device: else COURSE_DEVICE, else a GPU if there is one.  The data set is COURSE_DATASET or
@@ -71,18 +71,17 @@ def setup(notebook: str, *, effort: str | None = None, device: str | torch.devic
     threads = devices.pick_threads()
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
-    dress_pictures()
+    style_figures()
     lab = Lab(str(notebook), chosen, level, os.environ.get("COURSE_DATASET", "").strip() or "fashion-mnist", threads)
     print(lab)
     return lab
 
 
-def dress_pictures() -> None:
+def style_figures() -> None:
     """The course's style for figures, and how a notebook shows them."""
     from . import plots  # late: a script that only wants a device needn't wait for matplotlib
 
     plots.style()
-    plots.register_formatter()
 
 
 def describe(device: torch.device, threads: int) -> str:

@@ -10,12 +10,12 @@ from .diffusion import Schedule, cosine_schedule, diffusion_loss
 from .models.unet import UNet
 from .training import Recipe
 
-TARGET = "v"  # well conditioned at both ends of t
+PREDICTION_TYPE = "v"  # well conditioned at both ends of t
 
 
 def ddpm_model(
     shape: tuple[int, int, int],
-    classes: int | None = None,
+    num_classes: int | None = None,
     widths: tuple[int, ...] = (32, 64),
     conditioning: str = "added",
 ) -> UNet:
@@ -23,10 +23,10 @@ def ddpm_model(
 
     On a small budget more steps of a small network win over fewer of a large one.
 
-    >>> ddpm_model((1, 28, 28), classes=10).shape
+    >>> ddpm_model((1, 28, 28), num_classes=10).shape
     (1, 28, 28)
     """
-    return UNet(shape, widths=widths, classes=classes, conditioning=conditioning)
+    return UNet(shape, widths=widths, num_classes=num_classes, conditioning=conditioning)
 
 
 def ddpm_schedule(T: int = 1000) -> Schedule:
@@ -47,7 +47,7 @@ def ddpm_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | No
         batch_size=batch_size,
         optimizer="muon",
         lr=0.01,
-        schedule="linear-half",
+        lr_schedule="linear-half",
         warmup=min(50, steps // 10),
         ema=ema,
         seed=seed,
@@ -56,4 +56,4 @@ def ddpm_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | No
 
 def ddpm_loss(schedule: Schedule, model: UNet) -> Callable:
     """Squared error in v at stratified steps; for a model with classes a tenth of the labels become "any"."""
-    return diffusion_loss(schedule, TARGET, null=model.null)
+    return diffusion_loss(schedule, PREDICTION_TYPE, null=model.null)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save as as_safetensors
 from torch import Tensor, nn
 
 from .diffusion import Denoiser, Schedule
@@ -36,9 +36,7 @@ __all__ = [
     "load_denoiser",
     "load_noisy_classifier",
     "read_card",
-    "save_classifier",
-    "save_denoiser",
-    "save_noisy_classifier",
+    "save",
     "shipped",
 ]
 
@@ -52,6 +50,7 @@ KINDS = {
     "classifier": "a classifier",
     "noisy-classifier": "a classifier of noisy images",
 }
+KIND_OF = {"UNet": "denoiser", "Classifier": "classifier", "NoisyClassifier": "noisy-classifier"}
 ALPHA_BAR = "schedule.alpha_bar"  # beside the weights, so that the schedule comes back to the last bit
 
 
@@ -62,27 +61,36 @@ class WeightsRefused(ValueError):
 # ---------------------------------------------------------------------------------------------------------------------
 # Saving and loading
 # ---------------------------------------------------------------------------------------------------------------------
-def save_denoiser(
-    path: str | os.PathLike, denoiser: Denoiser, card: Mapping[str, Any], classes: Iterable[str] = ()
+def save(
+    path: str | os.PathLike,
+    model: Denoiser | Classifier | NoisyClassifier,
+    card: Mapping[str, Any],
+    classes: Iterable[str] = (),
+    schedule: Schedule | None = None,
 ) -> Path:
-    """Write a trained diffusion model to `path` (.safetensors) and its card beside it (.md). Returns the path.
+    """Write a trained model to `path` (.safetensors) and its card beside it (.md). Returns the path.
 
-    denoiser: a `UNet` with the schedule and target that it was trained with;  card: what there is to know about it, in
-    numbers, words, lists and dictionaries, such as data, steps, seed, command, quality;  classes: the names of its
-    classes, none for a model without.
+    model: a `Denoiser` around a `UNet`, a `Classifier`, or a `NoisyClassifier` with the `schedule` of its noise;
+    card: what there is to know about it, in numbers, words, lists and dictionaries, such as data, steps, seed, command,
+    quality;  classes: their names, none for a model without.
     Floats are stored as float16: half the size, and harmless (measured: pixels of samples move by 0.0002 on average).
     Raises ValueError for a model that could not be built again from the file, OSError for a full disk (what was there
     stays).
     """
-    model, schedule = denoiser.model, denoiser.schedule
-    about = {
-        "kind": "denoiser",
-        **architecture(model),
-        "target": denoiser.kind,
-        "schedule": {"name": schedule.name, "T": schedule.T},
-        "classes": _names("save_denoiser", classes, model.classes or 0),
-    }
-    return _save(Path(path), model, {**about, **card}, {ALPHA_BAR: schedule.alpha_bar.cpu()})
+    network = model.model if isinstance(model, Denoiser) else model
+    about = architecture(network)
+    about = {"kind": KIND_OF[about["model"]], **about}
+    if isinstance(model, Denoiser):
+        about["prediction_type"], schedule = model.prediction_type, model.schedule
+    if schedule is None and not isinstance(model, Classifier):
+        raise ValueError("save expects a schedule with a NoisyClassifier, and a UNet inside a Denoiser, which has one.")
+    if schedule is not None:
+        about["schedule"] = {"name": schedule.name, "T": schedule.T}
+    about["classes"] = [str(name) for name in classes]
+    if len(about["classes"]) != (network.num_classes or 0):
+        raise ValueError(f"save expects {network.num_classes or 0} names of classes, got {len(about['classes'])}.")
+    beside = {} if schedule is None else {ALPHA_BAR: schedule.alpha_bar.cpu()}
+    return _write(Path(path), network, {**about, **card}, beside)
 
 
 def load_denoiser(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> Denoiser:
@@ -93,44 +101,18 @@ def load_denoiser(name_or_path: str | os.PathLike, device: torch.device | str = 
     A model with classes also knows the label `denoiser.model.null`, "any class"; it is taken where y is None.
     Raises WeightsRefused in one line.
     """
-    path, about, tensors = _load(name_or_path, "denoiser")
-    schedule = Schedule(tensors.pop(ALPHA_BAR), about["schedule"]["name"]).to(device)
-    denoiser = Denoiser(_filled(path, about, tensors, device), schedule, about["target"])
-    return _dressed(denoiser, about)
-
-
-def save_classifier(
-    path: str | os.PathLike, model: Classifier, card: Mapping[str, Any], classes: Iterable[str]
-) -> Path:
-    """Write a trained classifier and its card, as `save_denoiser` does."""
-    classes = _names("save_classifier", classes, model.classes)
-    return _save(Path(path), model, {"kind": "classifier", **architecture(model), "classes": classes, **card}, {})
+    network, schedule, about = _load(name_or_path, "denoiser", device)
+    return _with_card(Denoiser(network, schedule, about["prediction_type"]).eval(), about)
 
 
 def load_classifier(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> Classifier:
-    """A trained classifier, in eval mode and without gradients; its names of classes in `.names`, its card in `.card`.
+    """A trained classifier, in eval mode and without gradients; the names of its classes in `.classes`, its card in
+    `.card`.
 
     name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-classifier".
     """
-    if isinstance(name_or_path, str) and f"{name_or_path}-classifier" in shipped():
-        name_or_path = f"{name_or_path}-classifier"
-    path, about, tensors = _load(name_or_path, "classifier")
-    model = _filled(path, about, tensors, device)
-    model.names, model.card = tuple(about["classes"]), about
-    return model
-
-
-def save_noisy_classifier(
-    path: str | os.PathLike, model: NoisyClassifier, schedule: Schedule, card: Mapping[str, Any], classes: Iterable[str]
-) -> Path:
-    """Write a trained classifier of noisy images, the schedule of its noise, and its card, as `save_denoiser` does."""
-    about = {
-        "kind": "noisy-classifier",
-        **architecture(model),
-        "schedule": {"name": schedule.name, "T": schedule.T},
-        "classes": _names("save_noisy_classifier", classes, model.classes),
-    }
-    return _save(Path(path), model, {**about, **card}, {ALPHA_BAR: schedule.alpha_bar.cpu()})
+    model, _, about = _load(name_or_path, "classifier", device)
+    return _with_card(model, about)
 
 
 def load_noisy_classifier(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> NoisyClassifier:
@@ -138,20 +120,8 @@ def load_noisy_classifier(name_or_path: str | os.PathLike, device: torch.device 
 
     name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-noisy-classifier".
     """
-    if isinstance(name_or_path, str) and f"{name_or_path}-noisy-classifier" in shipped():
-        name_or_path = f"{name_or_path}-noisy-classifier"
-    path, about, tensors = _load(name_or_path, "noisy-classifier")
-    schedule = Schedule(tensors.pop(ALPHA_BAR), about["schedule"]["name"]).to(device)
-    model = _filled(path, about, tensors, device)
-    model.names, model.card, model.schedule = tuple(about["classes"]), about, schedule
-    return model
-
-
-def _names(who: str, classes: Iterable[str], wanted: int) -> list[str]:
-    names = [str(name) for name in classes]
-    if len(names) != wanted:
-        raise ValueError(f"{who} expects {wanted} names of classes, got {len(names)}.")
-    return names
+    model, model.schedule, about = _load(name_or_path, "noisy-classifier", device)
+    return _with_card(model, about)
 
 
 def shipped() -> list[str]:
@@ -168,7 +138,7 @@ def read_card(name_or_path: str | os.PathLike) -> dict[str, Any]:
 # How a network is built
 # ---------------------------------------------------------------------------------------------------------------------
 def architecture(model: nn.Module) -> dict[str, Any]:
-    """A network as names and numbers: {"model": "UNet", "arguments": {"widths": [32, 64], ...}}.
+    """A network as names and numbers: {"model": "UNet", "config": {"widths": [32, 64], ...}}.
 
     Raises ValueError for a network, or a part of one, that isn't the library's own.
     """
@@ -176,34 +146,34 @@ def architecture(model: nn.Module) -> dict[str, Any]:
     if MODELS.get(name) is not type(model):
         *others, last = MODELS
         raise ValueError(f"expected a model that can be built again, {', '.join(others)} or {last}, got {name}.")
-    arguments = {}
-    for key, value in model.arguments.items():
+    config = {}
+    for key, value in model.config.items():
         if callable(value):
             part = getattr(value, "__name__", repr(value))
             if PARTS.get(part) is not value:
                 raise ValueError(f"{name}: {key} is {part}, which a file can't hold; expected {', '.join(PARTS)}.")
             value = part
-        arguments[key] = list(value) if isinstance(value, tuple) else value
-    return {"model": name, "arguments": arguments}
+        config[key] = list(value) if isinstance(value, tuple) else value
+    return {"model": name, "config": config}
 
 
 def build(about: Mapping[str, Any]) -> nn.Module:
     """The network that `architecture` described, with new weights.
 
-    >>> build({"model": "UNet", "arguments": {"shape": [1, 8, 8], "widths": [16]}}).shape
+    >>> build({"model": "UNet", "config": {"shape": [1, 8, 8], "widths": [16]}}).shape
     (1, 8, 8)
     """
-    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in about["arguments"].items()}
+    config = {key: tuple(value) if isinstance(value, list) else value for key, value in about["config"].items()}
     for key in ("block", "attention"):
-        if isinstance(arguments.get(key), str):
-            arguments[key] = PARTS[arguments[key]]
-    return MODELS[about["model"]](**arguments)
+        if isinstance(config.get(key), str):
+            config[key] = PARTS[config[key]]
+    return MODELS[about["model"]](**config)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The file
 # ---------------------------------------------------------------------------------------------------------------------
-def _save(path: Path, model: nn.Module, about: dict[str, Any], beside: dict[str, Tensor]) -> Path:
+def _write(path: Path, model: nn.Module, about: dict[str, Any], beside: dict[str, Tensor]) -> Path:
     if path.suffix != ENDING:
         raise ValueError(f"expected a file name that ends in {ENDING}, got '{path}'.")
     tensors = {name: _small(tensor) for name, tensor in model.state_dict().items()} | beside
@@ -215,7 +185,7 @@ def _save(path: Path, model: nn.Module, about: dict[str, Any], beside: dict[str,
         "torch": torch.__version__,
         "checksum": _checksum(tensors),
     }
-    content = save(tensors, {"course_utils": json.dumps(about, ensure_ascii=False)})
+    content = as_safetensors(tensors, {"course_utils": json.dumps(about, ensure_ascii=False)})
     write_whole(path, content)
     write_whole(path.with_suffix(".md"), describe(path).encode())
     return path
@@ -279,7 +249,12 @@ def _header(path: Path) -> dict[str, Any]:
     return card
 
 
-def _load(name_or_path: str | os.PathLike, kind: str) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+def _load(
+    name_or_path: str | os.PathLike, kind: str, device: torch.device | str
+) -> tuple[nn.Module, Schedule | None, dict[str, Any]]:
+    """The network in eval mode and without gradients, the schedule it was trained with (if any), and its card."""
+    if isinstance(name_or_path, str) and f"{name_or_path}-{kind}" in shipped():
+        name_or_path = f"{name_or_path}-{kind}"
     path = _find(name_or_path)
     about = _header(path)
     if about["kind"] != kind:
@@ -291,23 +266,19 @@ def _load(name_or_path: str | os.PathLike, kind: str) -> tuple[Path, dict[str, A
         raise WeightsRefused(f"'{path}' is damaged.") from None
     if _checksum(tensors) != about.get("checksum"):
         raise WeightsRefused(f"'{path}' is damaged: its weights are not those that were written.")
-    return path, about, tensors
-
-
-def _filled(
-    path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device | str
-) -> nn.Module:
+    alpha_bar = tensors.pop(ALPHA_BAR, None)
     try:
-        model = build(about)
-        model.load_state_dict(tensors)  # float16 becomes what the model computes in, float32
+        network = build(about)
+        network.load_state_dict(tensors)  # float16 becomes what the model computes in, float32
     except (RuntimeError, ValueError, TypeError, LookupError):
         raise WeightsRefused(f"'{path}' does not fit the {about['model']} of this version of the course.") from None
-    return model.to(device).eval().requires_grad_(False)
+    schedule = None if alpha_bar is None else Schedule(alpha_bar, about["schedule"]["name"]).to(device)
+    return network.to(device).eval().requires_grad_(False), schedule, about
 
 
-def _dressed(denoiser: Denoiser, about: dict[str, Any]) -> Denoiser:
-    denoiser.shape, denoiser.classes, denoiser.card = denoiser.model.shape, tuple(about["classes"]), about
-    return denoiser.eval()
+def _with_card(model: nn.Module, about: dict[str, Any]) -> nn.Module:
+    model.classes, model.card = tuple(about["classes"]), about
+    return model
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -317,15 +288,15 @@ UNITS = {  # of what is measured on the test split; an accuracy has none
     "loss": "mean squared error per pixel of what it predicts",
     "Fréchet distance": "squared, of 1,000 samples (50 steps, η = 0), in the features of a classifier",
 }
-HIDDEN = {"format", "kind", "model", "arguments", "weights", "torch", "checksum", "classes", "schedule", "target"}
+HIDDEN = {"format", "kind", "model", "config", "weights", "torch", "checksum", "classes", "schedule", "prediction_type"}
 
 
 def describe(name_or_path: str | os.PathLike) -> str:
     """The card of a model in Markdown, all of it from the file itself."""
     path = _find(name_or_path)
     card = _header(path)
-    c, h, w = card["arguments"]["shape"]
-    shown = {key: _words(value) for key, value in card["arguments"].items() if key not in ("shape", "classes")}
+    c, h, w = card["config"]["shape"]
+    shown = {key: _words(value) for key, value in card["config"].items() if key not in ("shape", "num_classes")}
     rows = {
         "network": f"{card['model']}({', '.join(f'{key}={value}' for key, value in shown.items())})",
         "size": f"{card['weights']:,} weights, {path.stat().st_size / 1e6:.2f} MB",
@@ -333,7 +304,7 @@ def describe(name_or_path: str | os.PathLike) -> str:
         "classes": ", ".join(numbered(card["classes"])) or "none: it takes no labels",
     }
     if card["kind"] == "denoiser":
-        rows["predicts"] = {"noise": "the noise ε", "x0": "the clean image x₀", "v": "v"}[card["target"]]
+        rows["predicts"] = {"noise": "the noise ε", "x0": "the clean image x₀", "v": "v"}[card["prediction_type"]]
     if "schedule" in card:
         rows["schedule"] = f"{card['schedule']['name']}, T = {card['schedule']['T']}"
     rows |= {key: _words(value) for key, value in card.items() if key not in HIDDEN}

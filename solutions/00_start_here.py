@@ -40,10 +40,10 @@ import torch
 from course_utils import plots, setup
 from course_utils.data import load
 from course_utils.device import seeded
-from course_utils.doctor import doctor
+from course_utils.cli.doctor import doctor
 from course_utils.explore import choice, explore, slider
 from course_utils.models.vae import VAE, negative_elbo
-from course_utils.quizzes import ask, check, hint, predict, reveal
+from classroom import ask, check, hint, predict, reveal
 from course_utils.training import fit
 from course_utils.weights import load_classifier, load_denoiser, shipped
 
@@ -73,7 +73,7 @@ examples = [int((train.labels == k).nonzero()[0]) for k in range(len(train.class
 plots.image_grid(train.take(examples), labels=train.classes, title=f"{train.title}: one image of each class")
 
 # %% [markdown]
-# ### Quiz 0.2a · From [−1, 1] to [0, 1]   *(code, 1 point, about 2 minutes)*
+# ### {{heading start/to-unit}}
 #
 # Your first quiz, to learn how quizzes work. Now and then a pixel is read as a probability, and probabilities live in $[0, 1]$.
 # Write the function that moves images from one range to the other.
@@ -137,7 +137,7 @@ with seeded(0):
     vae = VAE(train.shape, latent=8).to(lab.device)
 vae_steps = lab.pick(smoke=15, cpu=1000, gpu=5000)
 started = time.perf_counter()
-fit(vae, negative_elbo(), train, steps=vae_steps, lr=2e-3, schedule="cosine", seed=0)
+fit(vae, negative_elbo(), train, steps=vae_steps, lr=2e-3, lr_schedule="cosine", seed=0)
 seconds = time.perf_counter() - started
 
 generator = lab.generator(1)
@@ -176,7 +176,7 @@ if train.name not in shipped():
     print(f"No trained model comes with the course for {train.title}: from here on this notebook uses digits.")
     train = everything = load("digits", "train", device=lab.device)
     x = train.x
-model, judge = load_denoiser(train.name, lab.device), load_classifier(train.name, lab.device)
+model, evaluator = load_denoiser(train.name, lab.device), load_classifier(train.name, lab.device)
 T = 40
 stride = model.schedule.T // T                                # it knows 1,000 noise levels; we stop at every 25th
 alpha_bar = model.schedule.alpha_bar[::stride].float()        # T + 1 numbers from 1 to nearly 0
@@ -225,7 +225,7 @@ predict("start/decided-at", "The walk goes from t = 40 (noise) to t = 0. From wh
 
 # %%
 with torch.no_grad():
-    verdicts = torch.stack([judge(guess).argmax(dim=1) for _, _, guess in walks])            # (T + 1, n), from t = T to 0
+    verdicts = torch.stack([evaluator(guess).argmax(dim=1) for _, _, guess in walks])            # (T + 1, n), from t = T to 0
 same = (verdicts == verdicts[-1]).flip(0)                                                    # from t = 0 up to T
 settled_at = (same.cumprod(0).sum(0) - 1).cpu()                                              # the highest t from which all agree
 decided_at = int(settled_at.median())
@@ -335,7 +335,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# ### Question 0.5a · Perfect, and yet   *(concept, 1 point)*
+# ### {{heading start/perfect-but}}
 # {{question start/perfect-but}}
 #
 # **How to:** type a letter between the quotes, run the cell, then the one below it. The buttons on the card answer too, and every wrong option has something to say; what counts is the letter you typed.

@@ -48,7 +48,7 @@ from course_utils.data import load
 from course_utils.device import seeded
 from course_utils.explore import choice, explore, slider
 from course_utils.models.autoencoder import in_batches
-from course_utils.quizzes import ask, check, predict, reveal
+from classroom import ask, check, predict, reveal
 from course_utils.training import fit
 
 lab = setup("01")
@@ -137,7 +137,7 @@ plots.curves(
 # %% [markdown]
 # Every curve is lowest at $p=t$, so the cost pulls each pixel to its right grey. But with grey values it is no longer minus the logarithm of a probability, and its smallest value is not 0.
 #
-# ### Quiz 1.1a · An image as a row of coins   *(code, 3 points, about 5 minutes)*
+# ### {{heading autoencoder/bernoulli-nll}}
 # Write equation (1.2). Mind the unit: nats per *image*, one number for each.
 
 # %% tags=["quiz"]
@@ -172,7 +172,7 @@ print(f"grey images,  the mean image: {blind:7.1f}")
 print(f"pure black and white, p = t:  {no_grey:7.3f}")
 
 # %% [markdown]
-# ### Question 1.1b · The price of grey   *(concept, 1 point)*
+# ### {{heading autoencoder/grey-floor}}
 # {{question autoencoder/grey-floor}}
 
 # %% tags=["quiz"]
@@ -241,7 +241,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# ### Quiz 1.2a · Project and rebuild   *(code, 3 points, about 6 minutes)*
+# ### {{heading autoencoder/pca}}
 # Write both halves of equation (1.3) for a batch of images.
 
 # %% tags=["quiz"]
@@ -292,7 +292,7 @@ def linear_loss(model, x, y, generator):
 trace = []
 fit(
     linear, linear_loss, centred, steps=lab.pick(smoke=60, cpu=1500, gpu=6000), lr=5e-3, batch_size=256,
-    schedule="linear-half", mixed_precision=False, progress=False, every=lab.pick(smoke=20, cpu=50, gpu=200),
+    lr_schedule="linear-half", mixed_precision=False, progress=False, every=lab.pick(smoke=20, cpu=50, gpu=200),
     on_step=lambda step, history: trace.append((step, linear_loss(linear, centred, None, None).item())),
 )
 
@@ -315,7 +315,7 @@ plots.curves(
 # The first two numbers agree because they are the same thing: what PCA misses is exactly the variance along the directions that it dropped. The trained one can only approach from above.
 # PCA needs no steps, no learning rate and no luck: it is the *solved* linear autoencoder, and the rival that any network has to beat first.
 #
-# ### Question 1.2b · What the linear autoencoder found   *(concept, 1 point)*
+# ### {{heading autoencoder/linear}}
 # {{question autoencoder/linear}}
 
 # %% tags=["quiz"]
@@ -339,7 +339,7 @@ ask("autoencoder/linear", linear_found)
 #
 # The fraction counts the strides that fit into the room that is left; the kernel also stands at its starting place, hence the $+1$.
 #
-# ### Quiz 1.3a · How large is a convolution's output?   *(code, 2 points, about 4 minutes)*
+# ### {{heading autoencoder/conv-size}}
 # Write equation (1.4) for both axes. Our images happen to be square; your function shouldn't count on it.
 
 # %% tags=["quiz"]
@@ -395,7 +395,7 @@ figure
 #
 # $$n_\text{out} = (n-1)\,s - 2p + \delta(k-1) + 1 + o . \tag{1.5}$$
 #
-# ### Quiz 1.3b · How large is a transposed convolution's output?   *(code, 2 points, about 4 minutes)*
+# ### {{heading autoencoder/conv-transpose-size}}
 # Write equation (1.5) for both axes.
 
 # %% tags=["quiz"]
@@ -493,7 +493,7 @@ for name, part in Autoencoder(train.shape, latent=8).named_children():
 # Widening before narrowing: the first convolution turns 560 numbers into almost nine thousand, and only the linear layer at the end makes the bottleneck. The network first spreads out what it sees, then decides what to keep.
 
 # %% [markdown]
-# ### Quiz 1.3c · Bug hunt   *(bug hunt, 3 points, about 6 minutes)*
+# ### {{heading autoencoder/swapped-decoder}}
 # A decoder with this mistake was published, with tests that passed. `linear` turns codes into numbers, `up` makes images from feature maps four times smaller. All images there were square.
 # Find what is wrong, mend it, and say in a comment why nobody noticed.
 
@@ -558,7 +558,7 @@ def train_autoencoder(latent, steps, loss=squared_error):
     """A fresh autoencoder, trained on batches of 128; the learning rate falls to 0 over the second half."""
     with seeded(0):
         model = Autoencoder(train.shape, latent).to(lab.device)
-    history = fit(model, loss, train, steps=steps, lr=2e-3, schedule="linear-half", seed=0)
+    history = fit(model, loss, train, steps=steps, lr=2e-3, lr_schedule="linear-half", seed=0)
     return model, history
 
 
@@ -618,7 +618,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# ### Question 1.4a · When the straight line wins   *(concept, 1 point)*
+# ### {{heading autoencoder/linear-wins}}
 # {{question autoencoder/linear-wins}}
 
 # %% tags=["quiz"]
@@ -686,7 +686,7 @@ explore(
 #
 # One point at a time is slow. Let's decode a whole grid of points and lay the images out where their points lie.
 #
-# ### Quiz 1.5a · Decode a grid   *(code, 3 points, about 7 minutes)*
+# ### {{heading autoencoder/decode-grid}}
 # Entry `[i, j]` of the result belongs to the `i`-th value of $z_2$ and the `j`-th value of $z_1$, both rising and evenly spaced, both ends included.
 
 # %% tags=["quiz"]
@@ -726,7 +726,7 @@ plots.manifold(grid, extent, title=f"{train.title}: the plane as the decoder see
 #
 # Between two *images* it is a cross-fade: one picture fades out, the other fades in. Between two *codes*, decoded at each stride, it is a path along the sheet that the decoder has learnt. Is there a difference?
 #
-# ### Quiz 1.6a · Walk from one to the other   *(code, 2 points, about 4 minutes)*
+# ### {{heading autoencoder/interpolate}}
 # Write (1.6) so that it works for codes, images, and batches of either.
 
 # %% tags=["quiz"]
@@ -825,7 +825,7 @@ explore(
 #
 # draw from it, and decode.
 #
-# ### Quiz 1.7a · A Gaussian for the codes   *(code, 2 points, about 4 minutes)*
+# ### {{heading autoencoder/fit-gaussian}}
 # Write the first two parts of (1.7).
 
 # %% tags=["quiz"]
@@ -959,7 +959,7 @@ for d in latents:
 # %% [markdown]
 # The loss asks for good reconstructions *at the codes of training images* and is silent about everything else. To sample, somebody must decide where codes shall lie, and make the network pay for leaving that place. That is notebook 02.
 #
-# ### Question 1.7b · Why it cannot be sampled from   *(concept, 1 point)*
+# ### {{heading autoencoder/why-not-sample}}
 # {{question autoencoder/why-not-sample}}
 
 # %% tags=["quiz"]
@@ -982,7 +982,7 @@ ask("autoencoder/why-not-sample", why_not_sample)
 #
 # Here $D$ stands for the whole network, image in, image out. This is the **denoising autoencoder** (Vincent et al. 2008).
 #
-# ### Quiz 1.8a · The denoising loss   *(code, 2 points, about 4 minutes)*
+# ### {{heading autoencoder/denoising}}
 # Write equation (1.8), one number for each image.
 
 # %% tags=["quiz"]
@@ -1090,7 +1090,7 @@ def toy_loss(model, x, y, generator):
 
 fit(
     network, toy_loss, samples, steps=lab.pick(smoke=150, cpu=2500, gpu=5000), lr=3e-3, batch_size=512,
-    schedule="cosine", mixed_precision=False, progress=False,
+    lr_schedule="cosine", mixed_precision=False, progress=False,
 )
 
 noisy = samples[:4000] + sigma_toy * torch.randn(4000, 2, generator=lab.generator(9, "cpu"))
@@ -1145,7 +1145,7 @@ plots.image_rows(rows, title="Noise, denoised again and again by a network that 
 #
 # Mend these with a network that is told the noise level, and with small steps instead of jumps (with a little fresh noise after each or, as in the walk of notebook 00, without), and you have a **diffusion model**. You will build it in notebooks 03 to 06.
 #
-# ### Question 1.8b · A denoiser in thick fog   *(concept, 1 point)*
+# ### {{heading autoencoder/far-noise}}
 # {{question autoencoder/far-noise}}
 
 # %% tags=["quiz"]

@@ -39,11 +39,12 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 from course_utils import plots, setup
+from course_utils.arrays import normal_like
 from course_utils.data import load
 from course_utils.device import seeded
 from course_utils.explore import choice, explore, log_slider, slider
-from course_utils.metrics import PrincipalFeatures, frechet_distance
-from course_utils.models.autoencoder import bernoulli_nll
+from course_utils.metrics import frechet_distance
+from course_utils.models.autoencoder import PCA, bernoulli_nll
 from course_utils.models.blocks import Decoder, Encoder
 from course_utils.models.vae import (
     VAE,
@@ -53,11 +54,10 @@ from course_utils.models.vae import (
     encode_all,
     gaussian_nll,
     log_weights,
-    normal_like,
     reparameterized_gradient,
     score_function_gradient,
 )
-from course_utils.quizzes import ask, check, predict, reveal
+from classroom import ask, check, predict, reveal
 from course_utils.training import fit
 
 lab = setup("02")
@@ -137,7 +137,7 @@ figure
 # The remedy is in the diagnosis. Don't draw codes blindly; look at the image, and draw codes that could have made it.
 
 # %% [markdown]
-# ### Question 2.1a · Why blind draws fail   *(concept, 1 point)*
+# ### {{heading vae/why-naive-fails}}
 # {{question vae/why-naive-fails}}
 
 # %% tags=["quiz"]
@@ -236,7 +236,7 @@ figure.set_label(
 figure
 
 # %% [markdown]
-# ### Question 2.2a · What a higher bound means   *(concept, 1 point)*
+# ### {{heading vae/what-rises}}
 # {{question vae/what-rises}}
 
 # %% tags=["quiz"]
@@ -275,7 +275,7 @@ ask("vae/what-rises", what_rises)
 #   + (\mu_p-\mu_q)^\top\Sigma_p^{-1}(\mu_p-\mu_q) - d\Big]. \tag{2.3}$$
 
 # %% [markdown]
-# ### Quiz 2.3a · KL of two Gaussians   *(code, 4 points, about 8 minutes)*
+# ### {{heading vae/gaussian-kl}}
 # Write equation (2.3) for full covariance matrices, a batch at a time.
 
 
@@ -309,7 +309,7 @@ gaussian_kl = check("vae/gaussian-kl", gaussian_kl)
 # The encoder will output $\mu$ and $\ln\sigma^2$ (`log_var`). Any real number is a legal $\ln\sigma^2$, so nothing has to be clipped.
 
 # %% [markdown]
-# ### Quiz 2.3b · KL to the standard normal   *(code, 3 points, about 4 minutes)*
+# ### {{heading vae/kl}}
 # Write equation (2.4).
 
 
@@ -379,7 +379,7 @@ plots.curves(
 # Both are unbiased. The question is what a single draw is worth.
 
 # %% [markdown]
-# ### Quiz 2.4a · Reparameterize   *(code, 2 points, about 3 minutes)*
+# ### {{heading vae/reparameterize}}
 # Write the left half of (2.5). The noise is handed in, so that the result can be checked; in training it is drawn afresh for every image.
 
 
@@ -478,18 +478,18 @@ shifted = torch.cat([torch.roll(one, shift, dims=3) for shift in range(-3, 4)])
 
 
 def best_single_image(cost):
-    raw = torch.zeros_like(one, requires_grad=True)
-    optimizer = torch.optim.Adam([raw], lr=0.3)
+    logits = torch.zeros_like(one, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.3)
     for _ in range(300):
         optimizer.zero_grad()
-        cost(raw.expand_as(shifted)).mean().backward()
+        cost(logits.expand_as(shifted)).mean().backward()
         optimizer.step()
-    return (raw.detach() / 2).tanh()
+    return (logits.detach() / 2).tanh()
 
 
 best = {
-    "best Bernoulli": best_single_image(lambda raw: bernoulli_nll(raw, shifted)),
-    "best Gaussian": best_single_image(lambda raw: gaussian_nll(shifted, (raw / 2).tanh(), 0.0)),
+    "best Bernoulli": best_single_image(lambda logits: bernoulli_nll(logits, shifted)),
+    "best Gaussian": best_single_image(lambda logits: gaussian_nll(shifted, (logits / 2).tanh(), 0.0)),
     "plain mean": shifted.mean(0, keepdim=True),
 }
 for name in ("best Bernoulli", "best Gaussian"):
@@ -514,7 +514,7 @@ plots.image_grid(
 # Nothing here was short of capacity or training. The blur is the *right answer* to the question that these likelihoods ask. Adversarial losses (08) and diffusion (03–07) ask a different one.
 
 # %% [markdown]
-# ### Question 2.5a · Where the blur comes from   *(concept, 1 point)*
+# ### {{heading vae/why-blur}}
 # {{question vae/why-blur}}
 
 # %% tags=["quiz"]
@@ -556,7 +556,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# ### Question 2.5b · Nats of grey pixels   *(concept, 1 point)*
+# ### {{heading vae/grey-bernoulli}}
 # {{question vae/grey-bernoulli}}
 
 # %% tags=["quiz"]
@@ -609,7 +609,7 @@ print(
 )
 
 # %% [markdown]
-# ### Quiz 2.6a · The bound of a batch   *(code, 4 points, about 6 minutes)*
+# ### {{heading vae/elbo}}
 # Put the pieces together: encode, draw with the noise that is handed in, and return both costs of (2.1). One draw an image is enough.
 # The gradient has to reach the encoder by *both* roads, through the KL and through the draw; the check follows it there.
 
@@ -669,7 +669,7 @@ def train_vae(latent, beta=1.0, likelihood="bernoulli"):
         batch_size=batch,
         lr=4e-3,
         warmup=steps // 10,
-        schedule="cosine",
+        lr_schedule="cosine",
         clip=100.0,
         seed=0,  # nats per image are large numbers: steady the first steps
     )
@@ -821,7 +821,7 @@ explore(
 # On a computer $w_i$ underflows: $e^{-250}$ is zero in float32. So one keeps $\ln w_i$ and uses `logsumexp`.
 
 # %% [markdown]
-# ### Quiz 2.7a · The importance-weighted bound   *(code, 3 points, about 4 minutes)*
+# ### {{heading vae/iwae}}
 # Write the inside of (2.8), given the logarithms of the weights.
 
 
@@ -900,7 +900,7 @@ figure
 # A published tutorial trains a VAE with 2 latents on 28×28 images and likes the samples. With 100 latents the reconstructions get sharper and *the samples get poor*. It blames the compute budget, or modes of the data that don't exist.
 # Both can be tested. Its loss, in our notation, is the function of the next quiz.
 #
-# ### Quiz 2.8a · Bug hunt   *(bug hunt, 3 points, about 6 minutes)*
+# ### {{heading vae/averaged-kl}}
 # This loss runs, and its author found that the model rebuilt images better than before. It was published. Compare it with (2.1) and (2.4), find what is wrong, mend it, and say in one line (a comment will do) what it does to the samples.
 
 
@@ -965,7 +965,7 @@ hundred_averaged, _ = train_vae(latent=100, beta=1 / 100)
 two_averaged, _ = train_vae(latent=2, beta=1 / 2)
 
 # %%
-features = PrincipalFeatures(train.first(5000).x.cpu(), size=32)
+features = PCA.fit(train.first(5000).x.cpu().double(), 32).encode
 n_samples = len(test)
 real = features(test.x.cpu())
 
@@ -1112,7 +1112,7 @@ plots.image_rows(
 # Compare the two rebuilt rows, then the samples. In the full run on Fashion-MNIST the published loss is the better copyist, as its author saw, and in the samples the order turns round; drawn from the fitted Gaussian, the very same decoder recovers.
 # One word, `mean` for `sum`. More compute would only have minimised the wrong objective more exactly.
 #
-# ### Question 2.8b · Why nobody noticed   *(concept, 1 point)*
+# ### {{heading vae/nobody-noticed}}
 # {{question vae/nobody-noticed}}
 
 # %% tags=["quiz"]
@@ -1231,7 +1231,7 @@ with torch.no_grad():
 # A silent latent does no harm: it costs no nats and the decoder has learned to ignore it. So with the right loss, 100 latents cost nothing at the optimum: the model takes what pays. (Getting there is another matter; hence the warm-up and the clipping in `train_vae`.) Latents that the bound has no use for fade slowly, though,
 # and a short training leaves many of them whispering: look at the tail of the curve for β = 1, and at the two columns "active" and "> 0.1 nat". A threshold is a convention; the whole spectrum is a measurement.
 #
-# ### Question 2.9a · A silent latent   *(concept, 1 point)*
+# ### {{heading vae/silent-latent}}
 # {{question vae/silent-latent}}
 
 # %% tags=["quiz"]
@@ -1257,7 +1257,7 @@ ask("vae/silent-latent", silent_latent)
 #
 # With (2.8) in place of $\ln p(x)$ the result is an upper bound of the true cost: still something that one may quote.
 #
-# ### Quiz 2.10a · Bits   *(code, 2 points, about 3 minutes)*
+# ### {{heading vae/bits}}
 
 
 # %% tags=["quiz"]

@@ -39,7 +39,7 @@ from course_utils import plots, setup
 from course_utils.data import load
 from course_utils.data.mixtures import GaussianMixture
 from course_utils.diffusion import (
-    SCHEDULES,
+    NOISE_SCHEDULES,
     Schedule,
     cosine_schedule,
     linear_schedule,
@@ -47,7 +47,7 @@ from course_utils.diffusion import (
 )
 from course_utils.explore import choice, explore, slider
 from course_utils.models.vae import kl_to_standard_normal
-from course_utils.quizzes import ask, check, predict, reveal
+from classroom import ask, check, predict, reveal
 
 lab = setup("03")
 
@@ -125,7 +125,7 @@ rows = {"x₀": eight} | {
 plots.image_rows(rows, title=f"{test.title}: one step of (3.1)")
 
 # %% [markdown]
-# ### Question 3.1a · Which step is noisier?   *(concept, 1 point)*
+# ### {{heading forward/noisier}}
 # {{question forward/noisier}}
 
 # %% tags=["quiz"]
@@ -151,7 +151,7 @@ ask("forward/noisier", noisier)
 # \beta_{\min}+(\beta_{\max}-\beta_{\min})\;\sigma(12u-6) & \text{sigmoid},\quad \sigma(z)=1/(1+e^{-z}).
 # \end{cases} \tag{3.2}$$
 #
-# ### Quiz 3.2a · Three ways up   *(code, 2 points, about 5 minutes)*
+# ### {{heading forward/step-variances}}
 # Write (3.2). Nothing depends on $T$ but $u$: the first step adds $\beta_{\min}$ (the sigmoid a trifle more, since $\sigma(-6)>0$), the last one $\beta_{\max}$ (the sigmoid a trifle less).
 
 
@@ -190,15 +190,15 @@ plots.curves(
 
 # %%
 linear = linear_schedule(T)
-x, walked, stops = eight, {}, range(0, T + 1, 100)
+x, walked, times = eight, {}, range(0, T + 1, 100)
 for t in range(T + 1):
     if t > 0:
         x = shrink_and_shake(x, linear.beta[t].item())
-    if t in stops:
+    if t in times:
         walked[t] = x
 plots.image_rows(
-    {test.classes[test.labels[i]]: torch.stack([walked[t][i] for t in stops]) for i in range(3)},
-    labels=[f"t = {t}" if t == 0 else t for t in stops],
+    {test.classes[test.labels[i]]: torch.stack([walked[t][i] for t in times]) for i in range(3)},
+    labels=[f"t = {t}" if t == 0 else t for t in times],
     title=f"{test.title}: a walk of 1,000 steps with the linear schedule",
 )
 
@@ -226,7 +226,7 @@ plots.image_rows(
 #
 # One draw, any $t$. This line is why diffusion models can be trained at all. We call $\sqrt{\bar\alpha_t}$ the **signal rate** and $\sqrt{1-\bar\alpha_t}$ the **noise rate**.
 #
-# ### Quiz 3.3a · The table of ᾱ   *(code, 2 points, about 4 minutes)*
+# ### {{heading forward/alpha-bar}}
 # Write (3.3) for the linear schedule, the first line of (3.2). The table has $T+1$ entries, because $\bar\alpha_0=1$, the clean image, is one of them: then `alpha_bar[t]` is $\bar\alpha_t$, and no step needs special care.
 
 
@@ -275,7 +275,7 @@ plots.curves(
 # %% [markdown]
 # The signal crosses a half long before the middle, and for the last third of the walk less than a tenth of it is left. Remember this when we meet the cosine schedule in 3.4.
 #
-# ### Quiz 3.3b · Jump to step t   *(code, 3 points, about 5 minutes)*
+# ### {{heading forward/add-noise}}
 # Write equation (3.4). Every image of the batch has a `t` of its own. The noise is handed in, so that the result can be checked.
 
 
@@ -342,7 +342,7 @@ print(
 figure
 
 # %% [markdown]
-# ### Quiz 3.3c · Bug hunt   *(code, 3 points, about 5 minutes)*
+# ### {{heading forward/published-noise}}
 # This function runs, its pictures look noisy, and a model trained with it even learns something. In this form it stands in published notes.
 # Find what is wrong and mend it. Then say to yourself what it does to an image of unit variance near $t=260$; the cell below the check draws the answer.
 
@@ -379,7 +379,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# ### Question 3.3d · What the variances say   *(concept, 1 point)*
+# ### {{heading forward/variance-preserving}}
 # {{question forward/variance-preserving}}
 
 # %% tags=["quiz"]
@@ -395,7 +395,7 @@ ask("forward/variance-preserving", variance_preserving)
 
 
 # %% [markdown]
-# ### Quiz 3.3e · Bug hunt: two results   *(code, 2 points, about 4 minutes)*
+# ### {{heading forward/swap}}
 # A network will be shown $x_t$ and asked for $\varepsilon$. Many codebases have a `forward` that returns both, and this one returns the noise first.
 # The function after it prepares one training example. It was published like this, and trained for hours. Mend it.
 
@@ -457,7 +457,7 @@ print(f"right pair: answering 0 for the noise          MSE {target.square().mean
 #
 # The small $s$ keeps the first steps from being too tiny to matter; the limit on $\beta$ keeps the last one, where $f(T)=0$, from destroying everything at once.
 #
-# ### Quiz 3.4a · The cosine schedule   *(code, 3 points, about 6 minutes)*
+# ### {{heading forward/cosine}}
 
 
 # %% tags=["quiz"]
@@ -482,7 +482,7 @@ cosine_alpha_bar = check("forward/cosine", cosine_alpha_bar)
 # %%
 figure, axes = plots.new_figure(8, 3.7, columns=2)
 place = torch.arange(T + 1) / T
-tables = {name: make(T).alpha_bar for name, make in SCHEDULES.items()} | {
+tables = {name: make(T).alpha_bar for name, make in NOISE_SCHEDULES.items()} | {
     "cosine": cosine_alpha_bar(T)
 }
 for name, each in tables.items():
@@ -498,15 +498,15 @@ figure
 
 # %%
 one = images[:1]
-stops = torch.arange(0, T + 1, 100, device=lab.device)
-same_noise = normal_like(one).expand(len(stops), -1, -1, -1)
+times = torch.arange(0, T + 1, 100, device=lab.device)
+same_noise = normal_like(one).expand(len(times), -1, -1, -1)
 strips = {
-    name: add_noise(one.expand_as(same_noise), stops, same_noise, on_device(each))
+    name: add_noise(one.expand_as(same_noise), times, same_noise, on_device(each))
     for name, each in tables.items()
 }
 plots.image_rows(
     strips,
-    labels=[f"{t / T:g}" for t in stops.tolist()],
+    labels=[f"{t / T:g}" for t in times.tolist()],
     title=f"{test.title}: same image, same noise, four schedules, by t/T",
 )
 
@@ -525,7 +525,7 @@ print(
 )
 for name in ("linear", "cosine"):
     for steps_taken in (10, 100, 1000):
-        schedule = SCHEDULES[name](steps_taken)
+        schedule = NOISE_SCHEDULES[name](steps_taken)
         values = [schedule.alpha_bar[round(u * steps_taken)].item() for u in (0.2, 0.5, 0.8)]
         print(
             f"{name:10s}{steps_taken:6d}"
@@ -534,7 +534,7 @@ for name in ("linear", "cosine"):
         )
 
 # %% [markdown]
-# ### Quiz 3.4b · Bug hunt: off by one   *(code, 2 points, about 5 minutes)*
+# ### {{heading forward/shifted}}
 # One more from the wild. Each image has a step `t` in 1..T, and its $\bar\alpha_t$ is looked up. Somebody was careful about Python counting from 0. Too careful?
 
 
@@ -572,7 +572,7 @@ for steps_taken in (1000, 100, 20):
 # %% [markdown]
 # With a thousand steps no rate is off by as much as 0.01, which is why the slip lives so long. With 20 steps it is plain.
 #
-# ### Question 3.4c · More steps   *(concept, 1 point)*
+# ### {{heading forward/curve}}
 # {{question forward/curve}}
 
 # %% tags=["quiz"]
@@ -595,7 +595,7 @@ ask("forward/curve", curve)
 #
 # (For pixels of unit variance, that is. Ours have the variance printed at the top: one constant factor, the same at every $t$.) From the first step to the last the SNR falls by a factor of ten million to ten trillion, depending on the schedule, so its logarithm is drawn: $+\infty$ for the clean image, 0 where signal and noise are equal, $-\infty$ for pure noise.
 #
-# ### Quiz 3.5a · Signal to noise   *(code, 2 points, about 3 minutes)*
+# ### {{heading forward/log-snr}}
 
 
 # %% tags=["quiz"]
@@ -798,7 +798,7 @@ for T_short in (10, 50, 200, 1000):
     )
 
 # %% [markdown]
-# ### Question 3.6a · The short chain   *(concept, 1 point)*
+# ### {{heading forward/short-chain}}
 # {{question forward/short-chain}}
 
 # %% tags=["quiz"]
@@ -840,7 +840,7 @@ for name, drawn in brightness.items():
 #
 # $$\sqrt{\bar\alpha_t^{\,\text{new}}}=\big(\sqrt{\bar\alpha_t}-\sqrt{\bar\alpha_T}\big)\cdot\frac{\sqrt{\bar\alpha_1}}{\sqrt{\bar\alpha_1}-\sqrt{\bar\alpha_T}}\qquad\text{for } t\ge1,\qquad \bar\alpha_0^{\,\text{new}}=1. \tag{3.7}$$
 #
-# ### Quiz 3.7a · Nothing left   *(code, 3 points, about 5 minutes)*
+# ### {{heading forward/zero-terminal}}
 
 
 # %% tags=["quiz"]
@@ -899,7 +899,7 @@ figure
 #
 # The mean is a compromise between what the clean image says and what the noisy one says. At $t=1$ it is $x_0$, with variance 0: step 0 *is* the clean image.
 #
-# ### Quiz 3.8a · The way back, if the image were known   *(code, 4 points, about 10 minutes)*
+# ### {{heading forward/posterior}}
 # Write (3.8) for a batch. $\alpha_t$ and $\beta_t$ are in the table, too: $\alpha_t=\bar\alpha_t/\bar\alpha_{t-1}$.
 
 
@@ -1055,7 +1055,7 @@ figure
 # The long stride has to decide between two futures, and a Gaussian can't say "either". In a small step the two answers of (3.8) all but coincide, compared with the width, and the mixture is Gaussian again. This is why diffusion uses many small steps
 # (Sohl-Dickstein et al. 2015 build on this fact): not to add the noise slowly, but to make *each step back* simple. All that is missing for it is a guess of the mean, and by (3.8) that means a guess of $x_0$.
 #
-# ### Question 3.8b · What the way back needs   *(concept, 1 point)*
+# ### {{heading forward/posterior-needs}}
 # {{question forward/posterior-needs}}
 
 # %% tags=["quiz"]
@@ -1133,7 +1133,7 @@ figure
 # With little noise the guess is nearly $x_t$ itself, straightened towards the two bumps. With much noise it hardly listens to $x_t$ any more and answers with something near the mean of all data. A blurred answer, for the same reason as in the VAE: it is the mean of everything that is still possible.
 
 # %% [markdown]
-# ### Question 3.9a · Where does the score point?   *(concept, 1 point)*
+# ### {{heading forward/score-far}}
 # {{question forward/score-far}}
 
 # %% tags=["quiz"]
@@ -1158,7 +1158,7 @@ ask("forward/score-far", score_far)
 # Each blob pulls the point towards its own centre, the tighter the stronger, and the pulls are weighed by the **responsibilities** $r_k$: the probability that this point came from blob $k$.
 # Such a laboratory is worth a lot. A sampler that fails there is wrong; a network can't be blamed. We come back to it in notebook 06.
 #
-# ### Quiz 3.10a · The exact score of a mixture   *(code, 4 points, about 10 minutes)*
+# ### {{heading forward/mixture-score}}
 # Write the score in (3.10). Careful with points far from all blobs: there every density is 0 to the computer, and $0/0$ is no number. Stay with logarithms as long as you can.
 
 
@@ -1313,11 +1313,11 @@ for name, each in tables.items():
         x_t = a**0.5 * many + (1 - a) ** 0.5 * noise
         told[name].append((responsibilities(x_t, a).argmax(1) == truth).double().mean().item())
 figure, axes = plots.new_figure(8, 3.6, columns=2, sharey=True)
-stops = torch.arange(20, T + 1, 20)
+times = torch.arange(20, T + 1, 20)
 for name, share in told.items():
-    axes[0].plot(stops, share, label=name)
-    inside = log_snr(tables[name])[stops] > -10
-    axes[1].plot(log_snr(tables[name])[stops][inside], torch.tensor(share)[inside])
+    axes[0].plot(times, share, label=name)
+    inside = log_snr(tables[name])[times] > -10
+    axes[1].plot(log_snr(tables[name])[times][inside], torch.tensor(share)[inside])
 for axis in axes:
     axis.axhline((truth == 0).double().mean(), color="#222222", linestyle="--", linewidth=1.4)
 axes[0].set(xlabel="step t", ylabel="blob told correctly", title="By step")

@@ -42,12 +42,12 @@ from torch.nn import functional as F
 from course_utils import plots, setup
 from course_utils.data import load
 from course_utils.device import autocast, has_bfloat16, seeded
-from course_utils.diffusion import Denoiser, cosine_schedule, diffusion_loss
+from course_utils.diffusion import (Denoiser, cosine_schedule, diffusion_loss, prediction_target)
 from course_utils.explore import choice, explore, slider
 from course_utils.models.tracing import conv_multiply_adds, receptive_field, stages
 from course_utils.models.unet import group_norm
-from course_utils.quizzes import ask, check, predict, reveal
-from course_utils.sampling import clipped, last, walk
+from classroom import ask, check, predict, reveal
+from course_utils.sampling import clipped, last, ddim
 from course_utils.training import fit
 
 lab = setup("04")
@@ -163,7 +163,7 @@ plots.curves(
 # So: go down to see far (and cheaply: the same layer costs a sixteenth at a quarter of the height and width), come up again to the full size, and at every size lead a copy across, so that no pixel has to pass the narrow place.
 # Drawn on paper, that is a U (Ronneberger, Fischer and Brox 2015, who cut cells out of microscope images with it).
 #
-# ### Question 4.1a · What the skips carry   *(concept, 1 point)*
+# ### {{heading unet/why-skips}}
 # {{question unet/why-skips}}
 
 # %% tags=["quiz"]
@@ -188,7 +188,7 @@ ask("unet/why-skips", why_skips)
 #
 # with $n$ half the size of the embedding: $n$ clock hands, the first turning once in $2\pi$ steps, each later one a little slower, the last one in tens of thousands.
 #
-# ### Quiz 4.2a · A step as waves   *(code, 3 points, about 5 minutes)*
+# ### {{heading unet/time-embedding}}
 # Write equation (4.2).
 
 
@@ -249,7 +249,7 @@ shifted = (now @ turn.T - later).abs().max()
 print(f"one 64 × 64 matrix takes e(t) to e(t + {s}) for every t: largest difference {shifted:.0e}")
 
 # %% [markdown]
-# ### Question 4.2b · Why not just a number   *(concept, 1 point)*
+# ### {{heading unet/why-waves}}
 # {{question unet/why-waves}}
 
 # %% tags=["quiz"]
@@ -276,7 +276,7 @@ ask("unet/why-waves", why_waves)
 #
 # (A weight and a bias per channel usually follow.)
 #
-# ### Quiz 4.3a · Group normalisation   *(code, 3 points, about 6 minutes)*
+# ### {{heading unet/group-norm}}
 # Write equation (4.3). `einops.rearrange` is at hand: it reads like the formula.
 
 
@@ -356,7 +356,7 @@ def start_at_zero(layer):
 
 
 # %% [markdown]
-# ### Quiz 4.3b · A residual block that hears the step   *(code, 4 points, about 8 minutes)*
+# ### {{heading unet/residual-block}}
 # Write equation (4.5). The layers are made; you lead the tensors through them.
 
 
@@ -382,12 +382,12 @@ residual_block = check("unet/residual-block", residual_block)
 class ResidualBlock(nn.Module):
     """Equation (4.5): channels `before` → `after`, told the step by an embedding."""
 
-    def __init__(self, before, after, embedding):
+    def __init__(self, in_channels, out_channels, embedding):
         super().__init__()
-        self.norm1, self.conv1 = group_norm(before), nn.Conv2d(before, after, 3, padding=1)
-        self.norm2, self.conv2 = group_norm(after), nn.Conv2d(after, after, 3, padding=1)
-        self.condition = nn.Linear(embedding, 2 * after)
-        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.norm1, self.conv1 = group_norm(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2, self.conv2 = group_norm(out_channels), nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.condition = nn.Linear(embedding, 2 * out_channels)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         start_at_zero(self.conv2)
 
     def forward(self, x, e):
@@ -424,7 +424,7 @@ for name, (early_layer, late_layer, answer) in pairs.items():
                 weight -= 0.1 * gradient
 
 # %% [markdown]
-# ### Question 4.3c · A block that starts as nothing   *(concept, 1 point)*
+# ### {{heading unet/zero-start}}
 # {{question unet/zero-start}}
 
 # %% tags=["quiz"]
@@ -439,7 +439,7 @@ zero_start = "a"
 ask("unet/zero-start", zero_start)
 
 # %% [markdown]
-# ### Quiz 4.3d · Bug hunt: a block that ignores t   *(bug hunt, 3 points, about 6 minutes)*
+# ### {{heading unet/deaf-block}}
 # Someone found scale and shift too elaborate and just adds the step to every channel, one number each, with norms that take each channel by itself. The code runs, gradients flow, the loss falls. And the network is deaf to $t$.
 # Keep both norms, the shift and both convolutions; put them in an order in which the step is heard (where (4.5) hears it). Say in a comment what a deaf network would do to the samples.
 
@@ -502,17 +502,17 @@ print(f"mended:        from t = 20 to t = 900 the output changes by {change:.2f}
 class ConvNeXtBlock(nn.Module):
     """A 7 × 7 convolution for each channel by itself, then two dense ones across channels."""
 
-    def __init__(self, before, after, embedding, expand=2):
+    def __init__(self, in_channels, out_channels, embedding, expand=2):
         super().__init__()
-        self.spread = nn.Conv2d(before, before, 7, padding=3, groups=before)
-        self.norm = nn.GroupNorm(1, before)
-        self.condition = nn.Linear(embedding, 2 * before)
-        self.widen = nn.Conv2d(before, expand * after, 1)
-        self.narrow = start_at_zero(nn.Conv2d(expand * after, after, 1))
-        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 7, padding=3, groups=in_channels)
+        self.norm = nn.GroupNorm(1, in_channels)
+        self.condition = nn.Linear(embedding, 2 * in_channels)
+        self.widen = nn.Conv2d(in_channels, expand * out_channels, 1)
+        self.narrow = start_at_zero(nn.Conv2d(expand * out_channels, out_channels, 1))
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x, e):
-        h = scale_shift(self.norm(self.spread(x)), self.condition(e))
+        h = scale_shift(self.norm(self.depthwise(x)), self.condition(e))
         return self.skip(x) + self.narrow(F.gelu(self.widen(h)))
 
 
@@ -557,7 +557,7 @@ print(
 #
 # where $d$ is the length of $q$. (Why the root: a scalar product of $d$ independent numbers of variance 1 has variance $d$.) *Multi-head* attention splits the channels into several shorter $q$, $k$, $v$, which look at different places.
 #
-# ### Quiz 4.5a · Softmax attention   *(code, 3 points, about 5 minutes)*
+# ### {{heading unet/attention}}
 # Write equation (4.7) for all images, heads and queries at once. There may be more keys than queries.
 
 
@@ -638,7 +638,7 @@ plots.panels(
 # The marked pixel collects from places of the same kind (brighter: larger weight; the fourth root is shown, so that small weights can be seen), so that an edge is averaged along itself. A blur takes what is near, and edges go.
 # In a network, nobody chooses the patches: three 1 × 1 convolutions learn what to ask, what to offer and what to hand over. Pixels become *tokens*, a row of $n=hw$ vectors, and come back as an image.
 #
-# ### Quiz 4.5b · Bug hunt: an attention that mixes h and w   *(bug hunt, 3 points, about 6 minutes)*
+# ### {{heading unet/mixed-axes}}
 # All shapes fit, on any image, square or not. Still the result is wrong. Find the slip, mend it, and say in a comment on which images a test would overlook it.
 
 
@@ -713,7 +713,7 @@ guess_cost = predict(
 #
 # The softmax of $k$ runs over the *pixels*: each of its $d$ channels becomes a map of where to look, and $\operatorname{softmax}_n(k)^\top v$ holds what was seen there, $d$ summaries of the image. The softmax of $q$ runs over *channels*: each pixel mixes the summaries.
 #
-# ### Quiz 4.6a · Linear attention   *(code, 3 points, about 5 minutes)*
+# ### {{heading unet/linear-attention}}
 # Write equation (4.8), in the order that avoids the table.
 
 
@@ -786,7 +786,7 @@ for name, gather in (("softmax", attention), ("linear", linear_attention)):
     )
 
 # %% [markdown]
-# ### Question 4.6b · What linear attention gives up   *(concept, 1 point)*
+# ### {{heading unet/linear-price}}
 # {{question unet/linear-price}}
 
 # %% tags=["quiz"]
@@ -853,7 +853,7 @@ plots.panels(
 # The bottom row adds a second effect. A 4 × 4 stamp and pixel shuffle give the four places of a square *weights of their own*, which start at random; the pattern is an accident of the draw, favours no place on average (the printed ratios near 1), and training can remove it.
 # Resize-convolution has neither effect, but runs its convolution on four times the pixels. We take pixel shuffle: the convolution runs at the small size, and a network that is trained to give noise back pixel by pixel must learn to tell the four places apart anyway.
 #
-# ### Question 4.7a · Where checkerboards come from   *(concept, 1 point)*
+# ### {{heading unet/checkerboards}}
 # {{question unet/checkerboards}}
 
 # %% tags=["quiz"]
@@ -875,7 +875,7 @@ ask("unet/checkerboards", checkerboards)
 #
 # As the first layer of a network it is the cheapest trick of this notebook: 28 × 28 becomes 14 × 14 with four channels, and every convolution behind it runs over a quarter of the places. Section 4.11 measures what that is worth.
 #
-# ### Quiz 4.7b · Pixels into channels   *(code, 2 points, about 4 minutes)*
+# ### {{heading unet/space-to-depth}}
 # Write equation (4.9). One line of `rearrange` does it.
 
 
@@ -898,11 +898,11 @@ space_to_depth = check("unet/space-to-depth", space_to_depth)
 #
 # All parts are there. The way through the network: stem; at each level some blocks, keep a copy, halve; at the bottom attention and one more block; at each level upwards double, **join** the copy as further channels, some blocks; head. With $s_\ell$ the copy kept at level $\ell$,
 #
-# $$u_\ell = \operatorname{blocks}_\ell\big(\big[\,\operatorname{grow}(u_{\ell+1}),\; s_\ell\,\big]\big) . \tag{4.10}$$
+# $$u_\ell = \operatorname{blocks}_\ell\big(\big[\,\operatorname{upsample}(u_{\ell+1}),\; s_\ell\,\big]\big) . \tag{4.10}$$
 #
 # Brackets mean concatenation along the channels. Adding would be cheaper; concatenation lets the network decide what to make of the copy.
 #
-# ### Quiz 4.8a · Down, across and up again   *(code, 5 points, about 12 minutes)*
+# ### {{heading unet/forward}}
 # The heart of this notebook. Lead $x$ through the parts listed below, with the skips in the right order.
 
 
@@ -915,10 +915,10 @@ def unet_forward(model, x, e):
         patch             how large the squares are that pixel unshuffle takes
         stem, head        convolutions at the beginning and the end; before the head come `norm` and a SiLU
         down[level]       the blocks of a level on the way down, finest first; called as block(h, e)
-        shrink[k]         from level k to level k + 1
+        downsample[k]     from level k to level k + 1
         attention, middle at the bottom, in this order: attention(h), middle(h, e)
         up[k]             the blocks on the way up, coarsest level first
-        grow[k]           before up[k + 1]
+        upsample[k]       before up[k + 1]
         join(h, skip)     puts a copy beside what comes up, before the blocks of that level;
                           the bottom level joins, too
     """
@@ -926,13 +926,13 @@ def unet_forward(model, x, e):
     h = model.stem(F.pixel_unshuffle(x, model.patch))
     skips = []
     for level, blocks in enumerate(model.down):
-        h = model.shrink[level - 1](h) if level else h
+        h = model.downsample[level - 1](h) if level else h
         for block in blocks:
             h = block(h, e)
         skips.append(h)
     h = model.middle(model.attention(h), e)
     for level, blocks in enumerate(model.up):
-        h = model.grow[level - 1](h) if level else h
+        h = model.upsample[level - 1](h) if level else h
         h = model.join(h, skips.pop())  # last in, first out
         for block in blocks:
             h = block(h, e)
@@ -963,21 +963,21 @@ class UNet(nn.Module):
             nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
-        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             self.down.append(nn.ModuleList(block(width, width, embedding) for _ in range(blocks)))
             if level + 1 < len(widths):
-                self.shrink.append(nn.Conv2d(width, widths[level + 1], 3, stride=2, padding=1))
+                self.downsample.append(nn.Conv2d(width, widths[level + 1], 3, stride=2, padding=1))
         self.attention = nn.Identity() if attention is None else attention(widths[-1])
         self.middle = block(widths[-1], widths[-1], embedding)
-        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             inputs = [2 * width] + [width] * (
                 blocks - 1
             )  # the first block of a level gets the copy as well
-            self.up.append(nn.ModuleList(block(before, width, embedding) for before in inputs))
+            self.up.append(nn.ModuleList(block(in_channels, width, embedding) for in_channels in inputs))
             if level > 0:
-                self.grow.append(
+                self.upsample.append(
                     nn.Sequential(nn.Conv2d(width, 4 * widths[level - 1], 1), nn.PixelShuffle(2))
                 )
         self.norm = group_norm(widths[0])
@@ -1105,8 +1105,8 @@ def train_network(make, steps, seed=0):
     with seeded(seed):
         model = make().to(lab.device)
     history = fit(
-        model, diffusion_loss(schedule, target="v"), train, steps=steps, batch_size=batch, lr=2e-3,
-        schedule="linear-half", warmup=min(20, steps // 4), seed=seed,
+        model, diffusion_loss(schedule, prediction_type="v"), train, steps=steps, batch_size=batch, lr=2e-3,
+        lr_schedule="linear-half", warmup=min(20, steps // 4), seed=seed,
     )  # fmt: skip
     return model, history
 
@@ -1120,7 +1120,7 @@ def held_out(model):
         t = level.expand(len(x))
         with autocast(lab.device):
             guess = model(schedule.add_noise(x, t, noise), t)
-        losses.append((guess.float() - schedule.target("v", x, noise, t)).square().mean())
+        losses.append((guess.float() - prediction_target(schedule, "v", x, noise, t)).square().mean())
     return torch.stack(losses).cpu()
 
 
@@ -1211,7 +1211,7 @@ reveal("unet/no-skips", round((losses["no skips"].mean() / reference.mean()).ite
 #
 # *Attention.* At 7 × 7, a handful of convolutions see across the whole image already, and single objects have few distant parts that must agree; whether attention earned its keep in so short a training is what the table says. Dhariwal and Nichol (2021) found it to help, at several sizes, on larger and richer images.
 #
-# ### Question 4.9a · Denoising without being told t   *(concept, 1 point)*
+# ### {{heading unet/blind}}
 # {{question unet/blind}}
 
 # %% tags=["quiz"]
@@ -1234,7 +1234,7 @@ start = torch.randn(8, *train.shape, generator=lab.generator(6), device=lab.devi
 shown = ("full", "no skips", "no skips, narrow", "no time", "no attention")
 denoisers = {name: clipped(Denoiser(networks[name], schedule, "v")) for name in shown}
 plots.image_rows(
-    {name: last(walk(denoise, schedule, start, steps=25)) for name, denoise in denoisers.items()},
+    {name: last(ddim(denoise, schedule, start, steps=25)) for name, denoise in denoisers.items()},
     title=f"{train.title}: samples after {steps} steps of training",
 )
 

@@ -52,17 +52,12 @@ import course_utils
 from course_utils import plots, recipes, setup
 from course_utils.data import GaussianMixture, load
 from course_utils.device import autocast, has_bfloat16, seeded
-from course_utils.diffusion import (
-    Denoiser,
-    cosine_schedule,
-    diffusion_loss,
-    draw_steps,
-    linear_schedule,
-)
+from course_utils.diffusion import (Denoiser, cosine_schedule, diffusion_loss, draw_steps, linear_schedule, predict_x0)
 from course_utils.explore import choice, explore, slider, toggle
-from course_utils.metrics import PrincipalFeatures, frechet_distance
-from course_utils.quizzes import ask, check, predict, reveal
-from course_utils.sampling import clipped, last, walk
+from course_utils.metrics import frechet_distance
+from course_utils.models.autoencoder import PCA
+from classroom import ask, check, predict, reveal
+from course_utils.sampling import clipped, last, ddim
 from course_utils.training import Recipe, fit, learning_rate_factor
 from course_utils.weights import load_classifier, load_denoiser, read_card, shipped
 
@@ -99,7 +94,7 @@ def draw(model, n, seed=1, target="v", chain=None):
     noise = torch.randn(n, *train.shape, generator=lab.generator(seed), device=lab.device)
     chain, walk_steps = chain or schedule, lab.pick(smoke=3, cpu=15, gpu=50)
     with autocast(lab.device):
-        return last(walk(clipped(Denoiser(model, chain, target)), chain, noise, walk_steps))
+        return last(ddim(clipped(Denoiser(model, chain, target)), chain, noise, walk_steps))
 
 
 print(f"{sum(w.numel() for w in new_model().parameters()):,} weights; {recipe(1000)}")
@@ -125,7 +120,7 @@ print(f"{sum(w.numel() for w in new_model().parameters()):,} weights; {recipe(10
 #
 # Read it as a price list. $L_T$: how far the end of the chain is from the noise that sampling starts with. $L_{t-1}$: how badly the network undoes step $t$, measured against the posterior (3.8), which may look at the answer. $L_0$: what the last step pays for the pixels.
 #
-# ### Question 5.1a · A term without a gradient   *(concept, 1 point)*
+# ### {{heading training/no-gradient}}
 # {{question training/no-gradient}}
 
 # %% tags=["quiz"]
@@ -146,7 +141,7 @@ ask("training/no-gradient", no_gradient)
 #
 # $$\mathrm{KL}\big(\mathcal N(\mu_q,\sigma^2 I)\,\|\,\mathcal N(\mu_p,\sigma^2 I)\big)=\frac{\lVert\mu_q-\mu_p\rVert^2}{2\sigma^2}. \tag{5.2}$$
 #
-# ### Quiz 5.1b · KL of two Gaussians of one variance   *(code, 2 points, about 4 minutes)*
+# ### {{heading training/equal-variance-kl}}
 # Write (5.2), for images.
 
 
@@ -265,7 +260,7 @@ plots.curves(
 # The second form asks for the noise instead of the image. By (3.4) either determines the other, and an error in $x_0$ is an error in $\varepsilon$ divided by $\sqrt{\mathrm{SNR}_t}$.
 # For $t=1$ there is no divergence but $L_0$; with our last step it charges $\tfrac12\lVert\varepsilon-\hat\varepsilon\rVert^2$ and a constant, so we set $w_1=\tfrac12$.
 #
-# ### Quiz 5.2a · The weight of the bound   *(code, 3 points, about 5 minutes)*
+# ### {{heading training/bound-weight}}
 
 
 # %% tags=["quiz"]
@@ -295,7 +290,7 @@ few, noise, error = (
 )
 t = torch.tensor([2, 10, 100, 500, 1000])
 x_t = chain.add_noise(few, t, noise)
-guess = chain.to_x0(
+guess = predict_x0(chain,
     "noise", noise + 0.1 * error, x_t, t
 )  # what a network would answer that errs by 0.1 · error
 q, p = chain.posterior(few, x_t, t), chain.posterior(guess, x_t, t)
@@ -338,7 +333,7 @@ plots.curves(
 # Ho et al. (2020) tried both and dropped the weight: $w_t=1$ for every $t$. Against the bound this *lowers* the price of errors at small $t$, where noise is so faint that only a microscope would find it, and raises it at large $t$.
 # The samples got better and the likelihood worse. (On the cosine schedule the curve turns up at its right end: the last steps destroy what little signal is left, and the bound charges for that, too.)
 #
-# ### Question 5.2b · What was dropped   *(concept, 1 point)*
+# ### {{heading training/dropped-weight}}
 # {{question training/dropped-weight}}
 
 # %% tags=["quiz"]
@@ -361,7 +356,7 @@ ask("training/dropped-weight", dropped_weight)
 #
 # This is Algorithm 1 of the DDPM paper: take an image, a step and some noise; ask the network for the noise; take a gradient step on the squared error; repeat. We average over pixels instead of adding them up, so that losses don't grow with the size of the images.
 #
-# ### Quiz 5.3a · Algorithm 1   *(code, 4 points, about 6 minutes)*
+# ### {{heading training/algorithm-1}}
 # The random draws are handed in, so that your loss can be checked to the last digit. Its gradient is checked as well.
 
 
@@ -383,7 +378,7 @@ def algorithm_1(model, x0, t, noise, schedule):
 algorithm_1 = check("training/algorithm-1", algorithm_1)
 
 # %% [markdown]
-# ### Quiz 5.3b · Bug hunt: the draw   *(bug hunt, 3 points, about 5 minutes)*
+# ### {{heading training/one-step}}
 # This draws everything that Algorithm 1 needs. A network trained with it learns, slowly, and the loss jumps about. What is wrong? Mend it, and say in one line (a comment will do) what it does to the gradient.
 
 
@@ -478,7 +473,7 @@ for name, value in relative.items():
 #
 # The test finds many mistakes. But does it find them all?
 #
-# ### Quiz 5.4a · Bug hunt: the loss   *(bug hunt, 3 points, about 4 minutes)*
+# ### {{heading training/wrong-pair}}
 # This loss runs, falls steeply, and one can find it in code that people share. What is wrong? Mend it.
 
 
@@ -526,7 +521,7 @@ for name, loss in {"right pair": algorithm_1, "wrong pair": wrong_pair}.items():
     one_batch[name] = history.loss
     with torch.no_grad():
         x_t = schedule.add_noise(frozen, frozen_t, frozen_noise)
-        answers[name] = schedule.to_x0("noise", model(x_t, frozen_t), x_t, frozen_t)
+        answers[name] = predict_x0(schedule, "noise", model(x_t, frozen_t), x_t, frozen_t)
     print(f"{name}: loss per pixel {history.loss[0]:.3f} → {history.loss[-1]:.1e}")
 plots.curves(
     {name: (range(1, len(h) + 1), h) for name, h in one_batch.items()},
@@ -569,7 +564,7 @@ for name, loss in {"right pair": algorithm_1, "wrong pair": wrong_pair}.items():
 # %% [markdown]
 # Whoever goes by the loss alone would ship the wrong one. So overfit one batch, and then look at what the network *says*, turned back into an image. (That turning back is (5.6), in the next section.)
 #
-# ### Question 5.4b · Two losses   *(concept, 1 point)*
+# ### {{heading training/low-loss}}
 # {{question training/low-loss}}
 
 # %% tags=["quiz"]
@@ -598,7 +593,7 @@ ask("training/low-loss", low_loss)
 #
 # $$\hat\varepsilon=\big(x_t-\sqrt{\bar\alpha_t}\,\hat x_0\big)/\sqrt{1-\bar\alpha_t} . \tag{5.7}$$
 #
-# ### Quiz 5.5a · The target v   *(code, 2 points, about 3 minutes)*
+# ### {{heading training/v-target}}
 
 
 # %% tags=["quiz"]
@@ -618,22 +613,22 @@ def v_target(x0, noise, t, schedule):
 v_target = check("training/v-target", v_target)
 
 # %% [markdown]
-# ### Quiz 5.5b · From any answer to a clean image   *(code, 3 points, about 6 minutes)*
+# ### {{heading training/to-x0}}
 # Samplers, metrics and pictures all want $\hat x_0$. Write (5.6), and no later notebook has to ask what a network predicts.
 
 
 # %% tags=["quiz"]
-def to_x0(kind, output, x_t, t, schedule):
+def to_x0(prediction_type, output, x_t, t, schedule):
     """The clean image that a network's answer implies, equation (5.6).
 
-    kind: "noise", "x0" or "v", what the network was trained to predict;
+    prediction_type: "noise", "x0" or "v", what the network was trained to predict;
     output, x_t: (b, c, h, w);  t: (b,) integers in 1..T.  Returns a tensor like x_t.
     """
     ### BEGIN SOLUTION
-    if kind == "x0":
+    if prediction_type == "x0":
         return output
     signal_rate, noise_rate = schedule.rates(t, x_t)
-    if kind == "v":
+    if prediction_type == "v":
         return signal_rate * x_t - noise_rate * output
     return (x_t - noise_rate * output) / signal_rate
     ### END SOLUTION
@@ -643,7 +638,7 @@ def to_x0(kind, output, x_t, t, schedule):
 to_x0 = check("training/to-x0", to_x0)
 
 # %% [markdown]
-# ### Quiz 5.5c · From a clean image to the noise   *(code, 2 points, about 3 minutes)*
+# ### {{heading training/to-noise}}
 
 
 # %% tags=["quiz"]
@@ -713,7 +708,7 @@ plots.curves(
 # %% [markdown]
 # At small $t$ the three curves read the other way: an ε-network may err a lot there and still know the image well. That is not free, either: it makes ε the strictest teacher of fine detail. The target decides *where precision is bought*, and so does the weight of 5.7; the two belong together.
 #
-# ### Question 5.5d · At the noisy end   *(concept, 1 point)*
+# ### {{heading training/copying}}
 # {{question training/copying}}
 
 # %% tags=["quiz"]
@@ -774,7 +769,7 @@ def perfect_denoiser(distance):
 
 start = torch.randn(lab.pick(smoke=500, cpu=4000, gpu=4000), 1, generator=lab.generator(8, "cpu"))
 ends = {
-    d: last(walk(perfect_denoiser(d), cosine, start, steps=50)).flatten()
+    d: last(ddim(perfect_denoiser(d), cosine, start, steps=50)).flatten()
     for d in ("L2", "L1", "Huber")
 }
 share = {d: (x > 0).float().mean().item() for d, x in ends.items()}
@@ -811,7 +806,7 @@ figure
 # %% [markdown]
 # The median takes sides: as soon as one mode is likelier than the other, it answers with that one. Step after step this favours the frequent, and the rare mode starves. Huber's loss bends only for errors above 1 in the noise, so it is nearly L2, and nearly right. Diversity is at stake here, and no loss curve would show it.
 #
-# ### Question 5.6a · A robust loss   *(concept, 1 point)*
+# ### {{heading training/median}}
 # {{question training/median}}
 
 # %% tags=["quiz"]
@@ -838,7 +833,7 @@ level_noise = torch.randn(measured_on.shape, generator=lab.generator(9), device=
 
 
 @torch.no_grad()
-def error_by_level(model, kind):
+def error_by_level(model, prediction_type):
     """Mean squared error of x̂₀ per pixel on test images, at every level; a list."""
     errors = []
     for t in levels:
@@ -846,26 +841,26 @@ def error_by_level(model, kind):
         x_t = schedule.add_noise(measured_on, t, level_noise)
         with autocast(lab.device):
             output = model(x_t, t).float()
-        errors.append((to_x0(kind, output, x_t, t, schedule) - measured_on).square().mean().item())
+        errors.append((to_x0(prediction_type, output, x_t, t, schedule) - measured_on).square().mean().item())
     return errors
 
 
 by_target = {}
-for kind in ("noise", "x0", "v"):
+for prediction_type in ("noise", "x0", "v"):
     model = new_model()
     history = fit(
-        model, diffusion_loss(schedule, target=kind), train, recipe(quick), progress=False
+        model, diffusion_loss(schedule, prediction_type=prediction_type), train, recipe(quick), progress=False
     )
-    by_target[kind] = {
+    by_target[prediction_type] = {
         "model": history.ema_model,
         "raw": model,
         "seconds": history.seconds,
         "loss": sum(history.loss[-quick // 4 :]) / len(history.loss[-quick // 4 :]),
-        "errors": error_by_level(history.ema_model, kind),
+        "errors": error_by_level(history.ema_model, prediction_type),
     }
 spread_of_data = (test.x - train.first(2000).x.mean(0)).square().mean().item()
 plots.curves(
-    {f"predicts {kind}": (levels, row["errors"]) for kind, row in by_target.items()},
+    {f"predicts {prediction_type}": (levels, row["errors"]) for prediction_type, row in by_target.items()},
     log_y=True,
     mark={"answering the mean image": (None, spread_of_data)},
     title=f"{test.title}: how well each knows the image, by noise level",
@@ -885,10 +880,10 @@ n_samples = len(test)
 def what_to_compare():
     """Features of images, and their name: the shipped classifier's where it knows such images, else PCA's."""
     if f"{train.name}-classifier" in shipped():
-        judge = load_classifier(train.name, lab.device)
-        return judge.features, "features of a small classifier that comes with the course"
-    directions = PrincipalFeatures(train.first(5000).x.cpu(), size=32)
-    return lambda images: directions(images.cpu()), "32 main directions of the training images"
+        evaluator = load_classifier(train.name, lab.device)
+        return evaluator.features, "features of a small classifier that comes with the course"
+    pca = PCA.fit(train.first(5000).x.cpu().double(), 32)
+    return lambda images: pca.encode(images.cpu()), "32 main directions of the training images"
 
 
 compare, compared_in = what_to_compare()
@@ -913,12 +908,12 @@ print(f"d² (2.10) in {compared_in}.")
 print(
     f"It depends on the features and on the number of images; as many training images: {floor:.2f}\n"
 )
-for kind, row in by_target.items():
-    row["samples"] = draw(row["model"], n_samples, target=kind)
+for prediction_type, row in by_target.items():
+    row["samples"] = draw(row["model"], n_samples, target=prediction_type)
     row["distance"] = distance_to_data(row["samples"])
-    print(f"predicts {kind:6s} its own loss {row['loss']:.3f}   d² {row['distance']:7.2f}")
-lowest = min(by_target, key=lambda kind: by_target[kind]["loss"])
-nearest = min(by_target, key=lambda kind: by_target[kind]["distance"])
+    print(f"predicts {prediction_type:6s} its own loss {row['loss']:.3f}   d² {row['distance']:7.2f}")
+lowest = min(by_target, key=lambda prediction_type: by_target[prediction_type]["loss"])
+nearest = min(by_target, key=lambda prediction_type: by_target[prediction_type]["distance"])
 print(
     f"lowest loss: {lowest}; nearest samples: {nearest}"
     + ("" if lowest == nearest else ". Not the same.")
@@ -926,7 +921,7 @@ print(
 
 # %%
 plots.image_rows(
-    {f"predicts {kind}": row["samples"][:10] for kind, row in by_target.items()},
+    {f"predicts {prediction_type}": row["samples"][:10] for prediction_type, row in by_target.items()},
     title=f"{train.title}: samples after {quick} steps",
 )
 
@@ -937,19 +932,19 @@ plots.image_rows(
 #
 # $$w_t=\frac{\min(\mathrm{SNR}_t,\gamma)}{u_t},\qquad u_t=1\ (x_0),\quad \mathrm{SNR}_t\ (\varepsilon),\quad \mathrm{SNR}_t+1\ (v). \tag{5.8}$$
 #
-# ### Quiz 5.7a · min-SNR   *(code, 3 points, about 5 minutes)*
+# ### {{heading training/min-snr}}
 
 
 # %% tags=["quiz"]
-def min_snr_weight(schedule, kind, t, gamma=5.0):
-    """The weight of the squared error of a network that predicts `kind`, equation (5.8).
+def min_snr_weight(schedule, prediction_type, t, gamma=5.0):
+    """The weight of the squared error of a network that predicts `prediction_type`, equation (5.8).
 
-    schedule: has `.snr`, (T + 1,) float64;  kind: "noise", "x0" or "v";  t: (b,) in 1..T.
+    schedule: has `.snr`, (T + 1,) float64;  prediction_type: "noise", "x0" or "v";  t: (b,) in 1..T.
     Returns (b,) float64.
     """
     ### BEGIN SOLUTION
     snr = schedule.snr[t]
-    unit = {"x0": 1, "noise": snr, "v": snr + 1}[kind]
+    unit = {"x0": 1, "noise": snr, "v": snr + 1}[prediction_type]
     return snr.clamp(max=gamma) / unit
     ### END SOLUTION
 
@@ -1029,7 +1024,7 @@ explore(
 #
 # It remembers about $1/(1-d)$ steps. The growing $d_n$ lets it forget quickly at first, when all there is to remember are random weights.
 #
-# ### Quiz 5.8a · A moving average of the weights   *(code, 3 points, about 4 minutes)*
+# ### {{heading training/ema}}
 
 
 # %% tags=["quiz"]
@@ -1085,7 +1080,7 @@ def descend(factor=lambda k: 1.0, steps=1000, rate=0.5, repeats=200):
 
 
 flat = descend()
-decayed = descend(lambda k: learning_rate_factor(k, Recipe(steps=1000, schedule="linear-half")))
+decayed = descend(lambda k: learning_rate_factor(k, Recipe(steps=1000, lr_schedule="linear-half")))
 figure, axes = plots.new_figure(8, 3.8, columns=2)
 curves = {
     "weights, flat rate": flat["weights"],
@@ -1110,7 +1105,7 @@ plots.draw_curves(
         name: (
             range(whole),
             [
-                learning_rate_factor(k, Recipe(steps=whole, warmup=100, schedule=name))
+                learning_rate_factor(k, Recipe(steps=whole, warmup=100, lr_schedule=name))
                 for k in range(whole)
             ],
         )
@@ -1138,7 +1133,7 @@ figure
 # %% [markdown]
 # With a flat rate the weights stop getting closer after a while. Their average goes on; so do weights whose rate falls. The two remedies do the same job, and a run that ends on a rate of zero needs the average much less. But the decay must know when the run will end, while the average may be asked at any time. We use both, and in 5.12 you will see them take turns.
 #
-# ### Question 5.8b · How long does it remember?   *(concept, 1 point)*
+# ### {{heading training/long-memory}}
 # {{question training/long-memory}}
 
 # %% tags=["quiz"]
@@ -1219,12 +1214,12 @@ def short_training(chain=None, **changes):
 
 choices = {"the recipe": (by_target["v"]["samples"], by_target["v"]["seconds"])}
 choices |= {
-    f"predict {what}": (by_target[kind]["samples"], by_target[kind]["seconds"])
-    for kind, what in (("noise", "ε"), ("x0", "x₀"))
+    f"predict {what}": (by_target[prediction_type]["samples"], by_target[prediction_type]["seconds"])
+    for prediction_type, what in (("noise", "ε"), ("x0", "x₀"))
 }
 choices["linear schedule"] = short_training(linear_schedule(1000).to(lab.device))
 choices["Adam, rate 0.003"] = short_training(optimizer="adam", lr=3e-3)
-choices["a flat rate"] = short_training(schedule="flat")
+choices["a flat rate"] = short_training(lr_schedule="flat")
 choices["raw weights (no EMA)"] = (
     draw(by_target["v"]["raw"], n_samples),
     by_target["v"]["seconds"],
@@ -1277,7 +1272,7 @@ plots.bars(
 #
 # A progress bar says that something is happening; a strip of samples says *what*. While it trains we shall look over the network's shoulder, which means sampling from it in the middle of training. There is a bug waiting there.
 #
-# ### Quiz 5.11a · Bug hunt: the live view   *(bug hunt, 2 points, about 4 minutes)*
+# ### {{heading training/mode}}
 # A network with dropout, trained, and sampled from now and then with this function. The samples look worse than they should, with and without end. What is wrong? Mend it, so that the network leaves in the mode in which it came.
 
 
@@ -1291,12 +1286,12 @@ def sample(model, noise, schedule, steps=20):
     ### BEGIN SOLUTION
     was_training = model.training
     model.eval()
-    images = last(walk(clipped(Denoiser(model, schedule, "v")), schedule, noise, steps))
+    images = last(ddim(clipped(Denoiser(model, schedule, "v")), schedule, noise, steps))
     model.train(was_training)
     return images
     ### END SOLUTION
     ### BEGIN HANDED OUT
-    # images = last(walk(clipped(Denoiser(model, schedule, "v")), schedule, noise, steps))
+    # images = last(ddim(clipped(Denoiser(model, schedule, "v")), schedule, noise, steps))
     # return images
     ### END HANDED OUT
 
@@ -1398,7 +1393,7 @@ plots.image_grid(
 # %% [markdown]
 # ## 5.12 · Loss is not quality
 #
-# A published text on diffusion models remarks that the loss converges early while the samples keep improving. If so, the loss is a bad judge of when to stop. We can test that: at every snapshot we measure the loss on test images (always with the same steps and noise, so that nothing but the weights differs), and the Fréchet distance of samples to data.
+# A published text on diffusion models remarks that the loss converges early while the samples keep improving. If so, the loss is a bad guide to when to stop. We can test that: at every snapshot we measure the loss on test images (always with the same steps and noise, so that nothing but the weights differs), and the Fréchet distance of samples to data.
 #
 # **What failing would look like:** both have done the same share of their fall at every snapshot; or, after the loss has done 95 % of its fall, the distance changes by less than four times what another draw of images would change (the ± below).
 
@@ -1558,7 +1553,7 @@ for step, when in (
 # %% [markdown]
 # What 5.8 leads us to expect: at the full rate raw weights tremble, and their average stands where they tremble around; at the end the rate has fallen to nothing, and little is left to average; very early the average lags behind what the weights have already learned. Hold that against the table and the two ratios: a ratio above 1 speaks for the average, and one within a few hundredths of 1 for neither.
 #
-# ### Question 5.12a · A flat loss   *(concept, 1 point)*
+# ### {{heading training/nothing-to-see}}
 # {{question training/nothing-to-see}}
 
 # %% tags=["quiz"]
@@ -1637,7 +1632,7 @@ import torch
 import torch.distributed as dist
 
 from course_utils.device import seeded
-from course_utils.diffusion import cosine_schedule, draw_steps
+from course_utils.diffusion import cosine_schedule, draw_steps, prediction_target
 from course_utils.models.unet import UNet
 from course_utils.training import batch_indices
 
@@ -1656,7 +1651,7 @@ def train(images, steps, batch, rank=0, world=1):
         noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
         x0, t, noise = x0[mine], t[mine], noise[mine]  # ... and works on a share of it
         output = model(schedule.add_noise(x0, t, noise), t)
-        loss = (output - schedule.target("v", x0, noise, t)).square().mean()
+        loss = (output - prediction_target(schedule, "v", x0, noise, t)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         if world > 1:
@@ -1768,7 +1763,7 @@ def gallery():
                 "with as many of each class as there are in the test images"
             )
         print()
-        rows["the course's"] = draw(other.model, n_samples, target=other.kind, chain=other.schedule)
+        rows["the course's"] = draw(other.model, n_samples, target=other.prediction_type, chain=other.schedule)
     return rows | {"real": train.first(n_samples).x}
 
 
@@ -1803,7 +1798,7 @@ print(
 print(
     "5.7  d² after "
     + f"{quick} steps: "
-    + ", ".join(f"{kind} {row['distance']:.1f}" for kind, row in by_target.items())
+    + ", ".join(f"{prediction_type} {row['distance']:.1f}" for prediction_type, row in by_target.items())
 )
 print(f"5.9  fastest settings: {slow / fast:.1f} times as fast as float32, channels first")
 print(f"5.10 d² of the recipe {bought['the recipe'][0]:.1f}; with one choice changed:")
@@ -1827,7 +1822,7 @@ print(f"5.14 two processes against one: {parallel_gap:.0e} apart")
 # ## Go further *(ungraded)*
 # 1. **Beat the weight.** Pass `weight=partial(min_snr_weight, schedule, "v")` to `diffusion_loss`, then the weight of the bound, and compare distances after equal steps. Does the order of the losses say anything about the order of the distances?
 # 2. **L1 on images.** Train with `distance="l1"`. Count classes of the samples with the course's classifier, `load_classifier(train.name)`: is anything missing?
-# 3. **The likelihood that was given away.** Evaluate `course_utils.diffusion.variational_bound` on test images for two models, one trained with `bound_weight`. Which wins in nats, which in distance?
+# 3. **The likelihood that was given away.** Evaluate `course_utils.variational.variational_bound` on test images for two models, one trained with `bound_weight`. Which wins in nats, which in distance?
 # 4. **A longer memory.** Keep three averages with decays 0.99, 0.995 and 0.999. Which is best after a quarter of the run, which at the end? Karras et al. (2024) compute the best one *after* training, from snapshots.
 # 5. **Other noise levels.** Karras et al. (2022) draw noise levels from a bell curve in log-SNR instead of uniform $t$. Write it as a `draw` for `diffusion_loss`.
 #

@@ -18,7 +18,7 @@
 #
 # **What you will be able to do**
 # * write Algorithm 2 of the DDPM paper, and recognise three bugs by what they do to the pictures;
-# * derive DDIM, choose η and the stops, turn an image into a code and back;
+# * derive DDIM, choose η and the timesteps, turn an image into a code and back;
 # * see sampling as a differential equation, write two solvers of order 2, and *measure* their order;
 # * say why a more exact solver need not make a better picture;
 # * place diffusion among its relatives: Langevin dynamics before it, autoregressive models beside it.
@@ -40,24 +40,24 @@ from torch.nn import functional as F
 from course_utils import plots, recipes, setup
 from course_utils.data import GaussianMixture, load
 from course_utils.device import autocast, seeded
-from course_utils.diffusion import cosine_schedule
+from course_utils.diffusion import (cosine_schedule, predict_noise)
 from course_utils.explore import choice, explore, slider
 from course_utils.metrics import frechet_distance
 from course_utils.models.unet import UNet
-from course_utils.quizzes import ask, check, predict, reveal
+from classroom import ask, check, predict, reveal
 from course_utils.sampling import (
-    ancestral,
+    ddpm,
     annealed_langevin,
     clipped,
     dpm_solver,
     euler,
     heun,
-    karras_stops,
-    keeping,
-    langevin,
+    karras_timesteps,
+    inpaint,
+    langevin_dynamics,
     last,
-    noised,
-    walk,
+    sdedit,
+    ddim,
 )
 from course_utils.training import fit
 from course_utils.weights import load_classifier, load_denoiser, shipped
@@ -77,11 +77,11 @@ train, test = load_known("train"), load_known("test")
 if test.note:
     print(f"This notebook needs trained models, so it goes on with {test.title}.")
 denoiser = load_denoiser(test.name, lab.device).to(memory_format=torch.channels_last)
-judge = load_classifier(test.name, lab.device)
+evaluator = load_classifier(test.name, lab.device)
 schedule, shape = denoiser.schedule, denoiser.shape
 data = test.title
 print(
-    f"{data}: a network of {denoiser.card['weights']:,} weights that predicts {denoiser.kind}, "
+    f"{data}: a network of {denoiser.card['weights']:,} weights that predicts {denoiser.prediction_type}, "
     f"{schedule.name} schedule, T = {schedule.T}"
 )
 
@@ -105,7 +105,7 @@ def pure_noise(n, seed=1):
     return torch.randn(n, *shape, generator=lab.generator(seed), device=lab.device)
 
 
-def classes(n):
+def labels_for(n):
     """(n,) labels, every class equally often."""
     return torch.arange(n, device=lab.device) % len(denoiser.classes)
 
@@ -121,14 +121,14 @@ n_quick = lab.pick(smoke=20, cpu=120, gpu=500)  # where differences are large
 @torch.no_grad()
 def features(images):
     return torch.cat(
-        [judge.features(part).cpu() for part in images.float().clamp(-1, 1).split(500)]
+        [evaluator.features(part).cpu() for part in images.float().clamp(-1, 1).split(500)]
     )
 
 
 @torch.no_grad()
 def named(images):
     """The class that the classifier sees in each image, (b,)."""
-    return judge(images.float().clamp(-1, 1)).argmax(1)
+    return evaluator(images.float().clamp(-1, 1)).argmax(1)
 
 
 def balanced(images, n):
@@ -167,16 +167,16 @@ for n, value in floor.items():
 #
 # $$\sigma^2=\tilde\beta^{\,1-\kappa}\,\beta^{\,\kappa},\qquad \beta=1-\frac{\bar\alpha_t}{\bar\alpha_s},\qquad \tilde\beta=\frac{1-\bar\alpha_s}{1-\bar\alpha_t}\,\beta. \tag{6.2}$$
 #
-# ### Quiz 6.1a · One ancestral step   *(code, 4 points, about 8 minutes)*
+# ### {{heading sampling/ancestral-step}}
 # From $t$ to $s$, all images at the same step. `schedule.posterior(x0, x_t, t, s)` is (3.8) for any stride; it wants $t$ and $s$ as tensors `(b,)`, one entry an image, and gives mean and variance.
 
 
 # %% tags=["quiz"]
-def ancestral_step(x_t, x0, t, s, noise, schedule, spread=0.0):
+def ancestral_step(x_t, x0, t, s, noise, schedule, kappa=0.0):
     """One stride of Algorithm 2 from step t to step s, equations (6.1) and (6.2).
 
     x_t: (b, c, h, w);  x0: the guess, like x_t;  t, s: whole numbers, T ≥ t > s ≥ 0;
-    noise: like x_t, standard normal;  spread: κ in [0, 1];
+    noise: like x_t, standard normal;  kappa: κ in [0, 1];
     schedule: has `.alpha_bar`, (T + 1,) float64, and `.posterior`.
     Returns x_s, like x_t. At s = 0 no noise is added.
     """
@@ -186,7 +186,7 @@ def ancestral_step(x_t, x0, t, s, noise, schedule, spread=0.0):
     if s == 0:
         return mean
     beta = 1 - schedule.alpha_bar[t] / schedule.alpha_bar[s]
-    return mean + (small ** (1 - spread) * beta**spread).sqrt() * noise
+    return mean + (small ** (1 - kappa) * beta**kappa).sqrt() * noise
     ### END SOLUTION
 
 
@@ -199,13 +199,13 @@ ancestral_step = check("sampling/ancestral-step", ancestral_step)
 
 
 # %%
-def algorithm_2(denoise, schedule, x, stops, y=None, spread=0.0, generator=None):
-    """Walk from noise x along the stops; a list of (t, x_t, the guess that led there), the start first."""
-    trail = [(stops[0], x, None)]
-    for t, s in pairwise(stops):
+def algorithm_2(denoise, schedule, x, times, y=None, kappa=0.0, generator=None):
+    """Walk from noise x along the timesteps; a list of (t, x_t, the guess that led there), the start first."""
+    trail = [(times[0], x, None)]
+    for t, s in pairwise(times):
         x0 = denoise(x, torch.full((len(x),), t, device=x.device), y)
         noise = torch.randn(x.shape, generator=generator, device=x.device)
-        x = ancestral_step(x, x0, t, s, noise, schedule, spread)
+        x = ancestral_step(x, x0, t, s, noise, schedule, kappa)
         trail.append((s, x, x0))
     return trail
 
@@ -216,7 +216,7 @@ trail = algorithm_2(
     schedule,
     pure_noise(8),
     schedule.timesteps(every_step),
-    classes(8),
+    labels_for(8),
     generator=lab.generator(2),
 )
 print(f"{len(trail) - 1} steps, the network asked as often, for 8 images")
@@ -227,7 +227,7 @@ labels = [f"t = {t}" for t, _, _ in looks]
 first_guess = trail[1][2]
 rows = {}
 for i in (1, 7, 5):
-    name = denoiser.classes[int(classes(8)[i])]
+    name = denoiser.classes[int(labels_for(8)[i])]
     rows[f"{name}: x_t"] = torch.stack([x[i] for _, x, _ in looks])
     rows[f"{name}: guess"] = torch.stack(
         [(first_guess if x0 is None else x0)[i] for _, _, x0 in looks]
@@ -236,7 +236,7 @@ plots.image_rows(rows, labels=labels, title=f"{data}: x_t on the way, and the gu
 
 # %% [markdown]
 # Read each pair from left to right. The upper row is noise for a long time, and an image only near the end. The lower row is the opposite: never any noise, at first a blur that fits many things, then one thing, then that thing in detail.
-# The same as a film, $x_t$ above, the guesses below:
+# The same, moving, $x_t$ above, the guesses below:
 
 # %%
 frames = [trail[round(k * (len(trail) - 2) / 40) + 1] for k in range(41)]
@@ -252,7 +252,7 @@ plots.animation(
 #
 # The loop is short, and all the same one finds it wrong in code that people share. Each of the next three functions runs and gives images of the right shape. Mend all three; then we look at what they do.
 #
-# ### Quiz 6.2a · Bug hunt: one sign   *(bug hunt, 2 points, about 3 minutes)*
+# ### {{heading sampling/product}}
 
 
 # %% tags=["quiz"]
@@ -275,7 +275,7 @@ def published_step(x_t, x0, t, noise, schedule):
 published_step = check("sampling/product", published_step)
 
 # %% [markdown]
-# ### Quiz 6.2b · Bug hunt: the loop   *(bug hunt, 2 points, about 4 minutes)*
+# ### {{heading sampling/short-loop}}
 
 
 # %% tags=["quiz"]
@@ -302,7 +302,7 @@ def published_loop(denoise, schedule, x, draws):
 published_loop = check("sampling/short-loop", published_loop)
 
 # %% [markdown]
-# ### Quiz 6.2c · Bug hunt: the last step   *(bug hunt, 2 points, about 4 minutes)*
+# ### {{heading sampling/noise-at-the-end}}
 
 
 # %% tags=["quiz"]
@@ -332,11 +332,11 @@ published_sampler = check("sampling/noise-at-the-end", published_sampler)
 
 
 # %%
-def product_step(x_t, x0, t, s, noise, schedule, spread=0.0):
+def product_step(x_t, x0, t, s, noise, schedule, kappa=0.0):
     """`ancestral_step` with the first bug: a product where a sum belongs."""
     zero = torch.zeros_like(noise)
-    mean = ancestral_step(x_t, x0, t, s, zero, schedule, spread)
-    return mean * (ancestral_step(x_t, x0, t, s, noise, schedule, spread) - mean) if s else mean
+    mean = ancestral_step(x_t, x0, t, s, zero, schedule, kappa)
+    return mean * (ancestral_step(x_t, x0, t, s, noise, schedule, kappa) - mean) if s else mean
 
 
 def roughness(images):
@@ -348,12 +348,12 @@ def roughness(images):
 
 def with_each_bug(strides, n):
     """Images of the right walk, and what each of the three bugs makes of it; a dictionary."""
-    stops, y, generator = schedule.timesteps(strides), classes(n), lab.generator(3)
-    trail = algorithm_2(denoise, schedule, pure_noise(n), stops, y, generator=generator)
+    times, y, generator = schedule.timesteps(strides), labels_for(n), lab.generator(3)
+    trail = algorithm_2(denoise, schedule, pure_noise(n), times, y, generator=generator)
     (before, unfinished, _), (_, right, _) = trail[-2:]
     beta = 1 - schedule.alpha_bar[before].item()
     bad = pure_noise(n)
-    for t, s in pairwise(stops):
+    for t, s in pairwise(times):
         guess = denoise(bad, torch.full((n,), t, device=bad.device), y)
         noise = torch.randn(bad.shape, generator=generator, device=bad.device)
         bad = product_step(bad, guess, t, s, noise, schedule)
@@ -411,7 +411,7 @@ for strides in (1000, 100, 30, 10):
 
 
 # %%
-def variance_before_the_end(strides, spread, std):
+def variance_before_the_end(strides, kappa, std):
     """Variance of x where the last stride begins, divided by that of noised data there; the guesses are perfect."""
     fine, variance = cosine_schedule(1000), 1.0
     x_t, z = torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1, 1)  # (1, 0) and (0, 1), as images
@@ -421,18 +421,18 @@ def variance_before_the_end(strides, spread, std):
         if s == 0:
             return variance / noised
         gain = a**0.5 * std**2 / noised  # x̂_0 = gain · x_t
-        factor, sigma = ancestral_step(x_t, gain * x_t, t, s, z, fine, spread).flatten().tolist()
+        factor, sigma = ancestral_step(x_t, gain * x_t, t, s, z, fine, kappa).flatten().tolist()
         variance = factor**2 * variance + sigma**2
 
 
 counts = [2, 5, 10, 20, 50, 100] + lab.pick(smoke=[], cpu=[200, 500], gpu=[200, 500, 1000])
-spreads = {"κ = 0: β̃, the posterior's": 0.0, "κ = ½": 0.5, "κ = 1: β": 1.0}
+kappas = {"κ = 0: β̃, the posterior's": 0.0, "κ = ½": 0.5, "κ = 1: β": 1.0}
 figure, axes = plots.new_figure(8, 3.7, columns=2, sharey=True)
 for axis, std in zip(axes, (0.05, 1.0)):
-    for name, spread in spreads.items():
+    for name, kappa in kappas.items():
         axis.plot(
             counts,
-            [variance_before_the_end(k, spread, std) for k in counts],
+            [variance_before_the_end(k, kappa, std) for k in counts],
             "o-",
             markersize=4,
             label=name,
@@ -450,7 +450,7 @@ figure
 
 # %%
 for std in (0.05, 1.0):
-    found = {name: variance_before_the_end(10, spread, std) for name, spread in spreads.items()}
+    found = {name: variance_before_the_end(10, kappa, std) for name, kappa in kappas.items()}
     print(f"10 strides, data of standard deviation {std:g}, variance before the last stride ÷ that of noised data:")
     print("   " + ",   ".join(f"{name} {value:.3f}" for name, value in found.items()))
 
@@ -461,25 +461,25 @@ for std in (0.05, 1.0):
 # %%
 by_spread = {}
 for strides in strides_tried:
-    for name, spread in spreads.items():
+    for name, kappa in kappas.items():
         images = last(
-            ancestral(
+            ddpm(
                 denoise,
                 schedule,
                 pure_noise(n_quick),
                 strides,
-                classes(n_quick),
-                spread,
+                labels_for(n_quick),
+                kappa,
                 lab.generator(4),
             )
         )
         by_spread[strides, name] = images
 print(f"{n_quick} images, d² to the data (training images {floor[n_quick]:.1f})\n")
-print(f"{'strides':>8s}" + "".join(f"{name:>28s}" for name in spreads))
+print(f"{'strides':>8s}" + "".join(f"{name:>28s}" for name in kappas))
 for strides in strides_tried:
     print(
         f"{strides:8d}"
-        + "".join(f"{distance_to_data(by_spread[strides, name]):28.1f}" for name in spreads)
+        + "".join(f"{distance_to_data(by_spread[strides, name]):28.1f}" for name in kappas)
     )
 
 # %%
@@ -487,13 +487,13 @@ plots.image_rows(
     {
         f"{strides} strides, {name.split(':')[0]}": by_spread[strides, name][:10]
         for strides in (strides_tried[0], strides_tried[-1])
-        for name in spreads
+        for name in kappas
     },
     title=f"{data}: the same starts, three variances",
 )
 
 # %% [markdown]
-# ### Question 6.3a · Which variance is right?   *(concept, 1 point)*
+# ### {{heading sampling/which-variance}}
 # {{question sampling/which-variance}}
 
 # %% tags=["quiz"]
@@ -510,7 +510,7 @@ ask("sampling/which-variance", which_variance)
 # %% [markdown]
 # Nichol & Dhariwal (2021) let the network choose κ for every pixel. We do without: the posterior's variance from here on.
 #
-# ## 6.4 · Fewer stops, and a look at the guesses
+# ## 6.4 · Fewer steps, and a look at the guesses
 #
 # We have been using it already: a walk needn't stop at every $t$. $K$ strides have $K+1$ ends,
 #
@@ -518,12 +518,12 @@ ask("sampling/which-variance", which_variance)
 #
 # from $t_0=T$ to $t_K=0$. (Evenly in $t$. It is not the only way: 6.9 has another.)
 #
-# ### Quiz 6.4a · Where to stop   *(code, 2 points, about 4 minutes)*
+# ### {{heading sampling/timesteps}}
 
 
 # %% tags=["quiz"]
 def timesteps(T, steps):
-    """The stops of a walk of so many strides, equation (6.3): a list of steps + 1 whole numbers from T to 0."""
+    """The timesteps of a sampler that takes so many strides, equation (6.3): a list of steps + 1 whole numbers from T to 0."""
     ### BEGIN SOLUTION
     return [round(T * (steps - k) / steps) for k in range(steps + 1)]
     ### END SOLUTION
@@ -545,10 +545,10 @@ def likeness(a, b):
     return F.cosine_similarity(a, b).mean().item()
 
 
-stops = timesteps(schedule.T, lab.pick(smoke=8, cpu=50, gpu=50))
+times = timesteps(schedule.T, lab.pick(smoke=8, cpu=50, gpu=50))
 start, chance = pure_noise(n_quick), lab.generator(5)
-steps = [*ancestral(ask_network, schedule, start, stops, classes(n_quick), generator=chance)][1:]
-asked_at, end = stops[:-1], steps[-1].x  # a guess is made where its stride begins
+steps = [*ddpm(ask_network, schedule, start, times, labels_for(n_quick), generator=chance)][1:]
+asked_at, end = times[:-1], steps[-1].x  # a guess is made where its stride begins
 outside = [100 * (step.x0.abs() > 1).float().mean().item() for step in steps]
 alike = [likeness(step.x0, end) for step in steps]
 detail = [roughness(step.x0.clamp(-1, 1)) / roughness(end.clamp(-1, 1)) for step in steps]
@@ -586,8 +586,8 @@ print(
 for strides in strides_tried[:2]:
     pair = {}
     for name, which in {"clipped": denoise, "as they are": ask_network}.items():
-        start, y = pure_noise(n_quick), classes(n_quick)
-        pair[name] = last(ancestral(which, schedule, start, strides, y, generator=lab.generator(4)))
+        start, y = pure_noise(n_quick), labels_for(n_quick)
+        pair[name] = last(ddpm(which, schedule, start, strides, y, generator=lab.generator(4)))
     moved = (pair["clipped"] - pair["as they are"].clamp(-1, 1)).abs().mean().item()
     row = ", ".join(f"{name} {distance_to_data(x):.2f}" for name, x in pair.items())
     print(
@@ -624,8 +624,8 @@ whole = lab.pick(smoke=6, cpu=30, gpu=100)  # strides of a whole walk
 
 def redrawn(images, strength, seed=6):
     """Images taken up to step strength · T and walked back from there."""
-    x, times = noised(schedule, images, strength, whole, lab.generator(seed))
-    return x, last(ancestral(denoise, schedule, x, times, generator=lab.generator(seed + 1)))
+    x, times = sdedit(schedule, images, strength, whole, lab.generator(seed))
+    return x, last(ddpm(denoise, schedule, x, times, generator=lab.generator(seed + 1)))
 
 
 levels = [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
@@ -672,7 +672,7 @@ print(
 )
 
 # %% [markdown]
-# ### Question 6.5a · What survives   *(concept, 1 point)*
+# ### {{heading sampling/hard-t}}
 # {{question sampling/hard-t}}
 
 # %% tags=["quiz"]
@@ -765,7 +765,7 @@ for name, images in made.items():
 #
 # With η = 1 this is ancestral sampling with the posterior's variance, written differently (we check that below). With η = 0 there is no fresh noise at all: **DDIM**. The image is then a function of the noise that one began with.
 #
-# ### Quiz 6.6a · One DDIM step   *(code, 4 points, about 8 minutes)*
+# ### {{heading sampling/ddim-step}}
 
 
 # %% tags=["quiz"]
@@ -777,10 +777,10 @@ def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):
     Returns x_s, like x_t.
     """
     ### BEGIN SOLUTION
-    now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
-    implied = (x_t - now**0.5 * x0) / (1 - now) ** 0.5
-    sigma = eta * ((1 - after) / (1 - now) * (1 - now / after)) ** 0.5
-    return after**0.5 * x0 + (1 - after - sigma**2) ** 0.5 * implied + sigma * noise
+    alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+    implied = (x_t - alpha_bar_t**0.5 * x0) / (1 - alpha_bar_t) ** 0.5
+    sigma = eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)) ** 0.5
+    return alpha_bar_s**0.5 * x0 + (1 - alpha_bar_s - sigma**2) ** 0.5 * implied + sigma * noise
     ### END SOLUTION
 
 
@@ -806,7 +806,7 @@ print(
 )
 
 # %% [markdown]
-# From here on we use the library's `walk`, which is this step in a loop (a test proves them equal), with all of it in one argument: `walk(..., eta=0)` is DDIM, `eta=1` is DDPM.
+# From here on we use the library's `ddim`, which is this step in a loop (a test proves them equal), with all of it in one argument: `ddim(..., eta=0)` is DDIM, `eta=1` is DDPM.
 #
 # ### The same noise, other strides
 # If η = 0 makes the image a function of its noise, then the number of strides should hardly change *which* image it is. With η = 1 it must.
@@ -816,8 +816,8 @@ strides_shown = lab.pick(smoke=[3, 6], cpu=[10, 20, 50, 200], gpu=[10, 20, 50, 2
 n_same, rows, same = lab.pick(smoke=10, cpu=32, gpu=200), {}, {}
 for eta in (0.0, 1.0):
     for strides in strides_shown:
-        start, y = pure_noise(n_same, seed=9), classes(n_same)
-        images = last(walk(denoise, schedule, start, strides, y, eta, lab.generator(10)))
+        start, y = pure_noise(n_same, seed=9), labels_for(n_same)
+        images = last(ddim(denoise, schedule, start, strides, y, eta, lab.generator(10)))
         rows[f"η = {eta:g}, {strides} strides"] = images
     finest = rows[f"η = {eta:g}, {strides_shown[-1]} strides"]
     same[eta] = [
@@ -835,7 +835,7 @@ plots.image_rows(
 # %% [markdown]
 # With η = 0 the columns agree. With η = 1 the images of few strides and of many are about as alike as an image and the mean of its class (6.4 has the scale): other images of what was asked for.
 #
-# ### Question 6.6b · The same noise, other strides   *(concept, 1 point)*
+# ### {{heading sampling/same-noise}}
 # {{question sampling/same-noise}}
 
 # %% tags=["quiz"]
@@ -856,12 +856,12 @@ ask("sampling/same-noise", same_noise)
 # %%
 walked = {
     eta: [
-        *walk(
+        *ddim(
             denoise,
             schedule,
             pure_noise(8, seed=11),
             lab.pick(smoke=10, cpu=50, gpu=100),
-            classes(8),
+            labels_for(8),
             eta,
             lab.generator(12),
         )
@@ -894,7 +894,7 @@ explore(
 # %% [markdown]
 # ## 6.7 · A code for every image
 #
-# With η = 0 and short strides, $\hat\varepsilon$ changes little from one stop to the next. Then the walk can be turned round: use the $\hat\varepsilon$ at the start of a stride to go *up*, from $t$ to $s>t$,
+# With η = 0 and short strides, $\hat\varepsilon$ changes little from one timestep to the next. Then the walk can be turned round: use the $\hat\varepsilon$ at the start of a stride to go *up*, from $t$ to $s>t$,
 #
 # $$x_s=\sqrt{\bar\alpha_s}\;\hat x_0(x_t,t)+\sqrt{1-\bar\alpha_s}\;\hat\varepsilon(x_t,t),\qquad s>t, \tag{6.6}$$
 #
@@ -904,23 +904,23 @@ explore(
 
 
 # %%
-def encode_by_hand(denoise, schedule, image, stops):
-    """The code of an image, equation (6.6); stops rise from 1 to T."""
+def encode_by_hand(denoise, schedule, image, times):
+    """The code of an image, equation (6.6); times rise from 1 to T."""
     x = image
-    for t, s in pairwise(stops):
-        at, after = torch.full((len(x),), t, device=x.device), schedule.alpha_bar[s].item()
+    for t, s in pairwise(times):
+        at, alpha_bar_s = torch.full((len(x),), t, device=x.device), schedule.alpha_bar[s].item()
         x0 = denoise(x, at)
-        x = after**0.5 * x0 + (1 - after) ** 0.5 * schedule.to_noise(x0, x, at)
+        x = alpha_bar_s**0.5 * x0 + (1 - alpha_bar_s) ** 0.5 * predict_noise(schedule, x0, x, at)
     return x
 
 
 def up(image, strides, grain=True):
     """Codes of images in [-1, 1]. The walk begins with x_1: with its own noise, or with the image as it is."""
-    stops = sorted({max(t, 1) for t in schedule.timesteps(strides)})
+    times = sorted({max(t, 1) for t in schedule.timesteps(strides)})
     first = torch.ones(len(image), dtype=torch.long, device=image.device)
     noise = torch.randn(image.shape, generator=lab.generator(12), device=image.device)
     return encode_by_hand(
-        denoise, schedule, schedule.add_noise(image, first, noise) if grain else image, stops
+        denoise, schedule, schedule.add_noise(image, first, noise) if grain else image, times
     )
 
 
@@ -929,7 +929,7 @@ to_encode, codes, back = originals[:n_coded], {}, {}
 for strides in lab.pick(smoke=[5, 10], cpu=[10, 20, 50, 100, 200], gpu=[10, 20, 50, 100, 200, 500]):
     for grain in (False, True):
         codes[strides, grain] = up(to_encode, strides, grain)
-        back[strides, grain] = last(walk(denoise, schedule, codes[strides, grain], strides))
+        back[strides, grain] = last(ddim(denoise, schedule, codes[strides, grain], strides))
 misses = {key: (x - to_encode).square().mean().sqrt().item() for key, x in back.items()}
 lengths = {
     key: (code.flatten(1).norm(dim=1) / math.sqrt(code[0].numel())).mean().item()
@@ -985,7 +985,7 @@ a, b = codes[most, True][ends[:1]], codes[most, True][ends[1:]]
 shares = [k / 8 for k in range(9)]
 between = {}
 for name, way in {"slerp of codes": slerp, "lerp of codes": lerp}.items():
-    between[name] = last(walk(denoise, schedule, torch.cat([way(a, b, u) for u in shares]), whole))
+    between[name] = last(ddim(denoise, schedule, torch.cat([way(a, b, u) for u in shares]), whole))
 between["lerp of images"] = torch.cat(
     [lerp(originals[ends[:1]], originals[ends[1:]], u) for u in shares]
 )
@@ -1002,7 +1002,7 @@ middles = {
 }
 middle_distance = {}
 for name, start in middles.items():
-    images = last(walk(denoise, schedule, start, whole))
+    images = last(ddim(denoise, schedule, start, whole))
     middle_distance[name] = distance_to_data(images)
     print(
         f"{name:14s} code: standard deviation {start.std():.2f}; "
@@ -1010,7 +1010,7 @@ for name, start in middles.items():
     )
 
 # %% [markdown]
-# ### Question 6.7a · Half-way between two codes   *(concept, 1 point)*
+# ### {{heading sampling/slerp}}
 # {{question sampling/slerp}}
 
 # %% tags=["quiz"]
@@ -1046,7 +1046,7 @@ ask("sampling/slerp", half_way)
 #
 # At $s=0$ there is no noise whose direction could be asked for.
 #
-# ### Quiz 6.8a · One step of Heun's method   *(code, 4 points, about 10 minutes)*
+# ### {{heading sampling/heun-step}}
 
 
 # %% tags=["quiz"]
@@ -1055,18 +1055,18 @@ def heun_step(denoise, x_t, t, s, schedule):
 
     denoise: called as denoise(x_t, t) with t (b,) integers, gives the guess x̂_0;  x_t: (b, c, h, w);
     t, s: whole numbers, T ≥ t > s ≥ 0;  schedule: `.alpha_bar`, (T + 1,) float64, and
-    `.to_noise(x0, x_t, t)`, (5.7), with t (b,).  Returns x_s, like x_t.
+    `predict_noise(schedule, x0, x_t, t)` is (5.7), with t (b,).  Returns x_s, like x_t.
     """
     ### BEGIN SOLUTION
-    now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
-    stride = ((1 - after) / after) ** 0.5 - ((1 - now) / now) ** 0.5
+    alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+    stride = ((1 - alpha_bar_s) / alpha_bar_s) ** 0.5 - ((1 - alpha_bar_t) / alpha_bar_t) ** 0.5
 
     def slope(x, step):
         at = torch.full((len(x),), step, device=x.device)
-        return schedule.to_noise(denoise(x, at), x, at)
+        return predict_noise(schedule, denoise(x, at), x, at)
 
     def straight(along):
-        return after**0.5 * (x_t / now**0.5 + stride * along)
+        return alpha_bar_s**0.5 * (x_t / alpha_bar_t**0.5 + stride * along)
 
     first = slope(x_t, t)
     end = straight(first)
@@ -1087,7 +1087,7 @@ heun_step = check("sampling/heun-step", heun_step)
 #
 # The first stride has no memory, and one that ends at 0 has $\lambda_s=\infty$: both are DDIM's.
 #
-# ### Quiz 6.8b · A step with a memory   *(code, 3 points, about 8 minutes)*
+# ### {{heading sampling/multistep}}
 
 
 # %% tags=["quiz"]
@@ -1100,9 +1100,9 @@ def multistep_step(x_t, x0, x0_before, r, t, s, schedule):
     ### BEGIN SOLUTION
     half = (schedule.log_snr / 2).tolist()
     guess = x0 + (half[s] - half[t]) / (2 * (half[t] - half[r])) * (x0 - x0_before)
-    now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
-    implied = (x_t - now**0.5 * guess) / (1 - now) ** 0.5
-    return after**0.5 * guess + (1 - after) ** 0.5 * implied
+    alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+    implied = (x_t - alpha_bar_t**0.5 * guess) / (1 - alpha_bar_t) ** 0.5
+    return alpha_bar_s**0.5 * guess + (1 - alpha_bar_s) ** 0.5 * implied
     ### END SOLUTION
 
 
@@ -1135,21 +1135,21 @@ def even_in_lambda(strides, first=90_000, end=5_000):
     return [int(t) for t in torch.searchsorted(-half, -wanted)]
 
 
-def uneven_heun(denoise, schedule, x, stops):
+def uneven_heun(denoise, schedule, x, times):
     """Heun's method with a mistake: the slopes are weighed 0.4 and 0.6.  x: (b, d).  Returns the end."""
-    for t, s in pairwise(stops):
+    for t, s in pairwise(times):
         at, to = (torch.full((len(x),), k) for k in (t, s))
-        now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
-        stride = ((1 - after) / after) ** 0.5 - ((1 - now) / now) ** 0.5
-        first = schedule.to_noise(denoise(x, at), x, at)
-        end = after**0.5 * (x / now**0.5 + stride * first)
-        second = schedule.to_noise(denoise(end, to), end, to)
-        x = after**0.5 * (x / now**0.5 + stride * (0.4 * first + 0.6 * second))
+        alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+        stride = ((1 - alpha_bar_s) / alpha_bar_s) ** 0.5 - ((1 - alpha_bar_t) / alpha_bar_t) ** 0.5
+        first = predict_noise(schedule, denoise(x, at), x, at)
+        end = alpha_bar_s**0.5 * (x / alpha_bar_t**0.5 + stride * first)
+        second = predict_noise(schedule, denoise(end, to), end, to)
+        x = alpha_bar_s**0.5 * (x / alpha_bar_t**0.5 + stride * (0.4 * first + 0.6 * second))
     return x
 
 
 methods = {
-    "DDIM": lambda *given: last(walk(*given)),
+    "DDIM": lambda *given: last(ddim(*given)),
     "Euler": lambda *given: last(euler(*given)),
     "Heun": lambda *given: last(heun(*given)),
     "DPM-Solver++(2M)": lambda *given: last(dpm_solver(*given)),
@@ -1201,7 +1201,7 @@ figure.set_label(
 figure
 
 # %% [markdown]
-# ### Question 6.8c · What order buys   *(concept, 1 point)*
+# ### {{heading sampling/order}}
 # {{question sampling/order}}
 
 # %% tags=["quiz"]
@@ -1222,7 +1222,7 @@ ask("sampling/order", what_order_buys)
 #
 # $$\varsigma_k=\Big(\varsigma_{\max}^{1/\rho}+\tfrac{k}{K-1}\big(\varsigma_{\min}^{1/\rho}-\varsigma_{\max}^{1/\rho}\big)\Big)^{\rho},\quad k=0,\dots,K-1,\qquad \varsigma_K=0,\qquad\rho=7, \tag{6.11}$$
 #
-# which makes strides in ς shorter and shorter; `karras_stops` takes the steps whose ς are nearest. On our axis of $t$ both ends then get more stops than the middle: for $K=10$ they are 992, 985, 972, 942, 871, 698, 378, 118, 21, 1 and 0.
+# which makes strides in ς shorter and shorter; `karras_timesteps` takes the steps whose ς are nearest. On our axis of $t$ both ends then get more timesteps than the middle: for $K=10$ they are 992, 985, 972, 942, 871, 698, 378, 118, 21, 1 and 0.
 # Each sampler below gets the same starts, the same classes and the same budgets. We measure two things:
 # * **left**, for the samplers without chance, how far their images are from those of one very fine solution of the *network's own* ODE;
 # * **right**, how far they are from the *data*.
@@ -1236,18 +1236,18 @@ def evens(k):
 
 
 def karras(k):
-    return karras_stops(schedule, k)
+    return karras_timesteps(schedule, k)
 
 
-# name: (sampler, its stops for so many strides, evaluations a stride)
+# name: (sampler, its timesteps for so many strides, evaluations a stride)
 samplers = {
-    "DDIM (η = 0)": (walk, evens, 1),
-    "η = ½": (lambda *given: walk(*given, 0.5, lab.generator(16)), evens, 1),
-    "DDPM (η = 1)": (lambda *given: walk(*given, 1.0, lab.generator(16)), evens, 1),
-    "DDPM, variance β": (lambda *given: ancestral(*given, 1.0, lab.generator(16)), evens, 1),
+    "DDIM (η = 0)": (ddim, evens, 1),
+    "η = ½": (lambda *given: ddim(*given, 0.5, lab.generator(16)), evens, 1),
+    "DDPM (η = 1)": (lambda *given: ddim(*given, 1.0, lab.generator(16)), evens, 1),
+    "DDPM, variance β": (lambda *given: ddpm(*given, 1.0, lab.generator(16)), evens, 1),
     "Heun": (heun, karras, 2),
     "DPM-Solver++(2M)": (dpm_solver, evens, 1),
-    "DPM-Solver++(2M), Karras stops": (dpm_solver, karras, 1),
+    "DPM-Solver++(2M), Karras timesteps": (dpm_solver, karras, 1),
     "SDE-DPM-Solver++(2M)": (
         lambda *given: dpm_solver(*given, 1.0, lab.generator(16)),
         karras,
@@ -1255,7 +1255,7 @@ samplers = {
     ),
 }
 budgets = lab.pick(smoke=[4, 8], cpu=[5, 10, 20, 40], gpu=[5, 10, 20, 40, 100])
-start, y = pure_noise(n_measured, seed=17), classes(n_measured)
+start, y = pure_noise(n_measured, seed=17), labels_for(n_measured)
 finest = last(dpm_solver(denoise, schedule, start, karras(lab.pick(smoke=20, cpu=100, gpu=200)), y))
 drawn, quality, off_solution = {}, {}, {}
 for name, (sampler, stops_for, asked) in samplers.items():
@@ -1316,7 +1316,7 @@ print(
 )
 
 # %% [markdown]
-# Read the panels together, on Fashion-MNIST. Left, order alone isn't enough: 2M at even stops, a method of order 2, gains hardly more than DDIM. Its last stride, from $t=T/K$ to 0, is DDIM's, and the longest in λ. At Karras stops, whose last stride begins at $t=1$, both methods of order 2 leave DDIM far behind. With few, Heun is the worst of all: for the same budget it takes half as many strides, and the first of them, from ς = 80, are enormous. Order says how fast an error falls once strides are short, not where it begins.
+# Read the panels together, on Fashion-MNIST. Left, order alone isn't enough: 2M at even timesteps, a method of order 2, gains hardly more than DDIM. Its last stride, from $t=T/K$ to 0, is DDIM's, and the longest in λ. At Karras timesteps, whose last stride begins at $t=1$, both methods of order 2 leave DDIM far behind. With few, Heun is the worst of all: for the same budget it takes half as many strides, and the first of them, from ς = 80, are enormous. Order says how fast an error falls once strides are short, not where it begins.
 #
 # Right, another order. The fine solution itself, which everything on the left approaches, is *not* the nearest to the data: DDIM with ten evaluations, a coarse solution, is nearer. But mind the size of the differences. With 200 images another seed moves a value by about half, that of a sampler with fresh noise by up to one, so that the columns for 20 and 40 evaluations name no winner. What stands, with other seeds too: the fine solution is behind the good samplers, and the last of the list has the lowest value at ten evaluations. It joins two ideas, 2M's extrapolated guess and DDPM's stride with fresh noise in place of DDIM's: SDE-DPM-Solver++(2M) (Lu et al. 2022 too). With 1,000 images it comes to 1.1 with ten evaluations, 2M to 2.3 and DDIM to 3.2 (`benchmarks/sampling.py`). Fresh noise can keep forgetting the errors that the network has made so far (Karras et al. 2022 say the same of theirs). And the variance β, right for other data, needs hundreds of steps here.
 #
@@ -1325,7 +1325,7 @@ print(
 
 # %%
 def compare(sampler, budget, eta):
-    name = {"walk": {0.0: "DDIM (η = 0)", 0.5: "η = ½", 1.0: "DDPM (η = 1)"}[eta]}.get(
+    name = {"ddim": {0.0: "DDIM (η = 0)", 0.5: "η = ½", 1.0: "DDPM (η = 1)"}[eta]}.get(
         sampler, sampler
     )
     return plots.image_grid(
@@ -1339,12 +1339,12 @@ explore(
     compare,
     sampler=choice(
         {
-            "DDIM to DDPM (choose η)": "walk",
+            "DDIM to DDPM (choose η)": "ddim",
             "DDPM with variance β": "DDPM, variance β",
             "Heun": "Heun",
-            "DPM-Solver++(2M), even stops": "DPM-Solver++(2M)",
-            "DPM-Solver++(2M), Karras stops": "DPM-Solver++(2M), Karras stops",
-            "SDE-DPM-Solver++(2M), Karras stops": "SDE-DPM-Solver++(2M)",
+            "DPM-Solver++(2M), even timesteps": "DPM-Solver++(2M)",
+            "DPM-Solver++(2M), Karras timesteps": "DPM-Solver++(2M), Karras timesteps",
+            "SDE-DPM-Solver++(2M), Karras timesteps": "SDE-DPM-Solver++(2M)",
         },
         label="sampler",
     ),
@@ -1355,7 +1355,7 @@ explore(
 )
 
 # %% [markdown]
-# ### Question 6.9a · A better solver, a worse picture?   *(concept, 1 point)*
+# ### {{heading sampling/better-solver}}
 # {{question sampling/better-solver}}
 
 # %% tags=["quiz"]
@@ -1378,7 +1378,7 @@ ask("sampling/better-solver", better_solver)
 #
 # Repeat for ever. For small $h$ the distribution of $x$ comes to be $p$ and stays it: that is **Langevin dynamics**. Uphill alone would end on the tops. The shaking is of just the size that keeps a Gaussian hill from collapsing.
 #
-# ### Quiz 6.10a · One step of Langevin dynamics   *(code, 2 points, about 3 minutes)*
+# ### {{heading sampling/langevin-step}}
 
 
 # %% tags=["quiz"]
@@ -1456,21 +1456,21 @@ def score_at(t):
     def score(x):
         at = torch.full((len(x),), t, device=x.device)
         a = schedule.alpha_bar[t].item()
-        return (a**0.5 * denoise(x, at, classes(len(x))) - x) / (1 - a)
+        return (a**0.5 * denoise(x, at, labels_for(len(x))) - x) / (1 - a)
 
     return score
 
 
 plain = pure_noise(n_annealed, seed=20)
 small_h = 0.1 * (1 - schedule.alpha_bar[low].item())
-*_, plain = langevin(score_at(low), plain, small_h, levels_used * 6, lab.generator(21))
+*_, plain = langevin_dynamics(score_at(low), plain, small_h, levels_used * 6, lab.generator(21))
 annealed = last(
     annealed_langevin(
         denoise,
         schedule,
         pure_noise(n_annealed, seed=20),
         levels_used,
-        classes(n_annealed),
+        labels_for(n_annealed),
         each=5,
         generator=lab.generator(21),
     )
@@ -1480,8 +1480,8 @@ plots.image_rows(
         f"Langevin at t = {low}, {levels_used * 6} evaluations": plain,
         f"annealed, {levels_used * 6} evaluations": annealed,
         f"DDIM, {few_strides} evaluations": last(
-            walk(
-                denoise, schedule, pure_noise(n_annealed, seed=20), few_strides, classes(n_annealed)
+            ddim(
+                denoise, schedule, pure_noise(n_annealed, seed=20), few_strides, labels_for(n_annealed)
             )
         ),
     },
@@ -1491,7 +1491,7 @@ plots.image_rows(
 # %% [markdown]
 # Why so much dearer than DDIM? When DDIM goes down a level it also takes away the noise that was too much. Langevin steps have to work it off by climbing, a little in each. What is left of the idea today is the *corrector*: a Langevin step or two after each stride ("go further").
 #
-# ### Question 6.10b · Why anneal?   *(concept, 1 point)*
+# ### {{heading sampling/annealing}}
 # {{question sampling/annealing}}
 
 # %% tags=["quiz"]
@@ -1643,7 +1643,7 @@ plots.image_rows(
 # %% [markdown]
 # All at once gives dust: every grain is right on average, and no two know of each other. One at a time gives shapes. That is the autoregressive side of the trade-off that this notebook is about: *evaluations against quality*. Gaussian diffusion moves all pixels at once, a little each time, and is content with ten or twenty questions; here it takes dozens: quality grows up to about four pixels at a time, 64 evaluations, and one at a time isn't clearly better. And the order? A perfect model wouldn't mind. Ours does worse row by row: it was trained on random holes, and has hardly ever seen an image whose whole lower half is hidden.
 #
-# ### Question 6.11a · Many pixels at once   *(concept, 1 point)*
+# ### {{heading sampling/autoregressive}}
 # {{question sampling/autoregressive}}
 
 # %% tags=["quiz"]
@@ -1685,7 +1685,7 @@ which = [0, 1, 3]
 for (name, mask), i in zip(torn.items(), which):
     image = originals[i : i + 1]
     filled = last(
-        walk(
+        ddim(
             keep_known(denoise, image, mask),
             schedule,
             pure_noise(n_fills, seed=40 + i),
@@ -1706,10 +1706,10 @@ plots.image_rows(
 n_filled, half_known = n_redrawn, torn["upper half known"]
 filled = {}
 for eta in (0.0, 1.0):
-    inpaint = keeping(denoise, originals, half_known)  # the library's, which is the same
+    filling = inpaint(denoise, originals, half_known)  # the library's, which is the same
     filled[eta] = last(
-        walk(
-            inpaint,
+        ddim(
+            filling,
             schedule,
             pure_noise(n_filled, seed=25),
             whole,
@@ -1756,7 +1756,7 @@ print(
     + f"{strides_tried[0]} strides: "
     + ", ".join(
         f"{name.split(':')[0]} {distance_to_data(by_spread[strides_tried[0], name]):.1f}"
-        for name in spreads
+        for name in kappas
     )
 )
 print(
@@ -1792,14 +1792,14 @@ print(
 )
 
 # %% [markdown]
-# **What to take along.** A denoiser is enough to draw samples, and what is trained says nothing about how. Fresh noise may be added or not (η), stops may be many or few, an ODE solver may be of order 1 or 2. For an exact score, order is what counts, and it can be measured. For a network, its own errors soon count for more, and a little fresh noise can wash some of them away. The bugs that live long are those that show only at the last step.
+# **What to take along.** A denoiser is enough to draw samples, and what is trained says nothing about how. Fresh noise may be added or not (η), timesteps may be many or few, an ODE solver may be of order 1 or 2. For an exact score, order is what counts, and it can be measured. For a network, its own errors soon count for more, and a little fresh noise can wash some of them away. The bugs that live long are those that show only at the last step.
 #
 # Notebook 07 asks for something: not any sample, but a sandal.
 #
 # ## Go further *(ungraded)*
-# 1. **Heun where it pays.** Give Heun the even stops, and stops even in λ, at 9 and 19 evaluations. Which choice of stops would you publish?
-# 2. **Half the chance.** `dpm_solver` takes any η between 0 and 1, and any stops. 6.9 shows the two ends. Try η = ½, and η = 1 at even stops. Does DDPM ever pass them all, by more than another seed changes?
-# 3. **Resample the hole.** RePaint (Lugmayr et al. 2022) jumps back up a few strides and comes down again, several times, so that known and filled parts can agree. Build it from `noised` and `walk`, and measure the seam of 6.12.
+# 1. **Heun where it pays.** Give Heun the even timesteps, and timesteps even in λ, at 9 and 19 evaluations. Which choice of timesteps would you publish?
+# 2. **Half the chance.** `dpm_solver` takes any η between 0 and 1, and any timesteps. 6.9 shows the two ends. Try η = ½, and η = 1 at even timesteps. Does DDPM ever pass them all, by more than another seed changes?
+# 3. **Resample the hole.** RePaint (Lugmayr et al. 2022) jumps back up a few strides and comes down again, several times, so that known and filled parts can agree. Build it from `sdedit` and `ddim`, and measure the seam of 6.12.
 # 4. **Corrector steps.** After every stride of DDIM take one Langevin step (6.12) at the new level (Song et al. 2021b call it a corrector). Does it help at 20 evaluations in all?
 # 5. **Another order.** In 6.11 draw the pixels from the middle outwards, or the most certain ones first. Does the order matter to the distance? Should it, if the model were perfect?
 # 6. **Codes as addresses.** Encode ten images of one class and average their codes (mind their length). What does the mean code draw?

@@ -40,11 +40,11 @@ from torch.nn import functional as F
 from course_utils import plots, recipes, setup
 from course_utils.data import GaussianMixture, load
 from course_utils.device import autocast, seeded
-from course_utils.diffusion import Denoiser, cosine_schedule
+from course_utils.diffusion import (Denoiser, cosine_schedule, predict_noise, predict_x0, prediction_target)
 from course_utils.explore import choice, explore, slider
 from course_utils.metrics import frechet_distance
-from course_utils.quizzes import ask, check, predict, reveal
-from course_utils.sampling import classifier_guided, clipped, dpm_solver, guided, last, walk
+from classroom import ask, check, predict, reveal
+from course_utils.sampling import classifier_guided, clipped, dpm_solver, cfg, last, ddim
 from course_utils.training import fit
 from course_utils.weights import load_classifier, load_denoiser, load_noisy_classifier, shipped
 
@@ -61,12 +61,12 @@ def load_known(split):
 
 
 train, test = load_known("train"), load_known("test")
-names, classes = train.classes, len(train.classes)
+names, num_classes = train.classes, len(train.classes)
 denoiser = load_denoiser(train.name, lab.device).to(memory_format=torch.channels_last)
 schedule, any_class = denoiser.schedule, denoiser.model.null
 if train.note:
     print(f"This notebook needs trained models, so it goes on with {train.title}.")
-print(f"{train.title}: {len(train):,} images of {classes} classes: {', '.join(names)}")
+print(f"{train.title}: {len(train):,} images of {num_classes} classes: {', '.join(names)}")
 print(
     f"A diffusion model that knows them, after {denoiser.card['steps']} steps of training; "
     f'label {any_class} means "any".'
@@ -96,16 +96,16 @@ def draw(denoise, y, seed=1):
 
 def one_of_each(n):
     """Labels 0, 1, 2, ... over and over, (n,)."""
-    return torch.arange(n, device=lab.device) % classes
+    return torch.arange(n, device=lab.device) % num_classes
 
 
 network = fast(denoiser)
-asked = one_of_each(3 * classes)
+asked = one_of_each(3 * num_classes)
 plots.image_rows(
     {
-        'label "any"': draw(network, torch.full_like(asked[:classes], any_class)),
-        "asked for": draw(network, asked[:classes]),
-        "other noise": draw(network, asked[:classes], seed=2),
+        'label "any"': draw(network, torch.full_like(asked[:num_classes], any_class)),
+        "asked for": draw(network, asked[:num_classes]),
+        "other noise": draw(network, asked[:num_classes], seed=2),
     },
     labels=names,
     title=f"{train.title}: the same network, told nothing, and told the class",
@@ -142,7 +142,7 @@ def add_class(of_step, table, y):
 
 
 # %% [markdown]
-# ### Quiz 7.1a · A plane for the class   *(code, 2 points, about 5 minutes)*
+# ### {{heading guidance/plane}}
 # Write (7.2) with plain tensors. Test images are not square.
 
 
@@ -171,7 +171,7 @@ class_plane = check("guidance/plane", class_plane)
 #
 # $$\tilde y_i = \begin{cases}\varnothing & \text{with probability } p,\\ y_i & \text{else,}\end{cases}\qquad\text{for each image } i \text{ on its own;}\quad p\approx 0.1 . \tag{7.3}$$
 #
-# ### Quiz 7.2a · Leave labels out   *(code, 3 points, about 5 minutes)*
+# ### {{heading guidance/drop-labels}}
 
 
 # %% tags=["quiz"]
@@ -191,7 +191,7 @@ def drop_labels(y, null, share, generator):
 drop_labels = check("guidance/drop-labels", drop_labels)
 
 # %% [markdown]
-# ### Question 7.2b · What the null label learns   *(concept, 1 point)*
+# ### {{heading guidance/what-any-learns}}
 # {{question guidance/what-any-learns}}
 
 # %% tags=["quiz"]
@@ -206,7 +206,7 @@ what_any_learns = "b"
 ask("guidance/what-any-learns", what_any_learns)
 
 # %% [markdown]
-# ### Quiz 7.2c · Bug hunt: the label that never comes   *(bug hunt, 3 points, about 4 minutes)*
+# ### {{heading guidance/null-never-trained}}
 # The heart of a training step: drop labels, ask the network. It runs, the loss falls, samples with a class look fine. What is wrong? Mend it, and say in one line (a comment will do) which samples it spoils.
 
 
@@ -239,7 +239,7 @@ steps = lab.pick(smoke=4, cpu=400, gpu=3000)
 two_ways, training = {}, {}
 for way in ("added", "plane"):
     with seeded(0):
-        model = recipes.ddpm_model(train.shape, classes=classes, conditioning=way).to(lab.device)
+        model = recipes.ddpm_model(train.shape, num_classes=num_classes, conditioning=way).to(lab.device)
     how = recipes.ddpm_recipe(steps, batch_size=lab.pick(smoke=16, cpu=64, gpu=128))
     history = fit(model, recipes.ddpm_loss(schedule, model), train, how)
     two_ways[way], training[way] = history.ema_model.eval(), history
@@ -274,7 +274,7 @@ def coverage(real, generated, k=5):
     return (nearest <= reach).double().mean().item()
 
 
-judge = load_classifier(train.name, lab.device)
+evaluator = load_classifier(train.name, lab.device)
 n_judged = lab.pick(smoke=30, cpu=500, gpu=2000)
 wanted = one_of_each(n_judged)
 
@@ -282,7 +282,7 @@ wanted = one_of_each(n_judged)
 @torch.no_grad()
 def features(images):
     """(n, 64): what the judge sees, before it decides."""
-    return torch.cat([judge.features(part) for part in images.split(250)])
+    return torch.cat([evaluator.features(part) for part in images.split(250)])
 
 
 few, many = test.first(n_judged), test.first(lab.pick(smoke=200, cpu=2000, gpu=10_000))
@@ -293,7 +293,7 @@ def measure(images, y):
     """Class accuracy, squared Fréchet distance to test images, coverage of as many as were drawn."""
     seen = features(images)
     return {
-        "accuracy": (judge.head(seen).argmax(1) == y).double().mean().item(),
+        "accuracy": (evaluator.head(seen).argmax(1) == y).double().mean().item(),
         "distance": frechet_distance(seen, real_many),
         "coverage": coverage(real_few[: len(images)], seen),
     }
@@ -310,7 +310,7 @@ best = measure(train.first(n_judged).x, train.labels[:n_judged])
 say("as many real training images", best)
 results = {}
 for way, model in two_ways.items():
-    images = draw(fast(Denoiser(model, schedule, recipes.TARGET)), wanted)
+    images = draw(fast(Denoiser(model, schedule, recipes.PREDICTION_TYPE)), wanted)
     results[way] = measure(images, wanted)
     say(f"class {way}, {steps} steps", results[way])
 results["course"] = measure(draw(network, wanted), wanted)
@@ -322,8 +322,8 @@ say("the course's model, class added", results["course"])
 # What did the second network write on its planes? Here is the plane of each class in its first block, less the mean over all classes. It began as random numbers. Can you find the trousers' two legs with the gap between them, and the pullover's two sides?
 
 # %%
-first_block, table = two_ways["plane"].down[0][0], two_ways["plane"].label.weight[:classes]
-planes = first_block.plane(table).detach().float().view(classes, *first_block.size)
+first_block, table = two_ways["plane"].down[0][0], two_ways["plane"].label.weight[:num_classes]
+planes = first_block.plane(table).detach().float().view(num_classes, *first_block.size)
 plots.panels(
     dict(zip(names, planes - planes.mean(0))),
     title=f"{train.title}: the plane of each class in the first block, after {steps} steps",
@@ -342,15 +342,15 @@ row.copy_(torch.randn(row.shape, generator=lab.generator(5), device=lab.device))
 rows, n_bug = {}, lab.pick(smoke=20, cpu=200, gpu=1000)
 for name, model in {"as trained": denoiser, "null row untrained": untrained}.items():
     for w in (0.0, 1.0, 3.0):
-        images = draw(guided(fast(model), w, any_class), wanted[:n_bug])
-        rows[f"{name}, w = {w:g}"] = images[:classes]
+        images = draw(cfg(fast(model), w, any_class), wanted[:n_bug])
+        rows[f"{name}, w = {w:g}"] = images[:num_classes]
         say(f"{name}, w = {w:g}", measure(images, wanted[:n_bug]))
 plots.image_rows(rows, labels=names, title=f"{train.title}: a bug that w = 1 doesn't show")
 
 # %% [markdown]
 # With $w=1$ the two agree to the last digit: whoever looks only at unguided samples will never find this bug. With $w=0$ it is glaring. With $w=3$ the judge's numbers hardly complain, but your eye does: the last row is strewn with grains, since guidance now walks away from the answer to a label that means nothing. Judges overlook things. Look at pictures too, and at *all* the modes of a sampler that you ship.
 #
-# ### Question 7.3a · One perfect bag   *(concept, 1 point)*
+# ### {{heading guidance/one-perfect-bag}}
 # {{question guidance/one-perfect-bag}}
 
 # %% tags=["quiz"]
@@ -376,7 +376,7 @@ ask("guidance/one-perfect-bag", one_perfect_bag)
 # A sum of two arrows. The first is the model that we have; the second is the gradient of a *classifier*, with respect to its input.
 # And a sum invites a knob: $s$ times the second arrow.
 #
-# ### Quiz 7.4a · The gradient of a classifier   *(code, 4 points, about 8 minutes)*
+# ### {{heading guidance/classifier-gradient}}
 # A sampler calls this with gradients switched off, so switch them on inside.
 
 
@@ -491,13 +491,13 @@ with torch.no_grad():
         t = torch.full((len(pictures),), level, device=lab.device)
         noise = torch.randn(pictures.x.shape, generator=generator, device=lab.device)
         x_t = schedule.add_noise(pictures.x, t, noise)
-        for name, logits in zip(right, (judge(x_t), noisy_classifier(x_t, t))):
+        for name, logits in zip(right, (evaluator(x_t), noisy_classifier(x_t, t))):
             right[name].append((logits.argmax(1) == pictures.labels).double().mean().item())
 clean_at_300 = right["trained on clean images"][levels.index(300)]
 reveal("guidance/clean-accuracy", round(100 * clean_at_300, 1))
 plots.curves(
     {name: (levels, values) for name, values in right.items()},
-    mark={"pure chance": (None, 1 / classes)},
+    mark={"pure chance": (None, 1 / num_classes)},
     title=f"{train.title}: noise blinds whoever has never seen it",
     x_label="step t",
     y_label="share of right answers",
@@ -508,23 +508,23 @@ plots.curves(
 # Its *gradient* is what guidance uses. Red: "more white here would make it more of this class"; blue: "more black here". Each panel has its own scale.
 
 # %%
-shown = int((test.labels == classes - 1).nonzero()[0])
-picture, wish = test.take([shown]), torch.tensor([classes - 1], device=lab.device)
+shown = int((test.labels == num_classes - 1).nonzero()[0])
+picture, wish = test.take([shown]), torch.tensor([num_classes - 1], device=lab.device)
 maps = {}
 for level in (100, 500):
     t = torch.tensor([level], device=lab.device)
     noise = torch.randn(picture.shape, generator=lab.generator(7), device=lab.device)
     x_t = schedule.add_noise(picture, t, noise)
     maps[f"$x_t$,\nt = {level}"] = x_t[0].clamp(-1, 1).cpu()
-    for name, classifier in {"clean": lambda x, t: judge(x), "noisy": noisy_classifier}.items():
+    for name, classifier in {"clean": lambda x, t: evaluator(x), "noisy": noisy_classifier}.items():
         uphill = classifier_gradient(classifier, x_t, t, wish)
         maps[f"{name} one's\narrow, t = {level}"] = uphill[0].mean(0).cpu()
 plots.panels(
-    maps, columns=6, title=f'{train.title}: the way to "{names[classes - 1]}", by two classifiers'
+    maps, columns=6, title=f'{train.title}: the way to "{names[num_classes - 1]}", by two classifiers'
 )
 
 # %% [markdown]
-# ### Question 7.5a · A classifier that has never seen noise   *(concept, 1 point)*
+# ### {{heading guidance/why-noisy}}
 # {{question guidance/why-noisy}}
 
 # %% tags=["quiz"]
@@ -545,7 +545,7 @@ ask("guidance/why-noisy", why_noisy)
 #
 # $$\hat\varepsilon=\varepsilon_\theta(x_t,t)-\sqrt{1-\bar\alpha_t}\;s\;\nabla\ln p_\varphi(y\mid x_t,t) . \tag{7.7}$$
 #
-# ### Quiz 7.6a · The guided noise   *(code, 2 points, about 3 minutes)*
+# ### {{heading guidance/guided-noise}}
 
 
 # %% tags=["quiz"]
@@ -557,8 +557,8 @@ def guided_noise(noise, uphill, t, schedule, scale):
     Returns a tensor like noise.
     """
     ### BEGIN SOLUTION
-    _, spread = schedule.rates(t, noise)
-    return noise - spread * scale * uphill
+    _, noise_rate = schedule.rates(t, noise)
+    return noise - noise_rate * scale * uphill
     ### END SOLUTION
 
 
@@ -566,7 +566,7 @@ def guided_noise(noise, uphill, t, schedule, scale):
 guided_noise = check("guidance/guided-noise", guided_noise)
 
 # %% [markdown]
-# ### Quiz 7.6b · Bug hunt: stronger alone   *(bug hunt, 3 points, about 4 minutes)*
+# ### {{heading guidance/wrong-quantity}}
 # A colleague's version of `classifier_gradient`. It leads the right way, and on one image at a time it agrees with yours to the last digit. What is wrong? Mend it.
 
 
@@ -598,9 +598,9 @@ def with_classifier(denoise, classifier, scale):
     """A denoiser that is led to the class y by a classifier: equation (7.7), and back to x̂_0."""
 
     def denoise_guided(x_t, t, y):
-        noise = schedule.to_noise(denoise(x_t, t), x_t, t)
+        noise = predict_noise(schedule, denoise(x_t, t), x_t, t)
         uphill = classifier_gradient(classifier, x_t, t, y)
-        return schedule.to_x0("noise", guided_noise(noise, uphill, t, schedule, scale), x_t, t)
+        return predict_x0(schedule, "noise", guided_noise(noise, uphill, t, schedule, scale), x_t, t)
 
     return denoise_guided
 
@@ -631,10 +631,10 @@ for name, classifier, scale in (
     ("s = 1", noisy_logits, 1.0),
     ("s = 5", noisy_logits, 5.0),
     ("s = 20", noisy_logits, 20.0),
-    ("clean classifier, s = 5", lambda x, t: judge(x), 5.0),
+    ("clean classifier, s = 5", lambda x, t: evaluator(x), 5.0),
 ):
     images = draw(classifier_guided(network, schedule, classifier, scale), wanted[:n_guided])
-    by_scale[name], rows[name] = measure(images, wanted[:n_guided]), images[:classes]
+    by_scale[name], rows[name] = measure(images, wanted[:n_guided]), images[:num_classes]
     say(name, by_scale[name])
 plots.image_rows(
     rows, labels=names, title=f"{train.title}: an unconditional model, led by a classifier"
@@ -657,7 +657,7 @@ plots.image_rows(
 #
 # That is **classifier-free guidance** (Ho & Salimans 2022). One convention for the whole course: $w=0$ ignores the class, **$w=1$ is the conditional model, unguided**, and $w>1$ exaggerates what the class changes.
 #
-# ### Quiz 7.7a · The guided prediction   *(code, 3 points, about 5 minutes)*
+# ### {{heading guidance/guided-guess}}
 
 
 # %% tags=["quiz"]
@@ -678,7 +678,7 @@ def guided_guess(denoise, x_t, t, y, null, w):
 guided_guess = check("guidance/guided-guess", guided_guess)
 
 # %%
-one_class = torch.full((10,), min(5, classes - 1), device=lab.device)
+one_class = torch.full((10,), min(5, num_classes - 1), device=lab.device)
 rows = {}
 for w in (0.0, 1.0, 2.0, 4.0, 8.0):
     rows[f"w = {w:g}"] = draw(
@@ -699,7 +699,7 @@ plots.image_rows(
 #
 # There "unguided" is 0. Both conventions live on, in papers and in programs, under one name ("guidance scale"). Someone who takes a 1 from one and types it into the other has switched guidance off, or on.
 #
-# ### Quiz 7.7b · One strength, two numbers   *(code, 2 points, about 4 minutes)*
+# ### {{heading guidance/convention}}
 
 
 # %% tags=["quiz"]
@@ -733,7 +733,7 @@ starts = torch.randn(n_line, 1, generator=lab.generator(9, "cpu"), dtype=torch.f
 towards = torch.ones(n_line, dtype=torch.long)
 small_steps, ends = lab.pick(smoke=20, cpu=100, gpu=200), {}
 for w in (1.0, 3.0):
-    way = walk(guided(exact, w, null=2), toy_schedule, starts, small_steps, towards)
+    way = ddim(cfg(exact, w, null=2), toy_schedule, starts, small_steps, towards)
     ends[w] = last(way)
 place = torch.linspace(-2.5, 3.5, 2001, dtype=torch.float64)[:, None]
 component = GaussianMixture(torch.tensor([[0.5]], dtype=torch.float64), 0.4)
@@ -761,7 +761,7 @@ plots.histogram(
 )
 
 # %% [markdown]
-# ### Question 7.7c · What guidance samples from   *(concept, 1 point)*
+# ### {{heading guidance/not-a-density}}
 # {{question guidance/not-a-density}}
 
 # %% tags=["quiz"]
@@ -789,27 +789,27 @@ t, y = torch.linspace(1, 1000, 8, device=lab.device).long(), one_of_each(8)
 of_any, of_y = exactly(x_t, t, torch.full_like(y, any_class)), exactly(x_t, t, y)
 in_x0 = of_any + 4 * (of_y - of_any)
 language_gaps = {}
-for kind in ("noise", "v"):
-    said = [schedule.target(kind, x0, schedule.to_noise(x0, x_t, t), t) for x0 in (of_any, of_y)]
-    back = schedule.to_x0(kind, said[0] + 4 * (said[1] - said[0]), x_t, t)
-    language_gaps[kind] = ((back - in_x0).abs().max() / in_x0.abs().max()).item()
+for prediction_type in ("noise", "v"):
+    said = [prediction_target(schedule, prediction_type, x0, predict_noise(schedule, x0, x_t, t), t) for x0 in (of_any, of_y)]
+    back = predict_x0(schedule, prediction_type, said[0] + 4 * (said[1] - said[0]), x_t, t)
+    language_gaps[prediction_type] = ((back - in_x0).abs().max() / in_x0.abs().max()).item()
     print(
-        f"guided in the {kind:5s} against guided in the clean guess: "
-        f"largest relative difference {language_gaps[kind]:.0e}"
+        f"guided in the {prediction_type:5s} against guided in the clean guess: "
+        f"largest relative difference {language_gaps[prediction_type]:.0e}"
     )
 
 # %% [markdown]
 # With one exception: **clipping** is no straight line. And guidance needs it, because (7.9) with $w>1$ is an *extrapolation*: two guesses within $[-1,1]$, say 0.2 for "any" and 0.9 for the class, make $0.2+6\cdot0.7=4.4$ at $w=6$. So the order of the wrappers matters:
-# `clipped(guided(...))` repairs what guidance did; `guided(clipped(...))` clips what was in order and leaves the rest.
+# `clipped(cfg(...))` repairs what guidance did; `cfg(clipped(...))` clips what was in order and leaves the rest.
 
 # %%
 n_clip, rows, clip_order = lab.pick(smoke=20, cpu=200, gpu=1000), {}, {}
 noise = torch.randn(n_clip, *train.shape, generator=lab.generator(1), device=lab.device)
 strides = lab.pick(smoke=5, cpu=12, gpu=25)
 for name, denoise in {
-    "clipped last": clipped(guided(network, 6.0, any_class)),
-    "clipped first": guided(clipped(network), 6.0, any_class),
-    "never clipped": guided(network, 6.0, any_class),
+    "clipped last": clipped(cfg(network, 6.0, any_class)),
+    "clipped first": cfg(clipped(network), 6.0, any_class),
+    "never clipped": cfg(network, 6.0, any_class),
 }.items():
     raw = last(dpm_solver(denoise, schedule, noise, strides, wanted[:n_clip]))
     shown_as = raw.clamp(-1, 1)
@@ -817,7 +817,7 @@ for name, denoise in {
         "beyond": (raw.abs() > 1.01).double().mean().item(),
         "contrast": shown_as.std().item(),
     }
-    rows[name] = shown_as[:classes]
+    rows[name] = shown_as[:num_classes]
     say(f"{name}, w = 6", clip_order[name])
     print(
         "{:34s} outside [-1, 1]: {beyond:.1%} of the pixels, contrast {contrast:.2f}".format(
@@ -832,7 +832,7 @@ plots.image_rows(rows, labels=names, title=f"{train.title}: w = 6, and three pla
 # The judge's three numbers hardly tell the three apart: on pictures that are mostly black and white already, it is a blemish. The contrast does. Guidance raises it above that of real images in any case; clipped last, by the least. A guess outside the range of images makes an $x_t$ that the network never saw in training, and the next guess starts from there: whites burn out, and shades are lost.
 # On photographs that is what one sees first (Saharia et al. 2022, who clip more cleverly).
 #
-# ### Question 7.8a · Which goes around which?   *(concept, 1 point)*
+# ### {{heading guidance/clip-after}}
 # {{question guidance/clip-after}}
 
 # %% tags=["quiz"]
@@ -864,7 +864,7 @@ guess = predict(
 strengths = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
 sweep = {}
 for w in strengths:
-    sweep[w] = measure(draw(guided(network, w, any_class), wanted), wanted)
+    sweep[w] = measure(draw(cfg(network, w, any_class), wanted), wanted)
     say(f"w = {w:g}", sweep[w])
 coverage_left = 100 * sweep[8.0]["coverage"] / sweep[1.0]["coverage"]
 reveal("guidance/coverage-left", round(coverage_left, 1))
@@ -926,7 +926,7 @@ in_interval, calls = {"nowhere (w = 1)": sweep[1.0]}, {"nowhere": strides}
 say("nowhere (w = 1)", sweep[1.0])
 for name, (low, high) in intervals.items():
     calls[name] = sum(1 + (low <= t <= high) for t in schedule.timesteps(strides)[:-1])
-    denoise = guided_between(guided(network, strong, any_class), network, low, high)
+    denoise = guided_between(cfg(network, strong, any_class), network, low, high)
     in_interval[name] = (
         sweep[strong] if name == "everywhere" else measure(draw(denoise, wanted), wanted)
     )
@@ -966,18 +966,18 @@ plots.curves(
 
 # %%
 noises, offered = lab.pick(smoke=9, cpu=16, gpu=16), [0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
-labels = torch.arange(classes, device=lab.device).repeat_interleave(noises)
+labels = torch.arange(num_classes, device=lab.device).repeat_interleave(noises)
 same_noise = torch.randn(noises, *train.shape, generator=lab.generator(11), device=lab.device)
 album = {}
 for w in offered:
-    denoise = clipped(guided(network, w, any_class))
+    denoise = clipped(cfg(network, w, any_class))
     images = last(
-        dpm_solver(denoise, schedule, same_noise.repeat(classes, 1, 1, 1), strides, labels)
+        dpm_solver(denoise, schedule, same_noise.repeat(num_classes, 1, 1, 1), strides, labels)
     ).clamp(-1, 1)
-    found = judge(images).argmax(1)
+    found = evaluator(images).argmax(1)
     album[w] = (
-        images.view(classes, noises, *train.shape).cpu(),
-        (found == labels).view(classes, noises).cpu(),
+        images.view(num_classes, noises, *train.shape).cpu(),
+        (found == labels).view(num_classes, noises).cpu(),
     )
 
 
@@ -993,7 +993,7 @@ def show_wish(wanted_class, w, first):
 
 explore(
     show_wish,
-    wanted_class=choice(list(names), names[min(5, classes - 1)], label="class"),
+    wanted_class=choice(list(names), names[min(5, num_classes - 1)], label="class"),
     w=choice({f"{w:g}": w for w in offered}, 3.0, label="strength w"),
     first=slider(0, noises - 8, 0, label="first noise"),
     title="What changes with the wish, and what stays with the noise?",
@@ -1006,26 +1006,26 @@ explore(
 # All of it together: name a class, and watch it come out of the noise. Change the name and run the two cells again.
 
 # %%
-wish = names[min(8, classes - 1)]
+wish = names[min(8, num_classes - 1)]
 y = torch.full((8,), names.index(wish), device=lab.device)
 noise = torch.randn(8, *train.shape, generator=lab.generator(12), device=lab.device)
-denoise, small_steps = clipped(guided(network, 2.0, any_class)), lab.pick(smoke=8, cpu=40, gpu=60)
-way = list(walk(denoise, schedule, noise, small_steps, y))
+denoise, small_steps = clipped(cfg(network, 2.0, any_class)), lab.pick(smoke=8, cpu=40, gpu=60)
+way = list(ddim(denoise, schedule, noise, small_steps, y))
 plots.animation(
     [step.x.cpu().clamp(-1, 1) for step in way], title=f"{wish}, please (w = 2)", seconds=4
 )
 
 # %% [markdown]
-# On paper, the same walk at a few of its stops, and the guess $\hat x_0$ at each of them:
+# On paper, the same trajectory at a few of its timesteps, and the guess $\hat x_0$ at each of them:
 
 # %%
-stops = [round(k * (len(way) - 1) / 7) for k in range(1, 8)]
+times = [round(k * (len(way) - 1) / 7) for k in range(1, 8)]
 plots.image_rows(
     {
-        "$x_t$": torch.stack([way[k].x[0] for k in stops]),
-        "guess $\\hat x_0$": torch.stack([way[k].x0[0] for k in stops]),
+        "$x_t$": torch.stack([way[k].x[0] for k in times]),
+        "guess $\\hat x_0$": torch.stack([way[k].x0[0] for k in times]),
     },
-    labels=[f"t = {way[k].t}" for k in stops],
+    labels=[f"t = {way[k].t}" for k in times],
     title=f'{train.title}: "{wish}" comes out of the noise, w = 2',
 )
 

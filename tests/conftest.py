@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +16,11 @@ matplotlib.use("Agg")
 # Genuine data sets may lie beside the repository; without them the tests use digits and what they generate.
 if not os.environ.get("COURSE_DATA") and (ROOT.parent / "shared" / "data").is_dir():
     os.environ["COURSE_DATA"] = str(ROOT.parent / "shared" / "data")
+
+# Under nohup, or in the background of a shell script, Ctrl-C is ignored, and so it would be in every process started
+# here; tests that send it mean it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPORT: list[str] = []  # lines that tests want to be read even when all is well
 

@@ -265,6 +265,42 @@ def with_magics(clean, solved):
     return text(notebook)
 
 
+@bytes_of("all")
+def with_magics_that_give_something(clean, solved):
+    return text(_around_answers("files = !ls -l\none, two = !ls\ntook = %timeit -o 3\n", clean, solved, "\nfiles[:3]"))
+
+
+@bytes_of("all")
+def with_magics_of_two_lines(clean, solved):
+    return text(_around_answers("!pip install \\\n    torch\n%timeit 3 \\\n    + 4\n", clean, solved))
+
+
+@bytes_of("all")
+def timed_cells(clean, solved):
+    return text(_around_answers("%%time\n", clean, solved, "\n!ls"))
+
+
+@bytes_of("all")
+def with_questions_to_the_notebook(clean, solved):
+    return text(_around_answers("torch?\n", clean, solved, "\n?torch\ntorch.sqrt??"))
+
+
+@bytes_of("all")
+def pasted_with_prompts(clean, solved):
+    notebook = filled(clean, solved)
+    for cell in answers(notebook):
+        first, *others = "".join(cell["source"]).split("\n")
+        cell["source"] = "\n".join([f">>> {first}", *(f"... {line}" for line in others)])
+    return text(notebook)
+
+
+def _around_answers(above: str, clean: dict, solved: dict, below: str = "") -> dict:
+    notebook = filled(clean, solved)
+    for cell in answers(notebook):
+        cell["source"] = above + "".join(cell["source"]) + below
+    return notebook
+
+
 # ----------------------------------------------------------------------------------------------- metadata
 
 

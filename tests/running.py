@@ -21,11 +21,13 @@ NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb
 FACES = {"solved": ROOT / "solutions", "untouched": ROOT / "notebooks"}
 NO_NETWORK = Path(__file__).resolve().parent / "no_network"
 
-SWEEP = """\
-import json, os, pathlib
-from course_utils import explore
-found = [{"title": e.title, "controls": list(e.controls), "draws": e.draws,
-          "problems": [str(problem) for problem in explore.sweep(e)]} for e in explore.explorers]
+SWEEP = f"""\
+import json, os, pathlib, sys
+sys.path.append({str(Path(__file__).resolve().parent)!r})
+from course_utils.explore import explorers
+from sweeping import sweep as _sweep
+found = [{{"title": e.title, "controls": list(e.controls), "problems": [str(problem) for problem in _sweep(e)]}}
+         for e in explorers.values()]
 pathlib.Path(os.environ["SWEEP_REPORT"]).write_text(json.dumps(found))"""
 
 

@@ -9,17 +9,22 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "course_utils"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("course_utils", "classroom")
 BASE = {"arrays", "device", "files"}
+LIBRARY = BASE | {"data", "models", "diffusion", "sampling", "training", "recipes", "metrics", "weights", "plots"}
+LIBRARY |= {"explore", "notebook", "variational"}
 
-# A module (or the package that it lies in) -> what of ours it may import. Every module needs a line here.
-MAY_IMPORT = {
+# A module (or the package that it lies in) -> what of ours it may import, by the same short names. Every module needs
+# a line here. The library never imports the machine: no line of the first table holds anything of the second.
+COURSE_UTILS = {
     "arrays": set(),
     "device": set(),
     "files": set(),
     "data": BASE,
     "models": BASE,
     "diffusion": BASE,
+    "variational": BASE | {"diffusion"},
     "training": BASE,
     "metrics": BASE,
     "plots": BASE,
@@ -28,34 +33,51 @@ MAY_IMPORT = {
     "explore": BASE | {"plots", "sampling", "diffusion"},
     "recipes": BASE | {"models", "diffusion", "training"},
     "notebook": BASE | {"data", "plots"},
-    "doctor": BASE | {"data", "notebook", "__init__"},
-    "quizzes": BASE | {"data", "models", "diffusion", "sampling", "training", "metrics", "weights", "plots"},
-    "commands": BASE
-    | {"data", "models", "diffusion", "sampling", "training", "recipes", "metrics", "weights", "plots", "notebook"}
-    | {"quizzes", "grading", "releasing"},
-    "authoring": {"quizzes", "files", "__init__"},
-    "grading": {"quizzes", "files", "__init__"},
-    "releasing": {"quizzes", "authoring", "files", "__init__"},
-    "__init__": {"notebook"},
-    "__main__": None,  # all
+    "cli": LIBRARY | {"course_utils"},
+    "course_utils": {"notebook"},  # its __init__
+    "course_utils.__main__": {"cli"},
 }
-WIDGETS = {"explore.py", "quizzes/cards.py"}
+CLASSROOM = {
+    "quizzes": set(),  # the engine: knows nothing of images
+    "lessons": LIBRARY | {"quizzes"},
+    "authoring": {"quizzes", "lessons", "files", "course_utils"},
+    "releasing": {"quizzes", "authoring", "files", "cli"},
+    "grading": {"quizzes", "lessons", "files", "cli", "course_utils"},
+    "options": {"cli"},
+    "classroom": {"quizzes"},
+    "classroom.__main__": {"options", "authoring", "releasing", "grading", "cli"},
+}
+MAY_IMPORT = {"course_utils": COURSE_UTILS, "classroom": CLASSROOM}
+WIDGETS = {
+    "course_utils/explore/controls.py",
+    "course_utils/explore/explorer.py",
+    "classroom/quizzes/cards.py",
+}
 FOR_TEACHERS = {"authoring", "grading", "releasing"}
-ALONE = {"grading/inside.py"}  # runs in the sandbox as a script; its neighbours are modules without a package there
 
 
 def modules() -> dict[str, Path]:
-    return {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+    paths = (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
+    return {path.relative_to(ROOT).as_posix(): path for path in paths}
 
 
 def part_of(name: str) -> str:
-    """ "models/vae.py" belongs to "models", "data.py" and "data/folders.py" to "data"."""
-    return name.split("/")[0].removesuffix(".py")
+    """ "course_utils/models/vae.py" belongs to "models", "course_utils/__init__.py" to "course_utils"."""
+    package, *rest = name.removesuffix(".py").split("/")
+    return _part(package, ".".join(rest))
+
+
+def _part(package: str, inside: str) -> str:
+    first = inside.split(".")[0]
+    if first == "__main__":
+        return f"{package}.__main__"
+    known = (ROOT / package / first).is_dir() or (ROOT / package / f"{first}.py").is_file()
+    return first if first and first != "__init__" and known else package
 
 
 def imported(source: str, name: str) -> set[str]:
     """Full dotted names of all that a module imports, wherever in the file, relative ones made absolute."""
-    package = ["course_utils", *name.split("/")[:-1]]
+    package = name.split("/")[:-1]
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -70,24 +92,27 @@ def imported(source: str, name: str) -> set[str]:
 
 
 def ours(source: str, name: str) -> set[str]:
-    """The parts of course_utils that a module imports, its own left out."""
+    """The parts of the course that a module imports, its own left out."""
     parts = set()
     for full in imported(source, name):
-        if full == "course_utils" or full.startswith("course_utils."):
-            part = (full.split(".") + ["__init__"])[1]
-            known = (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()
-            parts.add(part if known else "__init__")  # `from course_utils import setup`
+        package, _, inside = full.partition(".")
+        if package in PACKAGES:
+            parts.add(_part(package, inside))  # `from course_utils import setup` is the package's own __init__
     return parts - {part_of(name)}
 
 
 @pytest.mark.parametrize("name", modules())
 def test_arrows(name):
-    part = part_of(name)
-    assert part in MAY_IMPORT, f"{name}: say in MAY_IMPORT what it may import"
-    if MAY_IMPORT[part] is not None:
-        wrong = ours(modules()[name].read_text(encoding="utf-8"), name) - MAY_IMPORT[part]
-        allowed = ", ".join(sorted(MAY_IMPORT[part])) or "nothing of ours"
-        assert not wrong, f"{name} imports {', '.join(sorted(wrong))}; it may import {allowed}"
+    part, table = part_of(name), MAY_IMPORT[name.split("/")[0]]
+    assert part in table, f"{name}: say in this file what it may import"
+    wrong = ours(modules()[name].read_text(encoding="utf-8"), name) - table[part]
+    allowed = ", ".join(sorted(table[part])) or "nothing of ours"
+    assert not wrong, f"{name} imports {', '.join(sorted(wrong))}; it may import {allowed}"
+
+
+def test_the_library_never_imports_the_machine():
+    assert not set().union(*COURSE_UTILS.values()) & CLASSROOM.keys()
+    assert not COURSE_UTILS.keys() & CLASSROOM.keys(), "a short name means one part"
 
 
 @pytest.mark.parametrize("name", modules())
@@ -100,13 +125,13 @@ def test_widgets_only_where_they_belong(name):
 def test_nothing_unpickles_or_needs_what_students_lack(name):
     uses = {full.split(".")[0] for full in imported(modules()[name].read_text(encoding="utf-8"), name)}
     assert "torchvision" not in uses, f"{name} imports torchvision, whose wheels don't load beside a CPU-only PyTorch"
-    if part_of(name) not in FOR_TEACHERS | {"__main__"}:
+    if part_of(name) not in FOR_TEACHERS:
         assert not uses & {"nbgrader", "nbformat", "jupytext", "pytest"}, f"{name} needs what learning doesn't"
 
 
 def declared() -> dict[str, set[str]]:
     """Distributions that pyproject.toml names, in lower case: what learning needs, and that with the "dev" extra."""
-    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {
         extra: {re.match(r"[\w.-]+", line)[0].lower() for line in lines}
         for extra, lines in {"": project["dependencies"], **project["optional-dependencies"]}.items()
@@ -119,9 +144,7 @@ def test_whatever_is_imported_is_declared(name):
     allowed = declared()["all" if part_of(name) in FOR_TEACHERS else "learning"]
     origins = importlib.metadata.packages_distributions()
     for top in {full.split(".")[0] for full in imported(modules()[name].read_text(encoding="utf-8"), name)}:
-        if top in sys.stdlib_module_names or top in ("course_utils", ""):
-            continue
-        if name in ALONE and modules()[name].with_name(f"{top}.py").is_file():
+        if top in sys.stdlib_module_names or top in (*PACKAGES, ""):
             continue
         provided_by = {distribution.lower() for distribution in origins.get(top, [top])}
         # IPython comes with ipykernel, by its definition: a kernel is IPython's.
@@ -132,6 +155,7 @@ def test_the_reader_sees_every_way_of_importing():
     source = """
 import course_utils.plots
 from course_utils import device, setup
+from classroom import check
 from ..data import load
 from .blocks import Block
 from .. import training
@@ -139,6 +163,5 @@ def late():
     from ..metrics import distance
     importlib.import_module("course_utils.sampling")
 """
-    found = ours(source, "models/vae.py")
-    assert found >= {"plots", "device", "__init__", "data", "training", "metrics"}
-    assert "blocks" not in found and "models" not in found
+    found = ours(source, "course_utils/models/vae.py")
+    assert found == {"plots", "device", "course_utils", "classroom", "data", "training", "metrics", "sampling"}

@@ -47,14 +47,14 @@ def test_the_table_puts_the_worst_change_first_and_takes_means_over_seeds():
 def test_a_row_is_measured_once_and_then_read(tmp_path, monkeypatch, capsys):
     judged = []
 
-    class Judge:
+    class Evaluator:
         name = "a stand-in"
 
         def __call__(self, images):
             judged.append(tuple(images.shape))
             return {"distance": 7.0}
 
-    monkeypatch.setattr(choices.training, "make_judge", lambda *_: Judge())
+    monkeypatch.setattr(choices.training, "make_evaluator", lambda *_: Evaluator())
     command = [
         "--only",
         "ours",

@@ -42,9 +42,9 @@ def test_finished_rows_are_not_measured_again(rows, monkeypatch, capsys):
 
 
 def test_accuracy_is_the_share_of_the_class_that_was_asked_for():
-    class Judge:
+    class Evaluator:
         features = staticmethod(lambda x: x.flatten(1))
         logits = staticmethod(lambda f: f)
 
     images = torch.eye(3)[[0, 1, 2, 2]].view(4, 1, 1, 3)
-    assert benchmark.accuracy(Judge(), images, torch.tensor([0, 1, 0, 2])) == 0.75
+    assert benchmark.accuracy(Evaluator(), images, torch.tensor([0, 1, 0, 2])) == 0.75

@@ -147,7 +147,7 @@ def test_independent_steps_reach_both_ends(peers):
 def test_tutorial_recipe(peers):
     entry = peers.tutorial()
     assert entry.schedule.T == 200 and entry.schedule.beta[[1, 200]].tolist() == pytest.approx([1e-4, 0.02])
-    assert (entry.target, entry.distance, entry.recipe["batch_size"], entry.recipe["lr"]) == (
+    assert (entry.prediction_type, entry.distance, entry.recipe["batch_size"], entry.recipe["lr"]) == (
         "noise",
         "huber",
         128,
@@ -197,7 +197,7 @@ def test_an_absent_library_is_named_and_left_out(bench, peers, monkeypatch, caps
 # ------------------------------------------------------------------------------------------------------------- budgets
 def test_the_budget_ends_the_run_between_two_steps(bench, small, clock, data):
     rates = []
-    entry = replace(small, recipe=small.recipe | {"schedule": "linear-half", "ema": 0.9, "optimizer": "sgd"})
+    entry = replace(small, recipe=small.recipe | {"lr_schedule": "linear-half", "ema": 0.9, "optimizer": "sgd"})
     before = bench.train(ticking(entry, clock), data, bench.Budget(8, CPU), seed=3)
     assert (before.steps, before.seconds) == (8, 8.0) and before.average is not None and not before.model.training
 
@@ -234,8 +234,10 @@ def test_what_is_off_the_budget_is_not_counted(bench, clock):
 
 def test_ctrl_c_ends_everything(bench, small, clock, data):
     entry = ticking(small, clock, each=lambda model: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where tests run in the background
     with pytest.raises(KeyboardInterrupt):
         bench.train(entry, data, bench.Budget(8, CPU), seed=0)
+    signal.signal(signal.SIGINT, before)
 
 
 # -------------------------------------------------------------------------------------------------------------- counts
@@ -285,15 +287,17 @@ def test_the_walk_uses_the_entrys_schedule_and_clips(bench, small):
             return torch.zeros_like(x) + self.value
 
     noise = torch.randn(3, 1, 8, 8)
-    entry = replace(small, target="x0")
+    entry = replace(small, prediction_type="x0")
     for value, expected in ((0.25, 0.25), (3.0, 1.0)):
         images = bench.draw(entry, Says(value), noise, half=False, channels_last=True)
         assert images.shape == noise.shape and torch.allclose(images, torch.full_like(images, expected), atol=1e-6)
 
 
 def test_judge(bench, data):
-    judge = bench.Judge(lambda x: x.flatten(1)[:, :3], data.x, logits=lambda f: f * 0 + torch.tensor([0.0, 0.0, -99.0]))
-    same, other = judge(data.x), judge(data.x * 0.5)
+    evaluator = bench.Evaluator(
+        lambda x: x.flatten(1)[:, :3], data.x, logits=lambda f: f * 0 + torch.tensor([0.0, 0.0, -99.0])
+    )
+    same, other = evaluator(data.x), evaluator(data.x * 0.5)
     assert same["distance"] == pytest.approx(0, abs=1e-6) and other["distance"] > 0.01
     assert (same["sure"], same["classes"]) == pytest.approx((0.5, 2.0))
 
@@ -304,16 +308,17 @@ def test_fair_play_takes_the_better_weights(bench, small, data):
     nn.init.constant_(bad.conv.bias, 50.0)
     noise = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     expected = bench.draw(small, good, noise, False, False)
-    judge = bench.Judge(lambda x: x.flatten(1)[:, :2], expected)
+    evaluator = bench.Evaluator(lambda x: x.flatten(1)[:, :2], expected)
     entry = replace(small, choose_weights=True)
     for model, average, which in ((good, bad, "raw"), (bad, good, "averaged")):
         trained = bench.Trained(model, average, 1, 1.0, 1.0, 0.0)
-        images, spent, chosen = bench.sample(entry, trained, noise, judge, (False, False))
+        images, spent, chosen = bench.sample(entry, trained, noise, evaluator, (False, False))
         assert chosen == which and spent > 0 and torch.allclose(images, expected, atol=1e-5)
     assert (
-        bench.sample(small, bench.Trained(good, bad, 1, 1.0, 1.0, 0.0), noise, judge, (False, False))[2] == "averaged"
+        bench.sample(small, bench.Trained(good, bad, 1, 1.0, 1.0, 0.0), noise, evaluator, (False, False))[2]
+        == "averaged"
     )
-    assert bench.sample(entry, bench.Trained(bad, None, 1, 1.0, 1.0, 0.0), noise, judge, (False, False))[2] == "raw"
+    assert bench.sample(entry, bench.Trained(bad, None, 1, 1.0, 1.0, 0.0), noise, evaluator, (False, False))[2] == "raw"
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -342,18 +347,20 @@ def test_an_interrupted_table_goes_on_where_it_stopped(bench, small, data, tmp_p
 
     monkeypatch.setattr(bench, "measure", measure)
     options = bench.parse(["--json", str(tmp_path / "rows.jsonl"), "--seeds", "0", "1", "--threads", "1"])
-    entries, judge = [small, replace(small, name="other")], SimpleNamespace(name="some features")
+    entries, evaluator = [small, replace(small, name="other")], SimpleNamespace(name="some features")
     with pytest.raises(KeyboardInterrupt):
-        bench.collect(entries, data, judge, options)
+        bench.collect(entries, data, evaluator, options)
     assert done == [("small", 0), ("other", 0), ("small", 1)]
     done.clear()
-    rows = bench.collect(entries, data, judge, options)
+    rows = bench.collect(entries, data, evaluator, options)
     assert done == [("other", 1)] and len(rows) == 4
     done.clear()
     faster = replace(small, recipe=small.recipe | {"lr": 9e-3})  # another recipe is another measurement
-    bench.collect([faster], data, judge, bench.parse(["--json", str(options.json), "--seeds", "0", "--threads", "1"]))
+    bench.collect(
+        [faster], data, evaluator, bench.parse(["--json", str(options.json), "--seeds", "0", "--threads", "1"])
+    )
     assert done == [("small", 0)]
-    assert [row["seed"] for row in bench.report([small], judge, options)] == [0, 1]  # not the one of another recipe
+    assert [row["seed"] for row in bench.report([small], evaluator, options)] == [0, 1]  # not the one of another recipe
     done.clear()
     bench.collect([small], data, SimpleNamespace(name="other features"), options)
     assert done == [("small", 0), ("small", 1)]  # and so is another judge's
@@ -424,11 +431,11 @@ def test_time_to_a_distance(bench, small, clock, data, monkeypatch, capsys):
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(type(model)) or Fast(model))
     options = bench.parse(["--samples", "4", "--every", "3", "--budget", "20", "--to-quality", "1"])
     distances = iter([9.0, 4.0, 0.5] * 2)
-    judge = lambda images: {"distance": next(distances)}  # noqa: E731
+    evaluator = lambda images: {"distance": next(distances)}  # noqa: E731
     for whether in (False, True):
         ticks = iter(range(10**6))
         monkeypatch.setattr(bench, "seconds", lambda device, ticks=ticks: next(ticks) * 0.01)
-        row = bench.to_quality(small, whether, 1.0, data, judge, options)
+        row = bench.to_quality(small, whether, 1.0, data, evaluator, options)
         assert row["steps"] == 9 and row["distance"] == 0.5 and 0 < row["reached"] < 20
         assert row["training"] > 0 and row["sampling"] > 0
     assert compiled == [Small, Small]

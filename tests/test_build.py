@@ -16,14 +16,14 @@ DEMO = Path(__file__).parent / "demo" / "90_demo.py"
 
 
 def demo_declarations() -> dict:
-    """What course_utils/quizzes/nb90.py would declare, were there a notebook 90."""
-    from course_utils.quizzes.declarations import Case, Concept, Option, Quiz
+    """What classroom/lessons/nb90.py would declare, were there a notebook 90."""
+    from classroom.quizzes.declarations import Case, Concept, Option, Quiz
 
     common = {"reference": lambda x: 2 * x, "cases": lambda rng: [Case({"x": 3})], "module": "nb90"}
     wrong, right = Option("It does not.", "Try $x = 1$."), Option("Because $2x = x + x$.", "Yes.", right=True)
     declared = [
         Quiz("demo/double", 3, "Twice", explanation="Twice is $x + x$.", **common),
-        Quiz("demo/mend", 2, "Bug hunt", explanation="A square is not a double.", **common),
+        Quiz("demo/mend", 2, "Bug hunt", explanation="A square is not a double.", bug_hunt=True, minutes=1, **common),
         Concept("demo/why", 1, "Why?", "Why does $2x$ double?", {"a": wrong, "b": right}),
     ]
     return {quiz.id: quiz for quiz in declared}
@@ -35,7 +35,7 @@ BUDGETS = {"90_demo": {"cpu": {"seconds": 95.4, "peak_mb": 812, "machine": "2 co
 @pytest.fixture
 def course(tmp_path, monkeypatch):
     """A little course in a folder of its own: one master, its declarations, measured budgets."""
-    from course_utils.authoring import masters
+    from classroom.authoring import masters
 
     (tmp_path / "solutions").mkdir()
     shutil.copy(DEMO, tmp_path / "solutions" / DEMO.name)
@@ -47,7 +47,7 @@ def course(tmp_path, monkeypatch):
 @pytest.fixture
 def built(course):
     """The little course with both notebooks built and executed."""
-    from course_utils.authoring.building import build
+    from classroom.authoring.building import build
 
     build(course, effort="smoke", data="digits", say=lambda line: None)
     return course
@@ -71,7 +71,7 @@ def by_role(nb, role: str) -> list:
     return [c for c in nb.cells if c.metadata.get("course", {}).get("role") == role]
 
 
-# --- the two faces ----------------------------------------------------------------------------------------------------
+# --- the two notebooks ------------------------------------------------------------------------------------------------
 
 
 def test_student_notebook_holds_stubs_and_no_outputs(built):
@@ -98,7 +98,7 @@ def test_solutions_are_folded_after_their_check(built):
 
 
 def test_solutions_can_be_left_out(course, tmp_path):
-    from course_utils.authoring.building import build
+    from classroom.authoring.building import build
 
     (path,) = build(course, to=tmp_path / "class", solutions=False, say=lambda line: None)
     text = path.read_text(encoding="utf-8")
@@ -113,6 +113,16 @@ def test_question_and_budget_are_filled_in(built):
         assert "{{" not in text
         assert "Why does $2x$ double?\n\n* **a** · It does not.\n* **b** · Because $2x = x + x$." in text
         assert "| 1 min 35 s (2 cores) | 0.8 GB |" in text and "not measured yet" in text
+
+
+def test_headings_are_filled_in_from_the_declarations_and_counted(built):
+    for folder in ("notebooks", "solutions"):
+        headings = [cell.source.split("\n") for cell in by_role(notebook(built, folder), "question")]
+        assert [line for lines in headings for line in lines if line.startswith("###")] == [
+            "### Quiz 90.1a · Twice   *(code, 3 points, about 5 minutes)*",
+            "### Quiz 90.1b · Bug hunt   *(bug hunt, 2 points, about 1 minute)*",
+            "### Question 90.2a · Why?   *(concept, 1 point)*",
+        ]
 
 
 def test_solved_notebook_is_executed_in_order(built):
@@ -133,7 +143,7 @@ def test_the_same_cell_has_the_same_id_in_both(built):
 
 
 def test_building_twice_gives_the_same_bytes(built):
-    from course_utils.authoring.building import build
+    from classroom.authoring.building import build
 
     before = {p: p.read_bytes() for p in built.rglob("*.ipynb")}
     said: list[str] = []
@@ -143,7 +153,7 @@ def test_building_twice_gives_the_same_bytes(built):
 
 
 def test_changed_prose_keeps_outputs_and_changed_code_does_not(built):
-    from course_utils.authoring.building import build, check
+    from classroom.authoring.building import build, check
 
     edit(master_of(built), "# Double it,", "# Please double it,")
     said: list[str] = []
@@ -157,8 +167,8 @@ def test_changed_prose_keeps_outputs_and_changed_code_does_not(built):
 
 
 def test_a_cell_that_raises_is_one_line(course):
-    from course_utils.authoring.building import build
-    from course_utils.authoring.execution import ExecutionError
+    from classroom.authoring.building import build
+    from classroom.authoring.execution import ExecutionError
 
     edit(master_of(course), "print(double(21))", 'double("x" / 2)')
     with pytest.raises(ExecutionError) as error:
@@ -172,7 +182,7 @@ def test_a_cell_that_raises_is_one_line(course):
 def test_widgets_progress_and_overwritten_lines_are_tidied():
     from nbformat.v4 import new_output
 
-    from course_utils.authoring.execution import WIDGET, _tidy
+    from classroom.authoring.execution import WIDGET, _tidy
 
     widget = new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "VBox(children=(Text(value=''…"})
     assert _tidy(widget) is None
@@ -193,26 +203,32 @@ REFUSED = {
     "no quiz of that id": (
         'check("demo/double"',
         'check("demo/duoble"',
-        r":46: no quiz is called 'demo/duoble'; did you mean demo/double",
+        r":48: no quiz is called 'demo/duoble'; did you mean demo/double",
     ),
-    "no check cell": ('# %% tags=["check"]\ndouble', "# %%\ndouble", r":38: answer cell without a check cell"),
-    "check before answer": ('# %% tags=["setup"]', '# %% tags=["check"]', r":17: check cell without an answer cell"),
+    "no check cell": ('# %% tags=["check"]\ndouble', "# %%\ndouble", r":40: answer cell without a check cell"),
+    "check before answer": ('# %% tags=["setup"]', '# %% tags=["check"]', r":19: check cell without an answer cell"),
     "no END": (
         "    return twice\n    ### END SOLUTION",
         "    return twice",
-        r":41: BEGIN SOLUTION without END SOLUTION",
+        r":43: BEGIN SOLUTION without END SOLUTION",
     ),
-    "no BEGIN": ("    ### BEGIN SOLUTION\n    twice", "    twice", r":43: END SOLUTION without a BEGIN SOLUTION"),
+    "no BEGIN": ("    ### BEGIN SOLUTION\n    twice", "    twice", r":45: END SOLUTION without a BEGIN SOLUTION"),
     "marker misspelt": (
         "### BEGIN HANDED OUT\n        #",
         "## BEGIN HANDED_OUT\n        #",
-        r":62: expected '### BEGIN",
+        r":64: expected '### BEGIN",
     ),
     "region elsewhere": ("print(double(21))", "### BEGIN SOLUTION\n### END SOLUTION", r"without the tag 'quiz'"),
-    "points": ("(code, 3 points", "(code, 4 points", r"heading of 'demo/double' says 4 points, its declaration 3"),
-    "minutes": ("about 5 minutes", "about 6 minutes", r"says 6 minutes, its declaration 5"),
-    "no points": ("*(code, 3 points, about 5 minutes)*", "", r":38: no heading with its points before"),
-    "asked twice": ('check("demo/mend"', 'check("demo/double"', r"'demo/double' is already checked at line 46"),
+    "no heading": ("### {{heading demo/double}}", "Twice", r":40: no heading before the answer cell of 'demo/double'"),
+    "heading elsewhere": ("{{heading demo/double}}", "{{heading demo/why}}", r"a second heading of 'demo/why'"),
+    "heading in a line": ("### {{heading demo/mend}}", "{{heading demo/mend}}", r"no heading before the answer cell"),
+    "heading of nothing": (
+        "## 90.2 · Why?",
+        "### {{heading demo/whence}}",
+        r"no quiz is called 'demo/whence'; did you mean demo/why",
+    ),
+    "no section": ("## 90.1 · Doubling", "Doubling", r":36: the heading of 'demo/double' stands before any section"),
+    "asked twice": ('check("demo/mend"', 'check("demo/double"', r"'demo/double' is already checked at line 48"),
     "never asked": ('ask("demo/why", why)', 'ask("demo/mend", why)', r"'demo/mend' is already checked"),
     "would stop": (
         '### BEGIN HANDED OUT\n# why = ""    # type a or b between the quotes\n### END HANDED OUT',
@@ -224,7 +240,7 @@ REFUSED = {
         "        y = x * x",
         r"every line in a HANDED OUT region starts with '# '",
     ),
-    "unknown directive": ("{{budget}}", "{{budgets}}", r":13: expected {{budget}} or {{question some/id}}, got {{bud"),
+    "unknown directive": ("{{budget}}", "{{budgets}}", r":13: expected {{budget}}, {{question some/id}} or a"),
     "unknown question": (
         "{{question demo/why}}",
         "{{question demo/who}}",
@@ -235,8 +251,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("old, new, message", REFUSED.values(), ids=REFUSED)
 def test_refused_in_one_line(course, old, new, message):
-    from course_utils.authoring.building import check
-    from course_utils.authoring.masters import MasterError
+    from classroom.authoring.building import check
+    from classroom.authoring.masters import MasterError
 
     edit(master_of(course), old, new)
     with pytest.raises(MasterError, match=re.escape(message)) as error:
@@ -245,7 +261,7 @@ def test_refused_in_one_line(course, old, new, message):
 
 
 def test_a_declared_quiz_must_be_asked(course, monkeypatch):
-    from course_utils.authoring import masters
+    from classroom.authoring import masters
 
     monkeypatch.setattr(
         masters, "declared", lambda number: {**demo_declarations(), "demo/idle": SimpleNamespace(points=1)}
@@ -255,7 +271,7 @@ def test_a_declared_quiz_must_be_asked(course, monkeypatch):
 
 
 def test_unknown_number(course):
-    from course_utils.authoring.masters import MasterError, find_masters
+    from classroom.authoring.masters import MasterError, find_masters
 
     assert find_masters(course / "solutions", ["90"]) == [master_of(course)]
     with pytest.raises(MasterError, match="no master numbered 41 in solutions/: expected one of 90"):
@@ -265,7 +281,7 @@ def test_unknown_number(course):
 def test_nbgrader_is_asked_for_in_one_line(course, monkeypatch):
     import sys
 
-    from course_utils.authoring.building import check
+    from classroom.authoring.building import check
 
     monkeypatch.setitem(sys.modules, "nbgrader.preprocessors", None)
     monkeypatch.setitem(sys.modules, "nbgrader", None)
@@ -277,7 +293,7 @@ def test_nbgrader_is_asked_for_in_one_line(course, monkeypatch):
 
 
 def test_check_is_clean_after_a_build(built):
-    from course_utils.authoring.building import check
+    from classroom.authoring.building import check
 
     assert check(built) == []
 
@@ -295,23 +311,23 @@ DRIFT = {
 
 @pytest.mark.parametrize("folder, old, new, message", DRIFT.values(), ids=DRIFT)
 def test_a_deliberate_edit_of_a_notebook_is_found(built, folder, old, new, message):
-    from course_utils.authoring.building import check
+    from classroom.authoring.building import check
 
     edit(built / folder / "90_demo.ipynb", old, new)
     (line,) = check(built)
     assert re.search(message, line) and line.startswith(f"{folder}/90_demo.ipynb: ")
-    assert line.endswith("run: python -m course_utils build")
+    assert line.endswith("run: python -m classroom build")
 
 
 def test_a_deliberate_edit_of_the_master_is_found_in_both(built):
-    from course_utils.authoring.building import check
+    from classroom.authoring.building import check
 
     edit(master_of(built), "print(double(21))", "print(double(12))")
     assert [line.split(":")[0] for line in check(built)] == ["notebooks/90_demo.ipynb", "solutions/90_demo.ipynb"]
 
 
 def test_missing_and_orphaned_notebooks_are_found(built):
-    from course_utils.authoring.building import check
+    from classroom.authoring.building import check
 
     (built / "notebooks" / "90_demo.ipynb").rename(built / "notebooks" / "91_old.ipynb")
     first, second = check(built)
@@ -320,7 +336,7 @@ def test_missing_and_orphaned_notebooks_are_found(built):
 
 
 def test_the_command_says_what_drifted_and_fails(built, capsys, monkeypatch):
-    from course_utils import __main__ as command
+    from classroom import __main__ as command
 
     monkeypatch.setattr(command, "ROOT", built)
     assert command.main(["build", "--check"]) == 0
@@ -336,7 +352,7 @@ def test_the_command_says_what_drifted_and_fails(built, capsys, monkeypatch):
 
 
 def test_nothing_has_drifted():
-    from course_utils.authoring.building import check
+    from classroom.authoring.building import check
 
     assert check(ROOT) == []
 
@@ -360,7 +376,7 @@ def test_notebooks_name_no_folder_of_the_machine_that_built_them(folder):
 
 def test_what_executing_costs_goes_into_both_notebooks(course):
     """And into nothing else: the other efforts keep what was measured before."""
-    from course_utils.authoring.building import build, check
+    from classroom.authoring.building import build, check
 
     build(course, effort="smoke", data="digits", measure=True, say=lambda line: None)
     budgets = json.loads((course / "solutions" / "budgets.json").read_text())

@@ -21,10 +21,11 @@ import torch
 from PIL import Image
 
 from course_utils import device as devices
+from course_utils import sampling
 from course_utils.__main__ import main, parser
-from course_utils.commands import defaults, options, sampler
-from course_utils.commands import train as train_command
-from course_utils.commands.sample import number_of
+from course_utils.cli import defaults, drawing, options, runs, samplers
+from course_utils.cli import train as train_command
+from course_utils.cli.sample import number_of
 from course_utils.device import generator
 from course_utils.diffusion import Denoiser
 from course_utils.files import write_whole
@@ -37,8 +38,7 @@ from course_utils.weights import (
     load_denoiser,
     load_noisy_classifier,
     read_card,
-    save_classifier,
-    save_denoiser,
+    save,
 )
 
 
@@ -47,7 +47,7 @@ def tiny(
 ) -> UNet | Classifier | NoisyClassifier:
     """Models that train in no time."""
     if kind == "ddpm":
-        return UNet(shape, widths=(16,), patch=4, classes=classes, attention=None, conditioning=conditioning)
+        return UNet(shape, widths=(16,), patch=4, num_classes=classes, attention=None, conditioning=conditioning)
     return NoisyClassifier(shape, classes, (8,)) if "noisy" in kind else Classifier(shape, classes, size=4, width=4)
 
 
@@ -59,9 +59,10 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_QUIET", "1")
     monkeypatch.setenv("COURSE_DEVICE", "cpu")
     monkeypatch.chdir(tmp_path)
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(before[0])
+    signal.signal(signal.SIGINT, before[1])  # ignored, where the test suite runs in the background
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +86,8 @@ def models(tmp_path_factory) -> Path:
         for weight in model.parameters():  # a new U-Net answers 0, whatever it is asked
             torch.nn.init.normal_(weight, std=0.1)
         denoiser = Denoiser(model, defaults.schedule("cosine", 100), "v")
-        save_denoiser(folder / name / "model.safetensors", denoiser, {}, classes)
-    save_classifier(folder / "judge.safetensors", tiny("classifier", (1, 28, 28), 2), {}, ("Maple", "oak"))
+        save(folder / name / "model.safetensors", denoiser, {}, classes)
+    save(folder / "judge.safetensors", tiny("classifier", (1, 28, 28), 2), {}, ("Maple", "oak"))
     (folder / "broken.safetensors").write_bytes((folder / "with" / "model.safetensors").read_bytes()[:-9])
     return folder
 
@@ -180,10 +181,10 @@ def test_train_a_classifier_and_let_it_judge(capsys, leaves):
     status, out, _ = call(capsys, "train", "classifier", "--data", leaves, "--steps", 4, "--batch", 8, "--out", "judge")
     assert status == 0 and "accuracy on the test split" in out
     model = load_classifier("judge")
-    assert model.names == ("Maple", "oak") and 0 <= model.card["on the test split"]["accuracy"] <= 1
+    assert model.classes == ("Maple", "oak") and 0 <= model.card["on the test split"]["accuracy"] <= 1
     assert {path.name for path in Path("judge").iterdir()} >= {"model.safetensors", "model.md", "loss.csv"}
     assert losses("judge")[0].keys() == {"step", "loss", "accuracy"}
-    run = ("train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--judge", "judge", "--out")
+    run = ("train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--evaluator", "judge", "--out")
     assert call(capsys, *run, "run")[0] == 0
     assert read_card("run")["on the test split"]["Fréchet distance"] > 0
     status, _, err = call(capsys, *run, "large", "--size", 32)
@@ -195,7 +196,7 @@ def test_train_a_noisy_classifier(capsys, leaves, tmp_path):
     status, out, _ = call(capsys, *run, "a")
     assert status == 0 and "accuracy at t = 1 on the test split" in out and "accuracy at t = 750" in out
     model = load_noisy_classifier("a")
-    assert model.names == ("Maple", "oak") and model.schedule.T == 1000
+    assert model.classes == ("Maple", "oak") and model.schedule.T == 1000
     assert set(model.card["on the test split"]) == {f"accuracy at t = {t}" for t in (1, 250, 500, 750, 1000)}
     assert losses("a")[0].keys() == {"step", "loss", "accuracy"}
     again = shlex.split(read_card("a")["command"].strip("`"))
@@ -225,12 +226,12 @@ def test_a_run_of_before_there_was_a_choice_of_conditioning_goes_on(capsys, leav
 
 
 def test_a_folder_without_test_images_still_gives_a_model(capsys, leaves, monkeypatch):
-    from course_utils.commands import keeping
+    from course_utils.cli import artifacts
 
     def none(*_, **__):
         raise ValueError("no image left for the test split")
 
-    monkeypatch.setattr(keeping, "load", none)
+    monkeypatch.setattr(artifacts, "load", none)
     assert call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")[0] == 0
     assert read_card("run")["on the test split"] == {}
 
@@ -249,12 +250,16 @@ def test_minutes_become_steps_before_the_run_begins(capsys, leaves, monkeypatch)
 
 
 def test_stopped_while_its_speed_is_measured_a_run_has_learned_nothing_yet(capsys, leaves, monkeypatch):
-    from course_utils.commands import train
-    from course_utils.training import History
+    from course_utils.cli import train
 
-    def stopped(*_, **__):
-        print("Stopped by hand after step 2 of 3. The model keeps what it learnt.")
-        return History(interrupted=True)
+    fit = train.fit
+
+    def stopped(model, loss, *rest, **options):
+        def pressed(*batch):
+            signal.raise_signal(signal.SIGINT)
+            return loss(*batch)
+
+        return fit(model, pressed, *rest, **options)
 
     monkeypatch.setattr(train, "fit", stopped)
     status, out, err = call(capsys, "train", "ddpm", "--data", leaves, "--minutes", 1, "--out", "run")
@@ -276,16 +281,16 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test suite that runs in the background ignores Ctrl-C
 sys.path[:0] = {paths!r}
 import test_cli
-from course_utils.commands import defaults
+from course_utils.cli import defaults
 from course_utils.training import watching
 from course_utils.__main__ import main
 defaults.model = test_cli.tiny
-add = watching.Log.add
-def announced(log, step, update):
-    add(log, step, update)
-    print("step", step, flush=True)
+note = watching.Run.note
+def announced(run, step, numbers):
+    note(run, step, numbers)
+    print("step", step + 1, flush=True)
     time.sleep({pause})
-watching.Log.add = announced
+watching.Run.note = announced
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -445,13 +450,13 @@ def test_a_full_disk_loses_nothing_that_was_there(capsys, tmp_path, leaves, full
     out = (full_disk or tmp_path) / "run"
     filler, save, sync, full = out / "filler", checkpoints.Saver.save, os.fsync, []
 
-    def fill(saver, history, bar):
+    def fill(saver, history):
         if len(history.steps) == 6:
             full.append(True)
             if full_disk:
                 with pytest.raises(OSError, match="No space left"):
                     filler.write_bytes(bytes(10**7))
-        save(saver, history, bar)
+        return save(saver, history)
 
     def fsync(file):
         if full and not full_disk:
@@ -475,12 +480,12 @@ def test_a_full_disk_loses_nothing_that_was_there(capsys, tmp_path, leaves, full
 
 
 def test_no_room_to_begin_names_the_place(capsys, leaves, models, monkeypatch):
-    from course_utils.commands import sample, train
+    from course_utils.cli import sample
 
     def full(*_):
         raise OSError(28, "No space left on device")  # as a write says it, without a name
 
-    monkeypatch.setattr(train, "write_whole", full)
+    monkeypatch.setattr(runs, "write_whole", full)
     monkeypatch.setattr(sample, "write_whole", full)
     status, _, err = call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--out", "run")
     assert (status, err) == (2, "train: 'run': No space left on device\n")
@@ -505,10 +510,10 @@ def test_a_full_disk_keeps_the_model_and_samples_of_before(capsys, leaves, monke
 
 
 def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_state(capsys, leaves, monkeypatch):
-    whole = train_command._loss
+    whole = runs.diffusion_loss
 
-    def poisoned(*arguments):
-        loss, calls = whole(*arguments), []
+    def poisoned(*arguments, **options):
+        loss, calls = whole(*arguments, **options), []
 
         def watched(model, x, y, generator):
             calls.append(1)
@@ -516,7 +521,7 @@ def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_state(capsys, leaves, 
 
         return watched
 
-    monkeypatch.setattr(train_command, "_loss", poisoned)
+    monkeypatch.setattr(runs, "diffusion_loss", poisoned)
     run = ("train", "ddpm", "--data", leaves, "--steps", 20, "--batch", 8, "--save-every", 4, "--out", "run")
     status, _, err = call(capsys, *run)
     assert status == 1 and err.count("\n") == 1 and "the loss became nan in step 9 of 20" in err and "--lr" in err
@@ -560,7 +565,7 @@ def test_seeds_decide_the_samples(capsys, models):
 
 def test_sampling_in_pieces_gives_as_many_images(capsys, models, monkeypatch):
     whole = drawn(capsys, models / "with", "-n", 7, "--steps", 3, "--label", 1)
-    monkeypatch.setattr(sampler, "PIECE", 3)
+    monkeypatch.setattr(drawing, "PIECE", 3)
     pieces = drawn(capsys, models / "with", "-n", 7, "--steps", 3, "--label", 1)
     # Kernels for batches of another size round otherwise.
     np.testing.assert_allclose(pieces["images"], whole["images"], atol=0.05)
@@ -602,13 +607,40 @@ def test_the_sampler_that_is_asked_for(capsys, models, eta):
     assert np.abs(own.numpy() - solved).mean() < 0.01
     call(capsys, "sample", *how, "--sampler", "dpm-solver", "--out", "way.gif")
     call(capsys, "sample", *how, "--sampler", "dpm-solver", "--out", "end.png")
-    film = Image.open("way.gif")
-    film.seek(film.n_frames - 1)
-    assert np.abs(np.asarray(film.convert("L"), float) - np.asarray(Image.open("end.png"), float)).max() <= 1
+    trajectory_frames = Image.open("way.gif")
+    trajectory_frames.seek(trajectory_frames.n_frames - 1)
+    assert (
+        np.abs(np.asarray(trajectory_frames.convert("L"), float) - np.asarray(Image.open("end.png"), float)).max() <= 1
+    )
 
 
-def test_the_samplers_of_the_help_are_those_that_there_are():
-    assert tuple(sampler.WAYS) == options.SAMPLERS
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_every_sampler_that_is_offered(capsys, models, name):
+    """Its images are the library's, from the same noise; where it has no η, one that was typed is refused."""
+    how = (models / "without", "-n", 2, "--steps", 4, "--sampler", name)
+    images = drawn(capsys, *how)["images"]
+    denoiser, noise = load_denoiser(models / "without"), torch.randn(2, 1, 28, 28, generator=generator(0))
+    sampler = getattr(sampling, name.replace("-", "_"))
+    chance = {"generator": generator(1)} if name in ("ddim", "ddpm", "dpm-solver") else {}
+    own = last(sampler(clipped(denoiser), denoiser.schedule, noise, 4, **chance))
+    assert np.abs(own.clamp(-1, 1).numpy() - images).mean() < 0.01
+    status, _, err = call(capsys, "sample", *how, "--eta", 0.5, "--out", "x.npz")
+    if name in ("ddim", "dpm-solver"):
+        assert status == 0
+    else:
+        assert status == 2 and err.count("\n") == 1 and f"--eta: {name} has no such choice" in err
+
+
+def test_a_sampler_that_is_not_made_for_a_schedule_is_one_line(capsys, tmp_path):
+    denoiser = Denoiser(tiny("ddpm", (1, 28, 28), None), defaults.schedule("linear, zero terminal SNR", 100), "v")
+    save(tmp_path / "zero" / "model.safetensors", denoiser, {}, ())
+    status, _, err = call(capsys, "sample", "zero", "-n", 1, "--steps", 2, "--sampler", "heun", "--out", "x.png")
+    assert status == 2 and err.count("\n") == 1 and "use ddim or dpm_solver" in err and not Path("x.png").exists()
+
+
+def test_every_sampler_is_in_the_help(capsys):
+    _, out, _ = call(capsys, "sample", "--help")
+    assert all(f"{name} ({text})" in " ".join(out.split()) for name, text in samplers.SAMPLERS.items())
 
 
 def test_a_name_that_looks_like_a_number_is_a_name():
@@ -628,13 +660,13 @@ def test_png_is_a_grid(capsys, models):
 
 def test_gif_shows_the_way_from_noise_to_images(capsys, models):
     assert call(capsys, "sample", models / "with", "-n", 4, "--steps", 7, "--out", "way.gif")[0] == 0
-    film = Image.open("way.gif")
-    assert film.format == "GIF" and film.n_frames == 8 and film.info["loop"] == 0
-    assert film.size == (4 * 58, 4 * 58)
+    trajectory_frames = Image.open("way.gif")
+    assert trajectory_frames.format == "GIF" and trajectory_frames.n_frames == 8 and trajectory_frames.info["loop"] == 0
+    assert trajectory_frames.size == (4 * 58, 4 * 58)
     frames = []
-    for k in range(film.n_frames):
-        film.seek(k)
-        frames.append((np.asarray(film.convert("L"), dtype=float), film.info["duration"]))
+    for k in range(trajectory_frames.n_frames):
+        trajectory_frames.seek(k)
+        frames.append((np.asarray(trajectory_frames.convert("L"), dtype=float), trajectory_frames.info["duration"]))
     assert frames[-1][1] == 1500 and frames[0][1] < 400
     call(capsys, "sample", models / "with", "-n", 4, "--steps", 7, "--out", "end.png")
     assert np.abs(frames[-1][0] - np.asarray(Image.open("end.png"), dtype=float)).max() <= 1
@@ -643,14 +675,14 @@ def test_gif_shows_the_way_from_noise_to_images(capsys, models):
 
 def test_a_long_way_has_a_hundred_frames(capsys, models):
     denoiser = load_denoiser(models / "with")
-    frames = sampler.film(denoiser, 1, 100, 0.0, 0, None, most=20)
-    assert len(frames) == 20 and np.array_equal(frames[0], sampler.film(denoiser, 1, 1, 0.0, 0, None)[0])
-    assert len(sampler.film(denoiser, 1, 19, 0.0, 0, None, most=20)) == 20
+    frames = drawing.trajectory_frames(denoiser, 1, 100, most=20)
+    assert len(frames) == 20 and np.array_equal(frames[0], drawing.trajectory_frames(denoiser, 1, 1)[0])
+    assert len(drawing.trajectory_frames(denoiser, 1, 19, most=20)) == 20
 
 
 def test_colour(tmp_path):
     x = torch.linspace(-1, 1, 6 * 3 * 5 * 7).reshape(6, 3, 5, 7)
-    picture = sampler.mosaic(x)
+    picture = drawing.picture(x)
     assert picture.shape == (4 * (2 * 7 - 2), 4 * (3 * 9 - 2), 3) and picture.dtype == np.uint8
     assert picture[0, 0].tolist() == ((x[0, :, 0, 0] + 1) * 127.5).round().byte().tolist()
 
@@ -672,7 +704,7 @@ WRONG = {
         ("{models}/with --steps 2.5", "--steps: expected a whole number of at least 1, got '2.5'"),
         ("{models}/with -n 0", "-n: expected a whole number of at least 1, got '0'"),
         ("{models}/with -n many", "-n: expected a whole number"),
-        ("{models}/with --sampler euler", "--sampler: invalid choice: 'euler' (choose from"),
+        ("{models}/with --sampler plms", "--sampler: invalid choice: 'plms' (choose from"),
         ("{models}/with --eta 1.1", "--eta: expected a number in [0, 1], got '1.1'"),
         ("{models}/with --eta nan", "--eta: expected a number in [0, 1], got 'nan'"),
         ("{models}/with --eta -0.1", "--eta: expected a number in [0, 1], got '-0.1'"),
@@ -707,8 +739,8 @@ WRONG = {
         ("ddpm --data {leaves} --out file", "file"),
         ("ddpm --data {leaves} --out file/run", "file"),
         ("ddpm --data {leaves} --device cuda:99", "'cuda:99' was asked for"),
-        ("ddpm --data {leaves} --judge nothing", "no model called 'nothing'"),
-        ("ddpm --data {leaves} --judge {models}/with", "expected a classifier"),
+        ("ddpm --data {leaves} --evaluator nothing", "no model called 'nothing'"),
+        ("ddpm --data {leaves} --evaluator {models}/with", "expected a classifier"),
         ("ddpm --data {leaves} --resume --out nowhere", "no run in 'nowhere'"),
         ("classifier --data {leaves} --labels", "--labels is for ddpm"),
         ("noisy-classifier --data {leaves} --labels", "--labels is for ddpm"),
@@ -751,7 +783,6 @@ def test_a_folder_that_refuses_to_be_written(capsys, models, leaves, monkeypatch
         raise PermissionError(13, "Permission denied", "run")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", closed)
-    monkeypatch.setattr(Path, "touch", closed)
     for typed in (("sample", models / "with"), ("train", "ddpm", "--data", leaves, "--out", "run")):
         status, _, err = call(capsys, *typed)
         assert status == 2 and err.count("\n") == 1 and "Permission denied" in err

@@ -5,6 +5,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ import torch
 from PIL import Image
 
 from course_utils.data import DataUnavailable, ImageSet, digits, fetching, folders, load, loading, where
-from course_utils.data.published import SETS
+from course_utils.data.sets import SETS, Published
 
 GENUINE = Path(os.environ["COURSE_DATA"]) if os.environ.get("COURSE_DATA") else None
 
@@ -89,7 +90,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(fetching, "user_cache", lambda: tmp_path / "own")
     monkeypatch.delenv("COURSE_MIRROR", raising=False)
     monkeypatch.setattr(fetching, "_unreachable", {})
-    monkeypatch.setattr(fetching, "_said", set())
+    fetching._say.cache_clear()
     monkeypatch.setattr(loading, "_told", set())
     return small
 
@@ -174,6 +175,53 @@ def test_kmnist_has_no_training_images():
     one_line(error)
 
 
+# ----------------------------------------------------------------------------------------------- any kind of data set
+
+
+COLOURED = RNG.integers(0, 256, (30, 3, 32, 36), dtype=np.uint8)
+
+
+def read_npz(split: str, content: bytes) -> tuple[torch.Tensor, torch.Tensor]:
+    """One file for both splits, neither grey nor square, and in another order of axes."""
+    arrays = np.load(io.BytesIO(content))
+    images = torch.from_numpy(arrays[f"{split}_x"]).permute(0, 3, 1, 2)
+    return images, torch.from_numpy(arrays[f"{split}_y"])
+
+
+@pytest.fixture
+def coloured(small, monkeypatch, server):
+    """A data set in colour, in one compressed file, by one entry."""
+    buffer, split = io.BytesIO(), {"train": slice(20), "test": slice(20, 30)}
+    parts = {f"{name}_x": COLOURED.transpose(0, 2, 3, 1)[which] for name, which in split.items()}
+    np.savez_compressed(buffer, **parts, train_y=np.arange(20) % 2, test_y=np.arange(10) % 2)
+    content = server.behaviour["all.npz"] = buffer.getvalue()
+    files = {"all.npz": (len(content), hashlib.sha256(content).hexdigest())}
+    both = {"train": ("all.npz",), "test": ("all.npz",)}
+    entry = Published("tiles", "Tiles", ("round", "square"), (server.url + "/",), files, both, read_npz)
+    monkeypatch.setitem(SETS, "tiles", entry)
+    return torch.from_numpy(COLOURED)
+
+
+def test_a_coloured_set_in_files_of_another_kind_is_one_entry(coloured, server):
+    assert where()["tiles"] == "not here yet"
+    train, test = load("tiles", size=32), load("Tiles", "test", size=32)
+    assert (train.shape, len(train), len(test)) == ((3, 32, 32), 20, 10) and train.title == "Tiles"
+    assert torch.equal(train.images, coloured[:20, :, :, 2:34]) and test.classes == ("round", "square")
+    assert server.asked == ["all.npz"] and where()["tiles"].endswith("tiles")
+    grey = (coloured[:20, :, :, 2:34] * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    assert (load("tiles", size=32, colour=False).images - grey).abs().max() <= 0.501
+    with pytest.raises(ValueError, match="expected one of fashion-mnist, mnist, kmnist, digits, tiles"):
+        load("tails and heads")
+
+
+def test_coloured_images_are_made_smaller_and_larger(coloured):
+    small, large = load("tiles", size=28), load("tiles", size=64, limit=7)
+    assert small.shape == (3, 28, 28) and large.images.shape == (7, 3, 64, 64)
+    square = coloured[:20, :, :, 2:34].float()
+    means = square.mean((2, 3)) - small.images.float().mean((2, 3))
+    assert means.abs().max() < 3
+
+
 # --------------------------------------------------------------------------------------------------------------- digits
 
 
@@ -202,7 +250,7 @@ def test_no_test_digit_is_in_training():
     assert originals.shape == (1797, 1, 8, 8) and originals.max() == 1
     test = digits._test_split(labels)
     assert len(test.unique()) == len(test)
-    drawn = digits._render(originals, torch.zeros(len(originals), 5), 28)
+    drawn = digits._render(originals, torch.zeros(len(originals), 5))
     train_images = {image.numpy().tobytes() for image in load("digits").images}
     inside = torch.tensor([image.numpy().tobytes() in train_images for image in drawn])
     expected = torch.ones(len(labels), dtype=torch.bool)
@@ -213,13 +261,13 @@ def test_no_test_digit_is_in_training():
 def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
-    raw, table = load_digits(), digits._table()
-    assert np.array_equal(table[:, :64], raw.data) and np.array_equal(table[:, 64], raw.target)
+    raw, (images, labels) = load_digits(), digits._originals()
+    assert np.array_equal(16 * images.flatten(1), raw.data) and np.array_equal(labels, raw.target)
 
 
 def test_enlarged_digits_keep_their_shape():
     originals, labels = digits._originals()
-    drawn = digits._render(originals, torch.zeros(len(originals), 5), 28).float()
+    drawn = digits._render(originals, torch.zeros(len(originals), 5)).float()
     side = round(28 * digits.BOX)
     margin = (28 - side) // 2
     inner = drawn[..., margin : margin + side, margin : margin + side]
@@ -242,7 +290,6 @@ def test_image_set(tiny):
     assert tiny.x[:, 0, 0, 0].tolist() == pytest.approx([-1, -0.6, -0.2, 1])
     assert tiny.x.dtype == torch.float32
     assert len(tiny.first(2)) == 2 and len(tiny.first(9)) == 4
-    assert tiny.of_class("a").labels.tolist() == [0, 0] == tiny.of_class(0).labels.tolist()
     assert tiny.to("cpu").device == torch.device("cpu")
     assert "instead of X" in replace(tiny, note="instead of X").title
 
@@ -284,9 +331,6 @@ def test_indices_that_are_none(tiny, index):
 def test_wrong_image_sets(tiny):
     with pytest.raises(IndexError, match="take: expected indices below 4, got 9 to 9") as error:
         tiny.take([9])
-    one_line(error)
-    with pytest.raises(ValueError, match="of_class: expected one of 0 a, 1 b, 2 c; got 'd'") as error:
-        tiny.of_class("d")
     one_line(error)
     with pytest.raises(ValueError, match="first: expected"):
         tiny.first(0)
@@ -377,7 +421,7 @@ def test_no_network(small, monkeypatch):
     with pytest.raises(DataUnavailable) as error:
         load("fashion-mnist")
     lines = str(error.value).splitlines()
-    assert lines[0].startswith("Fashion-MNIST can't be had: there is no good copy of train-images-idx3-ubyte.gz")
+    assert lines[0].startswith("Fashion-MNIST is not available: there is no good copy of train-images-idx3-ubyte.gz")
     assert "  asked mirror.invalid: its name could not be resolved (no network?)" in lines
     assert "  asked b.invalid: its name could not be resolved (no network?)" in lines
     assert "What to do:" in lines and 'load("digits")' in str(error.value)
@@ -386,7 +430,7 @@ def test_no_network(small, monkeypatch):
 def test_fallback_says_so_in_full_once_and_in_every_title(small, capsys):
     data = load("fashion-mnist", fallback="digits", limit=5)
     said = capsys.readouterr().out
-    assert "Fashion-MNIST can't be had" in said and "What to do:" in said and "Going on with digits instead" in said
+    assert "Fashion-MNIST is not available" in said and "What to do:" in said and "Going on with digits instead" in said
     assert data.title == "digits (instead of Fashion-MNIST)" and len(data) == 5
     load("fashion-mnist", fallback="digits")
     assert len(capsys.readouterr().out.splitlines()) == 1
@@ -474,26 +518,32 @@ def test_damaged_file_that_cannot_be_replaced_stays(small, tmp_path):
 
 
 def test_full_disk(small, tmp_path, monkeypatch, server):
-    def full(url, path, size, label):
-        path.write_bytes(b"half")
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetching, "_get", full)
+    monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setenv("COURSE_MIRROR", server.url)
     with pytest.raises(DataUnavailable, match=r"wrote to .*: no space left for [\d,]+ bytes"):
         load("fashion-mnist")
     assert left_over(tmp_path) == []
 
 
-def test_remains_of_killed_downloads_are_swept(small, tmp_path, monkeypatch, server):
-    folder = tmp_path / "shared" / "fashion-mnist"
-    folder.mkdir(parents=True)
-    old, new = folder / ".x.old.part", folder / ".x.new.part"
-    old.touch(), new.touch()
-    os.utime(old, (1, 1))
-    monkeypatch.setenv("COURSE_MIRROR", server.url)
-    load("fashion-mnist")
-    assert left_over(folder) == [new.name]  # the new one may be another process's
+def test_a_killed_download_leaves_nothing_behind(small, tmp_path, root, server):
+    half_sent, goes_on = threading.Event(), threading.Event()
+
+    def stalls(handler):
+        handler.give(FILES[FIRST][:1000], len(FILES[FIRST]))
+        half_sent.set()
+        goes_on.wait(60)
+
+    server.behaviour[FIRST] = stalls
+    environment = {**os.environ, "COURSE_MIRROR": server.url, "COURSE_DATA": str(tmp_path / "cut"), "COURSE_QUIET": "1"}
+    process = subprocess.Popen([sys.executable, "-c", LOADER.format(files=small.files)], env=environment, cwd=root)
+    assert half_sent.wait(120)
+    process.kill()
+    process.wait()
+    goes_on.set()
+    assert [path.name for path in (tmp_path / "cut" / "fashion-mnist").iterdir()] == [".lock"]
 
 
 # ---------------------------------------------------------------------------------------------------- read-only folders
@@ -567,7 +617,7 @@ def test_nowhere_to_write(read_only, server):
     for name in ("shared", "own"):
         (read_only / name).mkdir()
         close(read_only / name)
-    with pytest.raises(DataUnavailable, match="having no place for it: none of these folders can be written to"):
+    with pytest.raises(DataUnavailable, match="downloaded nothing: none of these folders can be written to"):
         load("fashion-mnist")
     assert server.asked == []
 
@@ -586,7 +636,7 @@ LOADER = """
 import hashlib, sys
 from dataclasses import replace
 from course_utils.data import load
-from course_utils.data.published import SETS
+from course_utils.data.sets import SETS
 files = {files!r}
 SETS["fashion-mnist"] = replace(SETS["fashion-mnist"], files=files, mirrors=())
 print(hashlib.sha256(load("fashion-mnist").images.numpy().tobytes()).hexdigest())

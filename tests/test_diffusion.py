@@ -10,10 +10,10 @@ from diffusers.schedulers import scheduling_ddpm
 from scipy import integrate, stats
 from torch.distributions import Normal
 
-from course_utils import diffusion
+from course_utils import diffusion, variational
 from course_utils.diffusion import (
-    SCHEDULES,
-    TARGETS,
+    NOISE_SCHEDULES,
+    PREDICTION_TYPES,
     Denoiser,
     Schedule,
     cosine_schedule,
@@ -22,6 +22,9 @@ from course_utils.diffusion import (
     drop_labels,
     linear_schedule,
     min_snr,
+    predict_noise,
+    predict_x0,
+    prediction_target,
     zero_terminal_snr,
 )
 
@@ -47,7 +50,7 @@ def as_students_have_it():
 
 def all_schedules(T: int) -> list[Schedule]:
     """The four, and those that end at ᾱ_T = 0."""
-    four = [make(T) for make in SCHEDULES.values()]
+    four = [make(T) for make in NOISE_SCHEDULES.values()]
     return four if T == 1 else [*four, *map(zero_terminal_snr, four)]
 
 
@@ -72,7 +75,7 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-9) -> 
 # Ours with T = 1000, and as Schedule.from_betas for other lengths: theirs use the published β whatever T is.
 IN_BOTH = [
     pytest.param(name, T, zero, id=f"{name}-{T}{'-zero-snr' * zero}")
-    for name in SCHEDULES
+    for name in NOISE_SCHEDULES
     for T in LENGTHS
     for zero in (False, True)
     if T > 1 or not zero  # a single step can't be rescaled
@@ -106,7 +109,7 @@ def both(double, name: str, T: int, zero: bool = False, **settings) -> tuple[Sch
     theirs = double(num_train_timesteps=T, beta_schedule=THEIR_NAMES[name], rescale_betas_zero_snr=zero, **settings)
     assert theirs.alphas_cumprod.dtype == torch.float64
     if name == "cosine" or T == 1000:
-        ours = SCHEDULES[name](T)
+        ours = NOISE_SCHEDULES[name](T)
     else:
         ours = Schedule.from_betas(typed_betas(name, T))
     return zero_terminal_snr(ours) if zero else ours, theirs
@@ -133,7 +136,7 @@ def test_noising_and_v_agree_with_diffusers(double, name, T, zero):
     t = a_few_steps(T)
     x0, noise = normal(len(t), 3, 4, 2), normal(len(t), 3, 4, 2, seed=1)
     close(ours.add_noise(x0, t, noise), theirs.add_noise(x0, noise, t - 1))
-    close(ours.target("v", x0, noise, t), theirs.get_velocity(x0, noise, t - 1))
+    close(prediction_target(ours, "v", x0, noise, t), theirs.get_velocity(x0, noise, t - 1))
 
 
 @pytest.mark.equation("3.8")
@@ -153,13 +156,13 @@ def test_posterior_agrees_with_a_step_of_diffusers(double, monkeypatch, name, T,
 
 
 @pytest.mark.equation("3.8")
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", NOISE_SCHEDULES)
 def test_longer_strides_agree_with_diffusers(double, monkeypatch, name):
     ours, theirs = both(double, name, 1000, prediction_type="sample")
-    stops = [1000, 731, 44, 3, 0]
-    theirs.set_timesteps(timesteps=[t - 1 for t in stops[:-1]])
+    times = [1000, 731, 44, 3, 0]
+    theirs.set_timesteps(timesteps=[t - 1 for t in times[:-1]])
     x0, x_t = normal(1, 3, 4, 2), normal(1, 3, 4, 2, seed=1)
-    for t, s in zip(stops, stops[1:]):
+    for t, s in zip(times, times[1:]):
         step = {}
         for number in (0.0, 1.0):
             monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda shape, n=number, **_: x0.new_full(shape, n))
@@ -171,14 +174,14 @@ def test_longer_strides_agree_with_diffusers(double, monkeypatch, name):
 
 
 @pytest.mark.equation("5.6")
-@pytest.mark.parametrize("kind, theirs_is", [("noise", "epsilon"), ("x0", "sample"), ("v", "v_prediction")])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_guesses_of_x0_agree_with_diffusers(double, name, kind, theirs_is):
+@pytest.mark.parametrize("prediction_type, theirs_is", [("noise", "epsilon"), ("x0", "sample"), ("v", "v_prediction")])
+@pytest.mark.parametrize("name", NOISE_SCHEDULES)
+def test_guesses_of_x0_agree_with_diffusers(double, name, prediction_type, theirs_is):
     ours, theirs = both(double, name, 1000, prediction_type=theirs_is)
     output, x_t = normal(1, 3, 4, 2), normal(1, 3, 4, 2, seed=1)
     for t in a_few_steps(1000):
         guess = theirs.step(output, t - 1, x_t).pred_original_sample
-        close(ours.to_x0(kind, output, x_t, t[None]), guess)
+        close(predict_x0(ours, prediction_type, output, x_t, t[None]), guess)
 
 
 # ------------------------------------------------------------------------------------------------------ schedules
@@ -232,20 +235,20 @@ def test_cosine_schedule_is_the_papers_formula(T):
 @pytest.mark.equation("3.2", "3.3")
 @pytest.mark.parametrize("name", GOLDEN_BETAS)
 def test_golden_values_of_the_other_schedules(name):
-    ours = SCHEDULES[name](1000).alpha_bar
+    ours = NOISE_SCHEDULES[name](1000).alpha_bar
     assert {t: ours[t].item() for t in (1, 500, 1000)} == pytest.approx(GOLDEN_BETAS[name], rel=1e-10)
 
 
 @pytest.mark.equation("3.2")
 @pytest.mark.parametrize("name", ["linear", "quadratic", "sigmoid"])
 def test_published_betas_make_one_curve_whatever_the_number_of_steps(name):
-    reference = SCHEDULES[name](1000).alpha_bar
+    reference = NOISE_SCHEDULES[name](1000).alpha_bar
     for T in (1, 10, 200, 4000):
-        ours = SCHEDULES[name](T).alpha_bar
-        places, stops = (range(0, 1001, 1000 // T), range(T + 1)) if T <= 1000 else (range(1001), range(0, 4001, 4))
-        close(ours[list(stops)], reference[list(places)], 1e-12)
+        ours = NOISE_SCHEDULES[name](T).alpha_bar
+        places, times = (range(0, 1001, 1000 // T), range(T + 1)) if T <= 1000 else (range(1001), range(0, 4001, 4))
+        close(ours[list(times)], reference[list(places)], 1e-12)
     # Between the published steps the variance goes on falling: every quarter of a step keeps the same share of it.
-    quarters = SCHEDULES[name](4000).alpha[1:].reshape(1000, 4)
+    quarters = NOISE_SCHEDULES[name](4000).alpha[1:].reshape(1000, 4)
     close(quarters, quarters[:, :1].expand(1000, 4), 1e-12)
 
 
@@ -272,9 +275,13 @@ def test_nothing_is_nan_or_infinite_at_any_step(T, dtype):
             *(schedule.alpha_bar, schedule.alpha, schedule.beta, schedule.snr[1:], schedule.log_snr[inside]),
             *(schedule.add_noise(x, t, noise), schedule.add_noise(x, t - 1, noise), schedule.step(x, t, noise)),
             *(*schedule.posterior(x, noise, t), *schedule.posterior(x, noise, t, t * 0)),
-            *(schedule.to_noise(x, noise, t), schedule.to_x0("v", x, noise, t), schedule.target("v", x, noise, t)),
-            schedule.to_x0("noise", x[: len(inside)], noise[: len(inside)], inside),
-            *(min_snr(schedule, kind, t) for kind in TARGETS),
+            *(
+                predict_noise(schedule, x, noise, t),
+                predict_x0(schedule, "v", x, noise, t),
+                prediction_target(schedule, "v", x, noise, t),
+            ),
+            predict_x0(schedule, "noise", x[: len(inside)], noise[: len(inside)], inside),
+            *(min_snr(schedule, prediction_type, t) for prediction_type in PREDICTION_TYPES),
         ]
         assert all(value.isfinite().all() for value in values)
         assert schedule.snr[0] == schedule.log_snr[0] == math.inf
@@ -294,9 +301,9 @@ def test_snr_is_the_ratio_of_measured_variances():
 
 
 @pytest.mark.equation("3.7")
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", NOISE_SCHEDULES)
 def test_zero_terminal_snr_moves_both_ends_where_they_belong(name):
-    before = SCHEDULES[name](1000)
+    before = NOISE_SCHEDULES[name](1000)
     after = zero_terminal_snr(before)
     assert after.alpha_bar[-1] == 0 and after.alpha_bar[0] == 1
     assert after.alpha_bar[1].item() == pytest.approx(before.alpha_bar[1].item(), rel=1e-12)
@@ -320,22 +327,22 @@ def test_from_betas_multiplies_what_each_step_keeps():
 def test_timesteps_go_down_evenly_from_T_to_0(T):
     schedule = cosine_schedule(T)
     for steps in {1, 2, 3, 7, 50, T - 1, T} & set(range(1, T + 1)):
-        stops = schedule.timesteps(steps)
-        strides = [a - b for a, b in zip(stops, stops[1:])]
-        assert stops[0] == T and stops[-1] == 0 and len(strides) == steps
+        times = schedule.timesteps(steps)
+        strides = [a - b for a, b in zip(times, times[1:])]
+        assert times[0] == T and times[-1] == 0 and len(strides) == steps
         assert min(strides) >= 1 and max(strides) - min(strides) <= 1
-        assert all(type(t) is int for t in stops)
+        assert all(type(t) is int for t in times)
 
 
 # --------------------------------------------------------------------------------------------------- there and back
 
 
 @pytest.mark.equation("3.1", "3.4")
-@pytest.mark.parametrize("name", [*SCHEDULES, "zero"])
+@pytest.mark.parametrize("name", [*NOISE_SCHEDULES, "zero"])
 def test_walking_the_chain_and_jumping_lead_to_the_same_distribution(name):
     """20,000 pixels, each with its own x0, walk 40 steps one by one; x_t's slope on x0 and its spread are measured."""
     n, T = 20_000, 40
-    schedule = zero_terminal_snr(linear_schedule(T)) if name == "zero" else SCHEDULES[name](T)
+    schedule = zero_terminal_snr(linear_schedule(T)) if name == "zero" else NOISE_SCHEDULES[name](T)
     x0 = x = normal(n, 1)
     generator = rng(3)
     for t in range(1, T + 1):
@@ -373,7 +380,7 @@ def test_a_step_keeps_a_share_of_the_variance_and_adds_the_rest(T):
 @pytest.mark.parametrize("name", ["linear", "cosine", "zero"])
 def test_posterior_is_bayes_rule_on_a_grid(name, t, s):
     """q(x_s | x_t, x_0) ∝ q(x_s | x_0) q(x_t | x_s). Both are walked step by step, so that no closed form is needed."""
-    schedule = zero_terminal_snr(cosine_schedule(8)) if name == "zero" else SCHEDULES[name](8)
+    schedule = zero_terminal_snr(cosine_schedule(8)) if name == "zero" else NOISE_SCHEDULES[name](8)
     x0, x_t = 0.7, -0.4
     numbers = (torch.tensor([[x]], dtype=torch.float64) for x in (x0, x_t))
     ours = schedule.posterior(*numbers, torch.tensor([t]), torch.tensor([s]))
@@ -408,17 +415,17 @@ def test_posterior_steps_back_by_one_unless_told():
 
 
 @pytest.mark.equation("3.9")
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", NOISE_SCHEDULES)
 def test_the_score_is_minus_the_noise(name):
     """∇ ln q(x_t | x_0) by automatic differentiation of the Gaussian is −ε / √(1 − ᾱ_t)."""
-    schedule, t = SCHEDULES[name](100), torch.arange(1, 101)
+    schedule, t = NOISE_SCHEDULES[name](100), torch.arange(1, 101)
     x0, noise = normal(100, 3), normal(100, 3, seed=1)
     x_t = schedule.add_noise(x0, t, noise).requires_grad_()
     a = schedule.alpha_bar[t][:, None]
     density = Normal(a.sqrt() * x0, (1 - a).sqrt())
     (score,) = torch.autograd.grad(density.log_prob(x_t).sum(), x_t)
     close(score, -noise / (1 - a).sqrt())
-    close(score, -schedule.to_noise(x0, x_t.detach(), t) / (1 - a).sqrt())
+    close(score, -predict_noise(schedule, x0, x_t.detach(), t) / (1 - a).sqrt())
 
 
 @pytest.mark.equation("5.5", "5.6", "5.7")
@@ -428,20 +435,20 @@ def test_every_target_leads_back_to_the_image_and_the_noise(T):
     x0, noise = normal(T, 3), normal(T, 3, seed=1)
     for schedule in all_schedules(T):
         x_t = schedule.add_noise(x0, t, noise)
-        for kind in TARGETS:
+        for prediction_type in PREDICTION_TYPES:
             # At ᾱ_t = 0 noise says nothing; as ᾱ_t → 0 it says less and less: what is left is rounding / √ᾱ_t.
-            keep = schedule.alpha_bar[t] > (1e-7 if kind == "noise" else -1)
-            output = schedule.target(kind, x0, noise, t)
-            back = schedule.to_x0(kind, output[keep], x_t[keep], t[keep])
+            keep = schedule.alpha_bar[t] > (1e-7 if prediction_type == "noise" else -1)
+            output = prediction_target(schedule, prediction_type, x0, noise, t)
+            back = predict_x0(schedule, prediction_type, output[keep], x_t[keep], t[keep])
             close(back, x0[keep], 1e-9)
-            close(schedule.to_noise(back, x_t[keep], t[keep]), noise[keep], 1e-9)
+            close(predict_noise(schedule, back, x_t[keep], t[keep]), noise[keep], 1e-9)
 
 
 def test_at_step_0_nothing_has_happened():
     x0, noise, t = normal(2, 3), normal(2, 3, seed=1), torch.zeros(2, dtype=torch.long)
     for schedule in all_schedules(10):
         assert torch.equal(schedule.add_noise(x0, t, noise), x0)
-        assert torch.equal(schedule.to_x0("v", noise, x0, t), x0)
+        assert torch.equal(predict_x0(schedule, "v", noise, x0, t), x0)
 
 
 def test_single_precision_is_lost_at_the_end_not_at_the_start():
@@ -463,13 +470,16 @@ def test_single_precision_is_lost_at_the_end_not_at_the_start():
 )
 def test_precision_of_images_is_kept_or_raised(dtype, out):
     schedule, x, t = cosine_schedule(10), torch.ones(2, 1, 2, 2, dtype=dtype), torch.tensor([0, 9])
-    assert schedule.add_noise(x, t, x).dtype == schedule.at(t, x).dtype == out
+    assert schedule.add_noise(x, t, x).dtype == schedule.alpha_bar_at(t, x).dtype == out
     assert schedule.posterior(x, x, t + 1).mean.dtype == out
 
 
 def test_short_integers_and_other_devices_will_do():
     schedule, x = cosine_schedule(10), torch.ones(2, 1)
-    assert torch.equal(schedule.at(torch.tensor([1, 3], dtype=torch.int32), x), schedule.at(torch.tensor([1, 3]), x))
+    assert torch.equal(
+        schedule.alpha_bar_at(torch.tensor([1, 3], dtype=torch.int32), x),
+        schedule.alpha_bar_at(torch.tensor([1, 3]), x),
+    )
     assert schedule.to("cpu").alpha_bar.dtype == torch.float64 and schedule.to("cpu").name == "cosine"
 
 
@@ -525,14 +535,16 @@ def test_a_share_of_labels_is_dropped():
 
 
 @pytest.mark.equation("5.8")
-@pytest.mark.parametrize("kind", TARGETS)
-def test_weighted_errors_are_the_same_whatever_the_network_predicts(kind):
-    """A wrong answer moves the guess of x0; weighed for its kind, its error is min(SNR, γ) times the error in x0."""
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_weighted_errors_are_the_same_whatever_the_network_predicts(prediction_type):
+    """A wrong answer moves the guess of x0; weighed for its kind, its error is min(SNR, γ) times that in x0."""
     schedule, t = cosine_schedule(200), torch.arange(1, 201)
     x_t, answer, wrong = normal(200, 4), normal(200, 4, seed=1), normal(200, 4, seed=2)
-    moved = schedule.to_x0(kind, answer + wrong, x_t, t) - schedule.to_x0(kind, answer, x_t, t)
+    moved = predict_x0(schedule, prediction_type, answer + wrong, x_t, t) - predict_x0(
+        schedule, prediction_type, answer, x_t, t
+    )
     for gamma in (1.0, 5.0):
-        weighed = min_snr(schedule, kind, t, gamma) * wrong.square().mean(1)
+        weighed = min_snr(schedule, prediction_type, t, gamma) * wrong.square().mean(1)
         close(weighed, schedule.snr[t].clamp(max=gamma) * moved.square().mean(1), 1e-6)
 
 
@@ -540,20 +552,22 @@ def test_weighted_errors_are_the_same_whatever_the_network_predicts(kind):
 def test_min_snr_where_nothing_is_left_of_the_image():
     schedule = zero_terminal_snr(linear_schedule(10))
     last = torch.tensor([10])
-    assert [min_snr(schedule, kind, last).item() for kind in ("x0", "v", "noise")] == [0, 0, 1]
+    assert [min_snr(schedule, prediction_type, last).item() for prediction_type in ("x0", "v", "noise")] == [0, 0, 1]
 
 
-def oracle(schedule: Schedule, kind: str, x0: torch.Tensor):
+def oracle(schedule: Schedule, prediction_type: str, x0: torch.Tensor):
     """A network that knows the clean images, and so gives the right answer."""
-    return lambda x_t, t, *y: schedule.target(kind, x0, schedule.to_noise(x0, x_t, t), t)
+    return lambda x_t, t, *y: prediction_target(schedule, prediction_type, x0, predict_noise(schedule, x0, x_t, t), t)
 
 
 @pytest.mark.equation("5.4", "5.5")
 @pytest.mark.parametrize("distance", ["l2", "l1", "huber"])
-@pytest.mark.parametrize("kind", TARGETS)
-def test_the_right_answer_costs_nothing(kind, distance):
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_the_right_answer_costs_nothing(prediction_type, distance):
     x0, schedule = normal(16, 1, 4, 4), cosine_schedule(100)
-    loss = diffusion_loss(schedule, target=kind, distance=distance)(oracle(schedule, kind, x0), x0, None, rng())
+    loss = diffusion_loss(schedule, prediction_type=prediction_type, distance=distance)(
+        oracle(schedule, prediction_type, x0), x0, None, rng()
+    )
     assert loss.shape == () and loss.item() == pytest.approx(0, abs=1e-6)
 
 
@@ -569,8 +583,10 @@ def test_silence_costs_what_the_targets_distribution_says(distance, measure):
     """A network that answers 0, on images of ±1: v and ε have variance 1, and ε is Gaussian; x0 is as it is."""
     x0 = torch.where(torch.rand(256, 1, 8, 8, generator=rng(1)) < 0.5, -1.0, 1.0)
 
-    def cost(kind):
-        return diffusion_loss(cosine_schedule(100), kind, distance)(lambda x, t: 0 * x, x0, None, rng(2)).item()
+    def cost(prediction_type):
+        return diffusion_loss(cosine_schedule(100), prediction_type, distance)(
+            lambda x, t: 0 * x, x0, None, rng(2)
+        ).item()
 
     expected = integrate.quad(lambda e: measure(e) * stats.norm.pdf(e), -9, 9)[0]
     spread = integrate.quad(lambda e: (measure(e) - expected) ** 2 * stats.norm.pdf(e), -9, 9)[0] ** 0.5
@@ -615,13 +631,13 @@ def test_min_snr_makes_one_loss_of_three():
     """Three networks that imply the same guess of x0 pay the same."""
     schedule, x0 = cosine_schedule(100), normal(64, 1, 4, 4)
     costs = []
-    for kind in TARGETS:
+    for prediction_type in PREDICTION_TYPES:
 
-        def network(x_t, t, kind=kind):
+        def network(x_t, t, prediction_type=prediction_type):
             """Everyone guesses half of the true image."""
-            return schedule.target(kind, x0 / 2, schedule.to_noise(x0 / 2, x_t, t), t)
+            return prediction_target(schedule, prediction_type, x0 / 2, predict_noise(schedule, x0 / 2, x_t, t), t)
 
-        loss = diffusion_loss(schedule, kind, weight=partial(min_snr, schedule, kind))
+        loss = diffusion_loss(schedule, prediction_type, weight=partial(min_snr, schedule, prediction_type))
         costs.append(loss(network, x0, None, rng(1)).item())
     assert costs == pytest.approx([costs[0]] * 3, rel=1e-4) and costs[0] > 0.1
 
@@ -657,11 +673,11 @@ def test_the_loss_has_a_gradient():
     assert weight.grad.isfinite() and weight.grad != 0
 
 
-@pytest.mark.parametrize("kind", TARGETS)
-def test_a_denoiser_turns_every_answer_into_an_image(kind):
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_a_denoiser_turns_every_answer_into_an_image(prediction_type):
     schedule, t = cosine_schedule(100), torch.tensor([1, 20, 80, 99])
     x0, noise = normal(4, 1, 3, 2), normal(4, 1, 3, 2, seed=1)
-    denoise = Denoiser(oracle(schedule, kind, x0), schedule, kind)
+    denoise = Denoiser(oracle(schedule, prediction_type, x0), schedule, prediction_type)
     close(denoise(schedule.add_noise(x0, t, noise), t), x0)
 
 
@@ -690,23 +706,23 @@ def test_a_denoisers_weights_are_the_networks():
 def test_kl_of_equal_variances_agrees_with_torch_distributions():
     a, b = normal(5, 2, 3), normal(5, 2, 3, seed=1)
     theirs = torch.distributions.kl_divergence(Normal(a, 0.7), Normal(b, 0.7)).flatten(1).sum(1)
-    close(diffusion.kl_same_variance(a, b, 0.49), theirs)
+    close(variational.kl_same_variance(a, b, 0.49), theirs)
 
 
 @pytest.mark.equation("5.2", "5.3")
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", NOISE_SCHEDULES)
 def test_the_weight_of_the_noise_is_what_the_posteriors_say(name):
     """KL between the posteriors of the true x0 and of a guess, against the weight times the squared error in ε."""
-    schedule, t = SCHEDULES[name](50), torch.arange(2, 51)
+    schedule, t = NOISE_SCHEDULES[name](50), torch.arange(2, 51)
     x_t, x0, guess = normal(49, 4), normal(49, 4, seed=1), normal(49, 4, seed=2)
     true, modelled = schedule.posterior(x0, x_t, t), schedule.posterior(guess, x_t, t)
-    gap = schedule.to_noise(x0, x_t, t) - schedule.to_noise(guess, x_t, t)
-    by_posteriors = diffusion.kl_same_variance(true.mean, modelled.mean, true.var)
-    close(diffusion.bound_weight(schedule, t) * gap.square().sum(1), by_posteriors, 1e-7)
+    gap = predict_noise(schedule, x0, x_t, t) - predict_noise(schedule, guess, x_t, t)
+    by_posteriors = variational.kl_same_variance(true.mean, modelled.mean, true.var)
+    close(variational.bound_weight(schedule, t) * gap.square().sum(1), by_posteriors, 1e-7)
 
 
 @pytest.mark.equation("5.1")
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", NOISE_SCHEDULES)
 def test_the_bound_is_as_loose_as_gaussian_arithmetic_says(name):
     """Data N(0, s²), where all that the chain does is Gaussian: the bound exceeds the entropy by known KLs.
 
@@ -714,7 +730,7 @@ def test_the_bound_is_as_loose_as_gaussian_arithmetic_says(name):
     the model's has just that, around the same mean.
     """
     n, T, s2 = 20_000, 30, 0.8**2
-    schedule = SCHEDULES[name](T)
+    schedule = NOISE_SCHEDULES[name](T)
     a, snr = schedule.alpha_bar.tolist(), schedule.snr.tolist()
     left = [s2 * (1 - a[t]) / (a[t] * s2 + 1 - a[t]) for t in range(T + 1)]
     prior = (a[T] * (s2 - 1) - math.log1p(a[T] * (s2 - 1))) / 2
@@ -723,11 +739,11 @@ def test_the_bound_is_as_loose_as_gaussian_arithmetic_says(name):
     decoder = (snr[1] * left[1] - 1 - math.log(snr[1] * left[1])) / 2
 
     def denoise(x_t, t):
-        a = schedule.at(t, x_t)
+        a = schedule.alpha_bar_at(t, x_t)
         return a.sqrt() * s2 / (a * s2 + 1 - a) * x_t
 
     x0 = s2**0.5 * normal(n, 1)
-    terms = diffusion.variational_bound(denoise, schedule, x0, rng(2))
+    terms = variational.variational_bound(denoise, schedule, x0, rng(2))
     assert terms.steps.shape == (n, T - 1)
     assert all((part >= 0).all() for part in (terms.prior, terms.steps))
     excess = terms.total + Normal(0, s2**0.5).log_prob(x0).flatten()
@@ -767,7 +783,7 @@ def test_wrong_betas(betas):
         BARE.Schedule.from_betas(torch.tensor(betas))
 
 
-@pytest.mark.parametrize("make", BARE.SCHEDULES.values(), ids=BARE.SCHEDULES)
+@pytest.mark.parametrize("make", BARE.NOISE_SCHEDULES.values(), ids=BARE.NOISE_SCHEDULES)
 @pytest.mark.parametrize("T", [0, -5, 2.5, True, "100", None])
 def test_wrong_numbers_of_steps(make, T):
     with pytest.raises(ValueError, match="T: expected a whole number of steps, at least 1, got"):
@@ -799,10 +815,10 @@ def test_wrong_strides(steps):
 )
 def test_wrong_steps(t, message):
     for call in (
-        lambda: TEN.at(t, X),
+        lambda: TEN.alpha_bar_at(t, X),
         lambda: TEN.add_noise(X, t, X),
-        lambda: TEN.target("v", X, X, t),
-        lambda: TEN.to_x0("v", X, X, t),
+        lambda: BARE.prediction_target(TEN, "v", X, X, t),
+        lambda: BARE.predict_x0(TEN, "v", X, X, t),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -813,7 +829,7 @@ def test_step_0_has_no_step_before_it():
     for call in (
         lambda: TEN.step(X, t, X),
         lambda: TEN.posterior(X, X, t),
-        lambda: TEN.to_noise(X, X, t),
+        lambda: BARE.predict_noise(TEN, X, X, t),
     ):
         with pytest.raises(ValueError, match=r"t: expected steps in 1..10, got 0..2"):
             call()
@@ -824,7 +840,7 @@ def test_the_way_back_goes_back():
         TEN.posterior(X, X, T3, torch.tensor([0, 2, 1]))
 
 
-@pytest.mark.parametrize("who", ["add_noise", "step", "posterior", "to_x0", "to_noise", "target"])
+@pytest.mark.parametrize("who", ["add_noise", "step", "posterior", "predict_x0", "predict_noise", "prediction_target"])
 def test_shapes_that_differ(who):
     """(3, 1, 2, 2) and (3, 1, 2, 3) would also fail without us; (3, 1, 2, 2) and (3, 1, 1, 1) would not."""
     other = torch.zeros(3, 1, 1, 1)
@@ -832,21 +848,21 @@ def test_shapes_that_differ(who):
         "add_noise": (X, T3, other),
         "step": (X, T3, other),
         "posterior": (X, other, T3),
-        "to_x0": ("v", X, other, T3),
-        "to_noise": (X, other, T3),
-        "target": ("v", X, other, T3),
+        "predict_x0": (TEN, "v", X, other, T3),
+        "predict_noise": (TEN, X, other, T3),
+        "prediction_target": (TEN, "v", X, other, T3),
     }[who]
     with pytest.raises(ValueError, match=rf"{who} expects tensors of one shape, got .*\(3, 1, 2, 2\).*\(3, 1, 1, 1\)"):
-        getattr(TEN, who)(*arguments)
+        getattr(TEN if hasattr(TEN, who) else BARE, who)(*arguments)
 
 
 def test_wrong_kinds():
-    message = "target: expected 'noise', 'x0', 'v', got 'epsilon'"
+    message = "prediction_type: expected 'noise', 'x0', 'v', got 'epsilon'"
     for call in (
-        lambda: TEN.target("epsilon", X, X, T3),
-        lambda: TEN.to_x0("epsilon", X, X, T3),
+        lambda: BARE.prediction_target(TEN, "epsilon", X, X, T3),
+        lambda: BARE.predict_x0(TEN, "epsilon", X, X, T3),
         lambda: BARE.min_snr(TEN, "epsilon", T3),
-        lambda: BARE.diffusion_loss(TEN, target="epsilon"),
+        lambda: BARE.diffusion_loss(TEN, prediction_type="epsilon"),
         lambda: BARE.Denoiser(lambda x, t: x, TEN, "epsilon"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -857,11 +873,11 @@ def test_wrong_kinds():
 
 def test_noise_says_nothing_where_no_image_is_left():
     schedule = BARE.zero_terminal_snr(TEN)
-    with pytest.raises(ValueError, match='to_x0: at ᾱ_t = 0 the noise says nothing about x0; train with target="v"'):
-        schedule.to_x0("noise", X, X, torch.tensor([1, 2, 10]))
-    with pytest.raises(ValueError, match="Denoiser: at ᾱ_T = 0 the noise says nothing"):
+    with pytest.raises(ValueError, match='predict_x0: at ᾱ_t = 0 the noise .* train with prediction_type="v"'):
+        BARE.predict_x0(schedule, "noise", X, X, torch.tensor([1, 2, 10]))
+    with pytest.raises(ValueError, match="Denoiser: at ᾱ_t = 0 the noise says nothing"):
         BARE.Denoiser(lambda x, t: x, schedule, "noise")
-    assert schedule.to_x0("noise", X, X, T3).isfinite().all()
+    assert BARE.predict_x0(schedule, "noise", X, X, T3).isfinite().all()
 
 
 def test_a_null_label_needs_labels():

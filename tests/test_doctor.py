@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import doctor as module
 from course_utils.__main__ import main
-from course_utils.doctor import Finding, Report, doctor
+from course_utils.cli import doctor as module
+from course_utils.cli.doctor import Finding, Report, doctor
 
 
 @pytest.fixture(autouse=True)
@@ -92,5 +92,5 @@ def test_command(capsys, monkeypatch):
     monkeypatch.setattr(module, "LOOKS", {"course": module._course})
     assert main(["doctor"]) == 0
     assert "course_utils" in capsys.readouterr().out
-    monkeypatch.setattr(module, "LOOKS", {"effort": lambda: Finding("effort", "huge", "problem", "do this")})
+    monkeypatch.setattr(module, "LOOKS", {"effort": lambda: ("huge", "problem", "do this")})
     assert main(["doctor"]) == 1

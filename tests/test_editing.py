@@ -6,7 +6,7 @@ from test_sampling import REJECT, UNEVEN, bare_copy, network, normal, p_values, 
 
 from course_utils.diffusion import Denoiser, cosine_schedule
 from course_utils.models.unet import UNet
-from course_utils.sampling import ancestral, dpm_solver, editing, encode, heun, keeping, last, noised, walk
+from course_utils.sampling import ddim, ddim_invert, ddpm, dpm_solver, editing, heun, inpaint, last, sdedit
 
 SCHEDULE = cosine_schedule(1000)
 
@@ -14,8 +14,8 @@ SCHEDULE = cosine_schedule(1000)
 def way_back(steps: int) -> float:
     """Mean distance between points of the mixture and what their codes lead to."""
     x, denoise = UNEVEN.sample(500, rng(1)).double(), UNEVEN.denoiser(SCHEDULE)
-    code = last(encode(denoise, SCHEDULE, x, steps))
-    return (last(walk(denoise, SCHEDULE, code, steps)) - x).norm(dim=1).mean().item()
+    code = last(ddim_invert(denoise, SCHEDULE, x, steps))
+    return (last(ddim(denoise, SCHEDULE, code, steps)) - x).norm(dim=1).mean().item()
 
 
 @pytest.mark.equation("6.6")
@@ -27,39 +27,39 @@ def test_there_and_back_misses_less_with_more_strides():
 @pytest.mark.equation("6.6")
 def test_codes_of_the_data_are_standard_normal():
     x, normal_2d = UNEVEN.sample(10_000, rng(1)), UNEVEN.diffused(0.0)
-    code = last(encode(UNEVEN.denoiser(SCHEDULE), SCHEDULE, x, 500))
+    code = last(ddim_invert(UNEVEN.denoiser(SCHEDULE), SCHEDULE, x, 500))
     assert min(p_values(code, normal_2d)) > REJECT / 4
 
 
 @pytest.mark.parametrize("steps", [1, 7, 1000])
 def test_encoding_climbs(steps):
-    times = [step.t for step in encode(lambda x, t, y: x, SCHEDULE, torch.zeros(1, 1, 2, 2), steps)]
+    times = [step.t for step in ddim_invert(lambda x, t, y: x, SCHEDULE, torch.zeros(1, 1, 2, 2), steps)]
     assert times == sorted(set(times)) and times[0] == 1 and times[-1] == 1000
 
 
 @pytest.mark.parametrize("strength, top", [(1.0, 1000), (0.5, 500), (0.123, 123), (1e-9, 1)])
 def test_an_image_is_taken_up_to_its_level(strength, top):
-    """Mean √ᾱ · image, variance 1 − ᾱ; the stops go on from there as a whole walk's do."""
+    """Mean √ᾱ · image, variance 1 − ᾱ; the timesteps go on from there as those from T do."""
     image = normal(1, 1, 3, 5).clamp(-1, 1).expand(20_000, 1, 3, 5)
-    x, times = noised(SCHEDULE, image, strength, 8, rng(1))
+    x, times = sdedit(SCHEDULE, image, strength, 8, rng(1))
     a = SCHEDULE.alpha_bar[top].item()
     assert times[0] == top and times[1:] == [t for t in SCHEDULE.timesteps(8) if t < top]
     torch.testing.assert_close(x.mean(0), a**0.5 * image[0], rtol=0, atol=5 * ((1 - a) / 20_000) ** 0.5)
     torch.testing.assert_close(x.var(0), torch.full_like(x[0], 1 - a), rtol=0.06, atol=0)
-    assert [step.t for step in walk(network, SCHEDULE, x[:2], times)] == times
+    assert [step.t for step in ddim(network, SCHEDULE, x[:2], times)] == times
 
 
 def test_a_point_drawn_anew_is_still_a_point_of_the_data():
     x = UNEVEN.sample(10_000, rng(1)).clamp(-1, 1)
-    start, times = noised(SCHEDULE, UNEVEN.sample(10_000, rng(1)).div(3), 1.0, 400, rng(2))
+    start, times = sdedit(SCHEDULE, UNEVEN.sample(10_000, rng(1)).div(3), 1.0, 400, rng(2))
     assert times[0] == 1000 and len(start) == len(x)
-    assert min(p_values(last(walk(UNEVEN.denoiser(SCHEDULE), SCHEDULE, start, times)), UNEVEN)) > REJECT / 4
+    assert min(p_values(last(ddim(UNEVEN.denoiser(SCHEDULE), SCHEDULE, start, times)), UNEVEN)) > REJECT / 4
 
 
 @pytest.mark.parametrize("strength", [0.0, -0.1, 1.1, float("nan")])
 def test_wrong_strengths(strength):
     with pytest.raises(ValueError, match="strength: expected a number above 0, at most 1, got"):
-        noised(SCHEDULE, torch.zeros(1, 1, 2, 2), strength)
+        sdedit(SCHEDULE, torch.zeros(1, 1, 2, 2), strength)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_wrong_strengths(strength):
 def test_wrong_images(image, message):
     bare = bare_copy(editing)
     for edit in (
-        lambda: bare.noised(SCHEDULE, image, 0.5),
-        lambda: bare.keeping(network, image, torch.ones(1, 2).bool()),
-        lambda: bare.encode(network, SCHEDULE, image),
+        lambda: bare.sdedit(SCHEDULE, image, 0.5),
+        lambda: bare.inpaint(network, image, torch.ones(1, 2).bool()),
+        lambda: bare.ddim_invert(network, SCHEDULE, image),
     ):
         with pytest.raises(ValueError, match=message):
             edit()
@@ -85,22 +85,22 @@ def test_wrong_images(image, message):
 
 def test_points_lie_anywhere_but_not_nowhere():
     point = torch.tensor([[3.0, -2.0]])
-    assert noised(SCHEDULE, point, 0.5)[0].shape == (1, 2)
-    assert next(encode(UNEVEN.denoiser(SCHEDULE), SCHEDULE, point)).x is point
+    assert sdedit(SCHEDULE, point, 0.5)[0].shape == (1, 2)
+    assert next(ddim_invert(UNEVEN.denoiser(SCHEDULE), SCHEDULE, point)).x is point
     with pytest.raises(ValueError, match="got nan to nan"):
-        noised(SCHEDULE, point * float("nan"), 0.5)
+        sdedit(SCHEDULE, point * float("nan"), 0.5)
 
 
 def test_an_image_of_another_size_is_refused_by_the_model():
     model = Denoiser(UNet((1, 8, 8), (16,)), SCHEDULE)
     for shape in ((1, 1, 8, 4), (1, 3, 8, 8)):
         with pytest.raises(ValueError, match=r"UNet expects images \(b, 1, 8, 8\), got "):
-            last(walk(model, SCHEDULE, *noised(SCHEDULE, torch.zeros(shape), 0.5, 4)))
+            last(ddim(model, SCHEDULE, *sdedit(SCHEDULE, torch.zeros(shape), 0.5, 4)))
 
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_wrong_numbers_of_strides(steps):
-    for edit in (lambda: noised(SCHEDULE, IMAGE, 0.5, steps), lambda: encode(network, SCHEDULE, IMAGE, steps)):
+    for edit in (lambda: sdedit(SCHEDULE, IMAGE, 0.5, steps), lambda: ddim_invert(network, SCHEDULE, IMAGE, steps)):
         with pytest.raises(ValueError, match=r"steps: expected a whole number in 1..1000"):
             edit()
 
@@ -110,9 +110,9 @@ def test_wrong_numbers_of_strides(steps):
 IMAGE, KNOWN = normal(2, 1, 4, 6).clamp(-1, 1), torch.arange(6).expand(4, 6) < 3
 
 
-@pytest.mark.parametrize("sampler", [walk, heun, dpm_solver, ancestral])
+@pytest.mark.parametrize("sampler", [ddim, heun, dpm_solver, ddpm])
 def test_known_pixels_end_as_they_were_and_others_dont(sampler):
-    end = last(sampler(keeping(network, IMAGE, KNOWN), SCHEDULE, normal(2, 1, 4, 6, seed=3), 10))
+    end = last(sampler(inpaint(network, IMAGE, KNOWN), SCHEDULE, normal(2, 1, 4, 6, seed=3), 10))
     torch.testing.assert_close(end[..., :3], IMAGE[..., :3], rtol=1e-9, atol=1e-9)
     assert (end[..., 3:] - IMAGE[..., 3:]).abs().min() > 1e-4
 
@@ -123,7 +123,7 @@ def test_on_the_way_the_known_pixels_are_the_image_noised():
     start = normal(2, 1, 4, 6, seed=3)
     a = SCHEDULE.alpha_bar
     noise = (start - a[-1] ** 0.5 * IMAGE) / (1 - a[-1]) ** 0.5
-    for t, x, _ in walk(keeping(network, IMAGE, KNOWN), SCHEDULE, start, 10):
+    for t, x, _ in ddim(inpaint(network, IMAGE, KNOWN), SCHEDULE, start, 10):
         expected = a[t] ** 0.5 * IMAGE + (1 - a[t]) ** 0.5 * noise
         torch.testing.assert_close(x[..., :3], expected[..., :3], rtol=1e-7, atol=1e-7)
 
@@ -134,9 +134,9 @@ def test_the_unknown_half_is_filled_in_to_fit():
     image = torch.tensor([[-1.0]]).expand(2000, 1).unsqueeze(1)  # (n, 1, 1): x known to be −1
     point = torch.cat([image, torch.zeros_like(image)], 2)[:, None]  # (n, 1, 1, 2)
     known = torch.tensor([[True, False]])
-    denoise = keeping(UNEVEN.denoiser(SCHEDULE), point, known)
-    end = last(walk(denoise, SCHEDULE, torch.randn(2000, 1, 1, 2, generator=rng(1)), 200, eta=1.0, generator=rng(2)))
-    free = last(walk(UNEVEN.denoiser(SCHEDULE), SCHEDULE, torch.randn(2000, 2, generator=rng(1)), 200))
+    denoise = inpaint(UNEVEN.denoiser(SCHEDULE), point, known)
+    end = last(ddim(denoise, SCHEDULE, torch.randn(2000, 1, 1, 2, generator=rng(1)), 200, eta=1.0, generator=rng(2)))
+    free = last(ddim(UNEVEN.denoiser(SCHEDULE), SCHEDULE, torch.randn(2000, 2, generator=rng(1)), 200))
     in_blob = ((end[..., 1] - 0.4).abs() < 0.6).float().mean()  # two of its standard deviations: 0.95 if it were exact
     assert in_blob > 0.8 > 0.7 > ((free[:, 1] - 0.4).abs() < 0.6).float().mean()
 
@@ -144,9 +144,9 @@ def test_the_unknown_half_is_filled_in_to_fit():
 @pytest.mark.parametrize("known", [torch.ones(4, 5).bool(), torch.ones(3, 1, 4, 6).bool(), torch.ones(4, 6).int()])
 def test_wrong_masks(known):
     with pytest.raises(ValueError, match=r"known: expected True and False, \(4, 6\) or a shape that broadcasts"):
-        keeping(network, IMAGE, known)
+        inpaint(network, IMAGE, known)
 
 
 def test_images_of_another_size():
-    with pytest.raises(ValueError, match=r"keeping: expected images like \(2, 1, 4, 6\), got \(2, 1, 5, 5\)"):
-        keeping(network, IMAGE, KNOWN)(normal(2, 1, 5, 5), torch.tensor([1, 1]))
+    with pytest.raises(ValueError, match=r"inpaint: expected images like \(2, 1, 4, 6\), got \(2, 1, 5, 5\)"):
+        inpaint(network, IMAGE, KNOWN)(normal(2, 1, 5, 5), torch.tensor([1, 1]))

@@ -17,12 +17,12 @@ import grading_zoo
 import psutil
 import pytest
 
-from course_utils.grading import batch, feedback, sandbox
-from course_utils.grading import plan as planning
-from course_utils.grading.records import Submission
-from course_utils.grading.scoring import Rules
-from course_utils.grading.submissions import find
-from course_utils.quizzes import Concept, declarations
+from classroom.grading import batch, feedback, sandbox
+from classroom.grading import plan as planning
+from classroom.grading.handed_in.find import find
+from classroom.grading.records import Submission
+from classroom.grading.scoring import Rules
+from classroom.quizzes import Concept, declarations
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANS = planning.plans(planning.NOTEBOOKS)
@@ -96,7 +96,7 @@ def test_the_same_submission_is_graded_the_same():
 def test_damaged_and_odd_files(name, tmp_path):
     animal = grading_zoo.ZOO[name]
     animal.put(tmp_path, PLAN.stem, CLEAN, SOLVED)
-    for submission in find(tmp_path, {number: plan.clean for number, plan in PLANS.items()}):
+    for submission in find(tmp_path, {number: plan.handed_out for number, plan in PLANS.items()}):
         if submission.notebook not in ("", NUMBER):
             continue
         report = batch.grade_one(JOB, submission)
@@ -205,10 +205,10 @@ def test_addresses_in_messages_are_left_out():
 
 def test_forged_results_harm_nobody():
     """Whatever bytes an answer's process gives back, its own question alone is lost."""
-    forge = "import course_utils.quizzes.running as r, json, struct\n"
+    forge = "import classroom.quizzes.running as r, json, struct\n"
     forge += "def wire(tree):\n    text = json.dumps(tree).encode()\n"
     forge += "    return r.MAGIC + struct.pack('<Q', len(text)) + text\n"
-    odd = {"status": "returned", "output": {"k": "Foreign", "v": {"kind": 5, "detail": ""}}}
+    odd = {"status": "returned", "output": {"k": "Unsupported", "v": {"kind": 5, "detail": ""}}}
     for data in (
         "wire([{'k': 'Result', 'v': []}])",
         "wire(None)",
@@ -286,7 +286,7 @@ def classroom(tmp_path_factory) -> Path:
 
 def grade_command(submissions: Path, out: Path, *more: str) -> list[str]:
     options = ["--out", str(out), "--seed", "5", "--seconds", "6", *more]
-    return [sys.executable, "-m", "course_utils", "grade", str(submissions), *options]
+    return [sys.executable, "-m", "classroom", "grade", str(submissions), *options]
 
 
 def run_command(submissions: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
@@ -355,7 +355,7 @@ def test_moodles_folders_go_by_the_students_name(tmp_path):
     place = tmp_path / "Ada Lovelace_12345_assignsubmission_file"
     place.mkdir()
     (place / "03_forward_diffusion.ipynb").write_bytes(grading_zoo.text(CLEAN))
-    (found,) = find(tmp_path, {NUMBER: PLAN.clean})
+    (found,) = find(tmp_path, {NUMBER: PLAN.handed_out})
     assert (found.student, found.notebook) == ("Ada Lovelace", NUMBER)
 
 
@@ -389,7 +389,7 @@ def test_a_cluster_gives_the_same(classroom, whole_run, tmp_path):
     ],
 )
 def test_bad_arguments_get_one_line(arguments, said, tmp_path):
-    command = [sys.executable, "-m", "course_utils", "grade", *arguments, "--out", str(tmp_path / "g.csv")]
+    command = [sys.executable, "-m", "classroom", "grade", *arguments, "--out", str(tmp_path / "g.csv")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and said in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

@@ -13,36 +13,44 @@ import zipfile
 from pathlib import Path
 
 import grading_zoo
-import nbformat
 import pytest
 from grading_zoo import ZOO
 
-from course_utils.grading import reading, submissions
-from course_utils.grading.answers import asked_for, letter, take
-from course_utils.grading.records import Submission
-from course_utils.grading.submissions import find, twice
+from classroom.grading.handed_in import find as finding
+from classroom.grading.handed_in.find import find, twice
+from classroom.grading.handed_in.handed_out import HandedOut
+from classroom.grading.handed_in.letters import letter as letter_of
+from classroom.grading.handed_in.python import Code
+from classroom.grading.handed_in.read import one_line
+from classroom.grading.handed_in.take import take
+from classroom.grading.records import Submission
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+PATHS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+NOTEBOOKS = {number: HandedOut.load(path) for number, path in PATHS.items()}
 STEM = NOTEBOOKS["03"].stem
 
 
 @pytest.fixture(scope="module")
 def clean():
-    return nbformat.read(NOTEBOOKS["03"], as_version=4)
+    return NOTEBOOKS["03"]
 
 
 @pytest.fixture(scope="module")
 def dicts():
     """The notebook as handed out and its solution, without outputs: small, and nothing of them counts."""
-    both = grading_zoo.load(NOTEBOOKS["03"]), grading_zoo.load(ROOT / "solutions" / f"{STEM}.ipynb")
+    both = grading_zoo.load(PATHS["03"]), grading_zoo.load(ROOT / "solutions" / f"{STEM}.ipynb")
     for cell in both[1]["cells"]:
         cell.pop("outputs", None)
     return both
 
 
 def taken(text, clean):
-    return take(Submission("ada", "03", "x.ipynb", text), clean, asked_for(clean))
+    return take(Submission("ada", "03", "x.ipynb", text), clean)
+
+
+def letter(source, name, quiz=""):
+    return letter_of(None if source is None else Code(source), name, quiz)
 
 
 def sources(notebook):
@@ -70,8 +78,8 @@ def test_zoo(name, tmp_path, clean, dicts):
     (found,) = find(tmp_path, NOTEBOOKS)
     assert (found.student, found.notebook) == (name, "03") or (ZOO[name].expected == "unreadable")
     assert "\n" not in found.trouble
-    names = asked_for(clean)
-    result = take(found, clean, names)
+    names = clean.names
+    result = take(found, clean)
     if ZOO[name].expected == "unreadable":
         assert result.trouble and result.answers == () and "\n" not in result.trouble
         return
@@ -99,22 +107,22 @@ def test_the_zoo_as_one_batch(tmp_path, dicts):
 @pytest.mark.parametrize("number", NOTEBOOKS)
 def test_every_notebook_of_the_course(number):
     """Solved: every answer, and nothing to remark. Handed out: every stub, and nothing to remark."""
-    clean = nbformat.read(NOTEBOOKS[number], as_version=4)
-    names = asked_for(clean)
-    solved = grading_zoo.load(ROOT / "solutions" / NOTEBOOKS[number].name)
+    clean = NOTEBOOKS[number]
+    names = clean.names
+    solved = grading_zoo.load(ROOT / "solutions" / PATHS[number].name)
     result = taken(grading_zoo.text(solved), clean)
     assert all(is_solved(answer, names[answer.quiz], solved) for answer in result.answers)
     assert len(result.answers) == len(names) and not any(answer.note for answer in result.answers)
-    result = taken(NOTEBOOKS[number].read_bytes(), clean)
-    assert {a.quiz: a.source for a in result.answers} == sources(grading_zoo.load(NOTEBOOKS[number]))
+    result = taken(PATHS[number].read_bytes(), clean)
+    assert {a.quiz: a.source for a in result.answers} == sources(grading_zoo.load(PATHS[number]))
     assert not result.notes and not any(answer.note for answer in result.answers)
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)
 def test_names_asked_for(number):
-    from course_utils.quizzes import declarations
+    from classroom.quizzes import declarations
 
-    names = asked_for(nbformat.read(NOTEBOOKS[number], as_version=4))
+    names = NOTEBOOKS[number].names
     assert names and all(declarations.get(id) and name.isidentifier() for id, name in names.items())
 
 
@@ -150,7 +158,7 @@ def test_names_asked_for(number):
 def test_what_was_odd_is_said(animal, said, tmp_path, clean, dicts):
     ZOO[animal].put(tmp_path, STEM, *dicts)
     (found,) = find(tmp_path, NOTEBOOKS)
-    result = take(found, clean, asked_for(clean))
+    result = take(found, clean)
     lines = [result.trouble, *result.notes, *(answer.note for answer in result.answers)]
     assert any(said in line for line in lines), lines
 
@@ -183,7 +191,7 @@ def test_any_bytes_are_taken_without_an_exception(clean, dicts):
                 copy["cells"][draw.randrange(len(copy["cells"]))] = draw.choice(odd)
             copy["nbformat"] = draw.choice([4, *odd])
         result = taken(json.dumps(copy).encode(), clean)
-        assert len(result.answers) == len(asked_for(clean))
+        assert len(result.answers) == len(clean.names)
         for answer in result.answers:
             (answer.source or "").encode()  # no lone surrogates: it can be written down
 
@@ -198,15 +206,15 @@ def test_sources_that_python_cannot_take(clean, dicts):
         "#" * 3_000_000,
         "{" * 90_000,
     ]
-    notebook = grading_zoo.load(NOTEBOOKS["03"])
+    notebook = grading_zoo.load(PATHS["03"])
     began = time.monotonic()
     for source in hostile:
         for cell in grading_zoo.answers(notebook):
             cell["source"] = source
         result = taken(grading_zoo.text(notebook), clean)
-        assert len(result.answers) == len(asked_for(clean)) and not result.trouble
+        assert len(result.answers) == len(clean.names) and not result.trouble
         assert all(not letter(answer.source, "noisier")[0] for answer in result.answers)
-    names = " ".join(asked_for(clean).values())
+    names = " ".join(clean.names.values())
     notebook["cells"] += [grading_zoo.code_cell(f"{names}\n" * 200 + f"x = {i}") for i in range(1000)]
     notebook["cells"] += [grading_zoo.code_cell(names.replace(" ", "\n") * 300 + f"\nx = {i}") for i in range(100)]
     assert taken(grading_zoo.text(notebook), clean).answers
@@ -257,7 +265,7 @@ def test_an_experiment_elsewhere_does_not_replace_an_answer(dicts, clean):
     notebook["cells"].append(grading_zoo.code_cell("def add_noise(*a):\n    return None"))
     notebook["cells"].append(grading_zoo.code_cell('noisier = "c"\nfor curve in "abc":\n    pass'))
     result = taken(grading_zoo.text(notebook), clean)
-    names = asked_for(clean)
+    names = clean.names
     assert all(is_solved(answer, names[answer.quiz], dicts[1]) for answer in result.answers)
 
 
@@ -456,8 +464,9 @@ def test_nobody_can_tell(tmp_path):
     assert (found.notebook, found.text) == ("", None) and "put its number" in found.trouble
 
 
-def test_notebooks_may_be_given_as_nodes(tmp_path, small, clean):
+def test_notebooks_need_no_name_of_their_own(tmp_path, small):
     put(tmp_path, "ada.ipynb", "bob_03.ipynb", text=small)
+    clean = HandedOut.of(grading_zoo.load(PATHS["03"]))
     assert [(s.student, s.notebook) for s in find(tmp_path, {"03": clean})] == [("ada", "03"), ("bob", "03")]
 
 
@@ -519,7 +528,7 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch, small):
 
 
 def test_one_student_cannot_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(submissions, "MOST_BYTES_EACH", 250)
+    monkeypatch.setattr(finding, "MOST_BYTES_EACH", 250)
     put(tmp_path, *(f"ada/{i}_03.ipynb" for i in range(5)), "bob/03.ipynb", text=b"{" + b" " * 100)
     found = find(tmp_path, NOTEBOOKS)
     assert [each.text is None for each in found] == [False, False, False, True, True, False]
@@ -581,7 +590,7 @@ def test_a_zip_that_points_outside(tmp_path, small, monkeypatch):
 
 
 def test_zip_bombs_are_bounded(tmp_path, monkeypatch, small):
-    monkeypatch.setattr(submissions, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(finding, "MOST_BYTES", 10_000)
     path = zipped(
         tmp_path / "x.zip",
         [("ada/03.ipynb", bytes(10_000_000)), ("bob/03.ipynb", bytes(10_000_000)), ("cyd/03.ipynb", b"{}")],
@@ -609,7 +618,7 @@ def test_damaged_and_encrypted_entries(tmp_path, small):
 
 
 def test_one_line():
-    assert reading.one_line("a\nb\x00\ud800" + "c" * 200, 10) == "a b\ufffdccccc…"
+    assert one_line("a\nb\x00\ud800" + "c" * 200, 10) == "a b\ufffdccccc…"
 
 
 @pytest.mark.parametrize("mark", ["grade_id", "id", "course"])
@@ -634,6 +643,6 @@ def test_line_ends_within_a_json_text_are_read(dicts, clean):
 
 
 def test_a_file_that_grows_while_it_is_read(monkeypatch):
-    monkeypatch.setattr(submissions, "MOST_BYTES", 10)
+    monkeypatch.setattr(finding, "MOST_BYTES", 10)
     with pytest.raises(Exception, match="longer than it says"):
-        submissions._bounded(io.BytesIO(bytes(100)).read, 5)
+        finding._bounded(io.BytesIO(bytes(100)).read, 5)

@@ -15,16 +15,17 @@ import psutil
 import pytest
 import torch
 
-import course_utils
-from course_utils.grading.records import Outcome, Question
-from course_utils.grading.sandbox import Limits, NoSandbox, Sandbox, why_not
-from course_utils.quizzes import running
-from course_utils.quizzes.declarations import Case
+from classroom.grading.handed_in.python import Code
+from classroom.grading.records import Outcome, Question
+from classroom.grading.sandbox import Limits, NoSandbox, Sandbox, why_not
+from classroom.grading.sources import ROOT, STAND_INS, shown
+from classroom.quizzes import running
+from classroom.quizzes.declarations import Case
 
-PACKAGE = Path(course_utils.__file__).parent
 MARKER = "a-sentence-that-stands" + "-in-a-comment-only"
 LIMITS = Limits(seconds=3, cpu=6, submission=60, memory=500, total_memory=1500, processes=12, output=20, files=8)
-PRELUDE = """
+PRELUDE = f"""
+{STAND_INS}
 import math
 import torch
 from course_utils.diffusion import Schedule, linear_schedule
@@ -41,13 +42,11 @@ RIGHT = "def answer(x):\n    return 2 * x\n"
 
 
 def sources() -> dict[str, str]:
-    """The package as answers may see it: here, without what the lecturer's side needs."""
+    """The course as answers may see it: here, with the quizzes' references still in it."""
     found = {}
-    for folder in ("", "quizzes", "models", "data", "sampling", "training"):
-        for path in (PACKAGE / folder).glob("*.py"):
-            name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-            if path.stem not in ("__main__", "doctor"):
-                found[name] = path.read_text(encoding="utf-8")
+    for path in shown():
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = path.read_text(encoding="utf-8")
     found["course_utils.diffusion"] += f"\n# {MARKER}\n"
     return found
 
@@ -79,8 +78,9 @@ def run(sandbox):
 
 
 def question(cell: str, **more) -> Question:
+    """The question as the grader makes it: its one reader of cells comes before the sandbox."""
     fields = {"id": "demo/answer", "name": "answer", "notebook": "03", "request": running.request_wire(CASES)}
-    return Question(source=textwrap.dedent(cell), **fields | more)
+    return Question(source=Code(textwrap.dedent(cell)).source, **fields | more)
 
 
 def results(outcome: Outcome) -> list[running.Result]:
@@ -131,6 +131,15 @@ def test_the_prelude_is_there_and_sees_the_answers_names(run):
         "%time 3\n!ls\n%matplotlib inline\ndef answer(x):\n    return 2 * x\nanswer?\nfiles = !ls",
         "%%time\ndef answer(x):\n    return (4 * x\n        % 5) * 0 + 2 * x",
         "if True:\n    %timeit 3\ndef answer(x):\n    return 2 * x",
+        "files = !ls\ndef answer(x):\n    return (2 + len(files)) * x",
+        "def answer(x):\n    files = !ls -l {x} \\\n        -a\n    return 2 * x if files == [] else x",
+        "took = %timeit -o 3\na, b = 1, 2\ndef answer(x):\n    return b * x if took is None else x",
+        "!pip install \\\n    torch\n%timeit 3 \\\n    + 4\ndef answer(x):\n    return 2 * x",
+        ">>> def answer(x):\n...     return 2 * x\n...\n>>> answer(3)\n6",
+        "In [1]: def answer(x):\n   ...:     return 2 * x",
+        "torch.sqrt?\n??torch\ndef answer(x):\n    return 2 * x\nanswer??",
+        "\n\n%%time\n%%capture out\n!ls\ndef answer(x):\n    %time 3\n    return 2 * x",
+        "get_ipython().system('ls')\ndef answer(x):\n    return (2 + len(get_ipython().getoutput('ls'))) * x",
         "   def answer(x):\n       return 2 * x",
         "exit()\ndef answer(x):\n    return 2 * x",
         "raise KeyboardInterrupt\ndef answer(x):\n    return 2 * x",
@@ -141,7 +150,7 @@ def test_the_prelude_is_there_and_sees_the_answers_names(run):
         "torch.set_num_threads(2)\ndef answer(x):\n    return 2 * x + torch.eye(300).mm(torch.ones(300, 1))[0] - 1",
         "import time\ndef answer(x):\n    time.sleep(0.5)\n    return 2 * x",
     ],
-    ids=lambda cell: cell.split("\n")[0][:30],
+    ids=lambda cell: cell.strip().split("\n")[0][:30],
 )
 def test_what_an_honest_cell_may_hold(run, cell):
     assert is_right(run(cell))
@@ -154,12 +163,14 @@ def test_what_an_honest_cell_may_hold(run, cell):
         ("def answer(x:\n    pass", "the cell has a syntax error in line 1: '(' was never closed"),
         ("x = 1\nanswer = nowhere", "NameError: name 'nowhere' is not defined (line 2 of the cell)"),
         ("await x", "SyntaxError: 'await' outside function"),
+        ("!ls \\\n-a\n%%time\nx = 1\ny = (", "the cell has a syntax error in line 5: '(' was never closed"),
+        ("%%writefile answer.py\ndef answer(x):\n    return 2 * x", "the cell does not define answer"),
         ("\0", "the cell"),
         ("\ud800", "the cell cannot be read as Python"),
         ("(" * 100_000, "the cell"),
         ("x" * 2_000_000, "the cell has more than 1,000,000 characters"),
     ],
-    ids=["nothing", "syntax", "name", "await", "null", "surrogate", "deep", "large"],
+    ids=["nothing", "syntax", "name", "await", "magic", "no python", "null", "surrogate", "deep", "large"],
 )
 def test_no_such_function(run, cell, detail):
     outcome = run(cell)
@@ -167,9 +178,11 @@ def test_no_such_function(run, cell, detail):
     assert outcome.detail.startswith(detail)
 
 
-def test_an_exception_names_the_students_own_line(run):
-    trouble = results(run("import math\ndef answer(x):\n    y = 1\n    return math.sqrt(-y)  # here"))[0].trouble
-    assert (trouble.kind, trouble.line, trouble.code) == ("ValueError", 4, "return math.sqrt(-y)  # here")
+@pytest.mark.parametrize("first", ["import math", "\n%%time", "%%time\n!pip install \\\n torch", "x = !ls\\\n -l"])
+def test_an_exception_names_the_students_own_line(run, first):
+    trouble = results(run(f"{first}\ndef answer(x):\n    y = 1\n    return math.sqrt(-y)  # here"))[0].trouble
+    line = first.count("\n") + 4
+    assert (trouble.kind, trouble.line, trouble.code) == ("ValueError", line, "return math.sqrt(-y)  # here")
 
 
 @pytest.mark.parametrize("raised", ["SystemExit", "BaseException", "MemoryError", "RecursionError"])
@@ -356,7 +369,8 @@ def test_nothing_of_the_machine_can_be_read(run, place):
 
 
 def test_folders_of_the_instructor_are_not_there(run):
-    places = [str(PACKAGE.parent / name) for name in ("course_utils", "tests", "solutions", "notebooks", "README.md")]
+    ours = ("course_utils", "classroom", "tests", "solutions", "notebooks", "README.md")
+    places = [str(ROOT / name) for name in ours]
     cell = f"import os\ndef answer(x):\n    return str([p for p in {places} if os.path.exists(p)])"
     assert said(run(cell)) == "[]"
     assert said(run("import os\ndef answer(x):\n    return str(os.listdir('/proc'))")) == "[]"
@@ -435,18 +449,18 @@ def test_files_are_not_seen_by_the_next_question(sandbox):
         "import numpy; numpy.array = None",
         "import builtins; builtins.len = lambda x: 0; builtins.type = None",
         "import sys; sys.settrace(lambda *a: 1 / 0)",
-        "import course_utils.quizzes.running as r; r.run = None; r.to_wire = None; r.answer_wire = lambda *a: 'x'",
-        "import course_utils.quizzes.running as r; r.answer_wire = lambda *a: b'all right'",
-        "import course_utils.quizzes.running as r; r.answer_wire = lambda *a: bytes(30 * 2**20)",
+        "import classroom.quizzes.running as r; r.run = None; r.to_wire = None; r.answer_wire = lambda *a: 'x'",
+        "import classroom.quizzes.running as r; r.answer_wire = lambda *a: b'all right'",
+        "import classroom.quizzes.running as r; r.answer_wire = lambda *a: bytes(30 * 2**20)",
         "import os; os.write(3, b'D' * 100)",
-        "import inside; inside._answered = None; inside.send = lambda *a: None",
+        "from inside import question as q; q._answered = None; q.send = lambda *a: None",
         "import os, struct; os.write(1, b'D' + bytes(16))",
     ],
 )
 def test_patches_hurt_nobody_else(run, line):
     outcome = run(f"{line}\ndef answer(x):\n    return 2 * x")
     assert outcome.trouble in ("", "crashed", "timeout", "missing")
-    if outcome.data is not None and line.startswith("import course"):
+    if outcome.data is not None and line.startswith("import classroom"):
         with pytest.raises(ValueError):
             running.results_from_wire(outcome.data, len(CASES))
 
@@ -483,7 +497,7 @@ def test_objects_are_no_results(run):
         "class E:\n    def __eq__(self, other): return True\n    def __reduce__(self): return (print, ('pwned',))\n"
     )
     first, _ = results(run(everything + "def answer(x):\n    return E()"))
-    assert first.output == running.Foreign("E")
+    assert first.output == running.Unsupported("E")
     nested = results(run("def answer(x):\n    y = []\n    for _ in range(10**5):\n        y = [y]\n    return y"))
     assert nested[0].status == running.RETURNED
 
@@ -549,7 +563,8 @@ def test_what_cannot_be_forbidden_is_said(run):
 def test_wrapped_functions_are_forbidden_down_to_the_last(run):
     """Decorators, static methods, properties, caches; done in the sandbox, where no test's own decorator is around."""
     cell = """
-    import functools, inside, sys, types
+    import functools, sys, types
+    from inside.forbid import forbid
     def inner(x):
         return x + 1
     def decorated(function):
@@ -568,7 +583,7 @@ def test_wrapped_functions_are_forbidden_down_to_the_last(run):
         calls = (outer, inner, outer.__wrapped__, Holder.plain, lambda _: Holder().value, cached)
         assert [call(1) for call in calls] == [2, 2, 2, 2, 3, 1]
         for name in ("outer", "Holder.value", "cached"):
-            inside.forbid(f"demo_module.{name}")
+            forbid(f"demo_module.{name}")
         refused = 0
         for call in calls:
             try:
@@ -613,8 +628,8 @@ def test_nothing_is_left_when_it_is_closed():
 def test_nothing_is_left_when_the_grader_is_killed():
     if why_not():
         pytest.skip(why_not())
-    script = "from course_utils.grading.sandbox import Sandbox; s = Sandbox({}, {}); print('up', flush=True); input()"
-    grader = subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1, cwd=PACKAGE.parent)
+    script = "from classroom.grading.sandbox import Sandbox; s = Sandbox({}, {}); print('up', flush=True); input()"
+    grader = subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1, cwd=ROOT)
     assert grader.stdout.readline() == b"up\n"
     family = psutil.Process(grader.pid).children(recursive=True)
     assert len(family) == 3

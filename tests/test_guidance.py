@@ -5,8 +5,15 @@ import torch
 from test_sampling import UNEVEN, bare_copy, network, normal, rng
 
 from course_utils.data import GaussianMixture
-from course_utils.diffusion import Schedule, cosine_schedule, zero_terminal_snr
-from course_utils.sampling import between, classifier_guided, clipped, guidance, guided, last, score_of, walk
+from course_utils.diffusion import (
+    Schedule,
+    cosine_schedule,
+    predict_noise,
+    predict_x0,
+    prediction_target,
+    zero_terminal_snr,
+)
+from course_utils.sampling import cfg, classifier_guided, clipped, ddim, guidance, guidance_interval, last, score_of
 
 NULL = 3
 SCHEDULE = cosine_schedule(100)
@@ -23,10 +30,10 @@ ANY = torch.full((3,), NULL)
 
 @pytest.mark.equation("7.9")
 def test_w_of_0_is_the_model_without_labels_and_1_the_conditional_one():
-    assert torch.equal(guided(labelled, 0.0, NULL)(X, T, Y), labelled(X, T, ANY))
-    assert torch.equal(guided(labelled, 1.0, NULL)(X, T, Y), labelled(X, T, Y))
+    assert torch.equal(cfg(labelled, 0.0, NULL)(X, T, Y), labelled(X, T, ANY))
+    assert torch.equal(cfg(labelled, 1.0, NULL)(X, T, Y), labelled(X, T, Y))
     for w, expected in ((1e-9, labelled(X, T, ANY)), (1 + 1e-9, labelled(X, T, Y))):  # and nothing jumps there
-        torch.testing.assert_close(guided(labelled, w, NULL)(X, T, Y), expected, rtol=0, atol=1e-8)
+        torch.testing.assert_close(cfg(labelled, w, NULL)(X, T, Y), expected, rtol=0, atol=1e-8)
 
 
 @pytest.mark.equation("7.10")
@@ -35,26 +42,26 @@ def test_the_other_convention_counts_from_the_conditional_model(w):
     """Ho and Salimans: (1 + w') · conditional − w' · unconditional, with w' = w − 1."""
     other = w - 1
     expected = (1 + other) * labelled(X, T, Y) - other * labelled(X, T, ANY)
-    torch.testing.assert_close(guided(labelled, w, NULL)(X, T, Y), expected)
+    torch.testing.assert_close(cfg(labelled, w, NULL)(X, T, Y), expected)
 
 
-@pytest.mark.parametrize("kind", ["noise", "v"])
-def test_guiding_in_the_guess_is_guiding_in_what_the_network_predicts(kind):
+@pytest.mark.parametrize("prediction_type", ["noise", "v"])
+def test_guiding_in_the_guess_is_guiding_in_what_the_network_predicts(prediction_type):
     """Both are straight lines in x̂_0 with the same coefficients for both guesses, which w leaves alone."""
 
     def said(x0):
-        return SCHEDULE.target(kind, x0, SCHEDULE.to_noise(x0, X, T), T)
+        return prediction_target(SCHEDULE, prediction_type, x0, predict_noise(SCHEDULE, x0, X, T), T)
 
     of_any, of_y = said(labelled(X, T, ANY)), said(labelled(X, T, Y))
-    in_that = SCHEDULE.to_x0(kind, of_any + 4 * (of_y - of_any), X, T)
-    torch.testing.assert_close(guided(labelled, 4.0, NULL)(X, T, Y), in_that, rtol=1e-7, atol=1e-7)
+    in_that = predict_x0(SCHEDULE, prediction_type, of_any + 4 * (of_y - of_any), X, T)
+    torch.testing.assert_close(cfg(labelled, 4.0, NULL)(X, T, Y), in_that, rtol=1e-7, atol=1e-7)
 
 
 def test_clipping_comes_after():
     """Guidance leaves the range of images; clipped before, it still does."""
-    wide = guided(clipped(labelled), 6.0, NULL)(X, T, Y)
+    wide = cfg(clipped(labelled), 6.0, NULL)(X, T, Y)
     assert wide.abs().max() > 1
-    right = clipped(guided(labelled, 6.0, NULL))(X, T, Y)
+    right = clipped(cfg(labelled, 6.0, NULL))(X, T, Y)
     assert right.abs().max() <= 1
     of_any, of_y = labelled(X, T, ANY), labelled(X, T, Y)
     torch.testing.assert_close(right, (of_any + 6 * (of_y - of_any)).clamp(-1, 1))
@@ -68,7 +75,7 @@ def test_one_call_of_the_network(w, asked):
         calls.append(len(x))
         return labelled(x, t, y)
 
-    guided(counted, w, NULL)(X, T, Y)
+    cfg(counted, w, NULL)(X, T, Y)
     assert calls == asked
 
 
@@ -115,9 +122,9 @@ def test_the_guided_noise_is_the_guided_guess_in_other_words():
     x0 = network(X, T)
     p_other = log_p(X, T).softmax(1).gather(1, 1 - y[:, None])[:, :, None, None]
     uphill = torch.where(y == 1, -1.0, 1.0)[:, None, None, None] * 2 * X * p_other  # ln p_y' = ± p_other · logit'
-    noise = SCHEDULE.to_noise(x0, X, T) - SCHEDULE.rates(T, X)[1] * scale * uphill
+    noise = predict_noise(SCHEDULE, x0, X, T) - SCHEDULE.rates(T, X)[1] * scale * uphill
     ours = classifier_guided(network, SCHEDULE, log_p, scale)(X, T, y)
-    torch.testing.assert_close(ours, SCHEDULE.to_x0("noise", noise, X, T), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours, predict_x0(SCHEDULE, "noise", noise, X, T), rtol=1e-6, atol=1e-6)
 
 
 def test_the_classifiers_gradient_is_found_without_gradients_all_around_and_each_image_has_its_own():
@@ -140,7 +147,7 @@ def test_guided_walks_come_nearer_to_the_class_as_w_grows():
     near = GaussianMixture(torch.tensor([[-0.5, 0.0], [0.5, 0.0]]), 0.4)
     denoise, y = near.denoiser(SCHEDULE), torch.ones(4000, dtype=torch.long)
     start = torch.randn(4000, 2, generator=rng(1))
-    ends = {w: last(walk(guided(denoise, w, null=2), SCHEDULE, start, 50, y)) for w in (0.0, 1.0, 3.0)}
+    ends = {w: last(ddim(cfg(denoise, w, null=2), SCHEDULE, start, 50, y)) for w in (0.0, 1.0, 3.0)}
     share = {w: (x[:, 0] > 0).float().mean().item() for w, x in ends.items()}
     assert abs(share[0] - 0.5) < 0.03 and abs(share[1] - 0.894) < 0.03 and share[3] > 0.99  # Φ(0.5 / 0.4) = 0.894
     assert ends[3][:, 0].std() < 0.9 * ends[1][:, 0].std()
@@ -148,47 +155,47 @@ def test_guided_walks_come_nearer_to_the_class_as_w_grows():
 
 @pytest.mark.equation("7.11")
 def test_an_interval_is_walked_with_guidance_only_inside():
-    inside, outside = guided(labelled, 3.0, NULL), guided(labelled, 1.0, NULL)
-    both, t = between(inside, outside, 20, 60), lambda k: torch.full((3,), k)
+    inside, outside = cfg(labelled, 3.0, NULL), cfg(labelled, 1.0, NULL)
+    both, t = guidance_interval(inside, outside, 20, 60), lambda k: torch.full((3,), k)
     for k in (1, 19, 20, 60, 61, 100):
         assert torch.equal(both(X, t(k), Y), (inside if 20 <= k <= 60 else outside)(X, t(k), Y))
 
 
 @pytest.mark.parametrize("low, high", [(3, 2), (0.2, 0.8), (float("nan"), 5)])
 def test_wrong_intervals(low, high):
-    with pytest.raises(ValueError, match="between: expected whole steps low ≤ high, got"):
-        bare_copy(guidance).between(labelled, labelled, low, high)
+    with pytest.raises(ValueError, match="guidance_interval: expected whole steps low ≤ high, got"):
+        bare_copy(guidance).guidance_interval(labelled, labelled, low, high)
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"guided: expected labels y \(b,\), got None"):
-        guided(labelled, 2.0, NULL)(X, T)
+    with pytest.raises(ValueError, match=r"cfg: expected labels y \(b,\), got None"):
+        cfg(labelled, 2.0, NULL)(X, T)
     with pytest.raises(ValueError, match=r"classifier_guided: expected labels y \(b,\), got None"):
         classifier_guided(network, SCHEDULE, network)(X, T)
-    with pytest.raises(ValueError, match=r"guided: expected labels y \(b,\), got \[1, 2, 3\]"):
-        bare_copy(guidance).guided(labelled, 2.0, NULL)(X, T, [1, 2, 3])
-    with pytest.raises(ValueError, match=r"classifier_guided: log_p\(x, t\) has no gradient; is there a no_grad"):
+    with pytest.raises(ValueError, match=r"cfg: expected labels y \(b,\), got \[1, 2, 3\]"):
+        bare_copy(guidance).cfg(labelled, 2.0, NULL)(X, T, [1, 2, 3])
+    with pytest.raises(ValueError, match=r"classifier_gradient: classifier\(x, t\) has no gradient; is there"):
         classifier_guided(network, SCHEDULE, lambda x, t: x.detach().flatten(1))(X, T, Y)
     for low, high in ((1.0, -1.0), (0.0, 0.0), (float("nan"), 1.0)):
         with pytest.raises(ValueError, match="clipped: expected low < high, got"):
             clipped(network, low, high)
     with pytest.raises(ValueError, match="null: expected the number of the null label, got None"):
-        guided(labelled, 2.0, None)
-    with pytest.raises(ValueError, match="between: expected all images at one step, got 3 different ones"):
-        between(labelled, labelled, 1, 60)(X, T, Y)
+        cfg(labelled, 2.0, None)
+    with pytest.raises(ValueError, match="guidance_interval: expected all images at one step, got 3 different ones"):
+        guidance_interval(labelled, labelled, 1, 60)(X, T, Y)
 
 
 @pytest.mark.parametrize("w", [float("nan"), float("inf"), float("-inf")])
 def test_wrong_strengths(w):
     with pytest.raises(ValueError, match="w: expected a finite number, 1 for the conditional model as it is, got"):
-        guided(labelled, w, NULL)
+        cfg(labelled, w, NULL)
     with pytest.raises(ValueError, match="scale: expected a finite number, got"):
         classifier_guided(network, SCHEDULE, network, scale=w)
 
 
 def test_labels_that_the_classifier_does_not_know():
     guide = classifier_guided(UNEVEN.denoiser(SCHEDULE), SCHEDULE, posterior_of(SCHEDULE))
-    with pytest.raises(ValueError, match=r"classifier_guided: expected labels in 0..2, got 0..3"):
+    with pytest.raises(ValueError, match=r"classifier_gradient: expected labels in 0..2, got 0..3"):
         guide(normal(3, 2), T, torch.tensor([0, 1, 3]))
 
 

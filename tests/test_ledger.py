@@ -76,7 +76,7 @@ def test_numbers_are_used_once_and_by_their_own_notebook():
 
 
 def test_quizzes_name_equations_that_exist():
-    from course_utils.authoring.masters import declared
+    from classroom.authoring.masters import declared
 
     known = in_notebooks(ROOT / "solutions")
     for path in masters.paths():

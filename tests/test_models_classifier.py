@@ -16,7 +16,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def stirred(**options) -> NoisyClassifier:
     torch.manual_seed(0)
-    model = NoisyClassifier(**{"shape": (1, 8, 12), "classes": 3, "widths": (8, 12)} | options)
+    model = NoisyClassifier(**{"shape": (1, 8, 12), "num_classes": 3, "widths": (8, 12)} | options)
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.3)
     return model
@@ -61,7 +61,7 @@ def test_it_learns_the_odds_that_noise_leaves():
     y = torch.arange(512) % 2
     x = (2.0 * y - 1)[:, None, None, None].expand(-1, 1, 8, 12).contiguous()
     torch.manual_seed(0)
-    model = NoisyClassifier((1, 8, 12), classes=2, widths=(8,))
+    model = NoisyClassifier((1, 8, 12), num_classes=2, widths=(8,))
     fit(model, noisy_classifier_loss(schedule), (x, y), steps=150, lr=1e-2, batch_size=64, progress=False)
     t = torch.full((512,), 97)
     x_t = schedule.add_noise(x, t, torch.randn(x.shape, generator=rng(5)))
@@ -73,8 +73,8 @@ def test_it_learns_the_odds_that_noise_leaves():
 
 def test_errors():
     with pytest.raises(ValueError, match=r"h and w multiples of 4, and ≥ 2 classes, got \(1, 8, 10\)"):
-        NoisyClassifier((1, 8, 10), classes=3)
+        NoisyClassifier((1, 8, 10), num_classes=3)
     with pytest.raises(ValueError, match="≥ 2 classes"):
-        NoisyClassifier((1, 8, 8), classes=1)
+        NoisyClassifier((1, 8, 8), num_classes=1)
     with pytest.raises(ValueError, match=r"expects images \(b, 1, 8, 12\) and t \(b,\), got \(2, 1, 8, 8\)"):
         stirred()(torch.zeros(2, 1, 8, 8), torch.tensor([1, 2]))

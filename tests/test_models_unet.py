@@ -96,9 +96,9 @@ def test_scale_shift_channel_by_channel():
 
 
 @pytest.mark.equation("4.5")
-@pytest.mark.parametrize("after", [8, 5])
-def test_residual_block_against_functions(after):
-    block = stirred(ResidualBlock(8, after, 3))
+@pytest.mark.parametrize("out_channels", [8, 5])
+def test_residual_block_against_functions(out_channels):
+    block = stirred(ResidualBlock(8, out_channels, 3))
     x, e = randn(2, 8, 5, 7), randn(2, 3, seed=1)
     p = dict(block.named_parameters())
     h = F.group_norm(x, 1, p["norm1.weight"], p["norm1.bias"])
@@ -107,7 +107,7 @@ def test_residual_block_against_functions(after):
     s, b = (e @ p["condition.weight"].T + p["condition.bias"]).chunk(2, dim=1)
     h = (1 + s)[:, :, None, None] * h + b[:, :, None, None]
     h = F.conv2d(h * torch.sigmoid(h), p["conv2.weight"], p["conv2.bias"], padding=1)
-    skip = x if after == 8 else F.conv2d(x, p["skip.weight"], p["skip.bias"])
+    skip = x if out_channels == 8 else F.conv2d(x, p["skip.weight"], p["skip.bias"])
     torch.testing.assert_close(block(x, e), skip + h, rtol=1e-4, atol=1e-5)
 
 
@@ -129,8 +129,8 @@ def test_blocks_hear_the_embedding(kind):
 def test_convnext_block_against_functions():
     block = stirred(ConvNeXtBlock(6, 4, 3))
     x, e = randn(2, 6, 5, 9), randn(2, 3, seed=1)
-    by_channel = [F.conv2d(x[:, c : c + 1], block.spread.weight[c : c + 1], padding=3) for c in range(6)]
-    h = torch.cat(by_channel, 1) + block.spread.bias[:, None, None]
+    by_channel = [F.conv2d(x[:, c : c + 1], block.depthwise.weight[c : c + 1], padding=3) for c in range(6)]
+    h = torch.cat(by_channel, 1) + block.depthwise.bias[:, None, None]
     h = (h - h.mean((1, 2, 3), keepdim=True)) / (h.var((1, 2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
     h = h * block.norm.weight[:, None, None] + block.norm.bias[:, None, None]
     h = block.narrow(F.gelu(block.widen(library.scale_shift(h, block.condition(e)))))
@@ -220,7 +220,7 @@ OPTIONS = [
 @pytest.mark.parametrize("classes, conditioning", [(None, "added"), (10, "added"), (10, "plane")])
 @pytest.mark.parametrize("shape", [(1, 8, 12), (3, 12, 4)])
 def test_shapes_on_images_that_are_not_square(options, classes, conditioning, shape):
-    model = UNet(shape, **{"widths": (16, 32)} | options, classes=classes, conditioning=conditioning)
+    model = UNet(shape, **{"widths": (16, 32)} | options, num_classes=classes, conditioning=conditioning)
     x, t = randn(2, *shape), torch.tensor([1, 1000])
     assert model(x, t).shape == x.shape
     if classes is not None:
@@ -228,7 +228,7 @@ def test_shapes_on_images_that_are_not_square(options, classes, conditioning, sh
 
 
 def test_it_begins_by_answering_zero():
-    model = UNet((1, 8, 12), widths=(8, 12), classes=3)
+    model = UNet((1, 8, 12), widths=(8, 12), num_classes=3)
     assert not model(randn(2, 1, 8, 12), torch.tensor([5, 900])).any()
 
 
@@ -249,7 +249,7 @@ def test_each_image_has_a_step_of_its_own():
 
 @pytest.mark.parametrize("conditioning", ["added", "plane"])
 def test_it_hears_the_class(conditioning):
-    model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3, conditioning=conditioning))
+    model = stirred(UNet((1, 8, 12), widths=(8, 12), num_classes=3, conditioning=conditioning))
     x, t = randn(1, 1, 8, 12).expand(4, -1, -1, -1), torch.full((4,), 300)
     answers = model(x, t, torch.arange(4))
     assert torch.pdist(answers.flatten(1)).min() > 1e-3
@@ -257,7 +257,7 @@ def test_it_hears_the_class(conditioning):
 
 @pytest.mark.parametrize("conditioning", ["added", "plane"])
 def test_no_label_means_any_class(conditioning):
-    model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3, conditioning=conditioning))
+    model = stirred(UNet((1, 8, 12), widths=(8, 12), num_classes=3, conditioning=conditioning))
     x, t = randn(2, 1, 8, 12), torch.tensor([1, 900])
     assert model.null == 3
     assert torch.equal(model(x, t), model(x, t, torch.tensor([3, 3])))
@@ -266,7 +266,7 @@ def test_no_label_means_any_class(conditioning):
 
 @pytest.mark.equation("7.2")
 def test_planes_are_a_channel_beside_the_others():
-    model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3, conditioning="plane"))
+    model = stirred(UNet((1, 8, 12), widths=(8, 12), num_classes=3, conditioning="plane"))
     wrapped, size = model.down[0][0], (4, 6)
     assert isinstance(wrapped, library.ClassPlane) and wrapped.size == size
     x, step, label = randn(2, 8, *size), randn(2, 32, seed=1), randn(2, 32, seed=2)
@@ -277,14 +277,14 @@ def test_planes_are_a_channel_beside_the_others():
 
 @pytest.mark.equation("7.1")
 def test_the_class_is_added_to_the_step():
-    model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3))
+    model = stirred(UNet((1, 8, 12), widths=(8, 12), num_classes=3))
     t, y = torch.tensor([1, 500, 900]), torch.tensor([2, 0, 3])
     of_step = model.time(library.sinusoidal_embedding(t, 64))
     torch.testing.assert_close(model.embed(t, y), F.silu(of_step + model.label.weight[y]))
 
 
 def test_with_planes_the_class_comes_in_nowhere_else():
-    model = stirred(UNet((1, 8, 12), widths=(8, 12), classes=3, conditioning="plane"))
+    model = stirred(UNet((1, 8, 12), widths=(8, 12), num_classes=3, conditioning="plane"))
     for block in [model.middle, *(block for level in [*model.down, *model.up] for block in level)]:
         nn.init.zeros_(block.plane.weight)
     x, t = randn(2, 1, 8, 12), torch.tensor([1, 900])
@@ -319,7 +319,7 @@ def test_without_skips_fine_detail_is_lost():
             return super().join(h, torch.zeros_like(skip))
 
     model = stirred(NoSkips((1, 8, 12), widths=(8, 12)))
-    model.shrink[0] = nn.Sequential(model.shrink[0], nn.Threshold(1e9, 0.5))  # nothing gets down any more
+    model.downsample[0] = nn.Sequential(model.downsample[0], nn.Threshold(1e9, 0.5))  # nothing gets down any more
     x, t = randn(2, 1, 8, 12), torch.tensor([400, 400])
     torch.testing.assert_close(*model(x, t), rtol=1e-5, atol=1e-5)
     model.__class__ = UNet
@@ -347,7 +347,7 @@ def test_the_stem_lays_squares_into_channels(patch):
 def test_every_weight_learns_within_a_few_steps(options, classes, conditioning):
     """Parts that start at 0 hide what lies before them for a step: three hidden behind each other need three steps."""
     torch.manual_seed(0)
-    model = UNet((1, 8, 12), **{"widths": (16, 32)} | options, classes=classes, conditioning=conditioning)
+    model = UNet((1, 8, 12), **{"widths": (16, 32)} | options, num_classes=classes, conditioning=conditioning)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, t, wanted = randn(4, 1, 8, 12), torch.tensor([1, 300, 600, 1000]), randn(4, 1, 8, 12, seed=1)
     y = () if classes is None else (torch.tensor([0, 1, 2, 3]),)
@@ -360,7 +360,7 @@ def test_every_weight_learns_within_a_few_steps(options, classes, conditioning):
     assert {name for name, _ in model.named_parameters()} - moved == set()
 
 
-@pytest.mark.parametrize("options", [{}, {"attention": LinearAttention}, {"block": ConvNeXtBlock}, {"classes": 3}])
+@pytest.mark.parametrize("options", [{}, {"attention": LinearAttention}, {"block": ConvNeXtBlock}, {"num_classes": 3}])
 def test_channels_last_gives_the_same(options):
     model = stirred(UNet((1, 8, 12), widths=(16, 32), **options))
     x, t = randn(3, 1, 8, 12), torch.tensor([1, 500, 1000])
@@ -371,7 +371,7 @@ def test_channels_last_gives_the_same(options):
     torch.testing.assert_close(last.contiguous(), usual, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"attention": LinearAttention}, {"conditioning": "plane", "classes": 3}])
+@pytest.mark.parametrize("options", [{}, {"attention": LinearAttention}, {"conditioning": "plane", "num_classes": 3}])
 def test_bfloat16_gives_nearly_the_same(options):
     model = stirred(UNet((1, 8, 12), widths=(16, 32), **options))
     x, t = randn(3, 1, 8, 12), torch.tensor([1, 500, 1000])
@@ -422,7 +422,7 @@ def test_clear_errors_when_it_is_called():
     for wrong_t in (torch.tensor(1), torch.tensor([1]), torch.tensor([[1, 2]])):
         with pytest.raises(ValueError, match=r"one step an image, got"):
             forward(model, x, wrong_t)
-    with pytest.raises(ValueError, match="made without classes"):
+    with pytest.raises(ValueError, match="has no classes"):
         forward(model, x, t, torch.tensor([0, 1]))
 
 

@@ -9,7 +9,7 @@ import torch
 from scipy import integrate, stats
 from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal, kl_divergence
 
-from course_utils.metrics import PrincipalFeatures, frechet_distance
+from course_utils.metrics import frechet_distance
 from course_utils.models import vae
 from course_utils.models.vae import VAE, Elbo, LinearGaussian
 
@@ -255,7 +255,7 @@ def test_shapes_and_ranges_on_images_that_are_not_square(likelihood):
 
 def test_decode_is_the_mean_of_the_bernoulli(small):
     z = torch.randn(2, 3, generator=rng())
-    torch.testing.assert_close(small.decode(z), 2 * Bernoulli(logits=small.raw(z)).mean - 1)
+    torch.testing.assert_close(small.decode(z), 2 * Bernoulli(logits=small.logits(z)).mean - 1)
 
 
 def test_sigma_is_learned_or_fixed():
@@ -313,7 +313,7 @@ def test_log_weights_agree_with_distributions_and_average_to_the_elbo(small):
     q = Independent(Normal(mean, (log_var / 2).exp()), 1)
     z = mean + (log_var / 2).exp() * noise
     prior = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
-    likelihood = torch.stack([Bernoulli(logits=small.raw(part)).log_prob((x + 1) / 2).sum((1, 2, 3)) for part in z])
+    likelihood = torch.stack([Bernoulli(logits=small.logits(part)).log_prob((x + 1) / 2).sum((1, 2, 3)) for part in z])
     expected = likelihood + prior.log_prob(z) - q.log_prob(z)
     torch.testing.assert_close(vae.log_weights(small, x, noise), expected, atol=1e-4, rtol=1e-5)
 
@@ -394,17 +394,6 @@ def test_frechet_distance_of_one_feature_is_moments_apart():
 def test_frechet_distance_refuses_features_that_do_not_match():
     with pytest.raises(ValueError, match=r"got \(5, 3\) and \(5, 2\)"):
         plain(frechet_distance)(torch.zeros(5, 3), torch.zeros(5, 2))
-
-
-def test_principal_features_are_the_main_directions():
-    from sklearn.decomposition import PCA
-
-    x = torch.randn(200, 1, 4, 5, generator=rng()) * torch.arange(1.0, 21).view(1, 1, 4, 5)
-    ours = PrincipalFeatures(x, size=3)(x)
-    theirs = PCA(3).fit_transform(x.flatten(1).numpy())
-    np.testing.assert_allclose(ours.abs(), np.abs(theirs), rtol=1e-3, atol=1e-2)  # directions have no sign
-    with pytest.raises(ValueError, match="size ≤ 20"):
-        PrincipalFeatures(x, size=21)
 
 
 def test_costs_are_named_and_unpack():

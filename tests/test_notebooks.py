@@ -1,9 +1,11 @@
 """Every notebook, solved and untouched, runs from top to bottom: offline on digits, and on Fashion-MNIST where it is.
 
 All runs have the network blocked, effort smoke, and are made on copies: the tree is not written to.
-  solved, digits     the solved notebook on scikit-learn's digits
-  untouched, no data the student notebook asks for Fashion-MNIST, cannot have it, says so and goes on with digits
-  fashion-mnist      both on the real data, where COURSE_DATA has them
+  solved, fashion-mnist     on the real data, where COURSE_DATA has them
+  untouched, no data        the student notebook asks for Fashion-MNIST, cannot have it, says so and goes on with digits
+Between them both faces, both data sets and the way from one to the other are seen. Slow, that is in `make test-all`:
+  solved, digits            on scikit-learn's digits (not slow where there is no Fashion-MNIST to run the solved on)
+  untouched, fashion-mnist  the student notebook on the real data
 """
 
 from __future__ import annotations
@@ -28,13 +30,17 @@ def has_fashion() -> bool:
     return bool(folder) and any(Path(folder, "fashion-mnist").glob("train-images*"))
 
 
-SITUATIONS = [
-    ("solved", "digits"),
-    ("solved", "fashion-mnist"),
-    ("untouched", "no data"),
-    ("untouched", "fashion-mnist"),
+SITUATIONS = {
+    ("solved", "fashion-mnist"): (),
+    ("untouched", "no data"): (),
+    ("solved", "digits"): pytest.mark.slow if has_fashion() else (),
+    ("untouched", "fashion-mnist"): pytest.mark.slow,
+}
+RUNS = [
+    pytest.param(face, data, name, id=f"{name}-{face}-{data}", marks=marks)
+    for name in NOTEBOOKS
+    for (face, data), marks in SITUATIONS.items()
 ]
-RUNS = [(face, data, name) for name in NOTEBOOKS for face, data in SITUATIONS]
 
 
 def test_there_are_notebooks():
@@ -43,7 +49,7 @@ def test_there_are_notebooks():
         assert sorted(p.stem for p in folder.glob("[0-9][0-9]_*.ipynb")) == NOTEBOOKS
 
 
-@pytest.mark.parametrize("face, data, name", RUNS, ids=[f"{n}-{f}-{d}" for f, d, n in RUNS])
+@pytest.mark.parametrize(("face", "data", "name"), RUNS)
 def test_runs_to_the_end(face, data, name, ran, report):
     if data == "fashion-mnist" and not has_fashion():
         pytest.skip("COURSE_DATA names no folder that holds fashion-mnist")

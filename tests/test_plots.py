@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from course_utils import plots
+from course_utils.plots.canvas import WIDTH, png_with_metadata
 
 CLASSES = ("cat", "dog", "fish")
 
@@ -30,14 +31,14 @@ FIGURES = {
     "image_grid": lambda: plots.image_grid(images(), title="T", labels=list("abcdef")),
     "image_grid colour": lambda: plots.image_grid(images(c=3), title="T", columns=4),
     "image_rows": lambda: plots.image_rows({"one": images(), "two": images(4)}, title="T", labels=range(6)),
-    "manifold": lambda: plots.manifold(images(6).reshape(2, 3, 1, 12, 10), (-1, 1, -2, 2), "T", mark={"here": (0, 0)}),
+    "manifold": lambda: plots.manifold(images(6).reshape(2, 3, 1, 12, 10), (-1, 1, -2, 2), "T"),
     "curves": lambda: plots.curves(LINE, title="T", x_label="x", y_label="y", log_x=True, log_y=True, mark={"m": 2}),
     "scatter_classes": lambda: plots.scatter_classes(Z, LABELS, CLASSES, title="T", mark=(0, 0)),
     "bars": lambda: plots.bars({"a": 1.0, "b": -2.0}, title="T", y_label="nats", errors={"a": 0.1}),
     "bars grouped": lambda: plots.bars({"p": {"a": 1.0, "b": 2.0}, "q": {"a": 3.0}}, title="T", y_label="nats"),
     "histogram": lambda: plots.histogram({"z": Z, "w": 2 * Z}, title="T", x_label="value", overlay=LINE),
     "triangle": lambda: plots.triangle("abc", {"in the middle": (1, 1, 1), "one, only": (0, 2, 0)}, title="T"),
-    "heatmap": lambda: plots.heatmap(Z[:4], title="T", diverging=True, unit="nats", form=".1f", column_names="ab"),
+    "heatmap": lambda: plots.heatmap(Z[:4], title="T", x_label="x", y_label="y", unit="nats"),
 }
 EXTENT = (-2.0, 4.0, -1.0, 1.0)
 
@@ -73,7 +74,7 @@ def test_is_readable_from_the_back_of_the_room(figure):
     figure.canvas.draw()
     texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
     assert min(t.get_fontsize() for t in texts) >= 11
-    assert figure.get_size_inches()[0] <= plots.WIDTH + 0.25
+    assert figure.get_size_inches()[0] <= WIDTH + 0.25
 
 
 def test_nothing_is_cut_off(figure):
@@ -90,7 +91,7 @@ def test_nothing_is_cut_off(figure):
 
 
 def test_png_is_crisp_and_shown_at_its_size_in_inches(figure):
-    data, metadata = plots.png_with_metadata(figure)
+    data, metadata = png_with_metadata(figure)
     assert data.startswith(b"\x89PNG")
     width, _ = Image.open(io.BytesIO(data)).size
     assert width / metadata["width"] == pytest.approx(1.5, abs=0.01)
@@ -147,7 +148,7 @@ def test_captions_are_drawn_in_order():
 
 @pytest.mark.parametrize("n", [1, 2, 7, 10, 11, 60, 100])
 def test_a_grid_of_any_number_fits_the_page(n):
-    assert plots.image_grid(images(n, h=8, w=8)).get_size_inches()[0] <= plots.WIDTH + 0.01
+    assert plots.image_grid(images(n, h=8, w=8)).get_size_inches()[0] <= WIDTH + 0.01
 
 
 def test_rows_keep_their_names_and_a_short_row_ends_early():
@@ -196,26 +197,14 @@ def test_scatter_colours_by_class_and_lists_every_class():
     assert [t.get_text() for t in axes.get_legend().get_texts()] == list(CLASSES)
 
 
-def test_ellipses_are_two_standard_deviations_and_lie_along_the_covariance():
-    direction = np.array([3.0, 4.0]) / 5
-    covariance = 4 * np.outer(direction, direction) + 0.25 * (np.eye(2) - np.outer(direction, direction))
-    figure = plots.scatter_classes(Z, LABELS, CLASSES, title="T", ellipses=(np.zeros((1, 2)), covariance[None]))
-    (ellipse,) = figure.axes[0].patches
-    corners = ellipse.get_co_vertices()  # ends of the minor or of the major axis, as matplotlib names them
-    reach = np.linalg.norm(np.concatenate([ellipse.get_vertices(), corners]), axis=1)
-    assert sorted(np.round(reach, 6)) == [1.0, 1.0, 4.0, 4.0]
-    longest = np.concatenate([ellipse.get_vertices(), corners])[reach.argmax()] / 4
-    assert abs(longest @ direction) == pytest.approx(1)
-
-
-def test_ellipses_from_standard_deviations():
-    figure = plots.scatter_classes(
-        Z, LABELS, CLASSES, title="T", ellipses=(torch.zeros(3, 2), torch.tensor([[1.0, 0.5]] * 3))
-    )
-    extents = [
-        ellipse.get_extents().transformed(figure.axes[0].transData.inverted()) for ellipse in figure.axes[0].patches
-    ]
-    assert [(round(e.width, 3), round(e.height, 3)) for e in extents] == [(4, 2)] * 3
+def test_ellipses_are_two_standard_deviations_of_each_point_in_its_colour():
+    ellipses = (Z, torch.tensor([[1.0, 0.5]] * len(Z)))
+    (axes,) = plots.scatter_classes(Z, LABELS, CLASSES, title="T", ellipses=ellipses).axes
+    extents = [ellipse.get_extents().transformed(axes.transData.inverted()) for ellipse in axes.patches]
+    assert [(round(e.width, 3), round(e.height, 3)) for e in extents] == [(4, 2)] * len(Z)
+    assert np.allclose([ellipse.get_center() for ellipse in axes.patches], Z)
+    colours = [matplotlib.colors.to_hex(ellipse.get_edgecolor()) for ellipse in axes.patches]
+    assert colours == [plots.COLOURS[k] for k in LABELS]
 
 
 def test_bars_have_their_heights_and_say_their_values():
@@ -226,18 +215,18 @@ def test_bars_have_their_heights_and_say_their_values():
 
 
 def test_histogram_has_area_one():
-    figure = plots.histogram(Z, title="T", x_label="value", bins=10)
+    figure = plots.histogram({"z": Z}, title="T", x_label="value")
     assert sum(bar.get_height() * bar.get_width() for bar in figure.axes[0].patches) == pytest.approx(1)
 
 
-def test_heatmap_centres_diverging_colours_on_zero_and_writes_values():
-    figure = plots.heatmap([[1.0, -3.0]], title="T", diverging=True, form=".1f")
-    assert figure.axes[0].images[0].get_clim() == (-3, 3)
-    assert [t.get_text() for t in figure.axes[0].texts] == ["1.0", "-3.0"]
+def test_heatmap_draws_the_first_row_on_top():
+    (axes, _) = plots.heatmap([[1.0, -3.0]], title="T").axes
+    assert axes.images[0].get_array().tolist() == [[1.0, -3.0]] and axes.images[0].get_clim() == (-3, 1)
+    assert axes.get_ylim() == (0.5, -0.5)
 
 
-def test_values_written_on_a_heatmap_stand_out():
-    """Contrast of at least 4.5 (WCAG AA) against the cell's colour."""
+def test_words_in_a_triangle_stand_out():
+    """Contrast of at least 4.5 (WCAG AA) against the box they stand in."""
 
     def luminance(colour):
         channels = [
@@ -245,13 +234,11 @@ def test_values_written_on_a_heatmap_stand_out():
         ]
         return float(np.dot(channels, [0.2126, 0.7152, 0.0722]))
 
-    values = np.linspace(-1, 1, 41)[None]
-    for diverging in (True, False):
-        figure = plots.heatmap(values, title="T", diverging=diverging, form=".1f")
-        drawn = figure.axes[0].images[0]
-        for text, value in zip(figure.axes[0].texts, values[0]):
-            a, b = sorted([luminance(text.get_color()), luminance(drawn.cmap(drawn.norm(value))[:3])])
-            assert (b + 0.05) / (a + 0.05) >= 4.5, f"{text.get_color()} at {value}"
+    members = {f"member {k}": (1, k, 1) for k in range(6)}
+    (axes,) = plots.triangle("abc", members, title="T").axes
+    for text in axes.texts[3:]:
+        a, b = sorted([luminance(text.get_color()), luminance(text.get_bbox_patch().get_facecolor())])
+        assert (b + 0.05) / (a + 0.05) >= 4.5, f"{text.get_color()} in the box of {text.get_text()}"
 
 
 def test_triangle_puts_a_member_where_its_shares_pull_it():
@@ -359,9 +346,8 @@ BAD = {
         r"ellipses: expected",
     ),
     "infinite bar": (lambda: plots.bars({"a": float("inf")}, title="", y_label=""), r"a: expected finite numbers"),
-    "bins": (lambda: plots.histogram(Z, title="", x_label="", bins=0), r"bins: expected 1 or more"),
+    "no values": (lambda: plots.histogram({}, title="", x_label=""), r'values: expected a dictionary {"name": values}'),
     "vector": (lambda: plots.heatmap([1, 2], title=""), r"matrix: expected \(rows, columns\), got shape \(2,\)"),
-    "names": (lambda: plots.heatmap([[1, 2]], title="", row_names="ab"), r"row_names: expected 1, got 2"),
     "two corners": (lambda: plots.triangle("ab", {}, title=""), r"corners: expected three names, got 2"),
     "shares": (lambda: plots.triangle("abc", {"m": (0, 0, 0)}, title=""), r"'m': expected three shares of 0 or more"),
     "size": (lambda: plots.new_figure(0, 3), r"expected positive sizes, got width=0"),
@@ -394,8 +380,8 @@ def test_bad_input_is_answered_in_one_line(name):
 @pytest.mark.parametrize("c", [1, 3])
 def test_an_animation_shows_every_frame_and_rests_on_the_last(c):
     ends = torch.full((3, c, 12, 10), -1.0), torch.ones(3, c, 12, 10)
-    film = plots.animation([ends[0], images(3, c), ends[1]], title="Up & <down>", columns=3, seconds=1)
-    gif = Image.open(io.BytesIO(film.gif))
+    trajectory_frames = plots.animation([ends[0], images(3, c), ends[1]], title="Up & <down>", columns=3, seconds=1)
+    gif = Image.open(io.BytesIO(trajectory_frames.gif))
     assert gif.n_frames == 3 and gif.size == (32, 12)
     shown, durations = [], []
     for k in range(3):
@@ -404,9 +390,9 @@ def test_an_animation_shows_every_frame_and_rests_on_the_last(c):
         durations.append(gif.info["duration"])
     assert (shown[0] == 0).all() and (shown[2] == 255).all() and shown[1].std() > 20
     assert durations == [500, 500, 1500] and gif.info["loop"] == 0
-    page = film._repr_html_()
+    page = trajectory_frames._repr_html_()
     assert "Up &amp; &lt;down&gt;" in page and 'alt="Up &amp; &lt;down&gt;. Animation of 3 images in 3 frames"' in page
-    assert 'width="128"' in page and repr(film).startswith("[animation] Up & <down>.")
+    assert 'width="128"' in page and repr(trajectory_frames).startswith("[animation] Up & <down>.")
 
 
 # --------------------------------------------------------------------------------------------------------- formatting
@@ -417,7 +403,8 @@ def test_formatter_shows_figures_with_alternative_text_even_after_pyplot():
 
     shell = InteractiveShell.instance()
     try:
-        assert plots.register_formatter()
+        with matplotlib.rc_context():
+            plots.style()
         figure = FIGURES["curves"]()
         for _ in range(2):
             data, metadata = shell.display_formatter.format(figure)
@@ -431,8 +418,10 @@ def test_formatter_shows_figures_with_alternative_text_even_after_pyplot():
         InteractiveShell.clear_instance()
 
 
-def test_formatter_says_where_there_is_nothing_to_tell():
-    assert plots.register_formatter() is False
+def test_style_is_for_figures_of_ones_own_too_and_needs_no_notebook():
+    with matplotlib.rc_context({"font.size": 30}):
+        plots.style()
+        assert matplotlib.rcParams["font.size"] == 12
 
 
 def test_without_a_label_the_titles_are_the_alternative_text():

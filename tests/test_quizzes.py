@@ -1,7 +1,8 @@
 """Every declared code quiz: right answers pass and wrong ones that people really give do not, on several draws.
 
-The answers are in `tests/quizzes/mutants_nbNN.py`: MUTANTS and ALTERNATIVES, each quiz id -> name -> function. A quiz
-that is declared without at least three mutants and one alternative fails here.
+The answers are the misconceptions that a quiz declares and, in `tests/lessons/nbNN_mutants.py`, MUTANTS and
+ALTERNATIVES, each quiz id -> name -> function. A quiz with fewer than three wrong ones and one alternative fails here.
+A mutant that crashes proves nothing, for a mistake of its own crashes too: only those in RAISES may, and they must.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ import ast
 import functools
 import importlib
 import importlib.util
+import inspect
+import re
 from pathlib import Path
 
 import masters
 import nbformat
 import pytest
 
-from course_utils.quizzes import Concept, Quiz, declarations
-from course_utils.quizzes.judging import STAGES, Expected, judge
-from course_utils.quizzes.running import from_wire, request_wire, results_from_wire, run, to_wire
+from classroom.quizzes import Concept, Quiz, declarations
+from classroom.quizzes.judging import STAGES, Expected, judge
+from classroom.quizzes.running import from_wire, request_wire, results_from_wire, run, to_wire
 
 ROOT = Path(__file__).resolve().parent.parent
-SEEDS = (declarations.NOTEBOOK_SEED, 1, 2, 3, 20_261)  # the notebook's own cases, and draws like a grader's
+SEEDS = (declarations.NOTEBOOK_SEED, 20_261)  # the notebook's own cases, and a draw like a grader's
+MORE_SEEDS = (1, 2, 3)
 
 DECLARED = declarations.registered()
 QUIZZES = {id: found for id, found in DECLARED.items() if isinstance(found, Quiz)}
@@ -32,18 +36,35 @@ def answers(kind: str) -> dict[str, dict[str, object]]:
     """quiz id -> name -> function, from all files of mutants."""
     found: dict[str, dict[str, object]] = {}
     for number in sorted({declared.module[-2:] for declared in DECLARED.values()}):
-        name = f"quizzes.mutants_nb{number}"
+        name = f"lessons.nb{number}_mutants"
         if importlib.util.find_spec(name):
             found |= getattr(importlib.import_module(name), kind)
     return found
 
 
 MUTANTS, ALTERNATIVES = answers("MUTANTS"), answers("ALTERNATIVES")
+KNOWN = {id: {m.name: m.wrong for m in quiz.misconceptions} for id, quiz in QUIZZES.items()}
+RAISES = {  # mutants whose very mistake ends in an error, (quiz id, name)
+    ("autoencoder/swapped-decoder", "with 7 × 7 maps"),
+    ("autoencoder/swapped-decoder", "squares only"),
+    ("autoencoder/interpolate", "t for two axes"),
+    ("unet/forward", "first in, first out"),
+    ("unet/forward", "stem without unshuffle"),
+    ("sampling/short-loop", "to t = 0"),
+    ("guidance/classifier-gradient", "without enable_grad"),
+    ("guidance/classifier-gradient", "detached"),
+    ("guidance/wrong-quantity", "without enable_grad"),
+}
+
+
+on_several_draws = pytest.mark.parametrize(
+    "seeds", [pytest.param(SEEDS, id="draws"), pytest.param(MORE_SEEDS, id="more draws", marks=pytest.mark.slow)]
+)
 
 
 def each(table: dict[str, dict[str, object]]) -> list:
-    pairs = [(id, name, answer) for id, named in table.items() for name, answer in named.items()]
-    return [pytest.param(id, answer, id=f"{id}: {name}") for id, name, answer in pairs]
+    rows = [(id, name, answer) for id, named in table.items() for name, answer in named.items()]
+    return [pytest.param(id, name, answer, id=f"{id}: {name}") for id, name, answer in rows]
 
 
 @functools.cache
@@ -59,48 +80,58 @@ def verdict(quiz: Quiz, answer: object, seed: int):
 
 @pytest.mark.parametrize("id", QUIZZES)
 def test_has_enough_answers_to_be_trusted(id):
-    mutants, alternatives = len(MUTANTS.get(id, {})), len(ALTERNATIVES.get(id, {}))
-    assert mutants >= 3, f"{id}: expected at least 3 mutants, got {mutants}"
+    wrong, alternatives = len(KNOWN[id]) + len(MUTANTS.get(id, {})), len(ALTERNATIVES.get(id, {}))
+    assert wrong >= 3, f"{id}: expected at least 3 wrong answers, misconceptions and mutants, got {wrong}"
     assert alternatives >= 1, f"{id}: expected at least 1 alternative right answer, got {alternatives}"
 
 
 def test_answers_are_for_quizzes_that_exist(report):
     assert set(MUTANTS) | set(ALTERNATIVES) <= set(QUIZZES)
-    mutants, alternatives = (sum(map(len, table.values())) for table in (MUTANTS, ALTERNATIVES))
+    assert {(id, name) for id, name in RAISES if name not in MUTANTS.get(id, {})} == set()
+    known, mutants, alternatives = (sum(map(len, table.values())) for table in (KNOWN, MUTANTS, ALTERNATIVES))
     report.append(
-        f"quizzes: {len(QUIZZES)} code quizzes and {len(CONCEPTS)} questions; {mutants} mutants rejected and "
-        f"{alternatives} alternatives accepted, each on {len(SEEDS)} draws of the cases"
+        f"quizzes: {len(QUIZZES)} code quizzes and {len(CONCEPTS)} questions; {known} misconceptions named, {mutants} "
+        f"mutants rejected, of which {len(RAISES)} raise and are meant to, and {alternatives} alternatives accepted, "
+        f"each on {len(SEEDS)} draws of the cases ({len(SEEDS + MORE_SEEDS)} with the slow tests)"
     )
 
 
+@on_several_draws
 @pytest.mark.parametrize("id", QUIZZES)
-def test_accepts_the_reference(id):
-    for seed in SEEDS:
+def test_accepts_the_reference(id, seeds):
+    for seed in seeds:
         found = verdict(QUIZZES[id], QUIZZES[id].reference, seed)
         assert found.passed, f"seed {seed}: {found}"
 
 
-@pytest.mark.parametrize(("id", "answer"), each(MUTANTS))
-def test_rejects_mutants(id, answer):
-    for seed in SEEDS:
+@on_several_draws
+@pytest.mark.parametrize(("id", "name", "answer"), each(MUTANTS))
+def test_rejects_mutants(id, name, answer, seeds):
+    for seed in seeds:
         found = verdict(QUIZZES[id], answer, seed)
         assert not found.passed, f"seed {seed}: a wrong answer passed"
         assert found.stage in STAGES and found.headline and "\n" not in found.headline
+        if (id, name) in RAISES:
+            assert found.stage == "raised", f"seed {seed}: expected an error, got {found}"
+        else:
+            assert found.stage not in ("not attempted", "raised"), f"seed {seed}: rejected for nothing: {found}"
 
 
-@pytest.mark.parametrize(("id", "answer"), each(ALTERNATIVES))
-def test_accepts_alternatives(id, answer):
-    for seed in SEEDS:
+@on_several_draws
+@pytest.mark.parametrize(("id", "name", "answer"), each(ALTERNATIVES))
+def test_accepts_alternatives(id, name, answer, seeds):
+    for seed in seeds:
         found = verdict(QUIZZES[id], answer, seed)
         assert found.passed, f"seed {seed}: {found}"
 
 
+@on_several_draws
 @pytest.mark.parametrize(
     ("id", "misconception"),
     [pytest.param(id, m, id=f"{id}: {m.name}") for id, quiz in QUIZZES.items() for m in quiz.misconceptions],
 )
-def test_names_misconceptions(id, misconception):
-    for seed in SEEDS:
+def test_names_misconceptions(id, misconception, seeds):
+    for seed in seeds:
         found = verdict(QUIZZES[id], misconception.wrong, seed)
         assert not found.passed, f"seed {seed}: a misconception passed"
         assert found.misconception == misconception.name, f"seed {seed}: {found}"
@@ -110,12 +141,34 @@ def test_names_misconceptions(id, misconception):
 @pytest.mark.parametrize("id", QUIZZES)
 def test_gives_the_same_verdicts_through_the_wire(id):
     quiz = QUIZZES[id]
-    expected = drawn(id, 1)
+    expected = drawn(id, SEEDS[-1])
     cases = from_wire(request_wire(expected.cases))["cases"]
-    for answer in [quiz.reference, *MUTANTS.get(id, {}).values()]:
+    for answer in [quiz.reference, *KNOWN[id].values(), *MUTANTS.get(id, {}).values()]:
         results = run(answer, cases, quiz.probe)
         received = results_from_wire(to_wire(results), len(cases))
         assert judge(quiz, cases, received, expected) == judge(quiz, cases, results, expected)
+
+
+def parameters(function: object) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+@functools.cache
+def asked(number: str) -> dict[str, object]:
+    """quiz id -> the function that notebook `number` hands to `check`, as its solution defines it."""
+    checks = re.findall(r'^(\w+) = check\("([^"]+)"', masters.path(number).read_text(encoding="utf-8"), re.MULTILINE)
+    defined = masters.definitions(number)
+    return {id: defined[name] for name, id in checks}
+
+
+@pytest.mark.parametrize("id", QUIZZES)
+def test_the_course_steps_in_with_the_same_arguments(id):
+    """The cells below a quiz call whatever `check` returns: what the student's function takes, the reference takes."""
+    ours, theirs = parameters(asked(QUIZZES[id].module[-2:])[id]), parameters(QUIZZES[id].reference)
+    assert [p.name for p in theirs[: len(ours)]] == [p.name for p in ours]
+    for mine, its in zip(ours, theirs):
+        assert mine.default in (inspect.Parameter.empty, its.default), f"{mine.name} has another default"
+    assert all(p.default is not inspect.Parameter.empty for p in theirs[len(ours) :]), "the reference needs more"
 
 
 @pytest.mark.parametrize("id", QUIZZES)

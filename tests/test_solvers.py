@@ -13,16 +13,16 @@ from test_sampling import REJECT, UNEVEN, bare_copy, exact_variance, network, no
 
 from course_utils.data import GaussianMixture
 from course_utils.diffusion import (
-    SCHEDULES,
+    NOISE_SCHEDULES,
     Denoiser,
     Schedule,
     cosine_schedule,
     linear_schedule,
     zero_terminal_snr,
 )
-from course_utils.sampling import dpm_solver, euler, heun, karras_stops, last, walk, walking
+from course_utils.sampling import ancestral, ddim, dpm_solver, euler, heun, karras_timesteps, last, loop
+from course_utils.sampling.loop import sample_loop
 from course_utils.sampling.solvers import along
-from course_utils.sampling.walking import stroll
 
 STOPS = {"even": [1000, 800, 600, 400, 200, 0], "uneven": [990, 900, 650, 300, 90, 20, 1, 0]}
 
@@ -34,7 +34,7 @@ def sigmas(schedule: Schedule, times: list[int]) -> torch.Tensor:
 
 
 def theirs(kind: type, schedule: Schedule, times: list[int], **settings):
-    """Their solver at our stops. Their index i is our step i + 1; their σ come from float32 tables of ᾱ and are
+    """Their solver at our timesteps. Their index i is our step i + 1; their σ come from float32 tables of ᾱ and are
     replaced by ours, so that what is compared is the solver. They compute a step of Euler's and of DPM-Solver++ in
     float32 whatever they are given, so 1e-5 is what can be asked for."""
     made = kind(num_train_timesteps=schedule.T, **settings)
@@ -59,7 +59,7 @@ SCHEDULE_AND_STOPS = pytest.mark.parametrize(
 @pytest.mark.equation("6.7", "6.8")
 @SCHEDULE_AND_STOPS
 def test_euler_is_theirs_step_for_step(name, times):
-    schedule = SCHEDULES[name](1000)
+    schedule = NOISE_SCHEDULES[name](1000)
     sigma = sigmas(schedule, times)
     scheduler = theirs(EulerDiscreteScheduler, schedule, times)
     scheduler.sigmas = sigma
@@ -75,7 +75,7 @@ def test_euler_is_theirs_step_for_step(name, times):
 @SCHEDULE_AND_STOPS
 def test_heun_is_theirs_step_for_step(name, times):
     """They count two of their steps to one of ours, and one for the stride that ends at 0."""
-    schedule = SCHEDULES[name](1000)
+    schedule = NOISE_SCHEDULES[name](1000)
     sigma = sigmas(schedule, times)
     scheduler = theirs(HeunDiscreteScheduler, schedule, times)
     scheduler.sigmas = torch.cat([sigma[:1], sigma[1:-1].repeat_interleave(2), sigma[-1:]])
@@ -96,7 +96,7 @@ def test_heun_is_theirs_step_for_step(name, times):
 @pytest.mark.parametrize("name", ["linear", "quadratic", "cosine"])
 def test_dpm_solver_is_theirs_step_for_step(name, times, target):
     """Both end with a stride of order 1 (their `final_sigmas_type="zero"`; at σ = 0 there is no λ to go by)."""
-    schedule = SCHEDULES[name](1000)
+    schedule = NOISE_SCHEDULES[name](1000)
     kinds = {"noise": "epsilon", "x0": "sample", "v": "v_prediction"}
     scheduler = theirs(DPMSolverMultistepScheduler, schedule, times, prediction_type=kinds[target])
     scheduler.sigmas = sigmas(schedule, times)
@@ -112,7 +112,7 @@ def test_dpm_solver_is_theirs_step_for_step(name, times, target):
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_with_full_chance_it_is_their_sde_solver(name, times):
     """The same random numbers in their place."""
-    schedule, drawn = SCHEDULES[name](1000), rng(5)
+    schedule, drawn = NOISE_SCHEDULES[name](1000), rng(5)
     settings = {"prediction_type": "sample", "algorithm_type": "sde-dpmsolver++"}
     scheduler = theirs(DPMSolverMultistepScheduler, schedule, times, **settings)
     scheduler.sigmas = sigmas(schedule, times)
@@ -132,7 +132,7 @@ def test_the_first_stride_and_the_last_are_those_of_the_plain_walk(eta):
     how = {"eta": eta}
     carried, plain = (
         [step.x for step in sampler(network, schedule, start, [900, 500, 200, 0], **how, generator=rng(5))]
-        for sampler in (dpm_solver, walk)
+        for sampler in (dpm_solver, ddim)
     )
     torch.testing.assert_close(carried[1], plain[1], rtol=1e-12, atol=1e-12)
     assert (carried[2] - plain[2]).abs().max() > 0.01
@@ -160,7 +160,7 @@ def errors(sampler, counts: list[int]) -> torch.Tensor:
     return torch.stack([(x - exact).norm(dim=1).mean() for x in found])
 
 
-@pytest.mark.parametrize("sampler, order", [(walk, 1), (euler, 1), (heun, 2), (dpm_solver, 2)])
+@pytest.mark.parametrize("sampler, order", [(ddim, 1), (euler, 1), (heun, 2), (dpm_solver, 2)])
 def test_order_of_convergence(sampler, order):
     """Twice the strides, half the error or a quarter of it: the slope of ln(error) against ln(strides)."""
     error = errors(sampler, [160, 320, 640])
@@ -168,7 +168,7 @@ def test_order_of_convergence(sampler, order):
     assert ((slopes - order).abs() < 0.25).all(), f"slopes {slopes.tolist()}, errors {error.tolist()}"
 
 
-@pytest.mark.parametrize("sampler, order", [(walk, 1), (euler, 1), (heun, 2), (dpm_solver, 2)])
+@pytest.mark.parametrize("sampler, order", [(ddim, 1), (euler, 1), (heun, 2), (dpm_solver, 2)])
 def test_order_of_convergence_where_the_solution_is_a_formula(sampler, order):
     """One Gaussian only shrinks or grows: x_s = x_t · (its deviation at s) / (its deviation at t)."""
     blob, start = GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), 0.5), normal(20, 2)
@@ -183,7 +183,7 @@ def test_order_of_convergence_where_the_solution_is_a_formula(sampler, order):
     assert ((slopes - order).abs() < 0.1).all(), f"slopes {slopes.tolist()}, errors {error.tolist()}"
 
 
-@pytest.mark.parametrize("sampler, eta, order", [(walk, 1.0, 1), (dpm_solver, 1.0, 2), (dpm_solver, 0.5, 2)])
+@pytest.mark.parametrize("sampler, eta, order", [(ddim, 1.0, 1), (dpm_solver, 1.0, 2), (dpm_solver, 0.5, 2)])
 def test_order_in_distribution_with_chance(monkeypatch, sampler, eta, order):
     """With noise no path can be right, but the distribution can. One Gaussian again: the exact variance of the result
     against the one that it should have."""
@@ -205,11 +205,11 @@ def test_a_solver_with_the_wrong_slope_has_another_order():
 
     def spoilt(denoise, schedule, noise, steps):
         def move(at):
-            end = along(at, at.implied)
-            there = at._replace(x=end, x0=at.guess(end, at.s), now=at.after)
-            return along(at, 0.4 * at.implied + 0.6 * there.implied)
+            end = along(at, at.eps)
+            there = at._replace(x=end, x0=at.denoise(end, at.s), alpha_bar_t=at.alpha_bar_s)
+            return along(at, 0.4 * at.eps + 0.6 * there.eps)
 
-        return stroll(move, denoise, schedule, noise, steps)
+        return sample_loop(move, denoise, schedule, noise, steps)
 
     error = errors(spoilt, [160, 320, 640])
     assert (-(error[1:] / error[:-1]).log2() < 1.3).all()
@@ -217,9 +217,9 @@ def test_a_solver_with_the_wrong_slope_has_another_order():
 
 @pytest.mark.parametrize("name", ["cosine", "linear"])
 def test_euler_is_ddim(name):
-    schedule = SCHEDULES[name](1000)
+    schedule = NOISE_SCHEDULES[name](1000)
     start = normal(2, 1, 4, 4)
-    for a, b in zip(euler(network, schedule, start, 13), walk(network, schedule, start, 13)):
+    for a, b in zip(euler(network, schedule, start, 13), ddim(network, schedule, start, 13)):
         torch.testing.assert_close(a.x, b.x, rtol=1e-7, atol=1e-7)
         assert a.t == b.t
 
@@ -229,7 +229,7 @@ def test_the_perfect_denoiser_walks_to_the_data(sampler, eta):
     """Four directions; what would be seen, and how often, stands in test_sampling.py."""
     schedule, start = cosine_schedule(1000), torch.randn(10_000, 2, generator=rng(1))
     how = {} if eta is None else {"eta": eta, "generator": rng(2)}
-    x = last(sampler(UNEVEN.denoiser(schedule), schedule, start, karras_stops(schedule, 60), **how))
+    x = last(sampler(UNEVEN.denoiser(schedule), schedule, start, karras_timesteps(schedule, 60), **how))
     assert min(p_values(x, UNEVEN)) > REJECT / 4
 
 
@@ -253,7 +253,7 @@ def test_chance_comes_from_the_generator():
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("sampler, asked", [(euler, 6), (heun, 11), (dpm_solver, 6), (walk, 6)])
+@pytest.mark.parametrize("sampler, asked", [(euler, 6), (heun, 11), (dpm_solver, 6), (ddim, 6)])
 def test_evaluations_of_the_network(sampler, asked):
     seen = []
 
@@ -277,73 +277,74 @@ def test_two_walks_at_once_keep_their_memories_apart():
 def test_zero_terminal_snr():
     schedule, start = zero_terminal_snr(linear_schedule(1000)), normal(2, 1, 4, 4)
     for sampler in (euler, heun):
-        with pytest.raises(ValueError, match="σ = √\\(1−ᾱ\\)/√ᾱ is infinite; use walk or dpm_solver"):
+        with pytest.raises(ValueError, match="σ = √\\(1−ᾱ\\)/√ᾱ is infinite; use ddim or dpm_solver"):
             sampler(network, schedule, start, 5)
     steps = [*dpm_solver(network, schedule, start, 5)]
     noisy = [*dpm_solver(network, schedule, start, 5, eta=1.0, generator=rng())]
     assert all(step.x.isfinite().all() for step in steps + noisy)
-    first = next(x for t, x, _ in walk(network, schedule, start, 5) if t == 800)
+    first = next(x for t, x, _ in ddim(network, schedule, start, 5) if t == 800)
     torch.testing.assert_close(steps[1].x, first)
 
 
 @pytest.mark.parametrize("T, steps", [(1000, 1), (1000, 2), (1000, 10), (1000, 100), (1000, 1000), (10, 10), (10, 4)])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_karras_stops_fall_to_zero_in_that_many_strides(name, T, steps):
-    times = karras_stops(SCHEDULES[name](T), steps)
+@pytest.mark.parametrize("name", NOISE_SCHEDULES)
+def test_karras_timesteps_fall_to_zero_in_that_many_strides(name, T, steps):
+    times = karras_timesteps(NOISE_SCHEDULES[name](T), steps)
     assert len(times) == steps + 1 and times[-1] == 0 and times[0] <= T
     assert all(a > b for a, b in zip(times, times[1:]))
 
 
 @pytest.mark.equation("6.11")
-def test_karras_stops_follow_the_formula():
+def test_karras_timesteps_follow_the_formula():
     """Golden values: σ of equation 5 of the paper between 80 and σ_1, each at the nearest step."""
     schedule = cosine_schedule(1000)
     sigma, n, rho = sigmas(schedule, [*range(1001)]), 8, 7
     low = float(sigma[1])
     wanted = [(80 ** (1 / rho) + k / (n - 1) * (low ** (1 / rho) - 80 ** (1 / rho))) ** rho for k in range(n)]
     nearest = [min(range(1, 1001), key=lambda t: abs(float(sigma[t]) - w)) for w in wanted]
-    assert karras_stops(schedule, n) == [*nearest, 0]
+    assert karras_timesteps(schedule, n) == [*nearest, 0]
 
 
 @pytest.mark.parametrize("steps", [5, 10, 40])
-def test_karras_stops_are_theirs_but_whole_steps_that_begin_at_80(steps):
+def test_karras_timesteps_are_theirs_but_whole_steps_that_begin_at_80(steps):
     """Theirs begin at σ_T, 157 here and 20,000 for a cosine schedule, and fall between two steps; ours are the nearest
     of steps to as many. Told to begin at σ_T, ours are theirs rounded (the last ones can't be: a step is used once)."""
     schedule = linear_schedule(1000)
     scheduler = EulerDiscreteScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02, use_karras_sigmas=True)
     scheduler.set_timesteps(steps)
-    ours = karras_stops(schedule, steps, sigma_max=math.inf)
+    ours = karras_timesteps(schedule, steps, sigma_max=math.inf)
     apart = [abs(t - 1 - float(i)) for t, i in zip(ours, scheduler.timesteps) if t > 30]
     assert len(apart) >= steps / 2 and max(apart) < 0.6  # half a step, and they read ln σ between steps, we σ
-    capped = karras_stops(schedule, steps)
+    capped = karras_timesteps(schedule, steps)
     assert ours[0] == 1000 and float(sigmas(schedule, capped[:1])) == pytest.approx(80, rel=0.01)
 
 
 @pytest.mark.parametrize("steps", [0, 1001, 2.0, True])
 def test_wrong_numbers_of_stops(steps):
     with pytest.raises((ValueError, TypeError)):
-        karras_stops(cosine_schedule(1000), steps)
+        karras_timesteps(cosine_schedule(1000), steps)
 
 
 @pytest.mark.parametrize("how", [{"rho": 0.0}, {"rho": math.nan}, {"sigma_max": 0.0}, {"sigma_max": math.nan}])
 def test_wrong_curves(how):
-    with pytest.raises(ValueError, match="karras_stops: expected rho and sigma_max above 0, got"):
-        karras_stops(cosine_schedule(1000), 5, **how)
+    with pytest.raises(ValueError, match="karras_timesteps: expected rho and sigma_max above 0, got"):
+        karras_timesteps(cosine_schedule(1000), 5, **how)
 
 
-WRONG_STOPS = [[5], [5, 5, 0], [5, 7, 0], [0, 5, 10], [11, 0], [5, -1], [5.0, 0], [5.5, 0], [math.nan, 0], ["5", 0], []]
+WRONG_TIMES = [[5], [5, 5, 0], [5, 7, 0], [0, 5, 10], [11, 0], [5, -1], [5.0, 0], [5.5, 0], [math.nan, 0], ["5", 0], []]
 
 
-@pytest.mark.parametrize("steps", WRONG_STOPS, ids=str)
-def test_wrong_stops(steps):
-    """At the call. Stops that rise are for `encode` alone: fresh noise would need a variance below 0."""
-    copy = bare_copy(walking)
-    for sampler in (copy.walk, copy.ancestral):
+@pytest.mark.parametrize("steps", WRONG_TIMES, ids=str)
+def test_wrong_timesteps(steps):
+    """At the call. Timesteps that rise are for `ddim_invert` alone: fresh noise would need a variance below 0."""
+    copy = bare_copy(ancestral)
+    copy.timesteps = bare_copy(loop).timesteps
+    for sampler in (copy.ddim, copy.ddpm):
         with pytest.raises(ValueError, match="steps: expected at least two whole numbers, falling, within 10..0, got "):
             sampler(network, cosine_schedule(10), normal(1, 1, 2, 2), steps)
 
 
 @pytest.mark.parametrize("sampler", [heun, dpm_solver, euler])
-def test_every_solver_looks_at_its_stops(sampler):
+def test_every_solver_checks_its_timesteps(sampler):
     with pytest.raises(ValueError, match="steps: expected at least two whole numbers, falling, within 10..0, got "):
         sampler(network, cosine_schedule(10), normal(1, 1, 2, 2), [5, 7, 0])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from course_utils.training import (
     Recipe,
     TrainingDiverged,
     batch_indices,
+    diverging,
     fit,
     learning_rate_factor,
     train,
@@ -35,6 +37,14 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     monkeypatch.setenv("COURSE_QUIET", "1")
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_counts():
+    """Also where the whole test suite ignores it, as under nohup or in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def images(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,7 +100,7 @@ def test_overfits_one_batch():
     torch.manual_seed(0)
     x = torch.rand(8, 1, 6, 4) * 2 - 1
     model = nn.Sequential(nn.Flatten(), nn.Linear(24, 64), nn.ReLU(), nn.Linear(64, 24), nn.Unflatten(1, (1, 6, 4)))
-    options = {"lr": 1e-2, "schedule": "linear-half", "mixed_precision": False}
+    options = {"lr": 1e-2, "lr_schedule": "linear-half", "mixed_precision": False}
     history = fit(model, lambda m, x, y, g: F.mse_loss(m(x), x), x, steps=150, **options)
     assert history.loss[0] > 0.2 and history.loss[-1] < 1e-3
     assert F.mse_loss(model(x), x) < 1e-3
@@ -276,7 +286,7 @@ def test_an_optimizer_that_was_made_outside_keeps_its_rate_and_gets_the_schedule
         rates.append(mine.param_groups[0]["lr"])
         return m(x).square().mean()
 
-    fit(model, loss, torch.ones(4, 1), steps=4, optimizer=mine, schedule="linear-half")
+    fit(model, loss, torch.ones(4, 1), steps=4, optimizer=mine, lr_schedule="linear-half")
     assert rates == [0.5, 0.5, 0.5, 0.25] and mine.param_groups[0]["lr"] == 0.5
 
 
@@ -287,11 +297,11 @@ def test_an_optimizer_that_was_made_outside_keeps_its_rate_and_gets_the_schedule
     "options, expected",
     [
         ({}, [1, 1, 1, 1, 1, 1, 1, 1]),
-        ({"schedule": "cosine"}, [(1 + math.cos(math.pi * k / 8)) / 2 for k in range(8)]),
-        ({"schedule": "linear-half"}, [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
+        ({"lr_schedule": "cosine"}, [(1 + math.cos(math.pi * k / 8)) / 2 for k in range(8)]),
+        ({"lr_schedule": "linear-half"}, [1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
         ({"warmup": 4}, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
-        ({"warmup": 2, "schedule": "linear-half"}, [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
-        ({"schedule": lambda done: 1 - done}, [1 - k / 8 for k in range(8)]),
+        ({"warmup": 2, "lr_schedule": "linear-half"}, [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
+        ({"lr_schedule": lambda done: 1 - done}, [1 - k / 8 for k in range(8)]),
     ],
 )
 def test_schedules(options, expected):
@@ -378,7 +388,7 @@ def test_a_toy_gan_runs_through_the_same_loop_and_resumes(tmp_path):
         return update, parts
 
     data = 2 + 0.1 * torch.randn(256, 1, generator=torch.Generator().manual_seed(1))
-    recipe = Recipe(steps=300, batch_size=64, schedule="linear-half")
+    recipe = Recipe(steps=300, batch_size=64, lr_schedule="linear-half")
     update, whole = make()
     history = train(update, data, whole, recipe)
     assert abs(history.ema_model(torch.zeros(1, 1)).item() - 2) < 0.5
@@ -401,7 +411,8 @@ def test_a_toy_gan_runs_through_the_same_loop_and_resumes(tmp_path):
 # -------------------------------------------------------------------------------------------------- killed, and resumed
 
 SCRIPT = """
-import sys, time, torch
+import signal, sys, time, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test suite that runs in the background ignores Ctrl-C
 sys.path[:0] = {paths!r}
 torch.set_num_threads(1)
 from test_training import fit, images, network, squared_error
@@ -410,8 +421,8 @@ def watch(step, history):
     print(step, flush=True)
     time.sleep(pause)
 model = network()
-history = fit(model, squared_error, images(), steps=60, batch_size=16, lr=1e-2, ema=0.99, clip=1.0, schedule="cosine",
-              warmup=5, checkpoint=sys.argv[1], checkpoint_every=7, on_step=watch, every=1)
+history = fit(model, squared_error, images(), steps=60, batch_size=16, lr=1e-2, ema=0.99, clip=1.0,
+              lr_schedule="cosine", warmup=5, checkpoint=sys.argv[1], checkpoint_every=7, on_step=watch, every=1)
 torch.save([list(model.state_dict().values()), list(history.ema_model.state_dict().values()), history.loss,
             history.terms["label"], history.steps], sys.argv[3])
 """
@@ -509,6 +520,47 @@ def test_interrupt_in_the_middle_of_a_step_keeps_the_model_and_never_saves_a_tor
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_whoever_calls_may_end_a_run(tmp_path, capsys):
+    """`stop` is asked after each step; the last one is shown and saved, once, and nobody says that a hand did it."""
+    asked, shown, file = [], [], tmp_path / "c.pt"
+
+    def stop(step, history):
+        asked.append((step, len(history.steps) <= step))
+        return step == 5
+
+    options = {"stop": stop, "on_step": lambda step, history: shown.append(step), "every": 2, "checkpoint": file}
+    history = fit(model := network(), squared_error, images(), steps=20, **options)
+    assert asked == [(step, True) for step in range(1, 6)] and shown == [2, 4, 5]
+    assert (history.ended, history.interrupted, history.steps) == ("stopped", False, [1, 2, 3, 4, 5])
+    assert not model.training and len(torch.load(file, weights_only=True)["loss"]) == 5
+    assert capsys.readouterr().out == ""
+
+    again, whole = network(), network()
+    assert fit(again, squared_error, images(), steps=20, checkpoint=file).ended == "finished"
+    fit(whole, squared_error, images(), steps=20)
+    assert same(again, whole)
+
+
+def test_stop_may_go_by_what_the_live_view_measured():
+    seen = []
+    options = {"on_step": lambda step, history: seen.append(history.loss[-1]), "stop": lambda *_: len(seen) == 2}
+    assert fit(network(), squared_error, images(), steps=20, every=3, **options).steps[-1] == 6 and len(seen) == 2
+
+
+def test_what_a_run_says_goes_where_it_is_told(tmp_path, capsys):
+    said = []
+
+    def loss(m, x, y, g):
+        signal.raise_signal(signal.SIGINT)
+        return m(x).square().mean()
+
+    for say in (said.append, None):
+        history = fit(network(), loss, images(), steps=9, checkpoint=tmp_path / f"{say}.pt", say=say)
+        assert history.ended == "interrupted" and len(history.steps) == 1
+    assert len(said) == 1 and said[0].startswith("Stopped by hand after step 1 of 9.")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_the_second_interrupt_stops_at_once():
     started = time.monotonic()
 
@@ -557,7 +609,7 @@ def other_loss(model, x, y, generator):
         ({"model": lambda: deeper(network())}, r"model's 5.weight is missing there and 1×1×1×1 here"),
         ({"model": lambda: network(dropout=0.5)}, r"a layer is \(3\): Dropout\(p=0.2.*there and \(3\): Dropout\(p=0.5"),
         ({"lr": 1e-3}, r"lr is 0.002 there and 0.001 here"),
-        ({"schedule": "cosine"}, r"schedule is 'flat' there and 'cosine' here"),
+        ({"lr_schedule": "cosine"}, r"lr_schedule is 'flat' there and 'cosine' here"),
         ({"ema": 0.9}, r"ema's .* is missing there"),
         ({"data": images(41)}, r"data is 'tensor, 40 of 1×6×4 \(\w+\)' there and 'tensor, 41 of"),
         ({"data": (1 - images()[0], images()[1])}, r"data is"),
@@ -672,7 +724,8 @@ def test_leftovers_of_a_killed_save_are_cleared_away(tmp_path):
 # ------------------------------------------------------------------------------------------------------------ diverging
 
 
-def test_nan_stops_names_the_step_and_puts_good_weights_back(tmp_path):
+def test_nan_stops_names_the_step_and_puts_good_weights_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(diverging, "time", SimpleNamespace(perf_counter=lambda: 0.0))  # no second goes by, however busy
     model, calls = network(), []
     weights = [tensor.clone() for tensor in model.state_dict().values()]
 
@@ -736,9 +789,9 @@ def detached(model, x, y, generator):
         ({"ema": 1.5}, ValueError, r"ema: expected None or a decay in \[0, 1\)"),
         ({"clip": 0.0}, ValueError, "clip: expected None or a positive norm"),
         (
-            {"schedule": "cosinus"},
+            {"lr_schedule": "cosinus"},
             ValueError,
-            "schedule: expected 'flat', 'cosine', 'linear-half' or a callable, got 'cosinus'",
+            "lr_schedule: expected 'flat', 'cosine', 'linear-half' or a callable, got 'cosinus'",
         ),
         ({"optimizer": "adan"}, ValueError, "optimizer: expected 'adam', .* got 'adan'"),
         ({"learning_rate": 1e-3}, TypeError, "unknown option 'learning_rate'; a recipe has steps, batch_size, lr"),

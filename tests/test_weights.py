@@ -27,9 +27,7 @@ from course_utils.weights import (
     load_denoiser,
     load_noisy_classifier,
     read_card,
-    save_classifier,
-    save_denoiser,
-    save_noisy_classifier,
+    save,
     shipped,
 )
 
@@ -40,7 +38,7 @@ NAMES = ("boot", "bag", "coat")
 def network(**options) -> unet.UNet:
     """A small U-Net whose last layer is not zero, as it is before training."""
     torch.manual_seed(0)
-    model = unet.UNet(SHAPE, **{"widths": (16, 24), "classes": 3} | options)
+    model = unet.UNet(SHAPE, **{"widths": (16, 24), "num_classes": 3} | options)
     for weight in model.parameters():
         nn.init.normal_(weight, std=0.1)
     return model
@@ -49,13 +47,13 @@ def network(**options) -> unet.UNet:
 def answers(denoiser: Denoiser) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     x, t = torch.randn(4, *denoiser.model.shape, generator=generator), torch.tensor([1, 300, 999, 1000])
-    y = None if denoiser.model.classes is None else torch.tensor([0, 1, 2, 3])  # 3 is "any"
+    y = None if denoiser.model.num_classes is None else torch.tensor([0, 1, 2, 3])  # 3 is "any"
     return denoiser(x, t, y)
 
 
 @pytest.fixture
 def saved(tmp_path) -> Path:
-    return save_denoiser(tmp_path / "m.safetensors", Denoiser(network(), cosine_schedule(), "v"), {"seed": 7}, NAMES)
+    return save(tmp_path / "m.safetensors", Denoiser(network(), cosine_schedule(), "v"), {"seed": 7}, NAMES)
 
 
 # --------------------------------------------------------------------------------------------------------- what returns
@@ -65,7 +63,7 @@ def saved(tmp_path) -> Path:
     "options",
     [
         {},
-        {"classes": None},
+        {"num_classes": None},
         {"conditioning": "plane"},
         {"block": unet.ConvNeXtBlock, "attention": unet.LinearAttention},
         {"attention": None, "blocks": 2, "patch": 1},
@@ -75,18 +73,18 @@ def saved(tmp_path) -> Path:
 def test_a_denoiser_comes_back_and_answers_the_same(tmp_path, options):
     schedule = zero_terminal_snr(linear_schedule(1000))
     before = Denoiser(network(**options).half().float().eval(), schedule, "x0")  # numbers that float16 holds exactly
-    classes = () if options.get("classes", 3) is None else NAMES
-    after = load_denoiser(save_denoiser(tmp_path / "m.safetensors", before, {}, classes))
+    classes = () if options.get("num_classes", 3) is None else NAMES
+    after = load_denoiser(save(tmp_path / "m.safetensors", before, {}, classes))
     assert torch.equal(answers(after), answers(before).detach())
     assert torch.equal(after.schedule.alpha_bar, schedule.alpha_bar) and after.schedule.name == schedule.name
-    assert (after.kind, after.shape, after.classes) == ("x0", SHAPE, classes)
+    assert (after.prediction_type, after.shape, after.classes) == ("x0", SHAPE, classes)
     assert not after.training and not any(weight.requires_grad for weight in after.parameters())
     assert all(weight.dtype == torch.float32 for weight in after.parameters())
 
 
 def test_what_float16_changes_is_small(tmp_path):
     before = Denoiser(network().eval(), cosine_schedule(), "v")
-    after = load_denoiser(save_denoiser(tmp_path / "m.safetensors", before, {}, NAMES))
+    after = load_denoiser(save(tmp_path / "m.safetensors", before, {}, NAMES))
     was, now = answers(before).detach(), answers(after)
     assert 0 < (now - was).abs().max() < 3e-3 * was.abs().max()
 
@@ -94,37 +92,39 @@ def test_what_float16_changes_is_small(tmp_path):
 def test_a_number_too_large_for_float16_is_kept_in_float32(tmp_path):
     model = network()
     nn.init.constant_(model.stem.bias, 1e5)
-    path = save_denoiser(tmp_path / "m.safetensors", Denoiser(model, cosine_schedule()), {}, NAMES)
+    path = save(tmp_path / "m.safetensors", Denoiser(model, cosine_schedule()), {}, NAMES)
     assert load_denoiser(path).model.stem.bias[0] == 1e5
     assert load_file(path)["stem.weight"].dtype == torch.float16
 
 
 def test_a_classifier_comes_back_with_its_running_averages(tmp_path):
     torch.manual_seed(0)
-    model = Classifier(SHAPE, classes=3, size=8, width=4)
+    model = Classifier(SHAPE, num_classes=3, size=8, width=4)
     model(torch.randn(16, *SHAPE))  # moves BatchNorm's averages
     model.half().float().eval()
-    after = load_classifier(save_classifier(tmp_path / "c.safetensors", model, {"seed": 1}, NAMES))
+    after = load_classifier(save(tmp_path / "c.safetensors", model, {"seed": 1}, NAMES))
     x = torch.randn(5, *SHAPE)
     assert torch.equal(after(x), model(x).detach()) and torch.equal(after.features(x), model.features(x).detach())
-    assert after.names == NAMES and after.card["seed"] == 1 and not after.training
+    assert after.classes == NAMES and after.card["seed"] == 1 and not after.training
 
 
 def test_a_noisy_classifier_comes_back_with_its_schedule(tmp_path):
     torch.manual_seed(0)
-    model, schedule = NoisyClassifier((1, 8, 12), classes=3, widths=(8, 12)).half().float(), linear_schedule(50)
-    path = save_noisy_classifier(tmp_path / "c.safetensors", model, schedule, {"seed": 1}, NAMES)
+    model, schedule = NoisyClassifier((1, 8, 12), num_classes=3, widths=(8, 12)).half().float(), linear_schedule(50)
+    path = save(tmp_path / "c.safetensors", model, {"seed": 1}, NAMES, schedule)
     after, x, t = load_noisy_classifier(path), torch.randn(3, *SHAPE), torch.tensor([1, 20, 50])
     assert torch.equal(after(x, t), model(x, t).detach()) and torch.equal(after.schedule.alpha_bar, schedule.alpha_bar)
-    assert after.names == NAMES and after.card["seed"] == 1 and not after.training
+    assert after.classes == NAMES and after.card["seed"] == 1 and not after.training
     assert "| schedule | linear, T = 50 |" in describe(path) and "classifier of noisy images" in describe(path)
     assert "holds a classifier of noisy images; expected a classifier." in refused(path, load_classifier)
-    with pytest.raises(ValueError, match="save_noisy_classifier expects 3 names of classes, got 2"):
-        save_noisy_classifier(path, model, schedule, {}, NAMES[:2])
+    with pytest.raises(ValueError, match="save expects a schedule with a NoisyClassifier"):
+        save(path, model, {}, NAMES)
+    with pytest.raises(ValueError, match="save expects 3 names of classes, got 2"):
+        save(path, model, {}, NAMES[:2], schedule)
 
 
 def test_a_folder_stands_for_the_model_in_it(tmp_path):
-    save_denoiser(tmp_path / "run" / "model.safetensors", Denoiser(network(), cosine_schedule()), {}, NAMES)
+    save(tmp_path / "run" / "model.safetensors", Denoiser(network(), cosine_schedule()), {}, NAMES)
     assert load_denoiser(tmp_path / "run").classes == load_denoiser(str(tmp_path / "run")).classes == NAMES
 
 
@@ -175,24 +175,24 @@ def test_other_files_are_told_apart(tmp_path, saved):
 
 def test_a_card_that_does_not_fit_its_weights(tmp_path, saved):
     tensors, card = load_file(saved), read_card(saved)
-    card["arguments"]["widths"] = [16, 32]
+    card["config"]["widths"] = [16, 32]
     save_file(tensors, saved, {"course_utils": json.dumps(card)})
     assert "does not fit the UNet" in refused(saved)
-    card["arguments"] |= {"widths": [16, 24], "wings": 2}
+    card["config"] |= {"widths": [16, 24], "wings": 2}
     save_file(tensors, saved, {"course_utils": json.dumps(card)})
     assert "does not fit the UNet" in refused(saved)
 
 
 def test_a_model_of_another_kind(tmp_path, saved):
     assert "holds a diffusion model; expected a classifier" in refused(saved, load_classifier)
-    path = save_classifier(tmp_path / "c.safetensors", Classifier(SHAPE, 3, 8, 4), {}, NAMES)
+    path = save(tmp_path / "c.safetensors", Classifier(SHAPE, 3, 8, 4), {}, NAMES)
     assert "holds a classifier; expected a diffusion model" in refused(path)
 
 
 def test_names_that_lead_nowhere(tmp_path, monkeypatch, saved):
     monkeypatch.setattr(weights, "SHIPPED", tmp_path / "with-the-course")
     path = tmp_path / "with-the-course" / "clothes.safetensors"
-    save_denoiser(path, Denoiser(network(), cosine_schedule()), {}, NAMES)
+    save(path, Denoiser(network(), cosine_schedule()), {}, NAMES)
     assert shipped() == ["clothes"] and load_denoiser("clothes").classes == NAMES
     assert "did you mean 'clothes'" in refused("cloths") and "one of clothes" in refused("nothing")
     assert "holds no model.safetensors" in refused(tmp_path)
@@ -205,12 +205,12 @@ def test_names_that_lead_nowhere(tmp_path, monkeypatch, saved):
 
 def test_a_shipped_classifier_goes_by_the_name_of_its_data(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "SHIPPED", tmp_path)
-    save_denoiser(tmp_path / "clothes.safetensors", Denoiser(network(), cosine_schedule()), {}, NAMES)
-    save_classifier(tmp_path / "clothes-classifier.safetensors", Classifier(SHAPE, 3, 8, 4), {}, NAMES)
+    save(tmp_path / "clothes.safetensors", Denoiser(network(), cosine_schedule()), {}, NAMES)
+    save(tmp_path / "clothes-classifier.safetensors", Classifier(SHAPE, 3, 8, 4), {}, NAMES)
     noisy = NoisyClassifier(SHAPE, 3, (8,))
-    save_noisy_classifier(tmp_path / "clothes-noisy-classifier.safetensors", noisy, cosine_schedule(), {}, NAMES)
-    assert load_classifier("clothes").names == load_classifier("clothes-classifier").names == NAMES
-    assert load_noisy_classifier("clothes").names == NAMES
+    save(tmp_path / "clothes-noisy-classifier.safetensors", noisy, {}, NAMES, cosine_schedule())
+    assert load_classifier("clothes").classes == load_classifier("clothes-classifier").classes == NAMES
+    assert load_noisy_classifier("clothes").classes == NAMES
     assert load_denoiser("clothes").classes == NAMES
 
 
@@ -223,14 +223,14 @@ class OwnBlock(unet.ResidualBlock):
     [
         (network(block=OwnBlock), NAMES, "block is OwnBlock, which a file can't hold"),
         (network(), NAMES[:2], "expects 3 names of classes, got 2"),
-        (network(classes=None), NAMES, "expects 0 names of classes, got 3"),
+        (network(num_classes=None), NAMES, "expects 0 names of classes, got 3"),
     ],
 )
 def test_what_could_not_be_read_again_is_not_written(tmp_path, model, classes, message):
     with pytest.raises(ValueError, match=message):
-        save_denoiser(tmp_path / "m.safetensors", Denoiser(model, cosine_schedule()), {}, classes)
+        save(tmp_path / "m.safetensors", Denoiser(model, cosine_schedule()), {}, classes)
     with pytest.raises(ValueError, match="ends in .safetensors"):
-        save_denoiser(tmp_path / "m.pt", Denoiser(network(), cosine_schedule()), {}, NAMES)
+        save(tmp_path / "m.pt", Denoiser(network(), cosine_schedule()), {}, NAMES)
     assert os.listdir(tmp_path) == []
 
 
@@ -247,14 +247,14 @@ def test_an_error_while_writing_loses_nothing(tmp_path, monkeypatch, saved):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        save_denoiser(saved, Denoiser(network(classes=None), linear_schedule()), {})
+        save(saved, Denoiser(network(num_classes=None), linear_schedule()), {})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_reading_runs_no_code(tmp_path, saved):
     """Names in a card are looked up among the library's own parts, and nowhere else."""
     tensors, card = load_file(saved), read_card(saved)
-    card["arguments"]["block"] = f"__import__('os').mkdir('{tmp_path / 'sprung'}')"
+    card["config"]["block"] = f"__import__('os').mkdir('{tmp_path / 'sprung'}')"
     save_file(tensors, saved, {"course_utils": json.dumps(card)})
     assert "does not fit" in refused(saved) and not (tmp_path / "sprung").exists()
 
@@ -273,13 +273,13 @@ def test_the_card_says_what_the_file_says(saved):
 
 
 def test_the_card_says_in_which_units_it_was_measured(tmp_path):
-    denoiser = Denoiser(network(classes=None), linear_schedule())
+    denoiser = Denoiser(network(num_classes=None), linear_schedule())
     for quality, units in (
         ({}, ()),
         ({"loss": 0.1}, ("loss: mean squared error per pixel",)),
         ({"loss": 0.1, "Fréchet distance": 2.0}, ("per pixel", "Fréchet distance: squared, of 1,000 samples")),
     ):
-        card = describe(save_denoiser(tmp_path / "m.safetensors", denoiser, {"on the test split": quality}))
+        card = describe(save(tmp_path / "m.safetensors", denoiser, {"on the test split": quality}))
         assert all(unit in card for unit in units) and ("| units |" in card) == bool(units)
 
 
@@ -305,7 +305,7 @@ def test_all_shipped_models_together_are_small(report):
 
 def test_shipped_models_are_installed_with_the_library(tmp_path, root):
     """A normal install, of a copy, into a folder of its own: no link to the sources."""
-    source, target = tmp_path / "source", tmp_path / "target"
+    source, target = tmp_path / "source", tmp_path / "prediction_type"
     (source / "course_utils" / "shipped").mkdir(parents=True)
     for name in ("pyproject.toml", "README.md", "course_utils/__init__.py"):
         (source / name).write_bytes((root / name).read_bytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import math
 from pathlib import Path
@@ -12,20 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SIDE = 28  # pixels
 CLASSES = tuple("0123456789")
 COPIES = 8  # of each original in the training split: itself and seven gently moved ones
 TEST_FRACTION = 0.2
-BOX = 22 / 28  # share of the picture's side that the 8×8 original fills, as MNIST leaves a margin
+BOX = 22 / SIDE  # share of the picture's side that the 8×8 original fills, as MNIST leaves a margin
 
 # How far a copy may differ from its original; more, and a 7 becomes a 1.
 TURN = math.radians(10)
-SHIFT = 0.07  # of the picture's side: 2 pixels of 28
+SHIFT = 0.07  # of the picture's side: 2 pixels
 SCALE = 0.10
 SHEAR = 0.10
 
 
-def digits(split: str, seed: int, limit: int | None = None, size: int = 28) -> tuple[Tensor, Tensor]:
-    """Images uint8 (n, 1, size, size) and labels int64 (n,), in random order; the first `limit` of them.
+def digits(split: str, seed: int, limit: int | None = None) -> tuple[Tensor, Tensor]:
+    """Images uint8 (n, 1, 28, 28) and labels int64 (n,), in random order; the first `limit` of them.
 
     train: 80 % of the originals, each as it is and in 7 moved copies; test: the other originals as they are. Which
     original is in which split depends on nothing, so that train and test never share one, whatever the seeds.
@@ -43,27 +43,20 @@ def digits(split: str, seed: int, limit: int | None = None, size: int = 28) -> t
         moves[: int(train.sum())] = 0  # the originals themselves
         order = torch.randperm(len(source), generator=chance)[:limit]
         source, moves = source[order], moves[order]
-    return _render(originals[source], moves, size), labels[source]
+    return _render(originals[source], moves), labels[source]
 
 
 def _originals() -> tuple[Tensor, Tensor]:
     """The 1,797 originals as floats (n, 1, 8, 8) in [0, 1], and their labels."""
-    table = _table()
-    images = torch.from_numpy(table[:, :64].astype(np.float32) / 16).reshape(-1, 1, 8, 8)
-    return images, torch.from_numpy(table[:, 64].astype(np.int64))
-
-
-def _table() -> np.ndarray:
-    """(1797, 65): 64 pixels of 0 to 16 and the class."""
-    package = importlib.util.find_spec("sklearn")
-    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    path = Path(importlib.util.find_spec("sklearn").origin).with_name("datasets") / "data" / "digits.csv.gz"
     if path.is_file():  # read it without importing scikit-learn, which takes longer than all the rest
-        with gzip.open(path, "rt") as lines:
-            return np.array([line.split(",") for line in lines], dtype=np.float32)
-    from sklearn.datasets import load_digits
+        pixels, labels = np.split(np.loadtxt(path, np.float32, delimiter=","), [64], axis=1)
+    else:
+        from sklearn.datasets import load_digits
 
-    raw = load_digits()
-    return np.column_stack([raw.data, raw.target]).astype(np.float32)
+        pixels, labels = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels.astype(np.float32) / 16).reshape(-1, 1, 8, 8)
+    return images, torch.from_numpy(labels.astype(np.int64)).flatten()
 
 
 def _test_split(labels: Tensor) -> Tensor:
@@ -74,7 +67,7 @@ def _test_split(labels: Tensor) -> Tensor:
     return torch.from_numpy(rng.permutation(chosen))
 
 
-def _render(originals: Tensor, moves: Tensor, size: int) -> Tensor:
+def _render(originals: Tensor, moves: Tensor) -> Tensor:
     """Draw each original at its angle, scale and place.
 
     originals: (n, 1, 8, 8) in [0, 1].  moves: (n, 5) in [-1, 1]: turn, scale, shear, shift in x and in y.
@@ -88,7 +81,7 @@ def _render(originals: Tensor, moves: Tensor, size: int) -> Tensor:
     maps = torch.stack([a, b, -(a * dx + b * dy), c, d, -(c * dx + d * dy)], 1).view(-1, 2, 3)
     pictures = []
     for part, theta in zip(originals.split(1024), maps.split(1024)):  # in pieces, to stay small in memory
-        grid = F.affine_grid(theta, [len(part), 1, size, size], align_corners=False)
+        grid = F.affine_grid(theta, [len(part), 1, SIDE, SIDE], align_corners=False)
         drawn = F.grid_sample(part, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
         pictures.append((_crisp(drawn) * 255).round().to(torch.uint8))
     return torch.cat(pictures)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import io
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +19,21 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..device import quiet
-from .published import SETS, Published
+from ..files import check_writable, write_whole
+from .sets import Published
 
 CONNECT, SILENCE = 5, 30  # seconds to wait for an answer, and for the next bytes
 PATIENCE = 600  # seconds to wait for another process that is downloading the same set
 FORGET = 120  # seconds for which a server that could not be reached is not asked again
-STALE = 3600  # seconds after which a half-downloaded file belongs to nobody any more
 MISSING = "no such file"
 
 
 class DataUnavailable(ValueError):
-    """A data set can't be had: neither on disk nor from a mirror. The message says what was tried and what to do."""
+    """A data set is neither on disk nor to be had from a mirror. The message says what was tried and what to do."""
+
+
+class Unusable(Exception):
+    """What lies there, or came, is not the published file. The message says why in a few words."""
 
 
 def user_cache() -> Path:
@@ -50,76 +55,72 @@ def places() -> list[Path]:
 # ------------------------------------------------------------------------------------------------------------- one file
 
 
-def fetch(name: str, file: str) -> bytes:
+def fetch(published: Published, file: str) -> bytes:
     """The whole, verified contents of a published file: from disk, else from the first mirror that has it.
 
     Looks in COURSE_DATA, then in the user's cache. A download is kept in the first of the two that can be written to;
     it appears there complete or not at all. A damaged file stays until a good one can take its place.
     Raises DataUnavailable.
     """
-    published, findings = SETS[name], {}
-    for folder in places():
-        content, problem = read_verified(folder / name / file, *published.files[file])
-        if content is not None:
-            _tell_damage(findings)
-            return content
-        findings[folder / name] = problem
-    target = next((folder for folder in findings if can_write(folder)), None)
-    _tell_damage(findings, target)
-    log = [f"looked in {folder}: {problem}" for folder, problem in findings.items()]
+    content, problems, expected = None, {}, published.files[file]
+    for folder in [place / published.name for place in places()]:
+        try:
+            content = read_verified(folder / file, *expected)
+            break
+        except Unusable as problem:
+            problems[folder] = str(problem)
+    target = next(filter(can_write, problems), None) if content is None else None
+    for folder, problem in problems.items():
+        if problem != MISSING:
+            remedy = "fetching it again." if folder == target else "tell whoever keeps that folder."
+            print(f"{folder}: {problem}; {remedy}")
+    if content is not None:
+        return content
+    log = [f"looked in {folder}: {problem}" for folder, problem in problems.items()]
     if target is None:
-        log.append("downloaded nothing, having no place for it: none of these folders can be written to")
+        log.append("downloaded nothing: none of these folders can be written to")
         raise DataUnavailable(_apology(published, file, log))
-    if target != next(iter(findings)):
+    if target != next(iter(problems)):
         _say(f"{data_root()} can't be written to and lacks {published.title}: keeping a copy of your own in {target}.")
     with _one_at_a_time(target, published.title):
-        content, _ = read_verified(target / file, *published.files[file])  # another process may have got it meanwhile
-        return content if content is not None else _download(published, file, target, log)
+        with contextlib.suppress(Unusable):  # another process may have got it meanwhile
+            return read_verified(target / file, *expected)
+        return _download(published, file, target, log)
 
 
-def read_verified(path: Path, size: int, sha256: str) -> tuple[bytes | None, str]:
-    """(contents, "") of a file that is what it should be, else (None, what is wrong with it)."""
+def read_verified(path: Path, size: int, sha256: str) -> bytes:
+    """The contents of a file that is what it should be. Raises Unusable."""
     try:
-        content = path.read_bytes()
+        return verified(path.read_bytes(), size, sha256)
     except (FileNotFoundError, NotADirectoryError):
-        return None, MISSING
+        raise Unusable(MISSING) from None
     except OSError as error:
-        return None, f"{path.name} can't be read ({error.strerror})"
-    problem = damage(content, size, sha256)
-    return (None, f"{path.name} is damaged ({problem})") if problem else (content, "")
+        raise Unusable(f"{path.name} can't be read ({error.strerror})") from None
+    except Unusable as problem:
+        raise Unusable(f"{path.name} is damaged ({problem})") from None
 
 
-def damage(content: bytes, size: int, sha256: str) -> str:
-    """What is wrong with these bytes; "" if they are the published ones.
+def verified(content: bytes, size: int, sha256: str) -> bytes:
+    """These bytes, if they are the published ones. Raises Unusable.
 
-    >>> damage(b"only a part", 26_421_880, "3aed")
-    'truncated: 11 of 26,421,880 bytes'
+    >>> verified(b"only a part", 26_421_880, "3aed")
+    Traceback (most recent call last):
+    course_utils.data.fetching.Unusable: truncated: 11 of 26,421,880 bytes
     """
     got = hashlib.sha256(content).hexdigest()
     if got == sha256:
-        return ""
+        return content
     if content.lstrip()[:1] == b"<":
-        return "a web page in place of the file; does this network want you to log in?"
+        raise Unusable("a web page in place of the file; does this network want you to log in?")
     if len(content) < size:
-        return f"truncated: {len(content):,} of {size:,} bytes"
-    return f"wrong checksum: SHA-256 {got[:12]}… instead of {sha256[:12]}…"
-
-
-def _tell_damage(findings: dict[Path, str], target: Path | None = None) -> None:
-    """Say aloud which files were there but no good, and what becomes of them."""
-    for folder, problem in findings.items():
-        if problem != MISSING:
-            mended = folder == target
-            print(f"{folder}: {problem}; " + ("fetching it again." if mended else "tell whoever keeps that folder."))
+        raise Unusable(f"truncated: {len(content):,} of {size:,} bytes")
+    raise Unusable(f"wrong checksum: SHA-256 {got[:12]}… instead of {sha256[:12]}…")
 
 
 def can_write(folder: Path) -> bool:
-    """Can a file be made in this folder (made if need be)? Tried out, since permissions alone don't tell."""
-    probe = folder / f".{secrets.token_hex(8)}.part"
+    """Can files be made in this folder?"""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        check_writable(folder)
     except OSError:
         return False
     return True
@@ -135,44 +136,45 @@ def mirrors(published: Published) -> list[str]:
 
 
 def _download(published: Published, file: str, folder: Path, log: list[str]) -> bytes:
-    """Ask one mirror after the other; write beside, verify, rename. `log` says what was tried before."""
-    _sweep(folder)
+    """Ask one mirror after the other, verify, and only then write. `log` says what was tried before."""
     size, sha256 = published.files[file]
     for mirror in mirrors(published):
         host = urlsplit(mirror).netloc
-        when, why = _unreachable.get(host, (-FORGET, ""))
-        if time.monotonic() - when < FORGET:
-            log.append(f"asked {host}: {why}")
-            continue
-        part = folder / f".{file}.{secrets.token_hex(8)}.part"
         try:
-            _get(mirror + file, part, size, f"{published.name}/{file}")
-            content = part.read_bytes()
-            problem = damage(content, size, sha256)
-            if not problem:
-                os.replace(part, folder / file)
-                return content
+            content = verified(_ask(host, mirror + file, size), size, sha256)
+            write_whole(folder / file, content)
+            return content
+        except Unusable as problem:
             log.append(f"asked {host}: {problem}")
-        except requests.RequestException as error:
-            log.append(f"asked {host}: {_reason(error, size)}")
-            if isinstance(error, requests.ConnectionError) and not _broke_off(error):
-                _unreachable[host] = (time.monotonic(), _reason(error, size))
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             log.append(f"wrote to {folder}: " + (f"no space left for {size:,} bytes" if full else str(error.strerror)))
             break
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
     raise DataUnavailable(_apology(published, file, log))
 
 
-_unreachable: dict[str, tuple[float, str]] = {}  # host -> (when, why): four files shan't wait for it four times
+_unreachable: dict[str, tuple[float, str]] = {}  # host -> (when, why): so that four files don't wait for it four times
 
 
-def _get(url: str, path: Path, size: int, label: str) -> None:
+def _ask(host: str, url: str, size: int) -> bytes:
+    """What this server sends. Raises Unusable where nothing comes, or not all."""
+    when, why = _unreachable.get(host, (-FORGET, ""))
+    if time.monotonic() - when < FORGET:
+        raise Unusable(why)
+    try:
+        return _get(url, size)
+    except requests.RequestException as error:
+        why = _reason(error, size)
+        if isinstance(error, requests.ConnectionError) and not _broke_off(error):
+            _unreachable[host] = (time.monotonic(), why)
+        raise Unusable(why) from None
+
+
+def _get(url: str, size: int) -> bytes:
+    content, label = io.BytesIO(), "/".join(url.split("/")[-2:])
     with tqdm(total=size, unit="B", unit_scale=True, desc=label, delay=0.5, leave=False, disable=quiet()) as bar:
-        pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=(CONNECT, SILENCE))(url, str(path), None)
+        pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=(CONNECT, SILENCE))(url, content, None)
+    return content.getvalue()
 
 
 def _reason(error: requests.RequestException, size: int) -> str:
@@ -208,20 +210,12 @@ def _apology(published: Published, file: str, log: list[str]) -> str:
         'or go on without a network: load("digits"), for a whole notebook COURSE_DATASET=digits',
     ]
     lines = [
-        f"{published.title} can't be had: there is no good copy of {file} here, and none could be downloaded.",
+        f"{published.title} is not available: there is no good copy of {file} here, and none could be downloaded.",
         *(f"  {line}" for line in log),
         "What to do:",
         *(f"  {line}" for line in todo),
     ]
     return "\n".join(lines)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed downloads left behind."""
-    for part in folder.glob(".*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
 
 
 # ---------------------------------------------------------------------------------------------------- several processes
@@ -235,30 +229,19 @@ def _one_at_a_time(folder: Path, title: str) -> Iterator[None]:
     without: files appear whole, by renaming, so that the worst is a file downloaded twice.
     """
     lock = FileLock(folder / ".lock", mode=0o666)
-    held = _acquire(lock, title)
-    try:
-        yield
-    finally:
-        if held:
-            lock.release()
-
-
-def _acquire(lock: FileLock, title: str) -> bool:
-    with contextlib.suppress(OSError, NotImplementedError):  # the last time-out is an OSError, too
+    with contextlib.suppress(OSError, NotImplementedError):  # a time-out is an OSError, too
         try:
             lock.acquire(timeout=0)
         except Timeout:
             _say(f"Another process is downloading {title}: waiting for it.")
             lock.acquire(timeout=PATIENCE)
-        return True
-    return False
+    try:
+        yield
+    finally:
+        lock.release()  # does nothing where we don't hold it
 
 
-_said: set[str] = set()
-
-
+@functools.cache
 def _say(line: str) -> None:
     """Print a line, once a process: a set is several files."""
-    if line not in _said:
-        _said.add(line)
-        print(line)
+    print(line)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,17 +30,16 @@ TINTED = 0.01  # share of the pixels that must differ by more in a coloured one
 NAMED = 5  # files named in a message; the others are counted
 
 
-class NotAnImage(ValueError):
+class NotAnImage(Exception):
     """A file that can't be read as an image; the message says why in a few words."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One file: where it is, which class it belongs to, and a digest that equal files share."""
+class Entry(NamedTuple):
+    """One file: a digest that equal files share, where it is, and which class it belongs to."""
 
+    digest: str
     path: Path
     label: int
-    digest: str
 
 
 def read_folder(
@@ -56,20 +54,29 @@ def read_folder(
     Files that aren't images are skipped and named in one line. Raises ValueError where nothing is left.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of what is refused, or mended, below
+        warnings.simplefilter("ignore")  # Pillow warns of what is refused, or put right, below
         entries, classes, left_out = survey(folder)
-        chosen = _split(entries, split)[:limit]
+        test = _test_part(entries)
+        chosen = [entry for entry in entries if (entry.digest in test) == (split == "test")][:limit]
         sample = entries[:LOOKED_AT] if colour is None else []
-        pixels, refused = _read(dict.fromkeys(entry.path for entry in [*chosen, *sample]), size)
-    _report(folder, {**left_out, **refused})
+        pixels, refused = _read({entry.path for entry in chosen + sample}, size)
+    left_out |= refused
+    if left_out:
+        skipped = _named([f"{path.relative_to(folder)} ({why})" for path, why in left_out.items()])
+        print(f"{folder}: skipped {_count(left_out, 'file')}: {skipped}.")
     good = [entry for entry in chosen if entry.path in pixels]
+    if not good and refused:
+        names = _named([path.name for path in refused])
+        raise ValueError(f"load: the {len(refused)} images of {folder} can't be read ({names}); replace them")
     if not good:
-        raise ValueError(_nothing(folder, split, entries, refused))
+        raise ValueError(
+            f"load: the folder {folder} has {_count(entries, 'image')}, too few for a {split} split; put at least two "
+            "different images into it"
+        )
     if colour is None:
         colour = any(is_coloured(pixels[entry.path]) for entry in sample if entry.path in pixels)
-    stack = np.stack([pixels[entry.path] if colour else grey(pixels[entry.path]) for entry in good])
-    labels = torch.tensor([entry.label for entry in good], dtype=torch.int64)
-    return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), labels, classes
+    images = torch.from_numpy(np.stack([pixels[entry.path] for entry in good])).permute(0, 3, 1, 2).contiguous()
+    return images if colour else to_grey(images), torch.tensor([entry.label for entry in good]), classes
 
 
 # ------------------------------------------------------------------------------------------------ which files there are
@@ -78,69 +85,45 @@ def read_folder(
 def survey(folder: Path) -> tuple[list[Entry], tuple[str, ...], dict[Path, str]]:
     """The files that look like images, in the order of their digests; the classes; what was left out and why.
 
-    Links to folders are not followed, so that a circle of them can't hold us; hidden files are passed over.
+    Links to folders are not followed, so that a cycle of them can't trap us; hidden files are skipped.
     """
     try:
-        files = sorted(_walk(folder))
+        os.listdir(folder)  # going through a folder, Python passes over what it may not read
     except OSError as error:
         raise ValueError(f"load: the folder {folder} can't be read ({error.strerror}); check its permissions") from None
-    left_out, images = {}, []
+    files = sorted(path for path in folder.rglob("*") if not (_hidden(path.relative_to(folder)) or path.is_dir()))
+    images, left_out = [], {}
     for path in files:
-        problem = _identify(path)
-        if problem:
-            left_out[path] = problem
-        else:
+        try:
+            _opened(path).close()  # its header is read, its pixels are not
             images.append(path)
+        except NotAnImage as problem:
+            left_out[path] = str(problem)
     if not images:
-        some = f"; {len(files)} files of other kinds are in it ({_names(files)})" if files else " and is empty"
+        others = f"; {_count(files, 'file')} of other kinds are in it ({_named([path.name for path in files])})"
         raise ValueError(
-            f"load: the folder {folder} holds no images{some}; put PNG, JPEG, ... files into it, "
-            "in one subfolder a class if there are classes"
+            f"load: the folder {folder} holds no images{others if files else ' and is empty'}; put PNG, JPEG, ... "
+            "files into it, in one subfolder a class if there are classes"
         )
-    inside = [path for path in images if path.parent != folder]
-    if inside:
-        left_out.update((path, "lies beside the class folders") for path in images if path.parent == folder)
-        names = sorted({path.relative_to(folder).parts[0] for path in inside}, key=_natural)
-        entries = [Entry(p, names.index(p.relative_to(folder).parts[0]), _digest(p)) for p in inside]
-    else:
-        names = [folder.resolve().name or str(folder)]
-        entries = [Entry(path, 0, _digest(path)) for path in images]
-    entries.sort(key=lambda entry: (entry.digest, entry.path))
-    return entries, tuple(names), left_out
+    inside = {path: path.relative_to(folder).parts[0] for path in images if path.parent != folder}
+    if not inside:
+        inside = dict.fromkeys(images, folder.resolve().name or str(folder))
+    left_out |= {path: "lies beside the class folders" for path in images if path not in inside}
+    classes = sorted(set(inside.values()), key=_natural)
+    entries = sorted(Entry(_digest(path), path, classes.index(name)) for path, name in inside.items())
+    return entries, tuple(classes), left_out
 
 
-def _walk(folder: Path) -> Iterable[Path]:
-    def fail(error: OSError):
-        if Path(error.filename) == folder:
-            raise error
-
-    for here, folders, files in os.walk(folder, onerror=fail, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        yield from (Path(here, name) for name in files if not name.startswith(".") and name.lower() != "thumbs.db")
-
-
-def _identify(path: Path) -> str:
-    """Why this isn't an image that we read; "" if it is (its header is read, its pixels are not)."""
-    try:
-        with _opened(path):
-            return ""
-    except NotAnImage as problem:
-        return str(problem)
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)  # older Pillows lack AVIF
+def _hidden(path: Path) -> bool:
+    return path.name.lower() == "thumbs.db" or any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _opened(path: Path) -> Image.Image:
+    Image.init()  # once, so that it is known what there is: older Pillows lack AVIF
     try:
         if not path.is_file():  # a broken link, a pipe, a device: opening one may wait for ever
             raise NotAnImage("not a file")
-        image = Image.open(path, formats=_formats())
-    except NotAnImage:
-        raise
+        image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
     except Image.DecompressionBombError:
         raise NotAnImage("too large: a decompression bomb?") from None
     except (UnidentifiedImageError, SyntaxError, ValueError):
@@ -156,23 +139,30 @@ def _opened(path: Path) -> Image.Image:
 def _digest(path: Path) -> str:
     """The same for equal files; of the first 64 KiB and the length, so that a folder of photographs is quick."""
     with open(path, "rb") as file:
-        head = file.read(HEAD)
-    return hashlib.sha256(head + str(path.stat().st_size).encode()).hexdigest()
+        return hashlib.sha256(file.read(HEAD) + str(path.stat().st_size).encode()).hexdigest()
 
 
-def _split(entries: list[Entry], split: str) -> list[Entry]:
-    """A tenth of each class (at least one file where there are two) is for testing; copies stay on one side."""
+def _test_part(entries: list[Entry]) -> set[str]:
+    """Digests of a tenth of each class (of at least one file where there are two) for testing."""
     test = set()
     for label in {entry.label for entry in entries}:
         mine = list(dict.fromkeys(entry.digest for entry in entries if entry.label == label))
-        count = max(1, round(TEST_FRACTION * len(mine))) if len(mine) > 1 else 0
-        test.update(mine[:count])
-    return [entry for entry in entries if (entry.digest in test) == (split == "test")]
+        test.update(mine[: max(1, round(TEST_FRACTION * len(mine)))] if len(mine) > 1 else [])
+    return test
 
 
 def _natural(name: str) -> list:
     """Sorts "img9" before "img10"."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name) if part]
+    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)]
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _count(things, word: str) -> str:
+    return f"{len(things)} {word}{'s' * (len(things) != 1)}"
 
 
 # -------------------------------------------------------------------------------------------------- from file to pixels
@@ -180,38 +170,32 @@ def _natural(name: str) -> list:
 
 def _read(paths: Iterable[Path], size: int) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
     """Pixels (size, size, 3) by path, and why others could not be read. In threads: Pillow works beside Python."""
-    paths = list(paths)
+    paths, pixels, refused = sorted(paths), {}, {}
 
-    def read(path: Path) -> np.ndarray | str:
+    def read(path: Path) -> None:
         try:
-            return read_image(path, size)
+            pixels[path] = read_image(path, size)
         except NotAnImage as problem:
-            return str(problem)
+            refused[path] = str(problem)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bar = tqdm(pool.map(read, paths), total=len(paths), desc="reading images", delay=1, disable=quiet())
-        results = dict(zip(paths, bar))
-    pixels = {path: result for path, result in results.items() if not isinstance(result, str)}
-    return pixels, {path: result for path, result in results.items() if isinstance(result, str)}
+        list(tqdm(pool.map(read, paths), total=len(paths), desc="reading images", delay=1, disable=quiet()))
+    return pixels, dict(sorted(refused.items()))
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
     """One image file as uint8 (size, size, 3): upright, on white, its middle square. Raises NotAnImage."""
-    image = _opened(path)
     try:
-        with image:
+        with _opened(path) as image:
             image.draft(None, (4 * size, 4 * size))  # JPEG only: unpack no more pixels than are needed
             image.load()
             flat = to_rgb(_upright(image))
-    except (OSError, ValueError, SyntaxError, MemoryError, ZeroDivisionError, IndexError, TypeError) as error:
-        if isinstance(error, NotAnImage):
-            raise
+    except (OSError, ValueError, SyntaxError, MemoryError, ZeroDivisionError, IndexError, TypeError):
         raise NotAnImage("damaged, or of a kind that can't be read") from None
     side = min(flat.size)
     left, top = (flat.width - side) // 2, (flat.height - side) // 2
-    box = (left, top, left + side, top + side)
     # Pillow's filters widen when they make smaller: each new pixel averages all the old ones that it covers.
-    return np.asarray(flat.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return np.asarray(flat.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -227,7 +211,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
     if image.mode == "La":
         image = image.convert("LA")
-    if {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
@@ -254,31 +238,7 @@ def is_coloured(pixels: np.ndarray) -> bool:
     return bool((np.ptp(pixels, axis=-1) > GREY).mean() > TINTED)
 
 
-def grey(pixels: np.ndarray) -> np.ndarray:
-    """(h, w, 3) -> (h, w, 1), weighted as the eye does (ITU-R 601)."""
-    return np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
-
-
-# ------------------------------------------------------------------------------------------------------------- messages
-
-
-def _report(folder: Path, left_out: dict[Path, str]) -> None:
-    """One line about the files that were skipped."""
-    if left_out:
-        listed = [f"{path.relative_to(folder)} ({why})" for path, why in left_out.items()]
-        more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-        files = f"{len(listed)} file{'s' * (len(listed) != 1)}"
-        print(f"{folder}: skipped {files}: {', '.join(listed[:NAMED])}{more}.")
-
-
-def _names(paths: list[Path]) -> str:
-    return ", ".join(path.name for path in paths[:NAMED]) + (", ..." if len(paths) > NAMED else "")
-
-
-def _nothing(folder: Path, split: str, entries: list[Entry], refused: dict[Path, str]) -> str:
-    if refused:
-        return f"load: the {len(refused)} images of {folder} can't be read ({_names(list(refused))}); replace them"
-    return (
-        f"load: the folder {folder} has {len(entries)} image{'s' * (len(entries) != 1)}, too few for a {split} split; "
-        "put at least two different images into it"
-    )
+def to_grey(images: Tensor) -> Tensor:
+    """Bytes (n, 3, h, w) -> (n, 1, h, w), weighted as the eye does (ITU-R 601); in pieces, to stay small in memory."""
+    pieces = (part.permute(0, 2, 3, 1).numpy() @ np.array([0.299, 0.587, 0.114]) for part in images.split(1024))
+    return torch.from_numpy(np.concatenate([np.rint(part).astype(np.uint8) for part in pieces])).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""A set of images that lies in memory, ready to be drawn from."""
+"""A set of images in memory, ready to draw batches from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arrays import Bytes, Images, Labels
-
-TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "kmnist": "Kuzushiji-MNIST", "digits": "digits"}
+from ..arrays import Bytes, Images, Labels, is_whole
+from .sets import SETS
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,7 +65,7 @@ class ImageSet:
     @property
     def title(self) -> str:
         """The name for titles of plots: "Fashion-MNIST", or "digits (instead of Fashion-MNIST)"."""
-        title = TITLES.get(self.name, self.name)
+        title = SETS[self.name].title if self.name in SETS else self.name
         return f"{title} ({self.note})" if self.note else title
 
     @property
@@ -105,18 +104,9 @@ class ImageSet:
 
     def first(self, n: int) -> ImageSet:
         """The first n images (all, if there are fewer)."""
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if not is_whole(n, least=1):
             raise ValueError(f"first: expected a whole number of at least 1, got {n!r}")
         return replace(self, images=self.images[:n], labels=self.labels[:n])
-
-    def of_class(self, which: str | int) -> ImageSet:
-        """The images of one class, by name or number. `classes` and the numbers stay as they are."""
-        number = self.classes.index(which) if which in self.classes else which
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self.classes):
-            known = ", ".join(f"{i} {name}" for i, name in enumerate(self.classes[:20]))
-            raise ValueError(f"of_class: expected one of {known}; got {which!r}")
-        keep = self.labels == number
-        return replace(self, images=self.images[keep], labels=self.labels[keep])
 
     def to(self, device: str | torch.device) -> ImageSet:
         """The same set on another device."""

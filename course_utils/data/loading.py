@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import gzip
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..arrays import is_whole
 from ..device import pick_device
-from . import digits
 from .fetching import DataUnavailable, fetch, places
-from .folders import read_folder
+from .folders import read_folder, to_grey
 from .image_set import ImageSet
-from .published import SETS
-
-NAMES = (*SETS, "digits")
-SIZES = (28, 32, 64)
-SPLITS = ("train", "test")
+from .sets import SETS, Made, Published
 
 
 def load(
@@ -37,39 +31,45 @@ def load(
 ) -> ImageSet:
     """A data set, resident on the device as uint8.
 
-    name: "fashion-mnist", "mnist", "kmnist" (test split only), "digits" (needs no network), or the path of a folder of
-    images. Published sets come from COURSE_DATA, the user's cache or a mirror, verified by SHA-256.
+    name: one of those in `sets.SETS`, such as "fashion-mnist", or the path of a folder of images; "digits" needs no
+    network. Published sets come from COURSE_DATA, the user's cache or a mirror, verified by SHA-256.
     split: "train" or "test", disjoint and the same in every run.  size: 28, 32 or 64 pixels a side.
     colour: three channels or one; None takes what the images are.  limit: so many images drawn at random (a larger
     limit holds the smaller one's images); more than there are gives all.
     seed: of that draw and of the moved copies in digits, never of the split.  device: where the images live.
-    fallback: "digits" to go on with digits where a published set can't be had: says so, here and in `.title`.
+    fallback: "digits" to go on with digits where a published set is not available: says so, here and in `.title`.
 
     Raises DataUnavailable (what was tried, what to do) or ValueError (one line) for a wrong name, split, size or limit.
 
     >>> load("digits", "test", limit=5)
     digits: 5 images of 1×28×28, 10 classes, on cpu
     """
-    _check(split=split, size=size, limit=limit, fallback=fallback, seed=seed, colour=colour)
+    _check("split", split, split in ("train", "test"), "'train' or 'test'")
+    _check("size", size, size in (28, 32, 64), "28, 32 or 64 pixels")
+    _check("limit", limit, limit is None or is_whole(limit, 1), "None or a whole number of at least 1")
+    _check("seed", seed, is_whole(seed), "a whole number")
+    _check("colour", colour, colour in (None, True, False), "True, False or None (as the images are)")
+    _check("fallback", fallback, fallback in (None, "digits"), "None or 'digits'")
     device = pick_device(device)
     known, note = resolve(name), ""
     if isinstance(known, Path):
         images, labels, classes = read_folder(known, split, size, colour, limit)
         return ImageSet(images.to(device), labels.to(device), classes, known.resolve().name)
-    if known != "digits":
-        try:
-            images, labels, classes = _published(known, split, limit, seed)
-        except DataUnavailable as reason:
-            if fallback is None:
-                raise
-            _tell(known, str(reason))
-            known, note = "digits", f"instead of {SETS[known].title}"
-    if known == "digits":
-        images, labels = digits.digits(split, seed, limit)
-        classes = digits.CLASSES
-    images = _to_size(images, size)
-    images = images.expand(-1, 3, -1, -1).contiguous() if colour else images
-    return ImageSet(images.to(device), labels.to(device), classes, known, note)
+    try:
+        images, labels = _read(known, split, limit, seed)
+    except DataUnavailable as reason:
+        if fallback is None:
+            raise
+        _tell(known, str(reason))
+        known, note = fallback, f"instead of {SETS[known].title}"
+        images, labels = _read(known, split, limit, seed)
+    images = _to_channels(_to_size(images, size), colour)
+    return ImageSet(images.to(device), labels.to(device), SETS[known].classes, known, note)
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"load: {name}: expected {expected}, got {value!r}")
 
 
 _told: set[str] = set()
@@ -77,7 +77,7 @@ _told: set[str] = set()
 
 def _tell(name: str, reason: str) -> None:
     """Why digits stand in: in full the first time, in one line after that."""
-    start = f"{SETS[name].title} can't be had (see above). " if name in _told else f"{reason}\n"
+    start = f"{SETS[name].title} is not available (see above). " if name in _told else f"{reason}\n"
     _told.add(name)
     print(start + "Going on with digits instead; titles of plots say so.")
 
@@ -85,7 +85,7 @@ def _tell(name: str, reason: str) -> None:
 def resolve(name: str | os.PathLike) -> str | Path:
     """The official name of a published set ("Fashion_MNIST" -> "fashion-mnist"), or the folder that is meant."""
     if isinstance(name, str):
-        plain = {_plain(known): known for known in NAMES}
+        plain = {_plain(known): known for known in SETS}
         if _plain(name) in plain:
             return plain[_plain(name)]
     elif not isinstance(name, os.PathLike):
@@ -95,8 +95,8 @@ def resolve(name: str | os.PathLike) -> str | Path:
         return path
     if path.is_file():
         raise ValueError(f"load: {str(name)!r} is a file; give the folder that your images are in")
-    expected = f"expected one of {', '.join(NAMES)}, or the path of a folder of images"
-    close = difflib.get_close_matches(str(name).lower(), NAMES, n=1, cutoff=0.5)
+    expected = f"expected one of {', '.join(SETS)}, or the path of a folder of images"
+    close = difflib.get_close_matches(str(name).lower(), SETS, n=1, cutoff=0.5)
     if close and not set("/\\") & set(str(name)):
         raise ValueError(f"load: unknown data set {str(name)!r}; did you mean {close[0]!r}? ({expected})")
     raise ValueError(f"load: no data set and no folder called {str(name)!r}; {expected}")
@@ -106,65 +106,54 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def _check(*, split, size, limit, fallback, seed, colour) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"load: split: expected 'train' or 'test', got {split!r}")
-    if size not in SIZES or isinstance(size, bool):
-        raise ValueError(f"load: size: expected 28, 32 or 64 pixels, got {size!r}")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ValueError(f"load: limit: expected None or a whole number of at least 1, got {limit!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"load: seed: expected a whole number, got {seed!r}")
-    if colour not in (None, True, False):
-        raise ValueError(f"load: colour: expected True, False or None (as the images are), got {colour!r}")
-    if fallback not in (None, "digits"):
-        raise ValueError(f"load: fallback: expected None or 'digits', got {fallback!r}")
-
-
-def _published(name: str, split: str, limit: int | None, seed: int) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    published = SETS[name]
-    if split not in published.splits:
-        raise ValueError(f"load: {name} comes with the split {', '.join(published.splits)!r} only, got {split!r}")
-    images, labels = (parse_idx(fetch(name, file)) for file in published.splits[split])
+def _read(name: str, split: str, limit: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Images uint8 (n, c, h, w) as they are, and labels int64 (n,); `limit` of them, drawn at random."""
+    data = SETS[name]
+    if split not in data.splits:
+        raise ValueError(f"load: {name} comes with the split {', '.join(data.splits)!r} only, got {split!r}")
+    if isinstance(data, Made):
+        return data.make(split, seed, limit)
+    images, labels = data.read(split, *(fetch(data, file) for file in data.splits[split]))
     if limit is not None and limit < len(labels):
         chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:limit]
         images, labels = images[chosen], labels[chosen]
-    return images.unsqueeze(1), labels.long(), published.classes
-
-
-def parse_idx(content: bytes) -> Tensor:
-    """A gzipped IDX file of bytes (the format of MNIST) as a uint8 tensor: (n, h, w) for images, (n,) for labels.
-
-    Two zero bytes, 8 for "unsigned byte", the number of axes; the axes as big-endian 32-bit integers; the numbers.
-
-    >>> parse_idx(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])))
-    tensor([7, 8, 9], dtype=torch.uint8)
-    """
-    raw = gzip.decompress(content)
-    if raw[:3] != b"\0\0\x08":
-        raise ValueError(f"IDX file: expected it to begin with 00 00 08 (bytes), got {raw[:3].hex(' ')}")
-    shape = tuple(np.frombuffer(raw, ">u4", raw[3], offset=4).tolist())
-    numbers = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
-    return torch.from_numpy(numbers.reshape(shape).copy())
+    return images, labels
 
 
 def _to_size(images: Tensor, size: int) -> Tensor:
-    """28×28 images at another size: 32 by a border of black, which changes no pixel; 64 by smooth enlargement."""
-    if size == 28:
-        return images
-    if size == 32:
-        return F.pad(images, (2, 2, 2, 2))
-    parts = [F.interpolate(part.float(), size=size, mode="bicubic", align_corners=False) for part in images.split(4096)]
+    """Another size: a border of black where up to 4 pixels are missing, which changes none; else smooth resizing.
+
+    Of images that aren't square the middle is taken.
+    """
+    h, w = images.shape[-2:]
+    side = min(h, w)
+    top, left = (h - side) // 2, (w - side) // 2
+    images = images[..., top : top + side, left : left + side]
+    if side <= size <= side + 4:
+        before = (size - side) // 2
+        return F.pad(images, (before, size - side - before) * 2)
+    how = {"size": (size, size), "mode": "bicubic", "align_corners": False, "antialias": size < side}
+    parts = (F.interpolate(part.float(), **how) for part in images.split(4096))  # in pieces, to stay small in memory
     return torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
 
 
+def _to_channels(images: Tensor, colour: bool | None) -> Tensor:
+    """Three channels, one, or as many as there are."""
+    if colour is None or images.shape[1] == (3 if colour else 1):
+        return images
+    return images.expand(-1, 3, -1, -1).contiguous() if colour else to_grey(images)
+
+
 def where() -> dict[str, str]:
-    """Each data set and where it lies: a folder, "with the course" for digits, or "not here yet"."""
-    found = dict.fromkeys(SETS, "not here yet")
-    for name, published in SETS.items():
-        for folder in places():
-            files = [folder / name / file for file in published.files]
-            if all(f.is_file() and f.stat().st_size == published.files[f.name][0] for f in files):
-                found[name] = str(folder / name)
-                break
-    return {**found, "digits": "with the course"}
+    """Each data set and where it lies: a folder, "with the course", or "not here yet"."""
+    return {name: _place(data) for name, data in SETS.items()}
+
+
+def _place(data: Published | Made) -> str:
+    if isinstance(data, Made):
+        return "with the course"
+    for folder in (place / data.name for place in places()):
+        sizes = {folder / file: size for file, (size, _) in data.files.items()}
+        if all(path.is_file() and path.stat().st_size == size for path, size in sizes.items()):
+            return str(folder)
+    return "not here yet"

@@ -1,4 +1,4 @@
-"""Toys whose noise we know exactly: Gaussian mixtures, their scores and their perfect denoisers at every step.
+"""Toy data whose score is known exactly: Gaussian mixtures, their scores and their perfect denoisers at every step.
 
 A mixture stays a mixture while it is diffused, so what a network must learn from images stands here in closed form.
 """
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..arrays import known_labels
+from ..arrays import check_labels, normal_like
 
 __all__ = ["GaussianMixture"]
 
@@ -84,7 +84,7 @@ class GaussianMixture:
     ) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
         """n independent points, and for each the component that it comes from, 0..k−1."""
         y = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.empty_like(self.means[y]).normal_(generator=generator)
+        noise = normal_like(self.means[y], generator)
         return self.means[y] + self.stds[y] * noise, y
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -132,7 +132,7 @@ class GaussianMixture:
             a = schedule.alpha_bar[t.to(schedule.alpha_bar.device)][:, None, None]
             joint, offset, signal, var = self._joint(x_t.flatten(1), a)
             if y is not None:
-                known_labels("the mixture's denoiser", y, len(x_t), k)
+                check_labels("the mixture's denoiser", y, len(x_t), k)
                 other = torch.arange(k, device=y.device) != y[:, None]
                 joint = joint.masked_fill(other & (y[:, None] != k), -torch.inf)
             guess = self.means.to(x_t) + signal / var * offset

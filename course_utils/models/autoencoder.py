@@ -1,7 +1,7 @@
-"""The autoencoder of notebook 01, its linear cousin PCA, and what one measures on both.
+"""The autoencoder of notebook 01, its linear cousin PCA, and the quantities measured on both.
 
-Losses come **one number an image**, (b,): squared errors as a mean over pixels, likelihoods as a sum in nats. Whoever
-wants one number for the batch takes the mean over images, and sees which of the two it is.
+Losses are **one number per image**, (b,): squared errors as a mean over pixels, likelihoods as a sum in nats. For one
+number for the batch, take the mean over images; then it is plain which of the two it is.
 """
 
 import math
@@ -14,13 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..arrays import same_shape
+from ..arrays import at_least_float32, check_same_shape
 from .blocks import Decoder, Encoder
-
-
-def _full(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay what they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -34,8 +29,8 @@ def reconstruction_error(x: Float[Tensor, "b ..."], x_hat: Float[Tensor, "b ..."
     >>> reconstruction_error(torch.zeros(2, 1, 4, 4), torch.tensor([0.5, 1.0]).view(2, 1, 1, 1).expand(2, 1, 4, 4))
     tensor([0.2500, 1.0000])
     """
-    same_shape("reconstruction_error", x=x, x_hat=x_hat)
-    return (_full(x) - _full(x_hat)).square().flatten(1).mean(dim=1)
+    check_same_shape("reconstruction_error", x=x, x_hat=x_hat)
+    return (at_least_float32(x) - at_least_float32(x_hat)).square().flatten(1).mean(dim=1)
 
 
 def bernoulli_nll(logits: Float[Tensor, "b ..."], x: Float[Tensor, "b ..."]) -> Float[Tensor, "b"]:
@@ -48,8 +43,8 @@ def bernoulli_nll(logits: Float[Tensor, "b ..."], x: Float[Tensor, "b ..."]) -> 
     >>> bernoulli_nll(torch.zeros(1, 1, 28, 28), torch.ones(1, 1, 28, 28)) / 784      # a fair coin: ln 2 nats a pixel
     tensor([0.6931])
     """
-    same_shape("bernoulli_nll", logits=logits, x=x)
-    logits, target = _full(logits), (_full(x) + 1) / 2
+    check_same_shape("bernoulli_nll", logits=logits, x=x)
+    logits, target = at_least_float32(logits), (at_least_float32(x) + 1) / 2
     # −[t ln σ(l) + (1 − t) ln(1 − σ(l))] with ln(1 − σ(l)) = −softplus(l) and ln σ(l) = l − softplus(l)
     return (F.softplus(logits) - target * logits).flatten(1).sum(dim=1)
 
@@ -77,15 +72,15 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """The code of each image, (b, latent): any real numbers. Nothing bounds them, which section 1.7 is about."""
-        return _full(self.encoder(x))
+        return at_least_float32(self.encoder(x))
 
-    def raw(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
-        """What the decoder's last layer says, any real number: the logit of each pixel for `bernoulli_nll`."""
-        return _full(self.decoder(z))
+    def logits(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        """The output of the decoder's last layer, any real number: the logit of each pixel for `bernoulli_nll`."""
+        return at_least_float32(self.decoder(z))
 
     def decode(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
         """The image of each code, (b, c, h, w) in [-1, 1]."""
-        return (0.5 * self.raw(z)).tanh()  # = 2 · sigmoid − 1: the mean of the coin, moved to [-1, 1]
+        return (0.5 * self.logits(z)).tanh()  # = 2 · sigmoid − 1: the mean of the coin, moved to [-1, 1]
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The reconstruction of each image."""
@@ -95,11 +90,6 @@ class Autoencoder(nn.Module):
 def squared_error_loss(model: nn.Module, x: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
     """A loss for `training.fit`: the mean of equation (1.1) over the batch."""
     return reconstruction_error(x, model(x)).mean()
-
-
-def bernoulli_loss(model: Autoencoder, x: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
-    """A loss for `training.fit`: the mean of equation (1.2) over the batch, nats per image."""
-    return bernoulli_nll(model.raw(model.encode(x)), x).mean()
 
 
 @torch.no_grad()
@@ -203,14 +193,14 @@ def interpolate(a: Float[Tensor, "..."], b: Float[Tensor, "..."], steps: int) ->
             [0.5000, 1.0000],
             [1.0000, 0.0000]])
     """
-    same_shape("interpolate", a=a, b=b)
+    check_same_shape("interpolate", a=a, b=b)
     if steps < 2:
         raise ValueError(f"interpolate expects steps ≥ 2 (both ends are included), got {steps}.")
     t = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device).view(-1, *[1] * a.ndim)
     return (1 - t) * a + t * b
 
 
-class Gaussian(NamedTuple):
+class FittedGaussian(NamedTuple):
     """A Gaussian over codes: mean (d,), covariance (d, d), equation (1.7)."""
 
     mean: Tensor
@@ -219,7 +209,7 @@ class Gaussian(NamedTuple):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n d"]:
         """n codes drawn from it, (n, d)."""
         if n < 1:
-            raise ValueError(f"Gaussian.sample expects n ≥ 1, got {n}.")
+            raise ValueError(f"FittedGaussian.sample expects n ≥ 1, got {n}.")
         # eigh and not Cholesky: a direction without any spread (a dead latent) is allowed.
         values, vectors = torch.linalg.eigh(self.cov)
         root = vectors * values.clamp(min=0).sqrt()
@@ -227,10 +217,10 @@ class Gaussian(NamedTuple):
         return self.mean + noise @ root.T
 
 
-def fit_gaussian(z: Float[Tensor, "n d"]) -> Gaussian:
+def fit_gaussian(z: Float[Tensor, "n d"]) -> FittedGaussian:
     """The Gaussian that fits codes best (maximum likelihood): their mean and covariance, equation (1.7).
 
-    z: (n, d) codes, n ≥ 2. Returns Gaussian(mean (d,), cov (d, d)); the covariance divides by n.
+    z: (n, d) codes, n ≥ 2. Returns FittedGaussian(mean (d,), cov (d, d)); the covariance divides by n.
 
     >>> fit_gaussian(torch.tensor([[0.0, 1.0], [2.0, 1.0]])).cov
     tensor([[1., 0.],
@@ -239,7 +229,7 @@ def fit_gaussian(z: Float[Tensor, "n d"]) -> Gaussian:
     if z.ndim != 2 or len(z) < 2:
         raise ValueError(f"fit_gaussian expects codes (n, d) with n ≥ 2, got {tuple(z.shape)}.")
     mean = z.mean(dim=0)
-    return Gaussian(mean, (z - mean).T @ (z - mean) / len(z))
+    return FittedGaussian(mean, (z - mean).T @ (z - mean) / len(z))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -257,25 +247,10 @@ def denoising_error(
     >>> denoising_error(lambda noisy: noisy, x, noise, sigma=0.5)          # a model that does nothing keeps σ²
     tensor([0.2500, 0.2500])
     """
-    same_shape("denoising_error", x=x, noise=noise)
+    check_same_shape("denoising_error", x=x, noise=noise)
     if not (sigma >= 0 and math.isfinite(sigma)):
         raise ValueError(f"denoising_error expects sigma ≥ 0, a standard deviation in pixel units, got {sigma}.")
     return reconstruction_error(x, model(x + sigma * noise))
-
-
-def denoising_loss(sigma: float) -> Callable:
-    """A loss for `training.fit`: the mean of equation (1.8) over the batch, with fresh noise at every step.
-
-    >>> loss = denoising_loss(0.5)(Autoencoder((1, 8, 8), 4), torch.zeros(3, 1, 8, 8), None, torch.Generator())
-    >>> loss.shape
-    torch.Size([])
-    """
-
-    def loss(model: nn.Module, x: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        return denoising_error(model, x, noise, sigma).mean()
-
-    return loss
 
 
 def score_from_denoiser(
@@ -289,7 +264,7 @@ def score_from_denoiser(
     >>> score_from_denoiser(torch.tensor([0.5]), torch.tensor([1.0]), sigma=1.0)      # data N(0, 1): p_σ is N(0, 2)
     tensor([-0.5000])
     """
-    same_shape("score_from_denoiser", denoised=denoised, noisy=noisy)
+    check_same_shape("score_from_denoiser", denoised=denoised, noisy=noisy)
     if not sigma > 0:
         raise ValueError(f"score_from_denoiser expects sigma > 0, got {sigma}.")
     return (denoised - noisy) / sigma**2

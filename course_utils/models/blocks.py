@@ -1,23 +1,16 @@
 """Parts that several models share: the convolutional encoder and decoder, and the arithmetic of their sizes."""
 
-from typing import overload
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
 Pair = tuple[int, int]
+Size = int | tuple[int, ...]  # along one axis, or a pair (h, w)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # How large is what comes out?
 # ---------------------------------------------------------------------------------------------------------------------
-@overload
-def conv_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int: ...
-@overload
-def conv_size(
-    size: Pair, kernel: int | Pair, stride: int | Pair = 1, padding: int | Pair = 0, dilation: int | Pair = 1
-) -> Pair: ...
-def conv_size(size, kernel, stride=1, padding=0, dilation=1):
+def conv_size(size: Size, kernel: Size, stride: Size = 1, padding: Size = 0, dilation: Size = 1) -> Size:
     """Size of a convolution's output along one axis, or (h, w) for a pair: equation (1.4).
 
     size: what comes in, a whole number or a pair (h, w).  kernel, stride, padding, dilation: whole numbers, or pairs.
@@ -41,20 +34,9 @@ def conv_size(size, kernel, stride=1, padding=0, dilation=1):
     return (size + 2 * padding - reach) // stride + 1
 
 
-@overload
 def conv_transpose_size(
-    size: int, kernel: int, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
-) -> int: ...
-@overload
-def conv_transpose_size(
-    size: Pair,
-    kernel: int | Pair,
-    stride: int | Pair = 1,
-    padding: int | Pair = 0,
-    output_padding: int | Pair = 0,
-    dilation: int | Pair = 1,
-) -> Pair: ...
-def conv_transpose_size(size, kernel, stride=1, padding=0, output_padding=0, dilation=1):
+    size: Size, kernel: Size, stride: Size = 1, padding: Size = 0, output_padding: Size = 0, dilation: Size = 1
+) -> Size:
     """Size of a *transposed* convolution's output along one axis, or (h, w) for a pair: equation (1.5).
 
     Arguments as in `conv_size`; output_padding adds rows at one side, which tells apart the inputs that a strided
@@ -141,10 +123,11 @@ class Encoder(nn.Sequential):
 
     def __init__(self, shape: tuple[int, int, int], outputs: int, widths: tuple[int, ...] = (64, 64)):
         h, w = small_size(shape, widths)
-        _positive("Encoder", outputs=outputs)
+        if outputs < 1:
+            raise ValueError(f"Encoder expects outputs ≥ 1, got {outputs}.")
         layers: list[nn.Module] = []
-        for before, after in zip((shape[0], *widths[:-1]), widths):
-            layers += [nn.Conv2d(before, after, KERNEL, STRIDE, PADDING), nn.ReLU()]
+        for in_channels, out_channels in zip((shape[0], *widths[:-1]), widths):
+            layers += [nn.Conv2d(in_channels, out_channels, KERNEL, STRIDE, PADDING), nn.ReLU()]
         super().__init__(*layers, nn.Flatten(), nn.Linear(widths[-1] * h * w, outputs))
         self.shape = tuple(shape)
 
@@ -167,15 +150,16 @@ class Decoder(nn.Sequential):
 
     def __init__(self, latent: int, shape: tuple[int, int, int], widths: tuple[int, ...] = (64, 64)):
         h, w = small_size(shape, widths)
-        _positive("Decoder", latent=latent)
+        if latent < 1:
+            raise ValueError(f"Decoder expects latent ≥ 1, got {latent}.")
         layers: list[nn.Module] = [
             nn.Linear(latent, widths[-1] * h * w),
             nn.ReLU(),
             nn.Unflatten(1, (widths[-1], h, w)),
         ]
         upwards = (*reversed(widths), shape[0])
-        for before, after in zip(upwards, upwards[1:]):
-            layers += [nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING), nn.ReLU()]
+        for in_channels, out_channels in zip(upwards, upwards[1:]):
+            layers += [nn.ConvTranspose2d(in_channels, out_channels, KERNEL, STRIDE, PADDING), nn.ReLU()]
         super().__init__(*layers[:-1])  # nothing after the last layer: its output may be any number
         self.latent = latent
 
@@ -183,9 +167,3 @@ class Decoder(nn.Sequential):
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"Decoder expects codes (b, {self.latent}), got {tuple(z.shape)}.")
         return super().forward(z)
-
-
-def _positive(who: str, **values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{who} expects {name} ≥ 1, got {value}.")

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..arrays import known_labels
+from ..arrays import check_labels
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -61,12 +61,12 @@ class ResidualBlock(nn.Module):
     torch.Size([2, 16, 5, 7])
     """
 
-    def __init__(self, before: int, after: int, embedding: int):
+    def __init__(self, in_channels: int, out_channels: int, embedding: int):
         super().__init__()
-        self.norm1, self.conv1 = group_norm(before), nn.Conv2d(before, after, 3, padding=1)
-        self.norm2, self.conv2 = group_norm(after), nn.Conv2d(after, after, 3, padding=1)
-        self.condition = nn.Linear(embedding, 2 * after)
-        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.norm1, self.conv1 = group_norm(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2, self.conv2 = group_norm(out_channels), nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.condition = nn.Linear(embedding, 2 * out_channels)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         _zero(self.conv2)
 
     def forward(self, x: Float[Tensor, "b c h w"], e: Float[Tensor, "b e"]) -> Float[Tensor, "b d h w"]:
@@ -82,18 +82,18 @@ class ConvNeXtBlock(nn.Module):
     multiplications, and slow on a processor: a convolution per channel has nothing to reuse.
     """
 
-    def __init__(self, before: int, after: int, embedding: int, expand: int = 2):
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, expand: int = 2):
         super().__init__()
-        self.spread = nn.Conv2d(before, before, 7, padding=3, groups=before)
-        self.norm = nn.GroupNorm(1, before)
-        self.condition = nn.Linear(embedding, 2 * before)
-        self.widen = nn.Conv2d(before, expand * after, 1)
-        self.narrow = nn.Conv2d(expand * after, after, 1)
-        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 7, padding=3, groups=in_channels)
+        self.norm = nn.GroupNorm(1, in_channels)
+        self.condition = nn.Linear(embedding, 2 * in_channels)
+        self.widen = nn.Conv2d(in_channels, expand * out_channels, 1)
+        self.narrow = nn.Conv2d(expand * out_channels, out_channels, 1)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         _zero(self.narrow)
 
     def forward(self, x: Float[Tensor, "b c h w"], e: Float[Tensor, "b e"]) -> Float[Tensor, "b d h w"]:
-        h = scale_shift(self.norm(self.spread(x)), self.condition(e))
+        h = scale_shift(self.norm(self.depthwise(x)), self.condition(e))
         return self.skip(x) + self.narrow(F.gelu(self.widen(h)))
 
 
@@ -130,7 +130,7 @@ class Attention(nn.Module):
         _zero(self.out)
 
     def gather(self, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "b heads n d"]:
-        """(b, heads, pixels, channels of a head), three times → once."""
+        """q, k, v: each (b, heads, pixels, channels of a head). Returns one of that shape."""
         # Not F.scaled_dot_product_attention: it saves memory where images are large, but on a CPU in bfloat16 its
         # backward pass is slow. Measured at 49 pixels: 46 ms for a training step of it, 6 ms for this.
         return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(dim=-1) @ v
@@ -181,13 +181,13 @@ class UNet(nn.Module):
     widths: channels of each level, from the finest; each level halves height and width;
     blocks: per level, on the way down and again on the way up;
     patch: the stem turns squares of patch × patch pixels into channels, equation (4.9), before the first convolution;
-    classes: None, or how many; a model with classes also knows the label `classes`, "any" (`null`);
+    num_classes: None, or how many; a model with classes also knows one label more, which means "any" (`null`);
     block, attention: which parts to build with; attention=None leaves it out;
     conditioning: how the class comes in: "added" to the step's embedding, or as a "plane" beside each block's input.
 
     Call it as model(x_t, t) or model(x_t, t, y): x_t (b, c, h, w), t (b,) steps, y (b,) labels; without y, "any".
 
-    >>> model = UNet((1, 28, 28), widths=(16, 32), classes=10)
+    >>> model = UNet((1, 28, 28), widths=(16, 32), num_classes=10)
     >>> model(torch.zeros(3, 1, 28, 28), torch.tensor([1, 500, 1000]), torch.tensor([0, 9, model.null])).shape
     torch.Size([3, 1, 28, 28])
     """
@@ -198,7 +198,7 @@ class UNet(nn.Module):
         widths: tuple[int, ...] = (32, 64),
         blocks: int = 1,
         patch: int = 2,
-        classes: int | None = None,
+        num_classes: int | None = None,
         block: Callable[..., nn.Module] = ResidualBlock,
         attention: Callable[[int], nn.Module] | None = Attention,
         conditioning: str = "added",
@@ -207,50 +207,50 @@ class UNet(nn.Module):
         sizes = _sizes(shape, widths, patch)
         if conditioning not in ("added", "plane"):
             raise ValueError(f'conditioning: expected "added" or "plane", got {conditioning!r}.')
-        self.shape, self.patch, self.classes, self.conditioning = tuple(shape), patch, classes, conditioning
-        self.arguments = {  # to build this network again: they are stored beside its weights
-            "shape": tuple(shape), "widths": tuple(widths), "blocks": blocks, "patch": patch, "classes": classes,
-            "block": block, "attention": attention, "conditioning": conditioning,
+        self.shape, self.patch, self.num_classes, self.conditioning = tuple(shape), patch, num_classes, conditioning
+        self.config = {  # to build this network again: it is stored beside the weights
+            "shape": tuple(shape), "widths": tuple(widths), "blocks": blocks, "patch": patch, "block": block,
+            "num_classes": num_classes, "attention": attention, "conditioning": conditioning,
         }  # fmt: skip
         embedding, pixels = 4 * widths[0], shape[0] * patch**2
         self.time = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-        self.label = None if classes is None else nn.Embedding(classes + 1, embedding)
+        self.label = None if num_classes is None else nn.Embedding(num_classes + 1, embedding)
 
-        def make(before: int, after: int, level: int) -> nn.Module:
-            if classes is None or conditioning == "added":
-                return block(before, after, embedding)
-            return ClassPlane(block(before + 1, after, embedding), embedding, sizes[level])
+        def make(in_channels: int, out_channels: int, level: int) -> nn.Module:
+            if num_classes is None or conditioning == "added":
+                return block(in_channels, out_channels, embedding)
+            return ClassPlane(block(in_channels + 1, out_channels, embedding), embedding, sizes[level])
 
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
-        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        self.down, self.downsample = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             self.down.append(nn.ModuleList(make(width, width, level) for _ in range(blocks)))
             if level + 1 < len(widths):
-                self.shrink.append(nn.Conv2d(width, widths[level + 1], 3, stride=2, padding=1))
+                self.downsample.append(nn.Conv2d(width, widths[level + 1], 3, stride=2, padding=1))
         self.attention = nn.Identity() if attention is None else attention(widths[-1])
         self.middle = make(widths[-1], widths[-1], len(widths) - 1)
-        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             self.up.append(nn.ModuleList(make((1 + (k == 0)) * width, width, level) for k in range(blocks)))
             if level > 0:  # four values a pixel, which become a square of 2 × 2
-                self.grow.append(nn.Sequential(nn.Conv2d(width, 4 * widths[level - 1], 1), nn.PixelShuffle(2)))
+                self.upsample.append(nn.Sequential(nn.Conv2d(width, 4 * widths[level - 1], 1), nn.PixelShuffle(2)))
         self.norm, self.head = group_norm(widths[0]), nn.Conv2d(widths[0], pixels, 3, padding=1)
         _zero(self.head)
 
     @property
     def null(self) -> int | None:
         """The label that means "any class"; None for a model without classes."""
-        return self.classes
+        return self.num_classes
 
     def embed(self, t: Shaped[Tensor, " b"], y: Int[Tensor, " b"] | None) -> Float[Tensor, "b e"]:
         """Step and class as numbers for the blocks: their sum (b, e), equation (7.1), or side by side, (b, 2e)."""
         e = self.time(sinusoidal_embedding(t, 64).to(self.stem.weight.dtype))
         if self.label is None:
             if y is not None:
-                raise ValueError("UNet: got labels, but this model was made without classes; make it with classes=...")
+                raise ValueError("UNet: got labels, but this model has no classes; make it with num_classes=...")
             return F.silu(e)
         y = torch.full_like(t, self.null, dtype=torch.long) if y is None else y
-        known_labels("UNet", y, len(t), self.null)
+        check_labels("UNet", y, len(t), self.null)
         if self.conditioning == "plane":
             return torch.cat([F.silu(e), self.label(y).to(e.dtype)], dim=1)
         return F.silu(e + self.label(y))
@@ -270,13 +270,13 @@ class UNet(nn.Module):
         h = self.stem(F.pixel_unshuffle(x, self.patch))
         skips = []
         for level, blocks in enumerate(self.down):
-            h = self.shrink[level - 1](h) if level else h
+            h = self.downsample[level - 1](h) if level else h
             for block in blocks:
                 h = block(h, e)
             skips.append(h)
         h = self.middle(self.attention(h), e)
         for level, blocks in enumerate(self.up):
-            h = self.grow[level - 1](h) if level else h
+            h = self.upsample[level - 1](h) if level else h
             h = self.join(h, skips.pop())  # last in, first out: the finest comes last
             for block in blocks:
                 h = block(h, e)

@@ -1,4 +1,4 @@
-"""The variational autoencoder of notebook 02, and the quantities that one measures on it.
+"""The variational autoencoder of notebook 02, and the quantities measured on it.
 
 Everything is counted in **nats per image**: sums over pixels and over latents, never a silent mean. Networks may run
 in half precision; what they return is brought back to float32 before any exponential, logarithm or sum is taken.
@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..arrays import same_shape
-from .autoencoder import _full, bernoulli_nll
+from ..arrays import at_least_float32, check_same_shape, normal_like
+from .autoencoder import bernoulli_nll, in_batches
 from .blocks import Decoder, Encoder
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -69,8 +69,8 @@ def kl_to_standard_normal(mean: Float[Tensor, "b d"], log_var: Float[Tensor, "b 
     >>> kl_to_standard_normal(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
     tensor([2.])
     """
-    same_shape("kl_to_standard_normal", mean=mean, log_var=log_var)
-    mean, log_var = _full(mean), _full(log_var)
+    check_same_shape("kl_to_standard_normal", mean=mean, log_var=log_var)
+    mean, log_var = at_least_float32(mean), at_least_float32(log_var)
     # expm1 keeps the digits that exp(log_var) - 1 would lose near the prior, where collapsed latents live.
     return 0.5 * (mean.square() + log_var.expm1() - log_var).sum(dim=1)
 
@@ -85,8 +85,8 @@ def reparameterize(
     >>> reparameterize(torch.ones(1, 1), torch.full((1, 1), 4.0).log(), torch.tensor([[0.5]]))
     tensor([[2.]])
     """
-    same_shape("reparameterize", mean=mean, log_var=log_var, noise=noise)
-    return _full(mean) + (0.5 * _full(log_var)).exp() * noise
+    check_same_shape("reparameterize", mean=mean, log_var=log_var, noise=noise)
+    return at_least_float32(mean) + (0.5 * at_least_float32(log_var)).exp() * noise
 
 
 def gaussian_nll(
@@ -100,8 +100,8 @@ def gaussian_nll(
     >>> gaussian_nll(torch.zeros(1, 4), torch.zeros(1, 4), 0.0)     # 4 · ½ ln 2π
     tensor([3.6758])
     """
-    same_shape("gaussian_nll", x=x, mean=mean)
-    x, mean = _full(x), _full(mean)
+    check_same_shape("gaussian_nll", x=x, mean=mean)
+    x, mean = at_least_float32(x), at_least_float32(mean)
     log_sigma = torch.as_tensor(log_sigma, dtype=x.dtype, device=x.device)
     per_pixel = 0.5 * ((x - mean) * (-log_sigma).exp()).square() + log_sigma + 0.5 * LOG_TWO_PI
     return per_pixel.flatten(1).sum(dim=1)
@@ -169,21 +169,21 @@ class VAE(nn.Module):
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Mean and log-variance (ln σ²) of q(z|x), each (b, latent), float32 or better."""
-        mean, log_var = _full(self.encoder(x)).chunk(2, dim=1)
+        mean, log_var = at_least_float32(self.encoder(x)).chunk(2, dim=1)
         return mean, log_var
 
-    def raw(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
-        """What the decoder's last layer says, any real number: for "bernoulli" the logit of each pixel."""
-        return _full(self.decoder(z))
+    def logits(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        """The output of the decoder's last layer, any real number: for "bernoulli" the logit of each pixel."""
+        return at_least_float32(self.decoder(z))
 
     def decode(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
         """The mean image of p(x|z), (b, c, h, w) in [-1, 1]."""
-        return (0.5 * self.raw(z)).tanh()  # for logits this is 2 · sigmoid − 1: the Bernoulli mean moved to [-1, 1]
+        return (0.5 * self.logits(z)).tanh()  # for logits this is 2 · sigmoid − 1: the Bernoulli mean moved to [-1, 1]
 
     def nll(self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:
         """−ln p(x|z) of each image, summed over pixels, in nats: (1.2) for "bernoulli", (2.7) for "gaussian"."""
         if self.likelihood == "bernoulli":
-            return bernoulli_nll(self.raw(z), x)
+            return bernoulli_nll(self.logits(z), x)
         return gaussian_nll(x, self.decode(z), self.log_sigma)
 
     def forward(self, x: Float[Tensor, "b c h w"], generator: torch.Generator | None = None) -> Tensor:
@@ -199,11 +199,6 @@ class VAE(nn.Module):
         like = next(self.parameters())
         z = torch.randn(n, self.latent, generator=generator, device=like.device, dtype=like.dtype)
         return self.decode(z)
-
-
-def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise with the shape, type and device of x, drawn from the generator that is passed."""
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
 def elbo(model: VAE, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b d"]) -> Elbo:
@@ -239,18 +234,18 @@ def negative_elbo(beta: float | int = 1.0) -> Callable:
 # ---------------------------------------------------------------------------------------------------------------------
 # Tighter bounds and other measurements
 # ---------------------------------------------------------------------------------------------------------------------
-def iwae_bound(log_weights: Float[Tensor, "k b"]) -> Float[Tensor, "b"]:
+def iwae_bound(log_w: Float[Tensor, "k b"]) -> Float[Tensor, "b"]:
     """ln of the mean of k importance weights, given their logarithms: equation (2.8). Nats per image.
 
-    log_weights: (k, b), ln p(x, z_i) − ln q(z_i|x) for k draws z_i ~ q(z|x). Returns (b,). The mean is taken of the
+    log_w: (k, b), ln p(x, z_i) − ln q(z_i|x) for k draws z_i ~ q(z|x). Returns (b,). The mean is taken of the
     weights, not of their logarithms (that would be the ELBO again); logsumexp keeps exp(−300) from becoming zero.
 
     >>> iwae_bound(torch.tensor([[-300.0], [-300.0]]))
     tensor([-300.])
     """
-    if log_weights.ndim != 2 or len(log_weights) == 0:
-        raise ValueError(f"iwae_bound expects log_weights (k, b) with k ≥ 1, got shape {tuple(log_weights.shape)}.")
-    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
+    if log_w.ndim != 2 or len(log_w) == 0:
+        raise ValueError(f"iwae_bound expects log_w (k, b) with k ≥ 1, got shape {tuple(log_w.shape)}.")
+    return torch.logsumexp(log_w, dim=0) - math.log(len(log_w))
 
 
 def log_weights(model: VAE, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "k b d"]) -> Float[Tensor, "k b"]:
@@ -292,15 +287,14 @@ def log_evidence(
     return torch.cat(result)
 
 
-@torch.no_grad()
 def encode_all(model: VAE, x: Float[Tensor, "n c h w"], batch: int = 1024) -> tuple[Tensor, Tensor]:
     """Mean and log-variance of q(z|x) for many images, (n, latent) each, a batch at a time and without gradients."""
-    pairs = [model.encode(part) for part in x.split(batch)]
-    return torch.cat([mean for mean, _ in pairs]), torch.cat([log_var for _, log_var in pairs])
+    mean, log_var = in_batches(lambda part: torch.cat(model.encode(part), 1), x, batch).chunk(2, dim=1)
+    return mean, log_var
 
 
 def active_units(means: Float[Tensor, "n d"], threshold: float | int = 0.01) -> Bool[Tensor, "d"]:
-    """Which latents speak: variance over images of their posterior mean above the threshold, equation (2.11).
+    """Which latents are active: variance over images of their posterior mean above the threshold, equation (2.11).
 
     means: (n, d), E[z|x] of n ≥ 2 different images. Returns (d,) of bool; `.sum()` counts the active units.
 

@@ -1,4 +1,4 @@
-"""Sampling that begins or ends with an image of yours: encode it, vary it, fill in a part of it."""
+"""Editing: sampling that begins or ends with an image of yours. Invert it, vary it, fill in a part of it."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,50 +7,53 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arrays import normal_like
 from ..diffusion import Denoise, Schedule
-from .walking import Step, Stride, stops, stroll
+from .loop import Step, Stride, sample_loop, timesteps
+
+__all__ = ["ddim_invert", "inpaint", "sdedit"]
 
 
-def encode(
+def ddim_invert(
     denoise: Denoise,
     schedule: Schedule,
     image: Float[Tensor, "b ..."],
     steps: int | Sequence[int] = 50,
     y: Int[Tensor, "b"] | None = None,
 ) -> Iterator[Step]:
-    """DDIM backwards, equation (6.6): the noise from which `walk` comes (nearly) to this image; strides turned round.
+    """DDIM backwards, equation (6.6): the noise from which `ddim` comes (nearly) to this image; each stride reversed.
 
-    A stride up uses the guess made at its start, one down that made at its end, so the way back misses the image by an
-    amount that shrinks with the number of strides. The first stride begins with the image in the place of x_1: at
-    t = 0 the implied noise would be 0/0, and what step 1 adds can't be seen.
+    A stride up uses the prediction at its lower end, the same stride of `ddim` the one at its upper end, so sampling
+    from the code misses the image by an amount that shrinks with the number of strides. The first stride begins with
+    the image in the place of x_1: at t = 0 the implied noise would be 0/0, and what step 1 adds can't be seen.
     image: (b, ...), in [-1, 1]. Yields `Step`s from t = 1 to T; the last one's x is the code, about standard normal.
-    steps: as for `walk`, or its stops, falling all the same. Raises ValueError for others, and for an image outside
-    [-1, 1].
+    steps: as for `ddim`; timesteps are given falling all the same. Raises ValueError for others, and for an image
+    outside [-1, 1].
     """
     _image("image", image)
-    times = sorted({max(t, 1) for t in stops(schedule, steps)})
+    times = sorted({max(t, 1) for t in timesteps(schedule, steps)})
 
-    def move(at: Stride) -> Tensor:
-        return at.after**0.5 * at.x0 + (1 - at.after) ** 0.5 * at.implied
+    def move(stride: Stride) -> Tensor:
+        return stride.alpha_bar_s**0.5 * stride.x0 + (1 - stride.alpha_bar_s) ** 0.5 * stride.eps
 
-    return stroll(move, denoise, schedule, image, times, y)
+    return sample_loop(move, denoise, schedule, image, times, y)
 
 
-def noised(
+def sdedit(
     schedule: Schedule,
     image: Float[Tensor, "b ..."],
     strength: float,
     steps: int = 50,
     generator: torch.Generator | None = None,
 ) -> tuple[Float[Tensor, "b ..."], list[int]]:
-    """Image-to-image (SDEdit, Meng et al. 2022): an image taken up to step strength · T, and the stops from there.
+    """Image-to-image (SDEdit, Meng et al. 2022): an image noised to step strength · T, and the timesteps from there.
 
-    `walk(denoise, schedule, *noised(schedule, image, 0.6))` draws it anew: what noise of that level hides is invented,
-    what it can't hide stays. image: (b, ...), in [-1, 1];  strength: in (0, 1];  steps: strides of a whole walk, of
-    which about that share is walked. Raises ValueError for a strength outside, and an image outside [-1, 1].
+    `ddim(denoise, schedule, *sdedit(schedule, image, 0.6))` draws it anew: what noise of that level hides is invented,
+    what it can't hide stays. image: (b, ...), in [-1, 1];  strength: in (0, 1];  steps: strides from T to 0, of
+    which about that share is made. Raises ValueError for a strength outside, and an image outside [-1, 1].
 
     >>> from course_utils.diffusion import cosine_schedule
-    >>> x, times = noised(cosine_schedule(1000), torch.zeros(2, 1, 4, 4), 0.5, steps=4)
+    >>> x, times = sdedit(cosine_schedule(1000), torch.zeros(2, 1, 4, 4), 0.5, steps=4)
     >>> x.shape, times
     (torch.Size([2, 1, 4, 4]), [500, 250, 0])
     """
@@ -60,12 +63,12 @@ def noised(
     top = max(1, round(strength * schedule.T))
     times = [top, *(t for t in schedule.timesteps(steps) if t < top)]
     at = torch.full((len(image),), top, device=image.device)
-    noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+    noise = normal_like(image, generator)
     return schedule.add_noise(image, at, noise), times
 
 
-def keeping(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) -> Denoise:
-    """Inpainting as a wrapper, equation (6.14): whatever the denoiser guesses, its known pixels are the image's.
+def inpaint(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) -> Denoise:
+    """Inpainting as a wrapper, equation (6.14): whatever the denoiser predicts, its known pixels are the image's.
 
     Any sampler then noises the known pixels to the level that it is at, as the replacement method does (Song et al.
     2021b, appendix I.2), and ends at them exactly. What is filled in fits them approximately: on the way the network
@@ -74,7 +77,7 @@ def keeping(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) ->
     that broadcasts to the image. Raises ValueError for another shape, range or kind of mask.
 
     >>> image, known = torch.ones(1, 1, 2, 2), torch.tensor([[True, True], [False, False]])
-    >>> kept = keeping(lambda x, t, y=None: torch.zeros_like(x), image, known)
+    >>> kept = inpaint(lambda x, t, y=None: torch.zeros_like(x), image, known)
     >>> kept(torch.randn(1, 1, 2, 2), torch.tensor([5])).flatten()
     tensor([1., 1., 0., 0.])
     """
@@ -87,7 +90,7 @@ def keeping(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) ->
 
     def denoise_and_keep(x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         if x_t.shape[1:] != image.shape[1:] or len(image) not in (1, len(x_t)):
-            raise ValueError(f"keeping: expected images like {tuple(image.shape)}, got {tuple(x_t.shape)}.")
+            raise ValueError(f"inpaint: expected images like {tuple(image.shape)}, got {tuple(x_t.shape)}.")
         return torch.where(known.to(x_t.device), image.to(x_t), denoise(x_t, t, y))
 
     return denoise_and_keep

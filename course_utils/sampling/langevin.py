@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..diffusion import Denoise, Schedule
-from .walking import Step, stops
+from ..arrays import normal_like
+from ..diffusion import Denoise, Schedule, predict_noise
+from .loop import Step, timesteps
+
+__all__ = ["annealed_langevin", "langevin_dynamics", "langevin_step", "score_of"]
 
 Score = Callable[[Tensor], Tensor]  # x (b, ...) -> ∇ ln p(x), of the same shape
 
@@ -26,25 +29,39 @@ def score_of(denoise: Denoise, schedule: Schedule) -> Callable[..., Tensor]:
     """
 
     def score(x_t: Tensor, t: Int[Tensor, "b"], y: Tensor | None = None) -> Tensor:
-        _, spread = schedule.rates(t, x_t)
-        return -schedule.to_noise(denoise(x_t, t, y), x_t, t) / spread  # the noise over its own spread
+        _, noise_rate = schedule.rates(t, x_t)
+        return -predict_noise(schedule, denoise(x_t, t, y), x_t, t) / noise_rate
 
     return score
 
 
-def langevin(
+@torch.no_grad()
+def langevin_step(
+    x: Float[Tensor, "b ..."], score: Score, h: float, noise: Float[Tensor, "b ..."]
+) -> Float[Tensor, "b ..."]:
+    """x + h ∇ ln p(x) + √(2 h) · noise, one step of Langevin dynamics, equation (6.12).
+
+    score: x → ∇ ln p(x), like x;  h: above 0;  noise: like x, standard normal. Returns a tensor like x.
+
+    >>> langevin_step(torch.ones(1, 1), lambda x: -x, 0.5, torch.zeros(1, 1))
+    tensor([[0.5000]])
+    """
+    return x + h * score(x) + (2 * h) ** 0.5 * noise
+
+
+def langevin_dynamics(
     score: Score,
     start: Float[Tensor, "b ..."],
     step_size: float,
     steps: int = 100,
     generator: torch.Generator | None = None,
 ) -> Iterator[Float[Tensor, "b ..."]]:
-    """x ← x + h ∇ ln p(x) + √(2 h) z, equation (6.12), over and over: for small h, x comes to be distributed as p.
+    """`langevin_step` over and over: for small h, x comes to be distributed as p.
 
     score: x → ∇ ln p(x);  start: (b, ...);  step_size: h > 0, in units of x². Yields x, `steps` + 1 times, the start
     first. There is no end to arrive at: p is what stays the same, up to an error that shrinks with h.
 
-    >>> chain = langevin(lambda x: -x, torch.zeros(1000, 1), 0.1, 50, torch.Generator().manual_seed(0))
+    >>> chain = langevin_dynamics(lambda x: -x, torch.zeros(1000, 1), 0.1, 50, torch.Generator().manual_seed(0))
     >>> [*chain][-1].std() > 0.9                                                            # p = N(0, 1)
     tensor(True)
     """
@@ -53,14 +70,8 @@ def langevin(
     x = start
     yield x
     for _ in range(steps):
-        x = _uphill(x, score, step_size, generator)
+        x = langevin_step(x, score, step_size, normal_like(x, generator))
         yield x
-
-
-@torch.no_grad()
-def _uphill(x: Tensor, score: Score, h: float, generator: torch.Generator | None) -> Tensor:
-    z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return x + h * score(x) + (2 * h) ** 0.5 * z
 
 
 def _above_zero(step_size: float) -> None:
@@ -86,18 +97,19 @@ def annealed_langevin(
     """Langevin dynamics at one noise level after another, from T down, equation (6.13) (Song and Ermon 2019).
 
     steps: how many levels, or the levels themselves;  each: Langevin steps at a level;  step_size: h at step t is this
-    times 1 − ᾱ_t, so that no level is too coarse. The walk ends with the last guess. Needs `each` + 1 evaluations of
-    the network a level. Other arguments as for `walk`.
+    times 1 − ᾱ_t, so that no level is too coarse. It ends with the last prediction. Needs `each` + 1 evaluations of
+    the network a level. Other arguments as for `ddim`.
     """
     _above_zero(step_size)
     _whole("each", each)
-    times, alpha_bar, score = stops(schedule, steps), schedule.alpha_bar.tolist(), score_of(denoise, schedule)
+    times, alpha_bar, score = timesteps(schedule, steps), schedule.alpha_bar.tolist(), score_of(denoise, schedule)
     x = noise
     yield Step(times[0], x, None)
     for t, s in pairwise(times):
         at = torch.full((len(x),), t, device=x.device)
         for _ in range(each):
-            x = _uphill(x, lambda x, at=at: score(x, at, y), step_size * (1 - alpha_bar[t]), generator)
+            h = step_size * (1 - alpha_bar[t])
+            x = langevin_step(x, lambda x, at=at: score(x, at, y), h, normal_like(x, generator))
         with torch.no_grad():
             x0 = denoise(x, at, y)
         x = x0 if s == 0 else x  # a level has variance about 1, like the one before: x can stay where it is

@@ -1,10 +1,12 @@
 """One training loop for every model of the course: learning rate, averaging, progress, checkpoints, exact resume.
 
-Two functions, one on top of the other:
+Read `loop.py`: one training step stands there from top to bottom; all else that a run needs hangs on it by one line.
 
 * `fit(model, loss, data, steps=400, lr=2e-3)` is the common case: one loss, one optimizer.
-* `train(update, data, parts, recipe)` is the loop itself, around any `update(x, y, generator) -> {"loss": scalar,
-  ...}`. A GAN takes its two optimizer steps inside `update`; `fit` writes an `update` for you.
+* `train(update, data, parts, recipe)` is the same loop around a step of your own, `update(x, y, generator) -> {"loss":
+  scalar, ...}`. A GAN takes its two optimizer steps in there.
+* A `Recipe` holds all that decides the numbers of a run, a `Watch` how it is watched, saved and stopped. Both are
+  mostly given by keywords.
 
 **What step k draws depends on (seed, k) and on nothing that came before**: the order of the images on (seed, epoch),
 the `generator` that your loss is given and PyTorch's global generator (dropout) on (seed, k). So a run that was
@@ -19,9 +21,12 @@ training mode while sampling is the field's commonest bug. Call `model.train()` 
 from .averaging import EMA
 from .batches import batch_indices
 from .checkpoints import CheckpointRefused
+from .diverging import TrainingDiverged
+from .history import History
 from .loop import fit, train
 from .muon import Muon
-from .recipe import History, Recipe, TrainingDiverged, learning_rate_factor
+from .recipe import Recipe, learning_rate_factor
+from .watching import Watch
 
 __all__ = [
     "EMA",
@@ -30,6 +35,7 @@ __all__ = [
     "Muon",
     "Recipe",
     "TrainingDiverged",
+    "Watch",
     "batch_indices",
     "fit",
     "learning_rate_factor",

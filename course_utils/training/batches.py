@@ -30,6 +30,12 @@ def seed_global(device: torch.device, seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
+def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
+    """Seed all that a step draws from: `generator`, and PyTorch's global one on the same device."""
+    generator.manual_seed(derive(seed, "generator", step))
+    seed_global(generator.device, derive(seed, "global", step))
+
+
 @contextlib.contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
     """Afterwards PyTorch's global random numbers go on as if nothing had been drawn inside."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ..files import clear_left_overs, write_whole
-from .recipe import History, Recipe
+from .history import History
+from .recipe import Recipe
 
 
 class CheckpointRefused(ValueError):
@@ -37,8 +37,8 @@ class Saver:
                 f"checkpoint: expected a file, got the folder '{self.path}'; add a name, such as 'model.pt'"
             )
 
-    def save(self, history: History, bar: tqdm) -> None:
-        """Save, or say in one line (once) why not: training goes on, and what was saved before stays."""
+    def save(self, history: History) -> str | None:
+        """Save, or tell in one line (once) why not: training goes on, and what was saved before stays."""
         content = {
             "format": 1,
             "about": self.about,
@@ -49,15 +49,19 @@ class Saver:
         }
         try:
             write_whole(self.path, _packed(content))
-            self.step, self.complained = len(history.steps), False
         except OSError as error:
-            if not self.complained:
-                bar.write(
+            told, self.complained = self.complained, True
+            return (
+                None
+                if told
+                else (
                     f"'{self.path}' could not be saved at step {len(history.steps)} ({error.strerror or error})."
                     " Training goes on, and what was saved before is untouched."
                     " Make room, or choose a folder that can be written to."
                 )
-            self.complained = True
+            )
+        self.step, self.complained = len(history.steps), False
+        return None
 
     def restore(self, history: History) -> int:
         """Put parts and history where the file left them. Returns the number of steps done, 0 if there is no file."""
@@ -73,11 +77,6 @@ class Saver:
         history.terms = {name: values.tolist() for name, values in content["terms"].items()}
         history.seconds = content["seconds"]
         self.step = len(history.steps)
-        total = self.about["steps"]
-        print(
-            f"Resumed '{self.path}' at step {self.step} of {total}"
-            + (": nothing left to do." if self.step == total else ".")
-        )
         return self.step
 
     def _refuse_others(self, content: dict) -> None:
@@ -100,7 +99,7 @@ class Saver:
             if line_there != line_here:
                 refuse("a layer", line_there.strip(), line_here.strip())
         # On a flat schedule a longer run begins exactly like a shorter one: that may go on.
-        free = {"steps"} if here["schedule"] == "flat" and len(content["loss"]) <= here["steps"] else set()
+        free = {"steps"} if here["lr_schedule"] == "flat" and len(content["loss"]) <= here["steps"] else set()
         for key in dict.fromkeys([*here, *there]):
             if there.get(key) != here.get(key) and key not in free:
                 refuse(key, repr(there.get(key)), repr(here.get(key)))

@@ -53,12 +53,24 @@ class Muon(torch.optim.Optimizer):
         if not lr > 0:
             raise ValueError(f"Muon: expected lr > 0, such as 0.01, got {lr!r}")
         params = list(params)
-        filters = [p for p in params if p.ndim == 4]
-        groups = [{"params": filters, "kind": "muon"}, {"params": [p for p in params if p.ndim != 4], "kind": "adam"}]
-        super().__init__(
-            [group for group in groups if group["params"]],
-            {"lr": lr, "momentum": momentum, "adam": adam, "betas": betas, "updates": 0},
-        )
+        filters, others = [p for p in params if p.ndim == 4], [p for p in params if p.ndim != 4]
+        groups = [{"params": filters}, {"params": others, "lr": adam * lr, "betas": betas, "adam": True}]
+        defaults = {"lr": lr, "momentum": momentum, "adam": False}
+        super().__init__([group for group in groups if group["params"]], defaults)
+        self._share_with_adam()
+
+    def __setstate__(self, state: dict) -> None:
+        """Called when a state was loaded or copied: groups and state are new objects then."""
+        super().__setstate__(state)
+        self._share_with_adam()
+
+    def _share_with_adam(self) -> None:
+        # One set of groups and one state for both, so that schedules and checkpoints see a single optimizer.
+        groups = [group for group in self.param_groups if group["adam"]]
+        fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+        self.adam = torch.optim.Adam(groups, fused=fused) if groups else None
+        if self.adam:
+            self.adam.state = self.state
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -69,8 +81,10 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            if params:
-                (_muon if group["kind"] == "muon" else _adam)(params, self.state, group)
+            if params and not group["adam"]:
+                _muon(params, self.state, group)
+        if self.adam:
+            self.adam.step()
         return loss
 
 
@@ -85,21 +99,3 @@ def _muon(params: list[Tensor], state: dict, group: dict) -> None:
         matrix = direction.flatten(1)
         tall = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5  # keeps the size of outputs where they are many
         p.add_(orthogonalized(matrix).reshape(p.shape), alpha=-group["lr"] * tall)
-
-
-def _adam(params: list[Tensor], state: dict, group: dict) -> None:
-    for p in params:
-        if not state[p]:
-            state[p].update(average=torch.zeros_like(p), square=torch.zeros_like(p))
-    gradients, (first, second) = [p.grad for p in params], group["betas"]
-    averages, squares = ([state[p][name] for p in params] for name in ("average", "square"))
-    group["updates"] += 1
-    torch._foreach_lerp_(averages, gradients, 1 - first)
-    torch._foreach_mul_(squares, second)
-    torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-    # Both averages began at 0; divided by 1 − βⁿ they are averages of what came.
-    size = torch._foreach_sqrt(squares)
-    torch._foreach_div_(size, (1 - second ** group["updates"]) ** 0.5)
-    torch._foreach_add_(size, 1e-8)
-    rate = group["lr"] * group["adam"] / (1 - first ** group["updates"])
-    torch._foreach_addcdiv_(params, averages, size, -rate)

@@ -1,139 +1,221 @@
-"""Watching the numbers of a run without slowing it: history, progress bar, nan, a good state to go back to."""
+"""What hangs on the training loop: progress bar, live view, checkpoints, stop button. None of it alters a number."""
 
 from __future__ import annotations
 
-import math
+import contextlib
+import os
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from ..device import quiet
 from .averaging import EMA
-from .batches import brief
-from .recipe import History, Recipe, TrainingDiverged
+from .batches import own_randomness
+from .checkpoints import Saver, plain
+from .diverging import LastGood
+from .history import History, Recorder
+from .recipe import Recipe, whole
 
 
-class Log:
-    """Collects scalars without waiting for the device; now and then looks at them for history, bar and nan.
+@dataclass(frozen=True)
+class Watch:
+    """How a run is watched, saved and stopped.
 
-    Reading one number off a GPU waits for all that it still has to do. So scalars stay tensors until the next look, and
-    there are about three looks a second.
+    progress: show a bar. (Never in CI, under nbgrader, or where COURSE_QUIET is set.)
+    on_step: `on_step(step, history)` is called every `every` steps and at the end: a live view. The model is in eval
+        mode then, gradients are off, and random numbers drawn there don't disturb the training.
+    stop: `stop(step, history)` is asked after every step; the run ends when it says True. To look at a number it would
+        have to wait for the device, so the history is brought up to date only for `on_step` and three times a second.
+    say: is given a line when a run was resumed, stopped by hand or couldn't be saved; None for silence.
+    checkpoint: a file to save to, every `checkpoint_every` steps and at the end. If it exists, the run goes on where
+        that one stopped, bit for bit; `resume=False` starts anew and overwrites it.
     """
 
-    def __init__(self, history: History, parts: Mapping[str, Any], bar: tqdm, recipe: Recipe):
-        self.history, self.bar, self.recipe = history, bar, recipe
+    progress: bool = True
+    on_step: Callable[[int, History], Any] | None = None
+    every: int = 50
+    stop: Callable[[int, History], bool] | None = None
+    say: Callable[[str], Any] | None = print
+    checkpoint: str | os.PathLike | None = None
+    checkpoint_every: int = 500
+    resume: bool = True
+
+    def __post_init__(self):
+        for name in ("every", "checkpoint_every"):
+            if not whole(value := getattr(self, name)) or value < 1:
+                raise ValueError(f"{name}: expected a whole number of steps, at least 1, got {value!r}")
+
+
+@contextlib.contextmanager
+def running(
+    parts: Mapping[str, Any], device: torch.device, recipe: Recipe, watch: Watch, about: dict[str, str]
+) -> Iterator[Run]:
+    """A `Run` to loop over: resumed before, and afterwards looked through and saved. Modules end in eval mode.
+
+    about: what the run is beside its recipe, in words; a checkpoint about something else is refused.
+    """
+    history = History(ema_model=next((part.model for part in parts.values() if isinstance(part, EMA)), None))
+    saver = Saver(watch.checkpoint, parts, about | plain(recipe)) if watch.checkpoint else None
+    first = saver.restore(history) if saver and watch.resume else 0
+    with (
+        _training_mode([part for part in parts.values() if isinstance(part, nn.Module)]),
+        own_randomness(device),
+        _StopButton() as button,
+        _progress_bar(watch.progress, first, recipe) as bar,
+    ):
+        run = Run(parts, recipe, watch, history, saver, button, bar)
+        if first:
+            nothing_left = ": nothing left to do" * (first == recipe.steps)
+            run.say(f"Resumed '{saver.path}' at step {first} of {recipe.steps}{nothing_left}.")
+        try:
+            yield run
+        except KeyboardInterrupt:  # the second press, or one that was raised by hand
+            button.pressed = True
+        run.finish(first)
+    if history.interrupted:
+        resumes = f"; '{saver.path}' holds step {saver.step}, to go on from" if saver and saver.step else ""
+        run.say(
+            f"Stopped by hand after step {len(history.steps)} of {recipe.steps}."
+            f" The model keeps what it learnt{resumes}."
+        )
+
+
+class Run:
+    """The steps of a run, and what happens after each: look, show, save, or end."""
+
+    def __init__(
+        self,
+        parts: Mapping[str, Any],
+        recipe: Recipe,
+        watch: Watch,
+        history: History,
+        saver: Saver | None,
+        button: _StopButton,
+        bar: tqdm,
+    ):
+        self.recipe, self.watch, self.history, self.saver = recipe, watch, history, saver
+        self.button, self.bar, self.next_look = button, bar, 0.0
         self.modules = [part.model if isinstance(part, EMA) else part for part in parts.values()]
         self.modules = [module for module in self.modules if isinstance(module, nn.Module)]
-        self.pending: list[tuple[int, dict[str, Tensor]]] = []
-        self.whole = True  # False inside an update, when parts may be half-way between two steps
-        self.clock, self.next_look = time.perf_counter(), 0.0
-        self._keep()
+        self.recorder, self.last_good = Recorder(history), LastGood(self.modules, history, recipe)
+        self.torn = self.over = False  # torn: in the middle of a step, parts may not fit together
 
-    def add(self, step: int, update: Callable[[], dict[str, Tensor]]) -> None:
-        """Make the step and note its numbers."""
-        self.whole = False
-        self.pending.append((step, _scalars(update())))
-        self.whole = True
+    def steps(self) -> Iterator[int]:
+        """The numbers of the steps to make, from 0 or from where the checkpoint stands."""
+        for step in range(len(self.history.steps), self.recipe.steps):
+            self.torn = True
+            yield step
+            if self.over:
+                return
+
+    def note(self, step: int, numbers: Mapping[str, Any]) -> None:
+        """The step was made, and these are its numbers. Does what is due after it."""
+        self.recorder.add(step + 1, numbers)
+        self.torn = False
         self.bar.update()
         if time.perf_counter() >= self.next_look:
             self.look()
+        done = step + 1
+        if shown := done % self.watch.every == 0:
+            self.show()
+        self.over = self.button.pressed or done == self.recipe.steps or self._told_to_stop(done)
+        if self.over and not shown:
+            self.show()
+        if self.saver and not self.over and done % self.watch.checkpoint_every == 0:
+            self.look(thorough=True)  # a broken state never goes over a good one
+            self.save()
 
     def look(self, thorough: bool = False) -> None:
-        """Bring what is pending into the history. Raises TrainingDiverged on a bad loss or, where checked, weight."""
-        history, pending, self.pending = self.history, self.pending, []
-        rows = _numbers([scalars for _, scalars in pending])
-        now = time.perf_counter()
-        history.seconds, self.clock = history.seconds + now - self.clock, now
-        for (step, _), row in zip(pending, rows):
-            if not math.isfinite(row["loss"]):
-                self._diverged(step, f"the loss became {row['loss']}")
-            history.steps.append(step)
-            history.loss.append(row.pop("loss"))
-            for name in row.keys() - history.terms.keys():
-                history.terms[name] = [math.nan] * (len(history.steps) - 1)
-            for name, values in history.terms.items():
-                values.append(row.get(name, math.nan))
-        if history.loss:
-            self.bar.set_postfix_str(f"loss {history.loss[-1]:.4g}", refresh=False)
-        if thorough or now >= self.next_keep:
-            if not _all_finite(self.modules):
-                self._diverged(len(history.steps), "a weight became nan or infinite")
-            self._keep()
+        """Bring the numbers of the last steps into history and bar. Raises TrainingDiverged on a bad loss or weight."""
+        bad = self.recorder.collect()
+        if bad:
+            self.last_good.give_up(bad[0], f"the loss became {bad[1]}")
+        if self.history.loss:
+            self.bar.set_postfix_str(f"loss {self.history.loss[-1]:.4g}", refresh=False)
+        self.last_good.check(now=thorough)
         self.next_look = time.perf_counter() + 0.3
 
-    def show(self, on_step: Callable[[int, History], Any]) -> None:
+    def show(self) -> None:
         """Call the live view: modules in eval mode, no gradients, off the clock."""
+        if self.watch.on_step is None:
+            return
         self.look()
         for module in self.modules:
             module.eval()
         with torch.no_grad():
-            on_step(self.history.steps[-1], self.history)
-        to_training_mode(self.modules)
-        self.clock = time.perf_counter()
+            self.watch.on_step(self.history.steps[-1], self.history)
+        _train(self.modules)
+        self.recorder.leave_out()
 
-    def _tensors(self) -> list[Tensor]:
-        return [t.detach() for module in self.modules for t in (*module.parameters(), *module.buffers())]
+    def save(self) -> None:
+        """Save parts and history, or say (once) why that isn't possible."""
+        complaint = self.saver.save(self.history)
+        if complaint:
+            self.say(complaint)
 
-    def _keep(self) -> None:
-        started = time.perf_counter()
-        self.kept, self.kept_step = [tensor.clone() for tensor in self._tensors()], len(self.history.steps)
-        # Once a second, or more rarely where it takes long: copies get at most a fiftieth of the time.
-        self.next_keep = time.perf_counter() + max(1.0, 50 * (time.perf_counter() - started))
+    def say(self, line: str) -> None:
+        """A line for the person who waits, above the bar."""
+        if self.watch.say:
+            with self.bar.external_write_mode():
+                self.watch.say(line)
 
-    def _diverged(self, step: int, what: str) -> None:
-        for tensor, kept in zip(self._tensors(), self.kept):
-            tensor.copy_(kept)
-        history = self.history
-        for values in (history.steps, history.loss, *history.terms.values()):
-            del values[self.kept_step :]
-        advice = [f"a smaller lr (now {self.recipe.lr:g})"]
-        advice += ["clip=1.0"] if self.recipe.clip is None else []
-        advice += ["warmup=100"] if self.recipe.warmup == 0 else []
-        raise TrainingDiverged(
-            f"{what} in step {step} of {self.recipe.steps}; the model was put back to step {self.kept_step}. Try "
-            f"{' or '.join(advice)}, and look for a logarithm, root or division that can meet 0 in the loss",
-            step,
-            history,
-        )
+    def finish(self, first: int) -> None:
+        """After the last step: look, save what isn't saved yet, and note why it ended."""
+        self.look(thorough=True)
+        done = len(self.history.steps)
+        if self.saver and not self.torn and done > first:
+            self.save()
+        if done < self.recipe.steps:
+            self.history.ended = "interrupted" if self.button.pressed else "stopped"
 
-
-def _scalars(result: Any) -> dict[str, Tensor]:
-    """Copies of an update's numbers. (A term may be a view of a weight, a learned σ say, that the next step alters.)"""
-    if not isinstance(result, Mapping) or "loss" not in result:
-        raise TypeError(f'update: expected a dict of scalars, one of them "loss", got {brief(result)}')
-    scalars = {name: torch.as_tensor(value).detach() for name, value in result.items()}
-    for name, value in scalars.items():
-        if value.numel() != 1:
-            raise TypeError(f"{name}: expected one number, got shape {tuple(value.shape)}; take its mean or sum")
-    return {name: value.reshape(()).clone() for name, value in scalars.items()}
+    def _told_to_stop(self, done: int) -> bool:
+        return self.watch.stop is not None and bool(self.watch.stop(done, self.history))
 
 
-def _numbers(rows: list[dict[str, Tensor]]) -> list[dict[str, float]]:
-    """Many scalar tensors as numbers, with one wait for each device that they are on."""
-    cells = [(index, name, scalar) for index, row in enumerate(rows) for name, scalar in row.items()]
-    result: list[dict[str, float]] = [{} for _ in rows]
-    for device in {scalar.device for _, _, scalar in cells}:
-        here = [cell for cell in cells if cell[2].device == device]
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        for (index, name, _), value in zip(here, torch.stack([scalar.to(dtype) for _, _, scalar in here]).tolist()):
-            result[index][name] = value
-    return result
+class _StopButton:
+    """Makes of the first Ctrl-C or stop button a wish to stop after the step: no weight is caught half-way."""
+
+    def __init__(self):
+        self.pressed, self.before = False, None
+
+    def __enter__(self) -> _StopButton:
+        if callable(signal.getsignal(signal.SIGINT)):
+            with contextlib.suppress(ValueError):  # only the main thread may set it; no other is interrupted anyway
+                self.before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, *_) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+    def __exit__(self, *_) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
 
 
-def _all_finite(modules: list[nn.Module]) -> bool:
-    # Weights, and not buffers: a mask may well hold -inf.
-    return bool(torch.stack([p.detach().isfinite().all() for module in modules for p in module.parameters()]).all())
+@contextlib.contextmanager
+def _training_mode(modules: list[nn.Module]) -> Iterator[None]:
+    """Training mode inside, eval mode afterwards, whatever happens."""
+    try:
+        _train(modules)
+        yield
+    finally:
+        for module in modules:
+            module.eval()
 
 
-def progress_bar(progress: bool, first: int, recipe: Recipe) -> tqdm:
-    """A bar with the loss; none in CI, under nbgrader (which takes points off for anything on stderr), or if told."""
-    return tqdm(initial=first, total=recipe.steps, unit="step", desc="training", disable=not progress or quiet())
-
-
-def to_training_mode(modules: list[nn.Module]) -> None:
+def _train(modules: list[nn.Module]) -> None:
     for module in modules:
         module.train(any(weight.requires_grad for weight in module.parameters()))  # an averaged copy stays in eval mode
+
+
+def _progress_bar(progress: bool, first: int, recipe: Recipe) -> tqdm:
+    """A bar with the loss; none in CI, under nbgrader (which takes points off for anything on stderr), or if told."""
+    return tqdm(initial=first, total=recipe.steps, unit="step", desc="training", disable=not progress or quiet())

@@ -13,6 +13,8 @@
 # %% [markdown]
 # # 90 · A demonstration
 # {{budget}}
+#
+# ## 90.1 · Doubling
 
 # %% tags=["setup"]
 import os
@@ -32,7 +34,7 @@ def ask(name, letter):
 
 
 # %% [markdown]
-# ### Quiz 90.1a · Twice   *(code, 3 points, about 5 minutes)*
+# ### {{heading demo/double}}
 # Double it, $y = 2x$.
 
 # %% tags=["quiz"]
@@ -50,7 +52,7 @@ double = check("demo/double", double)
 print(double(21))
 
 # %% [markdown]
-# ### Quiz 90.1b · Bug hunt   *(bug hunt, 2 points)*
+# ### {{heading demo/mend}}
 
 # %% tags=["quiz"]
 def mend(x):
@@ -70,7 +72,8 @@ def mend(x):
 mend = check("demo/mend", mend)
 
 # %% [markdown]
-# ### Question 90.1c · Why?   *(concept, 1 point)*
+# ## 90.2 · Why?
+# ### {{heading demo/why}}
 # {{question demo/why}}
 
 # %% tags=["quiz"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from course_utils.quizzes import Case, Fixture, Misconception, Option, concept, fixture, quiz
+from classroom.quizzes import Case, Fixture, Misconception, Option, concept, fixture, quiz
 
 
 def conv_size(size, kernel, stride, padding):

@@ -1,0 +1,84 @@
+"""`python -m classroom grade`: what the command does with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from course_utils.cli import Refused, cli_errors
+
+from ..quizzes.variants import read_variants
+from . import batch, feedback
+from . import plan as planning
+from .handed_in.find import find
+from .records import Submission
+from .sandbox import Limits, NoSandbox, why_not
+from .scoring import Rules
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Grade and write; returns 0, or 130 when stopped by hand (what was graded is kept)."""
+    out: Path = arguments.out
+    with cli_errors(out):
+        plans = planning.plans(planning.NOTEBOOKS)
+        submissions = find(arguments.submissions, {number: plan.handed_out for number, plan in plans.items()})
+        if not submissions:
+            raise Refused(f"expected notebooks (.ipynb) in {arguments.submissions}, found none")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if not arguments.unsafe and not arguments.scheduler and (reason := why_not()):
+            raise Refused(reason)
+        order = read_variants(arguments.variants.read_bytes()).orders() if arguments.variants else None
+        rules = Rules(_seed(out, arguments.seed), order)
+        job = batch.Job(rules, Limits(seconds=arguments.seconds), arguments.unsafe, batch.version())
+        try:
+            reports = _graded(job, submissions, arguments)
+        except (NoSandbox, ModuleNotFoundError, batch.NoScheduler, batch.VersionsDiffer) as reason:
+            raise Refused(str(reason)) from reason
+        except KeyboardInterrupt:
+            print("\nStopped by hand; what was graded is kept. The same command goes on from there.", file=sys.stderr)
+            return 130
+        about = {"seed": rules.seed, "course": job.version, "sandbox": not arguments.unsafe}
+        written = feedback.write_all(reports, out, about)
+    _say(reports, written)
+    return 0
+
+
+def _graded(job: batch.Job, submissions: list[Submission], arguments: argparse.Namespace) -> list:
+    if arguments.scheduler:
+        executor = partial(batch.cluster, arguments.scheduler)
+        with executor():  # nobody there? That is said before anything begins
+            pass
+    else:
+        executor = partial(batch.processes, min(arguments.workers, len(submissions)))
+    bar = partial(tqdm, desc="grading", unit="file", file=sys.stderr, dynamic_ncols=True, smoothing=0.1)
+    return batch.run(job, submissions, executor, _ledger(arguments.out), lambda new, total: bar(new, total=total))
+
+
+def _ledger(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.graded.jsonl")
+
+
+def _seed(out: Path, given: int | None) -> int:
+    """The seed of the fresh inputs: as given, else that of the grading gone on with, else one that nobody can guess."""
+    beside = out.with_name(f"{out.stem}.seed")
+    if given is None and beside.exists():
+        return json.loads(beside.read_text())
+    seed = secrets.randbelow(2**31) if given is None else given
+    beside.write_text(f"{seed}\n")
+    return seed
+
+
+def _say(reports: list, written: list[Path]) -> None:
+    counts = Counter(feedback.status(report) for report in reports)
+    print(f"{len(reports)} submissions: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    for report in reports:
+        if not report.scores or feedback.status(report) in ("unreadable", "crashed"):
+            print(f"look at {report.name}: {' '.join(report.notes)}")
+    print("wrote " + ", ".join(str(path) for path in written))

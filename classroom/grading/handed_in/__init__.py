@@ -1,0 +1,4 @@
+"""What students handed in: `find` it, `read` it to cells, `take` the answers out. Nothing of it is ever run here.
+
+`python` is the one reader of a cell's code; `handed_out` says what is asked, and how the notebook looked at first.
+"""

@@ -1,0 +1,76 @@
+"""What the warm process does before there is any answer: import the library, run the notebooks' preludes.
+
+The library comes as compiled code and is imported from memory, so that there is no source to be read anywhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import marshal
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from .protocol import in_one_line
+
+Notebooks = Mapping[str, types.ModuleType]
+
+
+def preload(settings: Mapping[str, Any]) -> Notebooks:
+    """Import the library, run the preludes. Gives a module for each of them, by number of the notebook."""
+    sys.path[:] = settings["path"]
+    if settings["modules"]:
+        import torch
+
+        torch.set_num_threads(1)  # before anything is computed: threads do not survive a fork
+    finder = _FromMemory(settings["modules"], settings["library"])
+    sys.meta_path.insert(0, finder)
+    for name in list(finder.codes):
+        importlib.import_module(name)
+    finder.codes.clear()
+    if settings["modules"]:
+        warm_up()
+    notebooks = {}
+    for number, code in settings["preludes"].items():
+        notebooks[number] = sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            exec(marshal.loads(code), vars(notebooks[number]))
+        except Exception as error:
+            line = error.__traceback__.tb_next.tb_lineno if error.__traceback__.tb_next else "?"
+            raise RuntimeError(f"line {line} of the prelude of notebook {number}: {in_one_line(error)}") from None
+    return notebooks
+
+
+def warm_up() -> None:
+    """Call a function as a quiz does: what happens on first use only is then done before any fork."""
+    import torch
+
+    from classroom.quizzes import running
+
+    running.to_wire(running.run(lambda x: x, [running.Case({"x": torch.zeros(2)})]))
+
+
+class _FromMemory(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports modules from compiled code: they have no files and give no source."""
+
+    def __init__(self, codes: Mapping[str, bytes], library: str) -> None:
+        self.codes = dict(codes)
+        self.library = library
+        self.packages = {name.rpartition(".")[0] for name in codes}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in self.codes:
+            return None
+        spec = importlib.machinery.ModuleSpec(name, self, is_package=name in self.packages)
+        place = f"{self.library}/{name.replace('.', '/')}"
+        spec.origin = f"{place}/__init__.py" if name in self.packages else f"{place}.py"
+        spec.has_location = True
+        if name in self.packages:
+            spec.submodule_search_locations = [place]
+        return spec
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        exec(marshal.loads(self.codes.pop(module.__name__)), vars(module))

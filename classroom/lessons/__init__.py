@@ -1,0 +1,1 @@
+"""What the quizzes of each notebook ask: one file a notebook, found by its number."""

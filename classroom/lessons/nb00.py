@@ -1,0 +1,96 @@
+"""The quizzes of notebook 00, "Start here": two small ones, to learn how quizzes work."""
+
+import torch
+
+from course_utils.arrays import to_unit
+
+from ..quizzes.declarations import Case, Misconception, Option, concept, quiz
+
+
+def unit_cases(rng):
+    """Images with black, grey and white in them, one and several, grey and colour, non-square, in both precisions."""
+    corners = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0, 0.25]).reshape(1, 1, 2, 3)
+    draw = torch.rand(3, 3, 4, 5, generator=rng) * 2 - 1
+    return [
+        Case({"x": corners}, label="one image with pixels −1, −½, 0, ½, 1, ¼"),
+        Case({"x": draw}, gradients=["x"], label="three colour images"),
+        Case({"x": torch.rand(2, 1, 5, 3, generator=rng).double() * 2 - 1}, label="two images in double precision"),
+    ]
+
+
+quiz(
+    "start/to-unit",
+    points=1,
+    minutes=2,
+    title="From [−1, 1] to [0, 1]",
+    reference=to_unit,
+    cases=unit_cases,
+    misconceptions=[
+        Misconception(
+            "halved first, then shifted by one",
+            lambda x: x / 2 + 1,
+            "White (1) becomes 1.5 and black (−1) becomes 0.5: shift first, then halve, or shift by a half.",
+        ),
+        Misconception(
+            "precedence: only the 1 was halved",
+            lambda x: x + 1 / 2,
+            "Python divides before it adds: `x + 1 / 2` is x + 0.5. Put brackets around the sum.",
+        ),
+        Misconception(
+            "shifted but not halved",
+            lambda x: x + 1,
+            "The range is now [0, 2]. Two units of width must become one.",
+        ),
+        Misconception(
+            "grey levels from 0 to 255",
+            lambda x: (x + 1) * 127.5,
+            "These are grey levels. Probabilities end at 1.",
+        ),
+        Misconception(
+            "negative values cut off",
+            lambda x: x.clamp(0, 1),
+            "Everything darker than middle grey became black. The whole range should be moved, nothing cut off.",
+        ),
+    ],
+    hints=[
+        "Where must −1 go, and where 1? Two points determine a straight line.",
+        "Add something, then multiply by something. After adding, black should be 0.",
+        "`x + 1` lies in [0, 2]. One operation is missing.",
+    ],
+    explanation=(
+        "A straight line through (−1, 0) and (1, 1). The course keeps images in $[-1, 1]$, because noise is centred on "
+        "zero, and moves them to $[0, 1]$ only where a pixel is read as a probability. From here on it is "
+        "`course_utils.arrays.to_unit`."
+    ),
+)
+
+concept(
+    "start/perfect-but",
+    title="Perfect, and yet",
+    question="""
+    Every image that the exact sampler makes is flawless. What keeps it from being a good generative model?
+    """,
+    options={
+        "a": Option(
+            "It uses too few steps; with more of them the samples would be new.",
+            "Try it: raise `T`. The copies stay copies. At every noise level the best guess is a mixture of training "
+            "images, and as the noise goes to zero one image takes all the weight.",
+        ),
+        "b": Option(
+            "It can only give back the images that it was made from.",
+            "Right: its distribution is the training set itself, each image with equal probability. What we want is "
+            "the distribution that the training set was *drawn from*.",
+            right=True,
+        ),
+        "c": Option(
+            "It covers only some of the classes.",
+            "It covers all of them: each training image is drawn with equal probability. Coverage of the data it has "
+            "seen is perfect; the rest of the world is missing.",
+        ),
+        "d": Option(
+            "It knows no labels, so one can't ask it for a class.",
+            "The explorer above asked for classes: restrict the average to the images of one class. Labels help, but "
+            "they are not what is missing.",
+        ),
+    },
+)

@@ -1,0 +1,103 @@
+"""The options of `build`, `release` and `grade`, with their help. (`--help` doesn't wait for PyTorch.)"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from course_utils.cli.options import Parser, command, positive, whole
+
+BUILD = """\
+Make the notebooks from their masters, solutions/NN_name.py: the executed solution in solutions/ (executed again only
+where its code changed) and the student notebook in notebooks/."""
+BUILD_EXAMPLES = """\
+examples:
+  python -m classroom build
+  python -m classroom build 03 05
+  python -m classroom build --check
+  python -m classroom build --no-solutions --to some/folder"""
+
+RELEASE = """\
+Make the folder that a class gets: student notebooks, the library, what it takes to install and start. It holds no
+solutions/, tests/, benchmarks/, no grader and no history; DIR must not exist yet, or be empty.
+
+With --seed-per-student every student gets notebooks of their own, in which the options of each question stand in
+another order:
+  DIR/course/                        for everybody
+  DIR/students/STUDENT/notebooks/    for one student, to be put into a copy of DIR/course
+  DIR/variants.json                  for the grader; keep it, and hand out nothing but the two above"""
+RELEASE_EXAMPLES = """\
+examples:
+  python -m classroom release --out handout
+  python -m classroom release --notebooks 01,03 --no-solutions --out week-3
+  python -m classroom release --no-solutions --seed-per-student roster.csv --out exam"""
+
+GRADE = """\
+Grade what a class handed in. Only the sources of answer cells are taken from a notebook; they run in a sandbox
+(bubblewrap: no network, nothing of yours to read or write, bounded time and memory) and meet inputs that nobody has
+seen. Choices of questions are read without running anything.
+
+SUBMISSIONS is a folder or a .zip: submitted/STUDENT/ASSIGNMENT/*.ipynb (nbgrader's layout), STUDENT/*.ipynb, or
+STUDENT.ipynb files side by side.
+
+Written are GRADES.csv, a line per question, and beside it
+  GRADES-totals.csv    a line per student
+  GRADES-nbgrader.csv  the columns of nbgrader's own export
+  GRADES.json          everything, for programs
+  GRADES-feedback/     a page for each student, with nothing hidden on it
+  GRADES.graded.jsonl  what is graded already: after an interruption, or when a late file comes in, the same command
+                       goes on from there; GRADES.seed keeps the seed of the inputs"""
+GRADE_EXAMPLES = """\
+examples:
+  python -m classroom grade submitted --out grades.csv
+  python -m classroom grade moodle.zip --out week3/grades.csv --workers 8
+  python -m classroom grade submitted --out grades.csv --scheduler tcp://head-node:8786"""
+
+
+def add_build(commands: argparse._SubParsersAction) -> Parser:
+    """The command `build`."""
+    parser = command(commands, "build", "make the notebooks from solutions/NN_name.py", BUILD, BUILD_EXAMPLES)
+    add = parser.add_argument
+    add("numbers", nargs="*", metavar="NN", help="notebook numbers; all when none is given")
+    add("--check", action="store_true", help="write nothing; exit 1 if a notebook has drifted")
+    add("--no-solutions", action="store_true", help="leave the folded solutions out (a graded class)")
+    add("--to", type=Path, metavar="FOLDER", help="student notebooks go there; nothing is executed")
+    add("--no-execute", action="store_true", help="leave solved notebooks alone whose code changed")
+    add("--fresh", action="store_true", help="execute solved notebooks even if their code is the same")
+    add("--measure", action="store_true", help="write down how long executing took, and how much memory")
+    add("--effort", choices=("smoke", "cpu", "gpu"), default="cpu", help="for executing (cpu)")
+    add("--data", default="fashion-mnist", help="data set for executing (fashion-mnist)")
+    return parser
+
+
+def add_release(commands: argparse._SubParsersAction) -> Parser:
+    """The command `release`."""
+    parser = command(commands, "release", "make the folder that a class gets", RELEASE, RELEASE_EXAMPLES)
+    add = parser.add_argument
+    add("--notebooks", metavar="NN,NN", help="their numbers, with commas between them (all)")
+    add("--no-solutions", action="store_true", help="leave the folded solutions out (a graded class)")
+    add("--seed-per-student", type=Path, metavar="ROSTER.csv", help="notebooks for each student: a table with a column "
+        "'student' (or 'id'), whose names are those under which the grader will find the submissions")  # fmt: skip
+    add("--seed", type=whole(0), metavar="S", help="with --seed-per-student: another seed, other orders (0)")
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    return parser
+
+
+def add_grade(commands: argparse._SubParsersAction) -> Parser:
+    """The command `grade`."""
+    parser = command(commands, "grade", "grade what a class handed in", GRADE, GRADE_EXAMPLES)
+    add = parser.add_argument
+    add("submissions", type=Path, metavar="SUBMISSIONS", help="a folder or a .zip of notebooks")
+    add("--out", type=Path, default=Path("grades.csv"), metavar="GRADES.csv", help="where to (grades.csv)")
+    add("--seed", type=whole(0), metavar="S", help="of the inputs (one that nobody can guess; kept in GRADES.seed)")
+    add("--seconds", type=positive, default=20.0, metavar="T", help="time for each answer (20)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=whole(1), default=os.cpu_count() or 1, metavar="N",
+                       help="processes (all cores)")  # fmt: skip
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster whose workers have this course and "
+                       "bubblewrap installed, tcp://host:port")  # fmt: skip
+    add("--variants", type=Path, metavar="FILE", help="variants.json of `release --seed-per-student`: who was shown "
+        "the options of questions in which order")  # fmt: skip
+    add("--unsafe", action="store_true", help="run answers without a sandbox: for notebooks of your own only")
+    return parser

@@ -1,0 +1,42 @@
+"""`python -m classroom release`: what the command does with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from course_utils.cli import Refused, cli_errors
+
+from .bundle import release
+from .roster import read_roster
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(arguments: argparse.Namespace, root: Path = ROOT) -> int:
+    """Make the bundle; returns the exit status.  Raises Refused, in one line, with nothing written."""
+    if not (root / "solutions").is_dir():
+        raise Refused(f"no folder solutions/ in {root}: run it from a clone of the course")
+    roster = arguments.seed_per_student
+    if arguments.seed is not None and roster is None:
+        raise Refused("--seed is for the orders of options: give --seed-per-student ROSTER.csv as well")
+    with cli_errors(arguments.out):
+        students = read_roster(roster) if roster else None
+        numbers = None if arguments.notebooks is None else _numbers(arguments.notebooks)
+        made = release(
+            root, arguments.out, numbers, solutions=not arguments.no_solutions, students=students,
+            seed=arguments.seed or 0,
+        )  # fmt: skip
+    print(f"release: {', '.join(made)} in {arguments.out}")
+    if students:
+        each = f"notebooks for {len(students)} students in {arguments.out / 'students'}"
+        print(f"release: {each}; keep {arguments.out / 'variants.json'} for grading, and don't hand it out")
+    return 0
+
+
+def _numbers(text: str) -> list[str]:
+    """The notebooks in "01,3" as two digits each.  Raises ValueError."""
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) <= 2 for part in numbers):
+        raise ValueError(f"expected --notebooks as numbers with commas between them, like 01,03, got {text!r}")
+    return [part.zfill(2) for part in numbers]

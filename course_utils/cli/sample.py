@@ -1,0 +1,100 @@
+"""`python -m course_utils sample`: images from a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .. import device as devices
+from ..diffusion import Denoiser
+from ..files import check_writable, write_whole
+from ..weights import load_denoiser, numbered
+from . import Refused, cli_errors
+from .drawing import PIECE, draw, picture, trajectory_frames
+from .samplers import options_of
+
+ENDINGS = (".npz", ".png", ".gif")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, write, say so. Raises Refused for whatever is wrong with the arguments, before anything is drawn."""
+    out, n, steps = _file(arguments.out), arguments.n, arguments.steps
+    with cli_errors():
+        device = devices.pick_device(arguments.device)
+        denoiser = load_denoiser(arguments.checkpoint, device)
+    torch.set_num_threads(devices.pick_threads())
+    _possible(arguments, denoiser, out)
+    label = None if arguments.label is None else number_of(arguments.label, denoiser.classes)
+    y = None if label is None else torch.full((n,), label)
+
+    began = time.perf_counter()
+    how = {"eta": arguments.eta, "seed": arguments.seed, "y": y, "w": arguments.guidance, "sampler": arguments.sampler}
+    content = io.BytesIO()
+    with cli_errors():  # a sampler may not be made for this model's schedule
+        match out.suffix.lower():
+            case ".gif":
+                _write_gif(content, trajectory_frames(denoiser, n, steps, **how))
+            case ".png":
+                Image.fromarray(picture(draw(denoiser, n, steps, **how))).save(content, "png")
+            case ".npz":
+                labels = {} if y is None else {"labels": y.numpy()}
+                np.savez_compressed(content, images=draw(denoiser, n, steps, **how).numpy(), **labels)
+    with cli_errors(out):
+        write_whole(out, content.getbuffer())
+    of = "" if label is None else f" of the class {denoiser.classes[label]!r}"
+    print(f"{n:,} image{'s' * (n > 1)}{of}, {steps} steps each, in {time.perf_counter() - began:.1f} s: {out}")
+    return 0
+
+
+def number_of(wanted: str, classes: tuple[str, ...]) -> int:
+    """The number of a class that was named, "Sandal", "sandal" or "5". Raises Refused, and says what there is."""
+    if not classes:
+        raise Refused(
+            "--label: this model was trained without labels and can't be asked for a class; leave --label out, or "
+            "train one with --labels"
+        )
+    plain = [name.casefold() for name in classes]
+    if wanted.casefold() in plain:
+        return plain.index(wanted.casefold())
+    if wanted.isascii() and wanted.isdigit() and int(wanted) < len(plain):
+        return int(wanted)
+    known = ", ".join(numbered(classes[:20]))
+    more = f" and {len(plain) - 20} more" if len(plain) > 20 else ""
+    raise Refused(f"--label: expected one of {known}{more}; got {wanted!r}")
+
+
+def _file(name: str) -> Path:
+    out = Path(name).expanduser()
+    if out.suffix.lower() not in ENDINGS:
+        raise Refused(f"--out: expected a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, got {name!r}")
+    if out.is_dir():
+        raise Refused(f"--out: {name!r} is a folder; add a file name")
+    return out
+
+
+def _possible(arguments: argparse.Namespace, denoiser: Denoiser, out: Path) -> None:
+    T = denoiser.schedule.T
+    if arguments.steps > T:
+        raise Refused(f"--steps: this model was trained with T = {T} steps; expected 1 to {T}, got {arguments.steps}")
+    if arguments.eta and "eta" not in options_of(arguments.sampler):
+        raise Refused(f"--eta: {arguments.sampler} has no such choice; leave --eta out, or take --sampler ddim")
+    if arguments.guidance != 1 and arguments.label is None:
+        raise Refused("--guidance: leads to a class; say which with --label")
+    if out.suffix.lower() == ".gif" and arguments.n > PIECE:
+        raise Refused(f"-n: a .gif shows at most {PIECE} images, got {arguments.n}; write .png or .npz")
+    with cli_errors():
+        check_writable(out.parent)  # now, and not after minutes of drawing
+
+
+def _write_gif(file: io.BytesIO, frames: list[np.ndarray]) -> None:
+    """About three seconds on the way, then a look at the result, over and over."""
+    pause = max(20, min(300, 3000 // len(frames) // 10 * 10))  # milliseconds; a GIF counts in hundredths of a second
+    first, *others = [Image.fromarray(frame) for frame in frames]
+    durations = [pause] * len(others) + [1500]
+    first.save(file, "gif", save_all=True, append_images=others, duration=durations, loop=0)

@@ -1,0 +1,188 @@
+"""A picture under its controls, redrawn in place whenever one of them moves."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from .. import plots
+from .controls import Control, short
+
+SLOW = 0.3  # seconds a drawing may take and still follow the slider while it moves; slower ones wait until it is let go
+
+_OUT_OF_SIGHT = "position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%); white-space:nowrap"
+
+explorers: dict[tuple[str, str], Explorer] = {}  # every explorer of this kernel, so that a test can sweep them
+
+
+class Explorer:
+    """Controls over a picture; made by `explore`.
+
+    `.values` of the controls, `.figure` drawn last, `.error` the line under the controls ("" if none).
+    """
+
+    def __init__(self, draw: Callable[..., Figure], controls: Mapping[str, Control], title: str, alt: str) -> None:
+        self.draw, self.controls, self.title, self.alt = draw, dict(controls), title, alt
+        self.values = {name: control.value for name, control in self.controls.items()}
+        self.error = ""
+        self.widgets: dict[str, Any] = {}
+        self._handle: Any = None
+        self._line: Any = None
+        self._shown_in: Any = None
+        started = time.perf_counter()
+        self.figure = self.picture(**self.values)
+        plots.png(self.figure)
+        self.seconds = time.perf_counter() - started  # for one picture; decides whether it follows the slider
+
+    def __repr__(self) -> str:
+        return f"Explorer {self.title!r} with {'; '.join(map(self._offer, self.controls))}"
+
+    def _offer(self, name: str) -> str:
+        return f"{self._label(name)} ({self.controls[name].offers()})"
+
+    def _label(self, name: str) -> str:
+        return self.controls[name].label or name
+
+    def picture(self, **values: Any) -> Figure:
+        """The figure for these values, with its alternative text; nothing is shown."""
+        figure = self.draw(**values)
+        if not isinstance(figure, Figure):
+            got = type(figure).__name__
+            raise TypeError(f"draw: expected it to return a Figure, got {got}; end it with `return plots...`")
+        if self.alt:
+            figure.set_label(f"{_sentence(self.alt)} At {_spelled(values)}.")
+        return figure
+
+    def _moved(self, name: str, raw: Any) -> None:
+        self.values[name] = self.controls[name].from_widget(raw)
+        try:
+            self.figure = self.picture(**self.values)
+            self.error = ""
+            self._handle.update(self.figure)
+        except Exception as error:  # whatever the drawing raises belongs on the page, in one line
+            what = " ".join(str(error).split()) or "no message"
+            self.error = f"No picture for {_spelled(self.values)}: {type(error).__name__}: {what}"
+        self._say()
+
+    def _say(self) -> None:
+        """The line under the controls: an error that everyone sees, or, for screen readers, what the picture shows."""
+        if self.error:
+            self._line.value = f'<span role="alert" style="color:#bd1f01">{html.escape(self.error)}</span>'
+        else:
+            shown = html.escape(plots.alt_text(self.figure))
+            self._line.value = f'<span aria-live="polite" style="{_OUT_OF_SIGHT}">{shown}</span>'
+
+    def _make_widgets(self) -> Any:
+        """The column of controls, each with a label, a tooltip and room for both."""
+        import ipywidgets
+
+        width = f"{2 + max(len(self._label(name)) for name in self.controls)}ch"
+        rows = []
+        for name, control in self.controls.items():
+            widget = control.widget(
+                description=self._label(name),
+                tooltip=f"{self._offer(name)}: arrow keys move it",
+                style={"description_width": width},
+                layout={"width": "min(100%, 46em)"},
+                continuous_update=self.seconds <= SLOW,
+            )
+            widget.observe(lambda change, name=name: self._moved(name, change["new"]), names="value")
+            self.widgets[name] = widget
+            if not widget.description:
+                label = ipywidgets.Label(self._label(name), layout={"width": width, "justify_content": "flex-end"})
+                widget = ipywidgets.HBox([label, widget], layout={"align_items": "baseline"})
+            rows.append(widget)
+        self._line = ipywidgets.HTML()
+        self._say()
+        head = [ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")] if self.title else []
+        return ipywidgets.VBox([*head, *rows, self._line])
+
+    def _ipython_display_(self) -> None:
+        """Show it again in another cell; in the cell that made it, it is on the page already."""
+        if self._shown_in != _execution():
+            self.show()
+
+    def show(self) -> None:
+        """Controls first, then the picture as an output of its own."""
+        self._shown_in = _execution()
+        shown = f"this is the picture at {_spelled(self.values)}"
+        if not _in_notebook():
+            print(f"{self!r}\n  Controls need a notebook: {shown}: {plots.alt_text(self.figure)}")
+            return
+        from IPython.display import display
+
+        try:
+            box = self._make_widgets()
+        except ImportError:
+            print(f"Controls need the package ipywidgets (pip install ipywidgets); {shown}")
+        else:
+            display(self._view(box), raw=True)
+        self._handle = display(self.figure, display_id=True)
+
+    def _view(self, box: Any) -> dict[str, Any]:
+        """The widget's view, with words instead of a list of Python objects for readers without widgets."""
+        bundle = box._repr_mimebundle_()
+        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+        title, offers = _sentence(self.title or "move the controls"), "; ".join(map(self._offer, self.controls))
+        bundle["text/plain"] = f"Explorer: {title} Controls: {offers}. Run this cell to move them."
+        return bundle
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!", "…")) else f"{text}."
+
+
+def _spelled(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {short(value)}" for name, value in values.items())
+
+
+def _shell() -> Any:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    return get_ipython()
+
+
+def _in_notebook() -> bool:
+    return getattr(_shell(), "kernel", None) is not None
+
+
+def _execution() -> Any:
+    return getattr(_shell(), "execution_count", None)
+
+
+def explore(draw: Callable[..., Figure], *, title: str = "", alt: str = "", **controls: Any) -> Explorer:
+    """Show controls over the picture that `draw` makes, and draw it anew whenever one moves.
+
+    draw: takes the controls by name, returns a Figure, and depends on nothing that changes (the same values give the
+    same picture). controls: `slider`, `log_slider`, `choice`, `toggle`. title: a line above the controls. alt: what the
+    picture shows, for readers who do not see it; the values of the controls are added.
+    Errors of the first drawing are raised; later ones are shown in one line under the controls.
+
+    >>> from course_utils.explore import slider
+    >>> line = lambda slope: plots.curves({"y": ([0, 1], [0, slope])}, title="A line", x_label="x", y_label="y")
+    >>> e = explore(line, slope=slider(-2, 2, value=1), title="Tilt it")  # doctest: +ELLIPSIS
+    Explorer 'Tilt it' with slope (-2 to 2)
+      Controls need a notebook: this is the picture at slope = 1: A line...
+    """
+    for name, control in controls.items():
+        if not isinstance(control, Control):
+            wanted = f"a control for {name} (slider, log_slider, choice, toggle)"
+            raise TypeError(f"explore: expected {wanted}, got {type(control).__name__}")
+    if not controls:
+        raise TypeError("explore: expected at least one control, for example t=slider(0, 1000), got none")
+    name = getattr(draw, "__qualname__", repr(draw))
+    try:
+        inspect.signature(draw).bind(**controls)
+    except TypeError as error:
+        raise TypeError(f"explore: {name} does not take the controls {list(controls)}: {error}") from None
+    explorer = Explorer(draw, controls, title, alt)
+    explorers[name, title] = explorer  # running a cell again replaces its explorer
+    explorer.show()
+    return explorer

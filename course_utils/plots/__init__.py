@@ -1,0 +1,50 @@
+"""Pictures of the course: data in, `Figure` out, nothing shown, nothing remembered.
+
+Every function returns a matplotlib figure made without pyplot, so that it appears exactly once: as the value of a
+cell, through `display`, or in an explorer. Its label is its alternative text (`figure.set_label("...")` to replace it).
+The functions named `draw_...` draw into axes that you have, for a picture of several panels (`new_figure`).
+
+| images | `image_grid`, `image_rows`, `manifold`, `animation` |
+| numbers | `curves`, `bars`, `histogram`, `heatmap`, `scatter_classes`, `fields`, `panels`, `training_view` |
+| diagrams | `network`, `triangle` |
+
+Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
+
+>>> import torch
+>>> image_grid(torch.zeros(12, 1, 28, 28), title="Twelve grey squares")
+[picture] Twelve grey squares. Grid of 12 images
+"""
+
+from .canvas import COLOURS, DIVERGING, Figure, alt_text, new_figure, png, style
+from .charts import bars, curves, draw_curves, histogram, training_view
+from .diagrams import network, triangle
+from .images import animation, draw_images, image_grid, image_rows, manifold
+from .planes import draw_field, draw_scatter, fields, heatmap, panels, scatter_classes
+
+__all__ = [
+    "COLOURS",
+    "DIVERGING",
+    "Figure",
+    "alt_text",
+    "animation",
+    "bars",
+    "curves",
+    "draw_curves",
+    "draw_field",
+    "draw_images",
+    "draw_scatter",
+    "fields",
+    "heatmap",
+    "histogram",
+    "image_grid",
+    "image_rows",
+    "manifold",
+    "network",
+    "new_figure",
+    "panels",
+    "png",
+    "scatter_classes",
+    "style",
+    "training_view",
+    "triangle",
+]

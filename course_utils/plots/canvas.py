@@ -1,0 +1,167 @@
+"""What every picture stands on: colours, style, a figure that describes itself, its size, and its way onto the page."""
+
+from __future__ import annotations
+
+import functools
+import io
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .checks import Number
+
+COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+INK = "#222222"
+SEQUENTIAL = "viridis"
+DIVERGING = "RdBu_r"
+WIDTH = 8.0  # inches: what the column of a notebook holds at 96 pixels an inch
+PAGE_DPI = 96
+
+STYLE = {
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.labelsize": 12,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "figure.titlesize": 13,
+    "figure.titleweight": "bold",
+    "font.size": 12,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.8,
+    "image.cmap": SEQUENTIAL,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+    "savefig.dpi": 144,  # 1.5 image pixels for each pixel on the page: crisp, and still small files
+    "xtick.color": "#555555",
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 11,
+    "ytick.color": "#555555",
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 11,
+}
+
+
+class Picture(Figure):
+    """A figure whose plain-text form is its alternative text.
+
+    It is a class of its own so that our formatter stays in force when somebody imports pyplot later, which registers
+    another formatter for `Figure`.
+    """
+
+    def __repr__(self) -> str:
+        return f"[picture] {alt_text(self)}"
+
+
+def alt_text(figure: Figure) -> str:
+    """What a screen reader says: the figure's label, else its titles, else how many panels it has."""
+    titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("left", "center"))]
+    text = figure.get_label() or ". ".join(title for title in titles if title)
+    return " ".join(str(text).split()) or f"figure with {len(figure.axes)} panels"
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG.
+
+    >>> from course_utils import plots
+    >>> png(plots.curves({"y = x": ([0, 1], [0, 1])}, title="A line", x_label="x", y_label="y"))[:4]
+    b'\\x89PNG'
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
+    return buffer.getvalue()
+
+
+def png_with_metadata(figure: Figure) -> tuple[bytes, dict[str, Any]]:
+    """PNG and the metadata that notebooks understand: alternative text, and size on the page (not in image pixels)."""
+    width, height = (round(float(inches) * PAGE_DPI) for inches in figure.get_size_inches())
+    return png(figure), {"alt": alt_text(figure), "width": width, "height": height}
+
+
+def style() -> None:
+    """Make the course's look the default, and tell a running IPython how to show our figures (`setup` calls this)."""
+    matplotlib.rcParams.update(STYLE)
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return
+    if shell := get_ipython():
+        shell.display_formatter.formatters["image/png"].for_type(Picture, png_with_metadata)
+
+
+def styled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Draw in the course's style whatever the surrounding settings are."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+@styled
+def new_figure(
+    width: Number = WIDTH, height: Number = 4.0, rows: int = 1, columns: int = 1, **subplots: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes in the course's style, for a picture that no function here draws.
+
+    width, height: inches (8 fills a notebook's column). One panel gives one `Axes`, several an array (rows, columns)
+    squeezed as matplotlib does. Further keywords go to `Figure.subplots`.
+
+    >>> figure, axes = new_figure(6, 3)
+    >>> _ = axes.plot([0, 1], [1, 0])
+    >>> figure.get_size_inches().tolist()
+    [6.0, 3.0]
+    """
+    if width <= 0 or height <= 0 or rows < 1 or columns < 1:
+        raise ValueError(f"expected positive sizes, got width={width}, height={height}, rows={rows}, columns={columns}")
+    figure = Picture(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **subplots)
+
+
+def single(title: str, alt: str, width: Number = WIDTH, height: Number = 4.0) -> tuple[Figure, Axes]:
+    """One panel with a title that is wrapped to the width, and its alternative text."""
+    figure, axes = new_figure(width, height)
+    axes.set_title(wrapped(title, width))
+    figure.set_label(f"{title}. {alt}" if title else alt)
+    return figure, axes
+
+
+def side_by_side(
+    names: list[str], columns: int, width: Number, height: Number, title: str, alt: str
+) -> tuple[Figure, np.ndarray]:
+    """A panel for each name, (rows, columns) of them under one title, with names in the alternative text."""
+    figure, grid = new_figure(width, height, -(-len(names) // columns), columns, squeeze=False)
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    figure.suptitle(wrapped(title, width), x=0.01, ha="left")
+    figure.set_label(f"{title}. {alt}: {', '.join(' '.join(name.split()) for name in names)}")
+    return figure, grid
+
+
+def wrapped(title: str, width: Number) -> str:
+    # a bold letter of 13 points is about 0.11 inches wide
+    return "\n".join(textwrap.wrap(title, max(12, int(width * 8.8))))
+
+
+def title_height(title: str, width: Number) -> float:
+    """Inches that a title takes when it is wrapped to this width."""
+    return 0.26 * (wrapped(title, width).count("\n") + 1) if title else 0.0
+
+
+def bare(axes: Axes) -> None:
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,210 @@
+"""Numbers over a plane: matrices, feature maps and attention weights as colours, scores as arrows, codes as points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from matplotlib.ticker import MaxNLocator
+
+from .canvas import COLOURS, DIVERGING, INK, SEQUENTIAL, WIDTH, Number, bare, side_by_side, single, styled, title_height
+from .checks import as_numbers, known, named, sides
+from .images import show
+
+
+@styled
+def heatmap(matrix: Any, *, title: str, x_label: str = "", y_label: str = "", unit: str = "") -> Figure:
+    """A matrix as colours with a scale beside it.
+
+    matrix: (rows, columns), row 0 on top. unit: what the scale says.
+
+    >>> import torch
+    >>> heatmap(torch.eye(3), title="Identity")
+    [picture] Identity. Heat map of 3 by 3 values
+    """
+    array = as_numbers(matrix, "matrix", ("rows", "columns"))
+    rows, columns = array.shape
+    height = float(np.clip(5.5 * rows / columns, 2.2, 6.5)) + 0.6
+    figure, axes = single(title, f"Heat map of {rows} by {columns} values", height=height)
+    drawn = axes.imshow(array, cmap=SEQUENTIAL, interpolation="nearest", aspect="auto")
+    figure.colorbar(drawn, ax=axes, label=unit or None)
+    axes.grid(False)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    return figure
+
+
+@styled
+def panels(
+    maps: Mapping[str, Any],
+    *,
+    title: str,
+    columns: int | None = None,
+    shared: bool = False,
+    diverging: bool = True,
+    mark: Mapping[str, Sequence[Number]] | None = None,
+    unit: str = "",
+) -> Figure:
+    """Planes of numbers side by side, each with its name above it: feature maps, attention weights, gradients.
+
+    maps: {"name": (h, w)}, or (c, h, w) with one or three channels in [-1, 1] to show an image beside them.
+    shared: one colour scale for all planes, with a bar that `unit` explains; else each has its own, from its largest
+    absolute value. diverging: centred on 0, else from 0 up. mark: {"name": (row, column)} crosses a pixel out.
+
+    >>> import torch
+    >>> panels({"a": torch.eye(4), "b": -torch.eye(4)}, title="Two planes")
+    [picture] Two planes. Planes: a, b
+    """
+    arrays = {name: _plane_or_image(plane, f'"{name}"') for name, plane in named(maps, "maps").items()}
+    known(mark or (), arrays, "mark")
+    columns = min(len(arrays), columns or (len(arrays) if len(arrays) <= 5 else 6))
+    width = max(min(WIDTH, 2.6 * columns + 0.9 * shared), 5.0)
+    tallest = max(array.shape[-2] / array.shape[-1] for array in arrays.values())
+    row = min(2.6, WIDTH / columns) * tallest + 0.24 * max(name.count("\n") + 1 for name in arrays)
+    height = -(-len(arrays) // columns) * row + title_height(title, WIDTH) + 0.15
+    figure, grid = side_by_side(list(arrays), columns, width, height, title, "Planes")
+    common = max((float(np.abs(plane).max()) for plane in arrays.values() if plane.ndim == 2), default=1.0)
+    drawn = None
+    for axes, (name, array) in zip(grid.flat, arrays.items()):
+        if array.ndim == 3:
+            show(axes, np.moveaxis(np.clip((array + 1) / 2, 0, 1), 0, -1))
+        else:
+            limit = (common if shared else float(np.abs(array).max())) or 1.0
+            scale = {"cmap": DIVERGING, "vmin": -limit} if diverging else {"cmap": SEQUENTIAL, "vmin": 0.0}
+            drawn = axes.imshow(array, vmax=limit, interpolation="nearest", **scale)
+        bare(axes)
+        axes.set_title(name, fontsize=11, fontweight="normal", loc="center")
+        if name in (mark or ()):
+            row, column = mark[name]
+            axes.plot(column, row, "X", markersize=10, color=INK, markeredgecolor="white")
+    if shared and drawn is not None:
+        figure.colorbar(drawn, ax=grid, label=unit or None, fraction=0.03)
+    return figure
+
+
+def _plane_or_image(plane: Any, name: str) -> np.ndarray:
+    array = as_numbers(plane, name)
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[0] in (1, 3)):
+        raise ValueError(f"{name}: expected a plane (h, w) or an image (c, h, w), got shape {array.shape}")
+    return array
+
+
+@styled
+def draw_field(axes: Axes, arrows: Any, extent: Sequence[Number], *, density: Any = None, title: str = "") -> None:
+    """`fields` with one panel, into axes that you have; the arguments are those of one panel."""
+    field = as_numbers(arrows, "arrows", ("rows", "columns", 2))
+    left, right, bottom, top = extent = sides(extent)
+    if density is not None:
+        shade = as_numbers(density, "density", ("rows", "columns"))
+        most = max(float(shade.max()), 1e-12)
+        levels = np.linspace(0.04, 1, 9) * most  # few levels: a picture that compresses, and contours to read
+        look = {"cmap": "Blues", "vmin": 0, "vmax": 1.7 * most, "extend": "max"}
+        axes.contourf(shade, levels, extent=extent, origin="lower", **look)
+    rows, columns, _ = field.shape
+    wide, high = (right - left) / columns, (top - bottom) / rows
+    x, y = left + wide * (np.arange(columns) + 0.5), bottom + high * (np.arange(rows) + 0.5)
+    length = np.hypot(*np.moveaxis(field, -1, 0))
+    # Scores span orders of magnitude: the square root of the length keeps the short arrows in sight.
+    stretch = 0.92 * min(wide, high) / np.sqrt(np.maximum(length, 1e-12) * max(length.max(), 1e-12))
+    u, v = np.moveaxis(field * stretch[..., None], -1, 0)
+    look = {"angles": "xy", "scale_units": "xy", "scale": 1, "pivot": "mid", "color": INK, "minlength": 0}
+    axes.quiver(x, y, u, v, width=0.006, headwidth=4.5, headlength=4.5, headaxislength=4, **look)
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", title=title)
+    axes.grid(False)
+
+
+@styled
+def fields(
+    panels: Mapping[str, Any], extent: Sequence[Number], *, title: str, density: Mapping[str, Any] | None = None
+) -> Figure:
+    """Fields of arrows side by side, each over the density it belongs to.
+
+    panels: {"name": arrows (rows, columns, 2)}, row 0 at the bottom, each arrow in the middle of its cell of `extent`
+    (low, high, low, high). Arrows point as given; the drawn length is the square root of the true one, and the longest
+    one of a panel fills its cell. density: {"name": (rows, columns)} shades a panel, over the same extent.
+
+    >>> import torch
+    >>> fields({"to the right": torch.ones(3, 3, 2)}, (-1, 1, -1, 1), title="Wind")
+    [picture] Wind. Fields of arrows: to the right
+    """
+    panels = named(panels, "panels")
+    known(density or (), panels, "density")
+    columns = min(len(panels), 3)
+    side = WIDTH / max(columns, 2)
+    height = (side + 0.25) * -(-len(panels) // columns) + 0.35
+    figure, grid = side_by_side(list(panels), columns, side * columns, height, title, "Fields of arrows")
+    for axes, (name, arrows) in zip(grid.flat, panels.items()):
+        draw_field(axes, arrows, extent, density=(density or {}).get(name))
+        axes.set_title(name, fontsize=12, fontweight="normal")
+    return figure
+
+
+@styled
+def draw_scatter(
+    axes: Axes,
+    z: Any,
+    labels: Any,
+    classes: Sequence[str],
+    *,
+    ellipses: tuple[Any, Any] | None = None,
+    mark: Any = None,
+    title: str = "",
+    legend: bool = True,
+) -> None:
+    """`scatter_classes` into axes that you have; the arguments are the same."""
+    points, index = _as_points(z, "z"), as_numbers(labels, "labels").astype(int)
+    if index.shape != points.shape[:1]:
+        raise ValueError(f"labels: expected ({len(points)},), one for each point, got shape {index.shape}")
+    if index.min() < 0 or index.max() >= len(classes):
+        found = f"{index.min()} to {index.max()}"
+        raise ValueError(f"labels: expected 0 to {len(classes) - 1} for {len(classes)} classes, got {found}")
+    size, alpha = (14, 0.75) if len(points) <= 1500 else (7, 0.55)
+    for k, name in enumerate(classes):
+        if (index == k).any():
+            look = {"s": size, "alpha": alpha, "color": COLOURS[k % len(COLOURS)], "linewidth": 0}
+            axes.scatter(*points[index == k].T, label=str(name), **look)
+    if ellipses is not None:
+        centres, deviations = (as_numbers(part, "ellipses", points.shape) for part in ellipses)
+        for k, centre, deviation in zip(index, centres, deviations):
+            look = {"fill": False, "edgecolor": COLOURS[k % len(COLOURS)], "linewidth": 1.6, "zorder": 4}
+            axes.add_patch(Ellipse(centre, *(4 * deviation), **look))
+    if mark is not None:
+        look = {"markersize": 13, "color": INK, "markeredgecolor": "white", "markeredgewidth": 1.5, "zorder": 6}
+        axes.plot(*_as_points(mark, "mark").T, "X", **look)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlabel="z₁", ylabel="z₂", title=title)
+    if legend:
+        shown = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.2, handletextpad=0.2)
+        for handle in shown.legend_handles:
+            handle.set_alpha(1)
+
+
+def _as_points(values: Any, name: str) -> np.ndarray:
+    """Points (n, 2), or one of them (2,), as (n, 2)."""
+    points = np.atleast_2d(as_numbers(values, name))
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{name}: expected (n, 2), got shape {points.shape}; choose two columns, for example z[:, :2]")
+    return points
+
+
+@styled
+def scatter_classes(z: Any, labels: Any, classes: Sequence[str], *, title: str, **options: Any) -> Figure:
+    """Points of the plane, coloured by class.
+
+    z: (n, 2); labels: (n,) integers into `classes`. The options:
+    mark: a point or points (k, 2), as crosses.
+    ellipses: (centres (n, 2), standard deviations (n, 2)), one for each point, drawn at two standard deviations.
+
+    >>> import torch
+    >>> scatter_classes(torch.zeros(2, 2), torch.tensor([0, 1]), ("cat", "dog"), title="Two points")
+    [picture] Two points. Scatter of 2 points in 2 classes: cat, dog
+    """
+    kinds = ", ".join(str(name) for name in classes)
+    figure, axes = single(title, f"Scatter of {len(z)} points in {len(classes)} classes: {kinds}", height=5.6)
+    draw_scatter(axes, z, labels, classes, title=axes.get_title(loc="left"), **options)
+    return figure
