@@ -40,7 +40,7 @@ def _release(arguments: argparse.Namespace) -> int:
     _from_a_clone()
     from .releasing.command import run
 
-    return run(arguments)
+    return run(arguments, ROOT)
 
 
 def _grade(arguments: argparse.Namespace) -> int:

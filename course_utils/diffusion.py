@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arrays import check_same_shape, normal_like
+from .arrays import check_same_shape, is_whole, normal_like
 
 Denoise = Callable[..., Tensor]  # (x_t (b, c, h, w), t (b,), y=None) -> x̂_0 (b, c, h, w)
 
@@ -143,7 +143,7 @@ class Schedule:
         >>> cosine_schedule(1000).timesteps(4)
         [1000, 750, 500, 250, 0]
         """
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= self.T:
+        if not is_whole(steps, 1) or steps > self.T:
             raise ValueError(
                 f"steps: expected a whole number in 1..{self.T} (this schedule has T = {self.T}), got {steps!r}."
             )
@@ -474,5 +474,5 @@ def _rounded(like: Tensor, *numbers: Tensor) -> tuple[Tensor, ...]:
 
 
 def _whole_T(T: int) -> None:
-    if isinstance(T, bool) or not isinstance(T, int) or T < 1:
+    if not is_whole(T, 1):
         raise ValueError(f"T: expected a whole number of steps, at least 1, got {T!r}.")

@@ -18,6 +18,12 @@ PLANS = planning.plans(planning.NOTEBOOKS)
 QUIZZES = {id: found for id, found in declarations.registered().items() if isinstance(found, Quiz)}
 
 
+def supplied(id: str) -> dict[str, str]:
+    """What the other quizzes of its notebook lend to a quiz."""
+    (pair,) = ((plan, task) for plan in PLANS.values() for task in plan.tasks if task.quiz.id == id)
+    return planning.supplied(*pair)
+
+
 def test_every_question_is_asked_for_by_a_notebook():
     asked = [id for plan in PLANS.values() for id in plan.names]
     assert sorted(asked) == sorted(declarations.registered()) and len(asked) == len(set(asked))
@@ -56,16 +62,15 @@ def test_a_prelude_runs_and_a_stub_is_not_in_it(number):
 
 @pytest.mark.parametrize("id", QUIZZES)
 def test_what_other_quizzes_lend_runs_and_does_not_hold_this_one(id):
-    (plan,) = (plan for plan in PLANS.values() if id in plan.names)
     reference = QUIZZES[id].reference
-    for name, source in planning.supplied(plan, id).items():
+    for name, source in supplied(id).items():
         namespace: dict = {"__name__": "lent"}
         exec(compile(source, name, "exec"), namespace)
         assert callable(namespace[name])
         assert reference.__name__ not in namespace and namespace[name] is not reference
 
 
-@pytest.mark.parametrize("dotted", sorted({name for id in QUIZZES for name in planning.forbidden(id)}))
+@pytest.mark.parametrize("dotted", sorted({name for id in QUIZZES for name in QUIZZES[id].forbidden}))
 def test_what_is_forbidden_is_there_and_written_in_python(dotted):
     """The sandbox finds it by this name, and exchanges its code."""
     found = resolved(dotted)
@@ -86,7 +91,7 @@ def resolved(dotted: str) -> object:
 @pytest.mark.parametrize("id", QUIZZES)
 def test_what_is_forbidden_is_what_the_declaration_names(id):
     quiz = QUIZZES[id]
-    names = planning.forbidden(id)
+    names = quiz.forbidden
     assert len(names) == len(set(names))
     for found, name in zip(quiz.library, names[len(names) - len(quiz.library) :]):
         assert resolved(name) == found
@@ -95,22 +100,21 @@ def test_what_is_forbidden_is_what_the_declaration_names(id):
 
 
 def test_forbidden_is_also_the_reference_where_it_is_the_librarys():
-    assert "course_utils.models.vae.gaussian_kl" in planning.forbidden("vae/gaussian-kl")
+    assert "course_utils.models.vae.gaussian_kl" in QUIZZES["vae/gaussian-kl"].forbidden
 
 
 def test_what_calls_a_forbidden_function_is_not_lent():
     """`to_x0` calls `predict_x0`, which is out of reach in the quiz on v: the student's own `to_x0` is taken there."""
-    (plan,) = (plan for plan in PLANS.values() if "training/v-target" in plan.names)
-    assert "course_utils.diffusion.predict_x0" in planning.forbidden("training/v-target")
-    assert "to_x0" not in planning.supplied(plan, "training/v-target")
-    assert "to_x0" in planning.supplied(plan, "training/min-snr")
+    assert "course_utils.diffusion.predict_x0" in QUIZZES["training/v-target"].forbidden
+    assert "to_x0" not in supplied("training/v-target")
+    assert "to_x0" in supplied("training/min-snr")
 
 
 def test_functions_that_answer_another_quiz_are_not_lent_to_it():
     (plan,) = (plan for plan in PLANS.values() if "sampling/product" in plan.names)
     assert {"ancestral_step", "ddim_step"} & set(plan.names.values()) == {"ancestral_step", "ddim_step"}
-    assert not {"ancestral_step", "ddim_step"} & set(planning.supplied(plan, "sampling/product"))
-    assert "ddim_step" in planning.supplied(plan, "sampling/heun-step")
+    assert not {"ancestral_step", "ddim_step"} & set(supplied("sampling/product"))
+    assert "ddim_step" in supplied("sampling/heun-step")
 
 
 def test_seeds_of_quizzes_differ_and_depend_on_nothing_else():

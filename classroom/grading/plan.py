@@ -8,7 +8,6 @@ import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from ..quizzes import Concept, Quiz, declarations
@@ -56,10 +55,10 @@ class Plan:
         """ "03"."""
         return self.stem[:2]
 
-    @cached_property
+    @property
     def names(self) -> dict[str, str]:
         """Quiz id -> name asked for."""
-        return {task.quiz.id: task.name for task in self.tasks}
+        return self.handed_out.names
 
     def out_of(self) -> int:
         """Points that the notebook is worth."""
@@ -106,28 +105,22 @@ def request(task: Task, seed: int) -> bytes:
     return request_wire(expected(task, seed).cases, probe)
 
 
-def forbidden(quiz: str) -> tuple[str, ...]:
-    """Dotted names of what would answer the quiz by being called."""
-    return declarations.get(quiz).forbidden
-
-
 @functools.cache
-def supplied(plan: Plan, quiz: str) -> dict[str, str]:
+def supplied(plan: Plan, asked: Task) -> dict[str, str]:
     """name -> source that binds it, for the functions of the notebook's *other* quizzes, as `check` would give them.
 
     Those that are made of what would answer this quiz are left out.
     """
-    asked = declarations.get(quiz)
     found = {}
-    for id, name in plan.names.items():
-        declared = declarations.get(id)
-        if isinstance(declared, Concept) or name == plan.names[quiz] or declared.reference is asked.reference:
+    for task in plan.tasks:
+        quiz = task.quiz
+        if isinstance(quiz, Concept) or task.name == asked.name or quiz.reference is asked.quiz.reference:
             continue
-        if id in asked.answered_by:
+        if quiz.id in asked.quiz.answered_by:
             continue
-        source = _source_that_binds(declared, name)
-        if not _is_made_of(source, asked):
-            found[name] = source
+        source = _source_that_binds(quiz, task.name)
+        if not _is_made_of(source, asked.quiz):
+            found[task.name] = source
     return found
 
 

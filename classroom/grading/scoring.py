@@ -82,13 +82,13 @@ def _questions(plan: Plan, answers: Mapping[str, Answer], rules: Rules) -> list[
         if isinstance(task.quiz, Quiz) and not _untouched(task, answer):
             others = _others(plan, task, answers)
             wire = planning.request(task, rules.seed)
-            found.append(Question(id, task.name, answer.source, plan.number, wire, others, planning.forbidden(id)))
+            found.append(Question(id, task.name, answer.source, plan.number, wire, others, task.quiz.forbidden))
     return found
 
 
 def _others(plan: Plan, task: Task, answers: Mapping[str, Answer]) -> dict[str, str]:
     """Sources of the notebook's other answers that this one mentions: the course's, or else the student's own."""
-    course = planning.supplied(plan, task.quiz.id)
+    course = planning.supplied(plan, task)
     source = answers[task.quiz.id].source
     found = {}
     for other in plan.tasks:

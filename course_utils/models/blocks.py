@@ -3,6 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..arrays import is_whole
+
 Pair = tuple[int, int]
 Size = int | tuple[int, ...]  # along one axis, or a pair (h, w)
 
@@ -73,7 +75,7 @@ def _for_each_axis(function, *arguments):
 
 def _whole(function: str, least: int, **values) -> None:
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise ValueError(f"{function} expects {name} as a whole number, {least} or more, got {value!r}.")
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..arrays import normal_like
+from ..arrays import is_whole, normal_like
 from ..diffusion import Denoise, Schedule
 
 __all__ = ["Step", "last", "timesteps"]
@@ -98,7 +98,7 @@ def timesteps(schedule: Schedule, steps: int | Sequence[int]) -> list[int]:
     """
     if isinstance(steps, int) or not isinstance(steps, Sequence) or isinstance(steps, str):
         return schedule.timesteps(steps)
-    whole = all(isinstance(t, int) and not isinstance(t, bool) for t in steps)
+    whole = all(map(is_whole, steps))
     if not whole or len(steps) < 2 or [*steps] != sorted({*steps} & {*range(schedule.T + 1)}, reverse=True):
         raise ValueError(
             f"steps: expected at least two whole numbers, falling, within {schedule.T}..0, got {list(steps)}."

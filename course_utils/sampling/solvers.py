@@ -127,10 +127,7 @@ def karras_timesteps(schedule: Schedule, steps: int, rho: float = 7.0, sigma_max
     >>> karras_timesteps(cosine_schedule(1000), 5)
     [992, 966, 803, 165, 1, 0]
     """
-    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= schedule.T:
-        raise ValueError(
-            f"steps: expected a whole number in 1..{schedule.T} (this schedule has T = {schedule.T}), got {steps!r}."
-        )
+    schedule.timesteps(steps)  # raises ValueError for a number of strides that this schedule can't take
     if not (rho > 0 and sigma_max > 0):
         raise ValueError(f"karras_timesteps: expected rho and sigma_max above 0, got {rho!r} and {sigma_max!r}.")
     sigma = ((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt().cpu()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..arrays import is_whole
+
 LR_SCHEDULES: dict[str, Callable[[float], float]] = {
     # name: from the fraction of the run that is done, in [0, 1), to a factor of the learning rate
     "flat": lambda done: 1.0,
@@ -73,10 +75,10 @@ class Recipe:
             if not good:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
-        need("steps", "a whole number of at least 1", lambda n: whole(n) and n >= 1)
-        need("batch_size", "a whole number of at least 1", lambda n: whole(n) and n >= 1)
-        need("warmup", "a whole number of steps, 0 for none", lambda n: whole(n) and n >= 0)
-        need("seed", "a whole number", whole)
+        need("steps", "a whole number of at least 1", lambda n: is_whole(n, 1))
+        need("batch_size", "a whole number of at least 1", lambda n: is_whole(n, 1))
+        need("warmup", "a whole number of steps, 0 for none", lambda n: is_whole(n, 0))
+        need("seed", "a whole number", is_whole)
         need("lr", "a positive number, such as 2e-3", lambda lr: 0 < lr < math.inf)
         need("ema", "None or a decay in [0, 1), such as 0.999", lambda d: d is None or 0 <= d < 1)
         need("clip", "None or a positive norm, such as 1.0", lambda c: c is None or c > 0)
@@ -85,7 +87,3 @@ class Recipe:
             f"{', '.join(map(repr, LR_SCHEDULES))} or a callable",
             lambda s: callable(s) or s in LR_SCHEDULES,
         )
-
-
-def whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

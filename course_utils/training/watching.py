@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..arrays import is_whole
 from ..device import quiet
 from .averaging import EMA
 from .batches import own_randomness
 from .checkpoints import Saver, plain
 from .diverging import LastGood
 from .history import History, Recorder
-from .recipe import Recipe, whole
+from .recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Watch:
 
     def __post_init__(self):
         for name in ("every", "checkpoint_every"):
-            if not whole(value := getattr(self, name)) or value < 1:
+            if not is_whole(value := getattr(self, name), 1):
                 raise ValueError(f"{name}: expected a whole number of steps, at least 1, got {value!r}")
 
 

@@ -13,11 +13,10 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..sources import ROOT, SHOWN
 from .inside import confinement
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
-PACKAGES = ("course_utils", "classroom")
 SHOWN_AT = "/inside"  # where the folder `inside` lies in there
 ADVICE = "Grade on Linux with bubblewrap (`apt install bubblewrap`); --unsafe is for your own notebooks only."
 
@@ -131,5 +130,5 @@ def import_path() -> list[str]:
 def _course() -> set[Path]:
     """Where the course lies on disk, with solutions and tests, in any of the folders that are shown."""
     sites = set(map(Path, _site_folders()))
-    hidden = {folder / package for folder in (*sites, ROOT) for package in PACKAGES}
+    hidden = {folder / package for folder in (*sites, ROOT) for package in SHOWN}
     return hidden if ROOT in {site.resolve() for site in sites} else hidden | {ROOT}

@@ -193,9 +193,8 @@ def _settings(sources: Mapping[str, str], preludes: Mapping[str, str], limits: L
     packages = {name.rpartition(".")[0] for name in sources}
     modules = {}
     for name, source in sources.items():
-        if not name.endswith("__main__"):
-            path = name.replace(".", "/")
-            modules[name] = _compiled(source, f"{path}/__init__.py" if name in packages else f"{path}.py")
+        path = name.replace(".", "/")
+        modules[name] = _compiled(source, f"{path}/__init__.py" if name in packages else f"{path}.py")
     return {
         "confined": not unsafe,
         "path": import_path() if unsafe else [place(folder) for folder in import_path()],
