@@ -106,7 +106,7 @@ def ours(folder: Path, out: Path, workers: int) -> tuple[float, float]:
 
 def points(out: Path) -> float:
     """All points that were given."""
-    with out.open(encoding="utf-8") as file:
+    with out.open(encoding="utf-8-sig") as file:
         return sum(float(row["points"]) for row in csv.DictReader(file) if row["question"] == "total")
 
 

@@ -7,11 +7,13 @@ import contextlib
 import functools
 import importlib
 import inspect
+import subprocess
+import sys
 
 import pytest
 
+from classroom.grading import course, sources
 from classroom.grading import plan as planning
-from classroom.grading import sources
 from classroom.quizzes import Concept, Quiz, declarations
 
 PLANS = planning.plans(planning.NOTEBOOKS)
@@ -32,7 +34,7 @@ def test_every_question_is_asked_for_by_a_notebook():
 
 
 def test_the_library_that_students_see_has_no_references_wrong_answers_or_letters():
-    library = planning.library()
+    library = sources.library()
     assert "classroom.quizzes.running" in library and "course_utils.models.unet" in library
     assert not [name for name in library if "grading" in name or "authoring" in name]
     for id, quiz in QUIZZES.items():
@@ -47,16 +49,30 @@ def test_the_library_that_students_see_has_no_references_wrong_answers_or_letter
             assert not [option for option in concept.options.values() if option.feedback[:30] in seen], id
 
 
+def test_whoever_hands_out_the_work_does_not_wait_for_pytorch():
+    script = "import sys; from classroom.grading import command, course; course.luggage(); course.titles();"
+    script += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=sources.ROOT).returncode == 0
+
+
+def test_what_is_read_from_the_text_of_declarations_is_what_they_say():
+    texts = [path.read_text(encoding="utf-8") for path in (sources.ROOT / "classroom" / "lessons").glob("*.py")]
+    probes = {id: name for text in texts for id, name in sources.declared(text, "probe").items() if name}
+    assert course.titles() == {id: found.title for id, found in declarations.registered().items()}
+    assert probes == {id: quiz.probe.__name__ for id, quiz in QUIZZES.items() if quiz.probe}
+
+
 def test_the_library_that_students_see_compiles():
-    for name, source in planning.library().items():
+    for name, source in sources.library().items():
         compile(source, name, "exec")
 
 
 @pytest.mark.parametrize("number", PLANS)
 def test_a_prelude_runs_and_a_stub_is_not_in_it(number):
     plan, namespace = PLANS[number], {"__name__": f"notebook_{number}"}
-    exec(compile(plan.prelude, number, "exec"), namespace)
-    assert "not answered yet" not in plan.prelude
+    prelude = sources.prelude(plan.handed_out.definitions())
+    exec(compile(prelude, number, "exec"), namespace)
+    assert "not answered yet" not in prelude
     assert not {name for id, name in plan.names.items() if isinstance(declarations.get(id), Concept)} & set(namespace)
 
 
@@ -75,7 +91,8 @@ def test_what_is_forbidden_is_there_and_written_in_python(dotted):
     """The sandbox finds it by this name, and exchanges its code."""
     found = resolved(dotted)
     found = found.fget if isinstance(found, property) else found
-    assert inspect.unwrap(found).__code__
+    code = [each for each in vars(found).values() if inspect.isfunction(each)] if inspect.isclass(found) else [found]
+    assert code and all(inspect.unwrap(each).__code__ for each in code)
 
 
 def resolved(dotted: str) -> object:

@@ -1,31 +1,36 @@
 """Many submissions: on the cores of one machine or on a Dask cluster, and on from where it was interrupted.
 
-`grade_one` is a pure function of its arguments; each process that runs it keeps one warm sandbox.
+`grade_one` is a pure function of its arguments; each process that runs it keeps one warm sandbox. Whoever hands out the
+work needs neither PyTorch nor a notebook's bytes for longer than it takes to pass them on.
 """
 
 from __future__ import annotations
 
 import atexit
-import functools
+import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-import torch
+from . import course
+from .records import Report, Rules, Score, Submission, Trouble
+from .sandbox import Limits, Luggage, NoSandbox, Sandbox
+from .sandbox.inside.confinement import die_with_parent
+from .sandbox.inside.preload import compile_nothing
 
-from . import plan as planning
-from .records import Report, Score, Submission
-from .sandbox import Limits, NoSandbox, Sandbox
-from .scoring import Rules, grade, unscored
+MOST_FILES = 10  # of one student for one notebook: each may cost minutes
+MOST_AHEAD = 16 * 2**20  # bytes of notebooks that are read before their turn
 
 
 class VersionsDiffer(RuntimeError):
@@ -34,6 +39,10 @@ class VersionsDiffer(RuntimeError):
 
 class NoScheduler(RuntimeError):
     """There is no Dask scheduler at this address."""
+
+
+class Died(RuntimeError):
+    """The process that was grading a file has ended."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +60,28 @@ class Job:
 _sandboxes: dict[tuple[Limits, bool, int], Sandbox] = {}
 
 
-def grade_one(job: Job, submission: Submission) -> Report:
-    """The report on one submission.  Raises VersionsDiffer, and NoSandbox where there is none on this machine."""
-    plans = planning.plans(planning.NOTEBOOKS)
-    if job.version and job.version != version():
+def grade_one(job: Job, submission: Submission, data: bytes | None) -> Report:
+    """The report on one submission. data: its bytes, None where they could not be had.
+
+    Raises VersionsDiffer, and NoSandbox where there is none on this machine.
+    """
+    if job.version and job.version != course.version():
         raise VersionsDiffer("a worker has another version of the course: install the same one everywhere")
+    sandbox = _sandbox(job)  # which gets ready while PyTorch is imported here
+    import torch
+
+    from . import plan, scoring
+
     torch.set_num_threads(1)  # the cases are tiny, and there are as many processes as cores
-    return grade(submission, plans, _sandbox(job), job.rules)
+    if data is None:
+        return scoring.unscored(submission, plan.plans().get(submission.notebook), "unreadable", submission.trouble)
+    return scoring.grade(submission, data, plan.plans(), sandbox, job.rules)
 
 
-@functools.cache
-def version() -> str:
-    """The fingerprint of this installation of the course."""
-    return planning.fingerprint(list(planning.plans(planning.NOTEBOOKS).values()))
-
-
-def _sandbox(job: Job) -> Sandbox:
+def _sandbox(job: Job, luggage: Luggage | None = None) -> Sandbox:
     key = (job.limits, job.unsafe, threading.get_ident())  # a sandbox runs one submission at a time
     if key not in _sandboxes:
-        plans = planning.plans(planning.NOTEBOOKS)
-        preludes = {number: plan.prelude for number, plan in plans.items()}
-        _sandboxes[key] = Sandbox(planning.library(), preludes, job.limits, job.unsafe)
+        _sandboxes[key] = Sandbox(luggage or course.luggage(), job.limits, job.unsafe)
         atexit.register(_sandboxes[key].close)
     return _sandboxes[key]
 
@@ -82,66 +92,186 @@ def _sandbox(job: Job) -> Sandbox:
 def run(
     job: Job,
     submissions: Sequence[Submission],
-    executor: Callable[[], Executor],
+    executor: Callable[[], contextlib.AbstractContextManager[Executor]],
     ledger: Path,
     progress: Callable[[Iterable, int], Iterable] = lambda reports, total: reports,
 ) -> list[Report]:
     """All reports, sorted. What `ledger` has already is not graded again; what is graded stands there at once.
 
-    executor: makes a fresh one, also where a pool broke;  progress: wraps the iterator of new reports.
+    progress: wraps the iterator of reports.
     """
-    known = read_ledger(ledger)
-    keys = {id(submission): key(job, submission) for submission in submissions}
-    waiting = [submission for submission in submissions if keys[id(submission)] not in known]
-    reports = [known[keys[id(submission)]] for submission in submissions if keys[id(submission)] in known]
-    with open(ledger, "a", encoding="utf-8") as file:
-        for submission, report in progress(_graded(job, waiting, executor), len(waiting)):
-            file.write(json.dumps({"key": keys[id(submission)], "report": asdict(report)}) + "\n")
-            file.flush()
-            reports.append(report)
+    known, reports = read_ledger(ledger), []
+    with open(ledger, "a", encoding="utf-8") as file, executor() as pool:
+        with contextlib.closing(_graded(job, _not_too_many(submissions), known, pool)) as graded:
+            for key, report in progress(graded, len(submissions)):
+                if key not in known:
+                    file.write(json.dumps({"key": key, "report": asdict(report)}) + "\n")
+                    file.flush()
+                reports.append(report)
     return sorted(reports, key=lambda report: (report.student, report.notebook, report.name))
 
 
+def _not_too_many(submissions: Iterable[Submission]) -> Iterator[Submission]:
+    """The same; but of a student's many files for one notebook only the first ones are graded."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for one in submissions:
+        counts[one.student, one.notebook] += not one.trouble
+        if counts[one.student, one.notebook] > MOST_FILES and not one.trouble:
+            one = replace(one, trouble=f"not graded: of one student's files for a notebook, {MOST_FILES} are")
+        yield one
+
+
+@dataclass(eq=False)
+class _Turn:
+    """A submission that is being graded. key: in the ledger;  size: of its bytes;  tried: how often before."""
+
+    submission: Submission
+    key: str = ""
+    size: int = 0
+    tried: int = 0
+
+
 def _graded(
-    job: Job, submissions: Sequence[Submission], executor: Callable[[], Executor]
-) -> Iterator[tuple[Submission, Report]]:
-    """Reports as they come. A process that dies takes nobody along: what was unfinished is tried again, then alone."""
-    lost = list(submissions)
-    for alone in (False, False, True):
-        batches = [[submission] for submission in lost] if alone else [lost]
-        lost = []
-        for batch in batches:
-            with executor() as pool:
-                futures: dict[Future, Submission] = {pool.submit(grade_one, job, one): one for one in batch}
+    job: Job, submissions: Iterable[Submission], known: dict[str, Report], pool: Executor
+) -> Iterator[tuple[str, Report]]:
+    """Key and report of each, as they come. Where a process died over one, it is tried again, and then no more."""
+    coming, again = map(_Turn, submissions), []
+    running: dict[Future, _Turn] = {}
+    try:
+        while True:
+            while sum(turn.size for turn in running.values()) < MOST_AHEAD:
+                turn = again.pop() if again else next(coming, None)
+                if turn is None:
+                    break
+                data = _load(job, turn)
+                if turn.key in known:
+                    yield turn.key, known[turn.key]
+                else:
+                    running[pool.submit(grade_one, job, replace(turn.submission, source=None), data)] = turn
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                turn = running.pop(future)
+                turn.tried += 1
                 try:
-                    for future in as_completed(futures):
-                        try:
-                            yield futures[future], future.result()
-                        except BrokenProcessPool:
-                            lost.append(futures[future])
-                        except (NoSandbox, VersionsDiffer):
-                            raise
-                        except Exception as error:  # a fault of ours: this file waits for a person, the others go on
-                            note = f"The grader failed on this file ({type(error).__name__}): look at it by hand."
-                            yield futures[future], _crashed(futures[future], note)
-                finally:
-                    for future in futures:
-                        future.cancel()
-    for submission in lost:
-        note = "The grading process itself died on this file, again and again: look at it by hand."
-        yield submission, _crashed(submission, note)
+                    yield turn.key, future.result()
+                except (NoSandbox, VersionsDiffer):
+                    raise
+                except Died:
+                    if turn.tried < 2:
+                        again.append(turn)
+                    else:
+                        yield turn.key, _crashed(turn.submission, "The grading process died on this file, twice")
+                except Exception as error:  # a fault of ours: this file waits for a person, the others go on
+                    name = type(error).__name__
+                    yield turn.key, _crashed(turn.submission, f"The grader failed on this file ({name})")
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _load(job: Job, turn: _Turn) -> bytes | None:
+    """The notebook's bytes, which are forgotten here when they have been handed on."""
+    data = None
+    try:
+        data = turn.submission.load() if turn.submission.source else None
+    except Trouble as trouble:
+        turn.submission = replace(turn.submission, trouble=str(trouble))
+    turn.size, turn.key = len(data or b""), key(job, turn.submission, data)
+    return data
 
 
 def _crashed(submission: Submission, note: str) -> Report:
-    return unscored(submission, planning.plans(planning.NOTEBOOKS).get(submission.notebook), "crashed", note)
+    from . import plan, scoring
+
+    notebook = plan.plans().get(submission.notebook)
+    return scoring.unscored(submission, notebook, "crashed", f"{note}: look at it by hand.")
+
+
+# ------------------------------------------------------------------------------------------------------ who does it
 
 
 @contextmanager
-def processes(count: int) -> Iterator[Executor]:
-    """`count` processes, started fresh (a fork of a process with threads may hang)."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
+def processes(count: int, job: Job) -> Iterator[Executor]:
+    """`count` processes of this machine. However this ends, they and their sandboxes end with it, at once."""
+    pool = _Processes(count, job)
+    try:
         yield pool
+    finally:
+        pool.end()
+
+
+class _Processes(ThreadPoolExecutor):
+    """A process behind each thread: one that dies takes along what it was doing, and nothing else."""
+
+    def __init__(self, count: int, job: Job) -> None:
+        super().__init__(count)
+        self._job, self._luggage = job, course.luggage()
+        self._behind = threading.local()
+        self._all: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
+        self._ended = False
+
+    def submit(self, task: Callable, *arguments: Any) -> Future:
+        return super().submit(self._done, task, *arguments)
+
+    def end(self) -> None:
+        self._ended = True
+        self.shutdown(wait=False, cancel_futures=True)
+        for process, _ in self._all:
+            process.kill()
+        self.shutdown()
+        for process, connection in self._all:
+            process.join()
+            connection.close()
+
+    def _done(self, task: Callable, *arguments: Any) -> Any:
+        connection = getattr(self._behind, "connection", None) or self._start()
+        try:
+            connection.send((task, arguments))
+            went_well, result = connection.recv()
+        except (EOFError, OSError):
+            self._behind.connection = None
+            raise Died from None
+        if not went_well:
+            raise result
+        return result
+
+    def _start(self) -> Connection:
+        # A fork of a process with threads may hang. Ctrl-C is ours to handle, from the first moment on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, self._job, self._luggage, os.getpid()), daemon=True)
+        process.start()
+        theirs.close()
+        self._all.append((process, ours))
+        if self._ended:
+            process.kill()
+        self._behind.connection = ours
+        return ours
+
+
+def _work(connection: Connection, job: Job, luggage: Luggage, parent: int) -> None:
+    """A process of this machine: what it is sent it does, until nobody is there."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    die_with_parent()
+    if os.getppid() != parent:
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with contextlib.suppress(NoSandbox):  # `grade_one` says so
+        _sandbox(job, luggage)
+    compile_nothing()
+    while True:
+        try:
+            task, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = True, task(*arguments)
+        except Exception as error:
+            answer = False, error
+        connection.send(answer)
 
 
 @contextmanager
@@ -159,19 +289,14 @@ def cluster(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
 # --------------------------------------------------------------------------------------------------------- the ledger
 
 
-def key(job: Job, submission: Submission) -> str:
+def key(job: Job, submission: Submission, data: bytes | None) -> str:
     """What a report depends on: the file, the student, the rules, the limits, and the version of the course."""
-    digest = hashlib.sha256(submission.text or b"")
+    digest = hashlib.sha256(data or b"")
     order = (job.rules.order or {}).get(submission.student, {})
-    file = (submission.student, submission.notebook, submission.name, submission.trouble)
+    file = (submission.student, submission.notebook, submission.name, submission.trouble, submission.notes)
     digest.update(repr((file, job.rules.seed, sorted(order.items()), job.limits, job.unsafe, job.version)).encode())
     return digest.hexdigest()
 

@@ -14,29 +14,22 @@ from tqdm import tqdm
 
 from course_utils.cli import Refused, cli_errors
 
-from ..quizzes.variants import read_variants
-from . import batch, feedback
-from . import plan as planning
+from . import batch, course, feedback
 from .handed_in.find import find
-from .records import Submission
-from .sandbox import Limits, NoSandbox, why_not
-from .scoring import Rules
+from .records import Rules, Submission
+from .sandbox import Limits, NoSandbox
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Grade and write; returns 0, or 130 when stopped by hand (what was graded is kept)."""
     out: Path = arguments.out
     with cli_errors(out):
-        plans = planning.plans(planning.NOTEBOOKS)
-        submissions = find(arguments.submissions, {number: plan.handed_out for number, plan in plans.items()})
+        submissions = find(arguments.submissions, course.handed_out())
         if not submissions:
             raise Refused(f"expected notebooks (.ipynb) in {arguments.submissions}, found none")
         out.parent.mkdir(parents=True, exist_ok=True)
-        if not arguments.unsafe and not arguments.scheduler and (reason := why_not()):
-            raise Refused(reason)
-        order = read_variants(arguments.variants.read_bytes()).orders() if arguments.variants else None
-        rules = Rules(_seed(out, arguments.seed), order)
-        job = batch.Job(rules, Limits(seconds=arguments.seconds), arguments.unsafe, batch.version())
+        rules = Rules(_seed(out, arguments.seed), _order(arguments.variants))
+        job = batch.Job(rules, Limits(seconds=arguments.seconds), arguments.unsafe, course.version())
         try:
             reports = _graded(job, submissions, arguments)
         except (NoSandbox, ModuleNotFoundError, batch.NoScheduler, batch.VersionsDiffer) as reason:
@@ -53,12 +46,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _graded(job: batch.Job, submissions: list[Submission], arguments: argparse.Namespace) -> list:
     if arguments.scheduler:
         executor = partial(batch.cluster, arguments.scheduler)
-        with executor():  # nobody there? That is said before anything begins
-            pass
     else:
-        executor = partial(batch.processes, min(arguments.workers, len(submissions)))
+        executor = partial(batch.processes, arguments.workers, job)
     bar = partial(tqdm, desc="grading", unit="file", file=sys.stderr, dynamic_ncols=True, smoothing=0.1)
     return batch.run(job, submissions, executor, _ledger(arguments.out), lambda new, total: bar(new, total=total))
+
+
+def _order(variants: Path | None) -> dict | None:
+    if variants is None:
+        return None
+    from ..quizzes.variants import read_variants  # late, since it takes PyTorch
+
+    return read_variants(variants.read_bytes()).orders()
 
 
 def _ledger(out: Path) -> Path:

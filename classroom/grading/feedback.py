@@ -10,12 +10,12 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from course_utils.files import write_whole
 
-from ..quizzes import declarations
+from . import course
+from .handed_in.read import one_line
 from .nbgrader_csv import harmless, nbgrader_csv
 from .records import Report, best
 
@@ -32,18 +32,21 @@ WORDS = {
 
 def write_all(reports: Sequence[Report], out: Path, about: dict[str, object]) -> list[Path]:
     """Write everything beside `out` ("grades.csv") and return where; about: seed, version and such, for the JSON."""
-    beside = {
+    tables = {
         out: questions_csv(reports),
         out.with_name(f"{out.stem}-totals.csv"): totals_csv(reports),
+    }
+    for_programs = {
         out.with_name(f"{out.stem}-nbgrader.csv"): nbgrader_csv(reports),
         out.with_name(f"{out.stem}.json"): as_json(reports, about),
     }
-    pages = out.with_name(f"{out.stem}-feedback")
-    for student, own in groupby(reports, key=lambda report: report.student):
-        beside[pages / f"{page_name(student)}.html"] = page(student, list(own))
-    for path, text in beside.items():
-        write_whole(path, text.encode())
-    return [*list(beside)[:4], pages]
+    folder = out.with_name(f"{out.stem}-feedback")
+    students = sorted({report.student for report in reports})
+    own = {student: [report for report in reports if report.student == student] for student in students}
+    pages = {folder / f"{page_name(student)}.html": page(student, own[student]) for student in students}
+    for path, text in (tables | for_programs | pages).items():
+        write_whole(path, text.encode("utf-8-sig" if path in tables else "utf-8"))  # Excel reads no UTF-8 without
+    return [*tables, *for_programs, folder]
 
 
 def status(report: Report) -> str:
@@ -60,8 +63,8 @@ def questions_csv(reports: Iterable[Report]) -> str:
     """One line per submission and question, and a last one per submission whose question is "total"."""
     rows = []
     for report in reports:
-        found = [(s.quiz, _plain(s.points), s.out_of, s.status, s.message) for s in report.scores]
-        found += [("total", _plain(report.points), report.out_of, status(report), " · ".join(report.notes))]
+        found = [(s.quiz, _plain(s.points), s.out_of, s.status, _line(s.message)) for s in report.scores]
+        found += [("total", _plain(report.points), report.out_of, status(report), _line(" · ".join(report.notes)))]
         rows += [(report.student, report.notebook, *one, report.name) for one in found]
     return _csv(["student", "notebook", "question", "points", "out_of", "status", "message", "file"], rows)
 
@@ -93,7 +96,7 @@ def page(student: str, reports: Sequence[Report]) -> str:
 
 
 def page_name(student: str) -> str:
-    """A file name for any student's name: readable, and never the same for two of them.
+    """A file name for any student's name: readable, and never the same for two of them, capitals or not.
 
     >>> page_name("ada")
     'ada'
@@ -101,19 +104,19 @@ def page_name(student: str) -> str:
     'Ada-L-9ea6abe71cd00be6'
     """
     plain = re.sub(r"[^\w]+", "-", student, flags=re.ASCII).strip("-")[:60]
-    if plain == student and not re.search(r"-[0-9a-f]{16}$", plain):
+    if plain == student.lower() and not re.search(r"-[0-9a-f]{16}$", plain):
         return plain
-    return f"{plain}-{hashlib.sha256(student.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    return f"{plain}-{hashlib.sha256(student.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def _section(report: Report) -> str:
-    notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes)
+    notes = "".join(f"<p class=note>{html.escape(_line(note))}</p>" for note in report.notes)
     rows = "\n".join(
         f"<tr class={score.status}><td>{_title(score.quiz)}<td>{_plain(score.points)} of {score.out_of}"
-        f"<td>{WORDS[score.status]}<td>{_with_code(score.message[:1].upper() + score.message[1:])}</tr>"
+        f"<td>{WORDS[score.status]}<td>{_with_code(_line(score.message))}</tr>"
         for score in report.scores
     )
-    heading = f"Notebook {report.notebook}" if report.notebook else report.name
+    heading = f"Notebook {report.notebook}" if report.notebook else PurePosixPath(report.name).name
     return (
         f"<h2>{html.escape(heading)}: {_plain(report.points)} of {report.out_of} points</h2>\n{notes}\n"
         f"<table><tr><th>question<th>points<th><th>what was found</tr>\n{rows}\n</table>"
@@ -121,12 +124,16 @@ def _section(report: Report) -> str:
 
 
 def _title(quiz: str) -> str:
-    return f"{html.escape(declarations.get(quiz).title)}<br><small>{html.escape(quiz)}</small>"
+    return f"{html.escape(course.titles()[quiz])}<br><small>{html.escape(quiz)}</small>"
 
 
 def _with_code(text: str) -> str:
-    """Text between backticks is code; everything else is text, whatever a student's exception may have said."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    """A sentence. Text between backticks is code; everything else is text, whatever may stand in it."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text[:1].upper() + text[1:]))
+
+
+def _line(text: str) -> str:
+    return one_line(text, 4000)
 
 
 def _plain(points: int | float) -> str:

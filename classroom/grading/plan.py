@@ -12,12 +12,11 @@ from pathlib import Path
 
 from ..quizzes import Concept, Quiz, declarations
 from ..quizzes.judging import Expected
-from ..quizzes.running import request_wire
+from ..quizzes.running import Result, request_wire, results_from_wire, tells_the_truth
 from . import sources
+from .course import NOTEBOOKS, handed_out
 from .handed_in.handed_out import HandedOut
 from .handed_in.python import Code
-
-NOTEBOOKS = sources.ROOT / "notebooks"  # the instructor's own
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,21 +33,15 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """One notebook as the instructor handed it out.
+    """One notebook as the instructor handed it out, and its quizzes in the notebook's order."""
 
-    path: of the student notebook, stubs in its answer cells;  tasks: its quizzes, in the notebook's order;
-    prelude: source that runs before any answer.
-    """
-
-    path: Path
     handed_out: HandedOut
     tasks: tuple[Task, ...]
-    prelude: str
 
     @property
     def stem(self) -> str:
         """ "03_forward_diffusion"."""
-        return self.path.stem
+        return self.handed_out.stem
 
     @property
     def number(self) -> str:
@@ -66,25 +59,13 @@ class Plan:
 
 
 @functools.cache
-def plans(folder: Path) -> dict[str, Plan]:
+def plans(folder: Path = NOTEBOOKS) -> dict[str, Plan]:
     """Notebook number -> plan, from the student notebooks in `folder`.  ValueError if there are none."""
-    found = [_plan(path) for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))]
-    if not found:
-        raise ValueError(f"expected the course's student notebooks in {folder.name}/, found none: run it from a clone")
-    return {plan.number: plan for plan in found}
+    return {number: _plan(notebook) for number, notebook in handed_out(folder).items()}
 
 
-def _plan(path: Path) -> Plan:
-    handed_out = HandedOut.load(path)
-    tasks = tuple(Task(declarations.get(asked.quiz), asked.name, asked.stub) for asked in handed_out.asked)
-    return Plan(path, handed_out, tasks, sources.prelude(handed_out.definitions()))
-
-
-@functools.cache
-def library() -> dict[str, str]:
-    """Module name -> source of what students' code may import of the course."""
-    quizzes = declarations.registered().items()
-    return sources.library({id: quiz.probe.__name__ for id, quiz in quizzes if isinstance(quiz, Quiz) and quiz.probe})
+def _plan(notebook: HandedOut) -> Plan:
+    return Plan(notebook, tuple(Task(declarations.get(asked.quiz), asked.name, asked.stub) for asked in notebook.asked))
 
 
 def seed_of(seed: int, quiz: str) -> int:
@@ -99,10 +80,27 @@ def expected(task: Task, seed: int) -> Expected:
 
 
 @functools.lru_cache(maxsize=256)
-def request(task: Task, seed: int) -> bytes:
-    """The inputs as the sandbox gets them."""
-    probe = declarations.probe_name(task.quiz.id) if task.quiz.probe else None
-    return request_wire(expected(task, seed).cases, probe)
+def requests(task: Task, seed: int) -> tuple[bytes, ...]:
+    """The inputs as the sandbox gets them, one piece a case; somewhere among them the planted one."""
+    probe, cases = declarations.probe_name(task.quiz.id) if task.quiz.probe else None, expected(task, seed).cases
+    wires = [request_wire(case, index, probe) for index, case in enumerate(cases)]
+    wires.insert(_planted_at(task, seed), request_wire(cases[0], len(cases), probe, planted=True))
+    return tuple(wires)
+
+
+def _planted_at(task: Task, seed: int) -> int:
+    return seed_of(seed, f"planted in {task.quiz.id}") % (len(expected(task, seed).cases) + 1)
+
+
+def answered(task: Task, seed: int, pieces: Sequence[bytes]) -> list[Result]:
+    """The results of the cases, from what came back on `requests`.
+
+    Raises ValueError where that is damaged, or reports of the planted one what isn't so.
+    """
+    cases, rest, at = expected(task, seed).cases, list(pieces), _planted_at(task, seed)
+    if len(rest) != len(cases) + 1 or not tells_the_truth(rest.pop(at), cases[0], len(cases), task.quiz.probe):
+        raise ValueError("expected true results, got others")
+    return results_from_wire(rest, len(cases))
 
 
 @functools.cache
@@ -118,17 +116,21 @@ def supplied(plan: Plan, asked: Task) -> dict[str, str]:
             continue
         if quiz.id in asked.quiz.answered_by:
             continue
-        source = _source_that_binds(quiz, task.name)
-        if not _is_made_of(source, asked.quiz):
-            found[task.name] = source
+        if not _is_made_of(task, asked.quiz):
+            found[task.name] = _source_that_binds(task)
     return found
 
 
-def _is_made_of(source: str, quiz: Quiz) -> bool:
-    """Whether the source uses the quiz's reference, or what is forbidden while it is answered."""
-    used = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name | ast.Attribute)]
+def _is_made_of(task: Task, quiz: Quiz) -> bool:
+    """Whether its reference uses the quiz's, or what is forbidden while that is answered."""
     answers = (declarations.dotted_name(quiz.reference), *quiz.forbidden)
-    return any(_may_be(node, dotted) for node in used for dotted in answers)
+    return any(_may_be(node, dotted) for node in _used(task) for dotted in answers)
+
+
+@functools.cache
+def _used(task: Task) -> list[ast.Name | ast.Attribute]:
+    nodes = ast.walk(ast.parse(_source_that_binds(task)))
+    return [node for node in nodes if isinstance(node, ast.Name | ast.Attribute)]
 
 
 def _may_be(node: ast.Name | ast.Attribute, dotted: str) -> bool:
@@ -140,19 +142,10 @@ def _may_be(node: ast.Name | ast.Attribute, dotted: str) -> bool:
     return node.attr == name and (before == owner or not before[:1].isupper())
 
 
-def _source_that_binds(quiz: Quiz, name: str) -> str:
-    reference = quiz.reference
+@functools.cache
+def _source_that_binds(task: Task) -> str:
+    reference, name = task.quiz.reference, task.name
     if declarations.is_librarys(reference):
         return f"import {reference.__module__}\n{name} = {declarations.dotted_name(reference)}\n"
     module = inspect.getmodule(reference)
     return sources.binding(inspect.getsource(module), reference.__name__, name, module.__package__)
-
-
-def fingerprint(chosen: Sequence[Plan]) -> str:
-    """Changes when a notebook, a quiz or the library does: what was graded before is then graded again."""
-    digest = hashlib.sha256()
-    for path in sorted([*(sources.ROOT / "course_utils").rglob("*.py"), *(sources.ROOT / "classroom").rglob("*.py")]):
-        digest.update(path.read_bytes())
-    for plan in chosen:
-        digest.update(plan.path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .handed_in.python import Code
+
+class Trouble(Exception):
+    """Why a file is not read, in one line."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One notebook that somebody handed in.
+    """One notebook that somebody handed in, without its bytes: a class of them is listed, and one at a time is read.
 
-    student: who;  notebook: the number, "03", or "" where nobody can tell;  name: the path as the instructor knows it;
-    text: the file's bytes, None where they could not be had;  trouble: why not, in one line.
+    student: who, never the same for two;  notebook: the number, "03", or "" where nobody can tell;  name: the path as
+    the instructor knows it;  trouble: why it cannot be read, in one line;  notes: what else was odd about where it lay;
+    source: gives the bytes.
     """
 
     student: str
     notebook: str
     name: str
-    text: bytes | None = None
     trouble: str = ""
+    notes: tuple[str, ...] = ()
+    source: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+
+    def load(self) -> bytes:
+        """The notebook's bytes, without its outputs.  Trouble, with a line for the report, where they are not had."""
+        if self.trouble or self.source is None:
+            raise Trouble(self.trouble or "the file could not be read")
+        return self.source()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer cell, None where there is none; `note` says what was odd about where it stood."""
+    """What answers one quiz, as plain data.
+
+    source: the answer cell, as Python takes it, None where there is none;  above: source that runs before it, with what
+    it needs from other cells;  note: what was odd about where it stood, or what it lacks;  untouched: still as handed
+    out;  letter: what answers a question, "" if nothing does;  needs: names of the notebook's other quizzes that it
+    wants as `check` would have given them;  lends: source that binds its own name, where another answer wants that;
+    trouble: why Python cannot read it, "" if it can.
+    """
 
     quiz: str
-    code: Code | None
+    source: str | None
+    above: str = ""
     note: str = ""
-
-    @property
-    def source(self) -> str | None:
-        """The cell as Python takes it."""
-        return None if self.code is None else self.code.source
+    untouched: bool = False
+    letter: str = ""
+    needs: tuple[str, ...] = ()
+    lends: str = ""
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,30 +60,44 @@ class Question:
     """One code quiz as the sandbox gets it: an answer cell, inputs, and nothing that gives the answer away.
 
     id: of the quiz;  name: of the function or class asked for;  source: the answer cell;  notebook: "03", whose
-    prelude the cell builds upon;  request: from `request_wire`;  supplied: name -> Python source that binds it (the
-    course's own versions of *other* quizzes' functions that the answer mentions);  forbidden: dotted names of library
-    functions that would answer the quiz, made unusable while this answer runs.
+    prelude the cell builds upon;  requests: from `request_wire`, one a case;  above: source that runs before the cell,
+    the student's own too;  supplied: name -> Python source that binds it, before all that (the course's own versions of
+    *other* quizzes' functions that the answer needs);  forbidden: dotted names of library functions that would answer
+    the quiz, made unusable while this answer runs.
     """
 
     id: str
     name: str
     source: str
     notebook: str
-    request: bytes
+    requests: tuple[bytes, ...]
+    above: str = ""
     supplied: Mapping[str, str] = field(default_factory=dict)
     forbidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of the sandbox for one question: bytes for `results_from_wire`, or what went wrong.
+    """What came out of the sandbox for one question: a piece of bytes a case, in order, or what went wrong.
 
     trouble: "" | "timeout" | "crashed" | "missing" (no function of that name);  detail: one line about it.
     """
 
-    data: bytes | None
+    data: tuple[bytes, ...] | None
     trouble: str = ""
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a grading is asked to do.
+
+    seed: of the fresh inputs;  order: student -> quiz id -> the order of a question's options, where variants were
+    handed out, e.g. "cadb".
+    """
+
+    seed: int = 0
+    order: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,57 +2,40 @@
 
 from __future__ import annotations
 
-import ast
-import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..quizzes import Concept, Quiz
 from ..quizzes.judging import Verdict, judge
-from ..quizzes.running import results_from_wire
 from ..quizzes.variants import original_letter
 from . import plan as planning
-from .handed_in.letters import letter
-from .handed_in.python import Code
 from .handed_in.read import one_line
-from .handed_in.take import take
 from .plan import Plan, Task
-from .records import Answer, Outcome, Question, Report, Score, Submission
+from .records import Answer, Outcome, Question, Report, Rules, Score, Submission
 from .sandbox import Sandbox
-from .statements import bound, closure
+from .wording import told
 
 UNTOUCHED = "Not answered yet."
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What a grading is asked to do.
-
-    seed: of the fresh inputs;  order: student -> quiz id -> the order of a question's options, where variants were
-    handed out, e.g. "cadb".
-    """
-
-    seed: int = 0
-    order: Mapping[str, Mapping[str, str]] | None = None
-
-
-def grade(submission: Submission, plans: Mapping[str, Plan], sandbox: Sandbox, rules: Rules) -> Report:
-    """The scores of one submission: the same for the same bytes and rules, whatever else is graded beside it."""
+def grade(submission: Submission, data: bytes, plans: Mapping[str, Plan], sandbox: Sandbox, rules: Rules) -> Report:
+    """The scores of one submission, whose bytes are `data`: the same for the same bytes and rules, whatever else is
+    graded beside it."""
     plan = plans.get(submission.notebook)
     if plan is None:
         return unscored(submission, plan, "unreadable", submission.trouble)
-    taken = take(submission, plan.handed_out)
+    taken = sandbox.read(data, plan.number)
     if taken.trouble:
         return unscored(submission, plan, "unreadable", taken.trouble)
     answers = {answer.quiz: answer for answer in taken.answers}
     questions = _questions(plan, answers, rules)
-    outcomes = dict(zip((question.id for question in questions), sandbox.run(questions)))
+    outcomes = {question.id: (question, outcome) for question, outcome in zip(questions, sandbox.run(questions))}
     order = _order(submission.student, rules)
     scores = tuple(
         _score(task, answers[task.quiz.id], outcomes.get(task.quiz.id), order, rules.seed) for task in plan.tasks
     )
-    notes = taken.notes + _about_order(submission.student, rules)
+    notes = submission.notes + taken.notes + _about_order(submission.student, rules)
     return Report(submission.student, plan.number, submission.name, scores, notes)
 
 
@@ -71,95 +54,82 @@ def unscored(submission: Submission, plan: Plan | None, status: str, note: str) 
     """A report that gives every question of the notebook this status and no points; plan: None where it is of none."""
     quizzes = [task.quiz for task in plan.tasks] if plan else []
     scores = tuple(Score(quiz.id, 0, quiz.points, status, note) for quiz in quizzes)
-    return Report(submission.student, submission.notebook, submission.name, scores, (note,))
+    return Report(submission.student, submission.notebook, submission.name, scores, (*submission.notes, note))
 
 
 def _questions(plan: Plan, answers: Mapping[str, Answer], rules: Rules) -> list[Question]:
     """The code quizzes that were attempted."""
-    found = []
-    for task in plan.tasks:
-        id, answer = task.quiz.id, answers[task.quiz.id]
-        if isinstance(task.quiz, Quiz) and not _untouched(task, answer):
-            others = _others(plan, task, answers)
-            wire = planning.request(task, rules.seed)
-            found.append(Question(id, task.name, answer.source, plan.number, wire, others, task.quiz.forbidden))
-    return found
+    return [
+        _question(plan, task, answers, rules)
+        for task in plan.tasks
+        if isinstance(task.quiz, Quiz) and _is_attempted(answers[task.quiz.id])
+    ]
 
 
-def _others(plan: Plan, task: Task, answers: Mapping[str, Answer]) -> dict[str, str]:
-    """Sources of the notebook's other answers that this one mentions: the course's, or else the student's own."""
-    course = planning.supplied(plan, task)
-    source = answers[task.quiz.id].source
-    found = {}
-    for other in plan.tasks:
-        name, answer = other.name, answers[other.quiz.id]
-        if other is not task and name != task.name and name in source and isinstance(other.quiz, Quiz):
-            lent = course.get(name) or ("" if _untouched(other, answer) else _definition(answer.code, name))
-            if lent:
-                found[name] = lent
-    return found
+def _question(plan: Plan, task: Task, answers: Mapping[str, Answer], rules: Rules) -> Question:
+    """With the notebook's other functions that it needs: the course's, or else the student's own."""
+    quiz, answer, course = task.quiz, answers[task.quiz.id], planning.supplied(plan, task)
+    needed = [other for other in plan.tasks if other.name in answer.needs and other is not task]
+    supplied = {other.name: course[other.name] for other in needed if other.name in course}
+    own = [answers[other.quiz.id].lends for other in needed if other.name not in course]
+    above = "\n".join(filter(None, [*own, answer.above]))
+    wires = planning.requests(task, rules.seed)
+    return Question(quiz.id, task.name, answer.source, plan.number, wires, above, supplied, quiz.forbidden)
 
 
-def _definition(code: Code, name: str) -> str:
-    """What a student's own cell needs to define `name`, without the rest of it; "" if it does not define it."""
-    body = code.tree.body if code.tree else []
-    roots = [node for node in body if name in bound(node)]
-    try:
-        text = "\n".join(map(ast.unparse, closure(body, roots)))
-        compile(text, "lent", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
-    return text
+def _is_attempted(answer: Answer) -> bool:
+    return not (answer.source is None or answer.untouched or answer.trouble)
 
 
-def _untouched(task: Task, answer: Answer) -> bool:
-    return answer.code is None or answer.code.text.strip() == task.stub.text.strip()
-
-
-def _score(task: Task, answer: Answer, outcome: Outcome | None, order: Mapping[str, str], seed: int) -> Score:
+def _score(
+    task: Task, answer: Answer, came: tuple[Question, Outcome] | None, order: Mapping[str, str], seed: int
+) -> Score:
     quiz = task.quiz
     if isinstance(quiz, Concept):
-        score = _score_question(quiz, answer, task.name, order.get(quiz.id, ""))
-    elif outcome is None:
-        score = Score(quiz.id, 0, quiz.points, "missing", UNTOUCHED)
+        score = _score_question(quiz, answer, order.get(quiz.id, ""))
+    elif came is None:
+        score = Score(quiz.id, 0, quiz.points, "missing", answer.trouble or UNTOUCHED)
     else:
-        score = _score_code(task, outcome, seed)
+        score = _score_code(task, *came, seed)
     message = f"{score.message} ({answer.note})" if answer.note else score.message
     return replace(score, message=_tidy(message))
 
 
 def _tidy(message: str) -> str:
-    """One printable line, the same in every run: students' exceptions may hold anything, addresses in memory too."""
-    return re.sub(r"0x[0-9a-f]{6,}", "0x…", one_line(message, 700))
+    """One printable line: notes name what stands in the notebook."""
+    return one_line(message, 700)
 
 
-def _score_question(concept: Concept, answer: Answer, name: str, order: str) -> Score:
-    chosen, note = letter(answer.code, name, concept.id)
-    if not chosen:
-        return Score(concept.id, 0, concept.points, "missing", note or UNTOUCHED)
-    option = original_letter(chosen, order)
+def _score_question(concept: Concept, answer: Answer, order: str) -> Score:
+    if not answer.letter:
+        return Score(concept.id, 0, concept.points, "missing", answer.trouble or UNTOUCHED)
+    option = original_letter(answer.letter, order)
     if option == concept.answer:
-        return Score(concept.id, concept.points, concept.points, "ok", f"{chosen} is right.")
-    said = f"{chosen} is not right." if option in concept.options else f"There is no option {chosen}."
+        return Score(concept.id, concept.points, concept.points, "ok", f"{answer.letter} is right.")
+    said = f"{answer.letter} is not right." if option in concept.options else f"There is no option {answer.letter}."
     return Score(concept.id, 0, concept.points, "wrong", said)
 
 
-def _score_code(task: Task, outcome: Outcome, seed: int) -> Score:
+def _score_code(task: Task, question: Question, outcome: Outcome, seed: int) -> Score:
     quiz = task.quiz
     if outcome.trouble:
-        return Score(quiz.id, 0, quiz.points, outcome.trouble, outcome.detail)
+        return Score(quiz.id, 0, quiz.points, outcome.trouble, told(outcome, question))
     expected = planning.expected(task, seed)
     try:
-        verdict = judge(quiz, expected.cases, results_from_wire(outcome.data, len(expected.cases)), expected)
+        verdict = judge(quiz, expected.cases, planning.answered(task, seed, outcome.data), expected)
     except Exception:  # what comes from there is nobody's word: whatever it does to us is that answer's fault alone
         return Score(quiz.id, 0, quiz.points, "crashed", "Its process gave back something that is not a result.")
     if verdict.passed:
         return Score(quiz.id, quiz.points, quiz.points, "ok", "Passed on fresh inputs.")
-    return Score(quiz.id, 0, quiz.points, "missing" if verdict.stage == "not attempted" else "wrong", _message(verdict))
+    status = "missing" if verdict.stage == "not attempted" else "wrong"
+    return Score(quiz.id, 0, quiz.points, status, _message(verdict, question.source.count("\n") + 1))
 
 
-def _message(verdict: Verdict) -> str:
-    """What a student may read: what was found and the advice, without the numbers of the hidden inputs."""
+def _message(verdict: Verdict, lines: int) -> str:
+    """What a student may read: what was found and the advice, without numbers of the hidden inputs, nor a word that the
+    answer itself put into an exception. lines: of its cell, within which it may have stopped."""
     if verdict.stage == "not attempted":
         return UNTOUCHED
-    return " ".join(filter(None, (f"{verdict.finding or 'wrong values'}.", *verdict.details)))
+    where = f"in line {verdict.line} of the cell" if 0 < verdict.line <= lines else ""
+    found = " ".join(filter(None, (verdict.finding or "wrong values", where)))
+    return " ".join((f"{found}.", *verdict.details))

@@ -16,21 +16,48 @@ SHOWN = {"course_utils": None, "classroom": ("__init__.py", "quizzes", "lessons"
 HIDDEN = "__main__.py"  # of either package
 
 
-def library(probes: dict[str, str]) -> dict[str, str]:
+def library() -> dict[str, str]:
     """Module name -> source of the course's library, the quizzes' references, cases and wrong answers taken out.
 
-    probes: quiz id -> name of its probe in its module: these stay, as do fixtures, since both run beside the answer.
+    Probes stay, as do fixtures, since both run beside the answer.
     """
     found = {}
     for path in shown():
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(part for part in parts if part != "__init__")
         source = path.read_text(encoding="utf-8")
-        if parts[:2] == ("classroom", "lessons"):
-            texts = _texts(source)
-            source = without_answers(source, {id: probe for id, probe in probes.items() if id in texts})
-        found[name] = source
+        if path.is_relative_to(ROOT / "classroom" / "lessons"):
+            source = without_answers(source, {id: probe for id, probe in declared(source, "probe").items() if probe})
+        found[_module(path)] = source
     return found
+
+
+def declared(source: str, keyword: str) -> dict[str, str]:
+    """Quiz id -> what the declarations in a module of quizzes say under a keyword: a text, or a function's name.
+
+    Read from the text alone, since to import them takes PyTorch.
+
+    >>> declared('quiz("a/b", title="So", probe=_watch)\\nconcept("a/c", title="?")', "probe")
+    {'a/b': '_watch', 'a/c': ''}
+    """
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    calls = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("quiz", "concept")]
+    found = {}
+    for call in calls:
+        said = next((pair.value for pair in call.keywords if pair.arg == keyword), None)
+        found[call.args[0].value] = getattr(said, "id", getattr(said, "value", ""))
+    return found
+
+
+def reader() -> dict[str, str]:
+    """Module name -> source of what reads the cells of a notebook, where no answer runs."""
+    here = ROOT / "classroom" / "grading"
+    paths = [here / "records.py", here / "statements.py", here / "__init__.py", here.parent / "__init__.py"]
+    return {
+        _module(path): path.read_text(encoding="utf-8") for path in (*paths, *sorted((here / "handed_in").glob("*.py")))
+    }
+
+
+def _module(path: Path) -> str:
+    return ".".join(part for part in path.relative_to(ROOT).with_suffix("").parts if part != "__init__")
 
 
 def shown() -> list[Path]:
@@ -70,7 +97,8 @@ def binding(source: str, name: str, as_name: str, package: str) -> str:
 # lines become: none of them does anything here.
 STAND_INS = """
 import types as _types
-lab = _types.SimpleNamespace(device="cpu")
+lab = _types.SimpleNamespace(device="cpu", effort="cpu", pick=lambda cpu, **others: cpu)
+lab.generator = lambda seed, device="cpu": __import__("torch").Generator(device).manual_seed(seed)
 def display(*shown, **options):
     pass
 class _Notebook:
@@ -105,8 +133,3 @@ def _absolute(node: ast.stmt, package: str) -> ast.stmt:
         return node
     parts = package.split(".")[: len(package.split(".")) - node.level + 1]
     return ast.ImportFrom(".".join([*parts, *filter(None, [node.module])]), node.names, 0)
-
-
-def _texts(source: str) -> set[str]:
-    constants = (leaf.value for leaf in ast.walk(ast.parse(source)) if isinstance(leaf, ast.Constant))
-    return {value for value in constants if isinstance(value, str)}

@@ -15,11 +15,12 @@ _BINDING |= {ast.MatchAs, ast.MatchStar, ast.MatchMapping}
 _CLOSED = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Name, ast.Constant, ast.Store, ast.Load}
 
 
-def bound(statement: ast.AST) -> set[str]:
+def bound(statement: ast.AST, parts: bool = True) -> set[str]:
     """Names that a statement binds, or changes, in the scope in which it stands.
 
-    Definitions, imports, every kind of assignment (to a part of something too: `a.b = 1` changes a), loops, `with`,
-    `except`, `match`, `:=` and `del`; in all branches, but not what functions, classes and comprehensions keep inside.
+    parts: also names of which only a part is set: `a.b = 1` changes a.  Definitions, imports, every kind of
+    assignment, loops, `with`, `except`, `match`, `:=` and `del`; in all branches, but not what functions, classes and
+    comprehensions keep inside.
 
     >>> [sorted(bound(each)) for each in ast.parse("import a.b; c, (d, *e) = f = g; h.i[0] = 1; j: int; k += 1").body]
     [['a'], ['c', 'd', 'e', 'f'], ['h'], [], ['k']]
@@ -30,7 +31,7 @@ def bound(statement: ast.AST) -> set[str]:
         node = waiting.pop()
         kind = type(node)
         if kind in _BINDING:
-            names.update(_own(node))
+            names.update(_own(node, parts))
         if kind in _COMPREHENSIONS:  # of what they bind only a := stays
             waiting += [leaf.target for leaf in ast.walk(node) if isinstance(leaf, ast.NamedExpr)]
         elif kind not in _CLOSED and not (kind is ast.AnnAssign and node.value is None):
@@ -38,9 +39,9 @@ def bound(statement: ast.AST) -> set[str]:
     return names
 
 
-def bound_within(tree: ast.AST) -> set[str]:
+def bound_within(tree: ast.AST, parts: bool = True) -> set[str]:
     """Names that are bound anywhere in a tree, whatever the scope: arguments and local names too."""
-    return {name for node in ast.walk(tree) if type(node) in _BINDING for name in _own(node)}
+    return {name for node in ast.walk(tree) if type(node) in _BINDING for name in _own(node, parts)}
 
 
 def defines(statement: ast.stmt, literally: bool = False) -> bool:
@@ -76,8 +77,8 @@ def closure(body: Sequence[ast.stmt], roots: Iterable[ast.stmt]) -> list[ast.stm
     return [node for node in body if id(node) in kept]
 
 
-def _own(node: ast.AST) -> Iterator[str]:
-    """Names that a node binds itself, leaving aside those below it."""
+def _own(node: ast.AST, parts: bool = True) -> Iterator[str]:
+    """Names that a node binds itself, or sets a part of, leaving aside those below it."""
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             yield node.name
@@ -88,7 +89,7 @@ def _own(node: ast.AST) -> Iterator[str]:
         case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
             while isinstance(node, ast.Attribute | ast.Subscript):
                 node = node.value
-            if isinstance(node, ast.Name):
+            if isinstance(node, ast.Name) and parts:
                 yield node.id
         case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
             yield name

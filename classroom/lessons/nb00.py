@@ -11,10 +11,11 @@ def unit_cases(rng):
     """Images with black, grey and white in them, one and several, grey and colour, non-square, in both precisions."""
     corners = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0, 0.25]).reshape(1, 1, 2, 3)
     draw = torch.rand(3, 3, 4, 5, generator=rng) * 2 - 1
+    fine = torch.rand(2, 1, 5, 3, generator=rng, dtype=torch.float64) * 2 - 1
     return [
-        Case({"x": corners}, label="one image with pixels −1, −½, 0, ½, 1, ¼"),
+        Case({"x": corners}, gradients=["x"], label="one image with pixels −1, −½, 0, ½, 1, ¼"),
         Case({"x": draw}, gradients=["x"], label="three colour images"),
-        Case({"x": torch.rand(2, 1, 5, 3, generator=rng).double() * 2 - 1}, label="two images in double precision"),
+        Case({"x": fine}, gradients=["x"], label="two images in double precision"),
     ]
 
 
@@ -34,7 +35,8 @@ quiz(
         Misconception(
             "precedence: only the 1 was halved",
             lambda x: x + 1 / 2,
-            "Python divides before it adds: `x + 1 / 2` is x + 0.5. Put brackets around the sum.",
+            "That is x + 0.5, and so is `x + 1 / 2`, for Python divides before it adds. Put brackets around the sum: "
+            "all of it must be halved.",
         ),
         Misconception(
             "shifted but not halved",

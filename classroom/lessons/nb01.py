@@ -23,14 +23,12 @@ def _logits_and_images(rng: torch.Generator) -> list[Case]:
     for shape, dtype in (((3, 1, 5, 7), torch.float32), ((1, 3, 4, 6), torch.float32), ((4, 1, 6, 3), torch.float64)):
         logits = 3 * torch.randn(*shape, generator=rng, dtype=dtype)
         cases.append(Case({"logits": logits, "x": _images(rng, *shape, dtype=dtype)}, gradients=("logits",)))
-    sure = Case(
-        {
-            "logits": torch.tensor([-250.0, 250.0, 120.0, -120.0]).view(2, 1, 1, 2),
-            "x": torch.tensor([-1.0, 1.0, -1.0, 1.0]).view(2, 1, 1, 2),
-        },
-        label="logits of ±120 and ±250, where p rounds to 0 or 1",
-    )
-    return [*cases, sure]
+    # Right, wrong, wrong by more than any clamp would let through, and a grey pixel: sure of each, and not quite sure.
+    logits = [[-250.0, 250.0], [120.0, -120.0], [-1000.0, 400.0], [120.0, -120.0], [18.0, -18.0]]
+    pixels = [[-1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [0.0, -0.5], [-1.0, 1.0]]
+    sure = {"logits": torch.tensor(logits).view(5, 1, 2, 1), "x": torch.tensor(pixels).view(5, 1, 2, 1)}
+    label = "logits from ±18 to ±1000, where p rounds to 0 or 1"
+    return [*cases, Case(sure, gradients=("logits",), label=label)]
 
 
 def _nll_mean_over_pixels(logits, x):
@@ -180,7 +178,10 @@ def _pca_cases(rng: torch.Generator) -> list[Case]:
         rows, _ = torch.linalg.qr(torch.randn(pixels, k, generator=rng, dtype=dtype))
         args = {"x": _images(rng, b, *shape, dtype=dtype), "mean": 0.4 * _images(rng, *shape, dtype=dtype) - 0.3}
         cases.append(Case(args | {"directions": rows.T.contiguous()}))
-    return cases
+    # Black and white images, most directions kept: what is rebuilt leaves [-1, 1] in many pixels.
+    rows, _ = torch.linalg.qr(torch.randn(12, 8, generator=rng))
+    harsh = {"x": _images(rng, 5, 1, 3, 4).sign(), "mean": torch.zeros(1, 3, 4), "directions": rows.T.contiguous()}
+    return [*cases, Case(harsh, label="black and white images, 8 of 12 directions")]
 
 
 def _pca_not_centred(x, mean, directions):
@@ -295,6 +296,8 @@ concept(
 
 def _conv_cases(rng: torch.Generator) -> list[Case]:
     fixed = [((28, 28), 4, 2, 1, 1), ((28, 40), 3, 2, 1, 1), ((13, 32), 5, 3, 0, 1), ((9, 21), 3, 1, 2, 2)]
+    fixed += [((28, 28), 4, 2, 3, 1), ((28, 40), 3, 2, 1, 3)]  # other than the first two in one setting only
+    fixed += [((10, 7), 1, 2, 0, 3), ((5, 9), 5, 6, 0, 1), ((3, 8), 5, 2, 4, 2)]  # one pixel; one stop; mostly padding
     for _ in range(4):
         h, w = torch.randint(16, 60, (2,), generator=rng).tolist()
         kernel, stride, dilation = torch.randint(2, 5, (3,), generator=rng).tolist()
@@ -380,6 +383,8 @@ quiz(
 
 def _transposed_cases(rng: torch.Generator) -> list[Case]:
     fixed = [((7, 7), 4, 2, 1, 0, 1), ((7, 10), 3, 2, 1, 1, 1), ((5, 9), 5, 3, 0, 2, 1), ((8, 3), 3, 1, 1, 1, 2)]
+    fixed += [((7, 7), 4, 2, 0, 0, 1), ((7, 10), 3, 2, 1, 0, 1), ((7, 10), 3, 2, 1, 1, 3)]  # as above but for one
+    fixed += [((1, 6), 4, 2, 1, 0, 1), ((6, 4), 1, 3, 0, 2, 3), ((5, 8), 6, 4, 3, 3, 2)]  # one stamp; one pixel; large
     for _ in range(4):
         h, w = torch.randint(4, 20, (2,), generator=rng).tolist()
         kernel, stride, dilation = torch.randint(2, 5, (3,), generator=rng).tolist()
@@ -605,12 +610,13 @@ def _grid_reference(decode, low, high, rows, columns):
 def _decode(shape=(1, 5, 7), seed: int = 0):
     """A decoder of two latents: any smooth function will do."""
     weight, bias = torch.randn(2, int(torch.tensor(shape).prod())), torch.randn(1)
-    return lambda z: torch.tanh(z @ weight.to(z.dtype) + bias.to(z.dtype)).view(-1, *shape)
+    return lambda z: torch.tanh(z @ weight.to(z) + bias.to(z)).view(-1, *shape)
 
 
 def _grid_cases(rng: torch.Generator) -> list[Case]:
     cases = []
-    for rows, columns, shape in ((3, 5, (1, 4, 6)), (6, 2, (3, 5, 3)), (1, 4, (1, 3, 4)), (4, 4, (1, 2, 5))):
+    # Both ends of both ranges belong to the grid, so it has two rows and two columns at least.
+    for rows, columns, shape in ((3, 5, (1, 4, 6)), (6, 2, (3, 5, 3)), (2, 4, (1, 3, 4)), (4, 4, (1, 2, 5))):
         low = torch.randn(2, generator=rng)
         high = low + 1 + torch.rand(2, generator=rng) * torch.tensor([1.0, 4.0])
         args = {
@@ -699,9 +705,19 @@ quiz(
 
 def _walk_cases(rng: torch.Generator) -> list[Case]:
     cases = []
-    for shape, steps, dtype in (((3,), 5, torch.float32), ((1, 4, 6), 2, torch.float32), ((2, 7), 8, torch.float64)):
+    single, double = torch.float32, torch.float64
+    for shape, steps, dtype in (
+        ((3,), 5, single),
+        ((1, 4, 6), 2, single),
+        ((2, 7), 8, double),
+        ((3, 1, 4, 6), 4, single),
+        ((1, 3, 5, 2), 3, double),
+        ((2, 1, 2, 3, 2), 6, single),
+    ):
         a, b = torch.randn(2, *shape, generator=rng, dtype=dtype)
-        cases.append(Case({"a": a, "b": b, "steps": steps}, gradients=("a", "b"), label=f"{steps} steps, {shape}"))
+        cases.append(
+            Case({"a": a, "b": b, "steps": steps}, gradients=("a", "b"), label=f"{steps} steps, shape {shape}")
+        )
     return cases
 
 
@@ -717,6 +733,12 @@ def _walk_without_the_end(a, b, steps):
 def _walk_without_both_ends(a, b, steps):
     t = torch.linspace(0, 1, steps + 2, dtype=a.dtype)[1:-1].view(-1, *[1] * a.ndim)
     return (1 - t) * a + t * b
+
+
+def _walk_on_an_arc(a, b, steps):
+    t = torch.linspace(0, 1, steps, dtype=a.dtype).view(-1, *[1] * a.ndim)
+    angle = torch.acos((a * b).sum() / (a.norm() * b.norm()))
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
 
 def _walk_added(a, b, steps):
@@ -748,6 +770,11 @@ quiz(
             "b added, not approached",
             _walk_added,
             "a + t·b ends at a + b. Walk along the difference: a + t·(b − a), which is (1 − t)·a + t·b.",
+        ),
+        Misconception(
+            "along an arc",
+            _walk_on_an_arc,
+            "That is the spherical walk: it follows an arc around the origin. (1.6) goes straight.",
         ),
     ],
     hints=[
@@ -796,6 +823,11 @@ def _gaussian_not_divided(z):
     return mean, cov * len(z)
 
 
+def _gaussian_exchanged(z):
+    mean, cov = library.fit_gaussian(z)
+    return cov, mean
+
+
 quiz(
     "autoencoder/fit-gaussian",
     points=2,
@@ -803,6 +835,7 @@ quiz(
     equation="1.7",
     title="A Gaussian for the codes",
     reference=library.fit_gaussian,
+    library=(library.PCA.fit,),
     cases=_gaussian_cases,
     misconceptions=[
         Misconception(
@@ -826,6 +859,9 @@ quiz(
             "mean over latents",
             _gaussian_over_codes,
             "You subtracted each code's own mean over its latents. The mean goes over images: dim=0.",
+        ),
+        Misconception(
+            "covariance first", _gaussian_exchanged, "The other way round: first the mean, then the covariance."
         ),
     ],
     hints=[
@@ -939,7 +975,8 @@ quiz(
         Misconception(
             "rebuilding the noisy image",
             _denoise_noisy_target,
-            "You reward the model for rebuilding what it was shown, noise included. The target is the *clean* image.",
+            "You reward the model for rebuilding what it was shown, noise included. The target is the *clean* image. "
+            "(`x += …` and `x.add_(…)` would make that noisy, too.)",
         ),
         Misconception("no noise added", _denoise_nothing, "The model is to see x + σ·noise, not x."),
         Misconception(

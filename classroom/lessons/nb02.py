@@ -87,9 +87,19 @@ def _spd(rng: torch.Generator, b: int, d: int, dtype: torch.dtype) -> torch.Tens
 
 def _pair_of_gaussians(rng: torch.Generator) -> list[Case]:
     cases = []
-    for b, d, dtype in ((1, 1, torch.float64), (4, 3, torch.float64), (3, 5, torch.float32), (2, 2, torch.float64)):
-        mean_q, mean_p = (torch.randn(b, d, generator=rng, dtype=dtype) for _ in range(2))
-        args = {"mean_q": mean_q, "cov_q": _spd(rng, b, d, dtype), "mean_p": mean_p, "cov_p": _spd(rng, b, d, dtype)}
+    single, double = torch.float32, torch.float64
+    # The last ones are narrow, with determinants far below any small number that is added for safety's sake.
+    for b, d, width, dtype in (
+        (4, 3, 1, double),
+        (3, 5, 1, single),
+        (1, 1, 1, double),
+        (1, 2, 1, single),
+        (2, 2, 1, double),
+        (2, 12, 0.03, double),
+    ):
+        mean_q, mean_p = (width * torch.randn(b, d, generator=rng, dtype=dtype) for _ in range(2))
+        cov_q, cov_p = (width**2 * _spd(rng, b, d, dtype) for _ in range(2))
+        args = {"mean_q": mean_q, "cov_q": cov_q, "mean_p": mean_p, "cov_p": cov_p}
         cases.append(Case(args, gradients=("mean_q", "mean_p")))
     return cases
 
@@ -162,15 +172,23 @@ quiz(
 )
 
 
-def _mean_and_log_var(rng: torch.Generator, **extra) -> list[Case]:
+def _mean_and_log_var(rng: torch.Generator, *extra: str) -> list[Case]:
+    def normal(b: int, d: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.randn(b, d, generator=rng, dtype=dtype)
+
     cases = []
     for b, d, dtype in ((5, 3, torch.float32), (1, 7, torch.float32), (4, 1, torch.float32), (2, 6, torch.float64)):
-        args = {
-            "mean": 2 * torch.randn(b, d, generator=rng, dtype=dtype),
-            "log_var": 1.5 * torch.randn(b, d, generator=rng, dtype=dtype) - 0.5,
-        }
-        args |= {name: torch.randn(b, d, generator=rng, dtype=dtype) for name in extra}
+        args = {"mean": 2 * normal(b, d, dtype), "log_var": 1.5 * normal(b, d, dtype) - 0.5}
+        args |= {name: normal(b, d, dtype) for name in extra}
         cases.append(Case(args, gradients=("mean", "log_var")))
+    # Any number is a log-variance: very narrow posteriors, and very wide ones, each where the other can't hide it.
+    for label, log_var in (
+        ("log-variances of −12 to −25", [[-12.0, -25.0], [-14.0, -17.0]]),
+        ("log-variances of 9 to 25", [[9.0, 12.0], [25.0, 23.0]]),
+    ):
+        args = {"mean": torch.zeros(2, 2), "log_var": torch.tensor(log_var)}
+        args |= {name: torch.tensor([[0.5, -4.5], [3.5, -1.5]]) for name in extra}
+        cases.append(Case(args, gradients=("mean", "log_var"), label=label))
     return cases
 
 
@@ -206,12 +224,14 @@ quiz(
     equation="2.4",
     title="KL to the standard normal",
     reference=library.kl_to_standard_normal,
+    library=(library.gaussian_kl,),
     cases=_mean_and_log_var,
     misconceptions=[
         Misconception(
             "log σ read as log-variance",
             _kl_log_sigma,
-            "`log_var` is ln σ², so σ² is exp(log_var). You used exp(2 · log_var), which would be right for ln σ.",
+            "`log_var` is ln σ², and you read it as ln σ: the standard deviation is exp(log_var / 2), not "
+            "exp(log_var).",
         ),
         Misconception(
             "KL averaged over latents",
@@ -268,7 +288,7 @@ quiz(
     equation="2.5",
     title="Reparameterize",
     reference=library.reparameterize,
-    cases=lambda rng: _mean_and_log_var(rng, noise=True),
+    cases=lambda rng: _mean_and_log_var(rng, "noise"),
     misconceptions=[
         Misconception(
             "σ² for σ",
@@ -375,6 +395,8 @@ def _small_vae(shape=(1, 8, 12), latent: int = 3, seed: int = 0) -> library.VAE:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
+        for parameter in (*model.encoder[-1].parameters(), *model.decoder[0].parameters()):
+            parameter.mul_(4)  # codes of some nats, to which the decoder listens
     return model
 
 
@@ -416,6 +438,11 @@ def _elbo_one_noise(model, x, noise):
 def _elbo_signs(model, x, noise):
     reconstruction, kl = library.elbo(model, x, noise)
     return -reconstruction, -kl
+
+
+def _elbo_exchanged(model, x, noise):
+    reconstruction, kl = library.elbo(model, x, noise)
+    return kl, reconstruction
 
 
 def _elbo_variance(model, x, noise):
@@ -464,6 +491,7 @@ quiz(
             "Use row i of the noise for image i: fresh noise per image.",
         ),
         Misconception("signs", _elbo_signs, "Return costs, both positive as a rule: −ln p(x|z) and KL."),
+        Misconception("KL first", _elbo_exchanged, "The other way round: first the reconstruction, then the KL."),
         Misconception(
             "log σ read as log-variance",
             _elbo_log_sigma,
@@ -497,7 +525,14 @@ def _log_weights(rng: torch.Generator) -> list[Case]:
     ):
         log_w = level + 4 * torch.randn(k, b, generator=rng, dtype=dtype)
         cases.append(Case({"log_w": log_w}, gradients=("log_w",), label=f"{k} draws of {b} images around {level:g}"))
-    return cases
+    # What one number for the whole table, for an image, or for its first draw would not save from overflowing.
+    log_w = 2 * torch.randn(4, 3, generator=rng)
+    apart = log_w + torch.tensor([-400.0, -250.0, 150.0])
+    label = "4 draws of 3 images, the images 150 to 400 nats apart"
+    cases.append(Case({"log_w": apart}, gradients=("log_w",), label=label))
+    spread = log_w + torch.tensor([0.0, 150.0, 300.0, 298.0])[:, None] - 200
+    label = "4 draws of 3 images, the draws 150 nats apart"
+    return [*cases, Case({"log_w": spread}, gradients=("log_w",), label=label)]
 
 
 def _iwae_mean_of_logs(log_w):
@@ -602,7 +637,7 @@ quiz(
     title="Bug hunt",
     bug_hunt=True,
     reference=_right_loss,
-    library=(library.negative_elbo, library.Elbo.loss),
+    library=(library.negative_elbo, library.Elbo.loss, library.Elbo.bound),
     cases=_pieces_of_a_loss,
     misconceptions=[
         Misconception(
@@ -708,14 +743,18 @@ concept(
 
 
 def _some_nlls(rng: torch.Generator) -> list[Case]:
-    return [
-        Case({"nll": 300 * torch.randn(b, generator=rng, dtype=dtype), "dimensions": d, "bin_width": width})
-        for b, d, width, dtype in (
-            (4, 784, 2 / 255, torch.float32),
-            (1, 3072, 1 / 255, torch.float64),
-            (3, 12, 1.0, torch.float64),
-        )
-    ]
+    cases = []
+    for b, d, width, dtype in (
+        (4, 784, 2 / 255, torch.float32),
+        (1, 3072, 1 / 255, torch.float64),
+        (3, 12, 1.0, torch.float64),
+        (2, 36, 2 / 255, torch.float32),
+        (2, 784, 2 / 15, torch.float32),
+    ):
+        nll = 300 * torch.randn(b, generator=rng, dtype=dtype)
+        nll[0] = -nll[0].abs() - 400  # a density may be large, and bits of it negative
+        cases.append(Case({"nll": nll, "dimensions": d, "bin_width": width}))
+    return cases
 
 
 def _bits_in_nats(nll, dimensions, bin_width):

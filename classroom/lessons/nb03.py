@@ -6,13 +6,24 @@ import torch
 
 from course_utils import diffusion as library
 from course_utils.data.mixtures import GaussianMixture
+from course_utils.sampling import ddim, ddim_invert, ddpm, dpm_solver, euler, heun, loop, solvers
 
-from ..quizzes.declarations import Case, Misconception, Option, concept, quiz
+from ..quizzes.declarations import Case, Misconception, Option, Tolerance, concept, quiz
+
+TABLE = Tolerance(1e-4, 1e-7)  # of ᾱ: its last entries are small, and a floor of 1e-5 under them is a mistake
+
+# What else of the library adds noise or goes back by the posterior, once it is given a chain of two stops.
+WALKS = (ddim, ddpm, dpm_solver, euler, heun, ddim_invert, solvers.along, solvers._multistep)
 
 
 def _per_image(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """One number an image, shaped to multiply (b, c, h, w), in its precision."""
     return values.to(like.dtype).reshape(-1, 1, 1, 1)
+
+
+def _between(low: int, high: int, n: int, rng: torch.Generator) -> list[int]:
+    """n steps, low and high among those that may be drawn."""
+    return torch.randint(low, high + 1, (n,), generator=rng).tolist()
 
 
 def _tables() -> list[torch.Tensor]:
@@ -72,8 +83,8 @@ def _betas_along(u, kind, beta_min, beta_max):
 
 def _betas_cases(rng: torch.Generator) -> list[Case]:
     high = 0.02 + 0.1 * torch.rand(3, generator=rng, dtype=torch.float64)
-    chains = [(kind, T, 1e-4, 0.02) for kind in ("linear", "quadratic", "sigmoid") for T in (1000, 2)]
-    chains += zip(("sigmoid", "quadratic", "linear"), (7, 12, 5), (1e-3, 0.004, 0.01), high.tolist())
+    chains = [*zip(("quadratic", "sigmoid", "linear"), (12, 7, 5), (0.004, 1e-3, 0.01), high.tolist())]
+    chains += [(kind, T, 1e-4, 0.02) for kind in ("linear", "quadratic", "sigmoid") for T in (1000, 2)]
     names = ("kind", "T", "beta_min", "beta_max")
     return [Case(dict(zip(names, chain)), label=f"{chain[0]}, T = {chain[1]}") for chain in chains]
 
@@ -97,6 +108,10 @@ def _betas_sigmoid_of_u(kind, T, beta_min, beta_max):
 
 def _betas_from_step_1(kind, T, beta_min, beta_max):
     return _betas_along(torch.arange(1, T + 1, dtype=torch.float64) / T, kind, beta_min, beta_max)
+
+
+def _betas_never_there(kind, T, beta_min, beta_max):
+    return _betas_along(torch.arange(T, dtype=torch.float64) / T, kind, beta_min, beta_max)
 
 
 def _betas_scaled(kind, T, beta_min, beta_max):
@@ -145,6 +160,12 @@ quiz(
             "u = (t − 1)/(T − 1) is 0 at the first step: β₁ = β_min. Yours starts at 1/T.",
         ),
         Misconception(
+            "u to (T − 1)/T",
+            _betas_never_there,
+            "u = (t − 1)/(T − 1) is 1 at the last step: β_T = β_max. Yours ends at (T − 1)/T: T steps have T − 1 "
+            "strides between them, so divide by T − 1, or let `torch.linspace` do it.",
+        ),
+        Misconception(
             "scaled by 1000/T",
             _betas_scaled,
             "(3.2) has no 1000/T in it. You are ahead of the text: section 3.6 is about that factor.",
@@ -178,12 +199,25 @@ def _linear_reference(T, beta_min=1e-4, beta_max=0.02):
 
 def _linear_cases(rng: torch.Generator) -> list[Case]:
     high = 0.02 + 0.1 * torch.rand(2, generator=rng, dtype=torch.float64)
-    chains = ((1000, 1e-4, 0.02), (7, 0.01, high[0].item()), (2, 1e-3, high[1].item()))
-    return [Case({"T": T, "beta_min": low, "beta_max": top}) for T, low, top in chains]
+    chains = ((7, 0.01, high[0].item()), (1000, 1e-4, 0.02), (2, 1e-3, high[1].item()), (200, 1e-4, 0.02))
+    return [
+        Case({"T": T, "beta_min": low, "beta_max": top}, label=f"T = {T}, β from {low:g} to {top:.3g}")
+        for T, low, top in chains
+    ]
 
 
 def _linear_betas(T, beta_min, beta_max):
     return torch.linspace(beta_min, beta_max, T, dtype=torch.float64)
+
+
+def _linear_never_there(T, beta_min, beta_max):
+    beta = beta_min + (beta_max - beta_min) * torch.arange(T, dtype=torch.float64) / T
+    return torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)])
+
+
+def _linear_scaled(T, beta_min, beta_max):
+    beta = 1000 / T * _linear_betas(T, beta_min, beta_max)
+    return torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)])
 
 
 def _linear_without_one(T, beta_min, beta_max):
@@ -221,7 +255,9 @@ quiz(
     title="The table of ᾱ",
     reference=_linear_reference,
     library=(library.linear_schedule, library.Schedule.from_betas),
+    answered_by=("forward/shifted",),
     cases=_linear_cases,
+    tolerance=TABLE,
     misconceptions=[
         Misconception(
             "ᾱ₀ forgotten",
@@ -234,6 +270,17 @@ quiz(
             _linear_zero_beta,
             "You spread T + 1 values of β and multiplied all of them. There are T steps, so T values of β; the leading "
             "entry of the table is 1, the product of no factors.",
+        ),
+        Misconception(
+            "β never arrives",
+            _linear_never_there,
+            "Your last β is a stride short of β_max. T values have T − 1 strides between them: divide by T − 1, or let "
+            "`torch.linspace(beta_min, beta_max, T)` do it.",
+        ),
+        Misconception(
+            "scaled by 1000/T",
+            _linear_scaled,
+            "You multiplied β by 1000/T, and (3.2) has no such factor. You are ahead of the text: section 3.6.",
         ),
         Misconception(
             "product of β",
@@ -266,13 +313,17 @@ quiz(
 )
 
 
+# Every formula with ᾱ_t looks it up by `_exactly`; a mixture of points, diffused, has the factors of (3.4) in it.
+ADDING_NOISE = (library.Schedule.add_noise, library.Schedule._exactly, GaussianMixture.diffused, *WALKS)
+
+
 def _noising_cases(rng: torch.Generator) -> list[Case]:
     cases = []
-    shapes = ((4, 1, 5, 7), (1, 3, 4, 2), (3, 1, 2, 6))
+    shapes = ((5, 1, 5, 7), (1, 3, 4, 2), (3, 1, 2, 6))
     for shape, alpha_bar, dtype in zip(shapes, _tables(), (torch.float32, torch.float64, torch.float32)):
-        b, T = shape[0], len(alpha_bar) - 1
-        # both ends are in, wherever the batch has room, and two steps between
-        t = {4: [0, T, T // 2, T // 4], 1: [T // 2], 3: [T, 1, T // 2]}[b]
+        T = len(alpha_bar) - 1
+        ends = {5: [0, T, 1], 1: [], 3: [T, 1]}[shape[0]]
+        t = ends + _between(2, T - 1, shape[0] - len(ends), rng)
         x0 = 2 * torch.rand(shape, generator=rng, dtype=dtype) - 1
         noise = torch.randn(shape, generator=rng, dtype=dtype)
         args = {"x0": x0, "t": torch.tensor(t), "noise": noise, "alpha_bar": alpha_bar}
@@ -312,6 +363,19 @@ def _noise_roles(x0, t, noise, alpha_bar):
     return _add_noise(noise, t, x0, alpha_bar)
 
 
+def _noise_of_its_own(x0, t, noise, alpha_bar):
+    return _add_noise(x0, t, torch.randn_like(x0), alpha_bar)
+
+
+def _noise_subtracted(x0, t, noise, alpha_bar):
+    return _add_noise(x0, t, -noise, alpha_bar)
+
+
+def _noise_rates_that_add_up(x0, t, noise, alpha_bar):
+    root = _per_image(alpha_bar[t].sqrt(), x0)
+    return root * x0 + (1 - root) * noise
+
+
 def _noise_one_t(x0, t, noise, alpha_bar):
     return _add_noise(x0, t[:1].expand_as(t), noise, alpha_bar)
 
@@ -323,7 +387,8 @@ quiz(
     equation="3.4",
     title="Jump to step t",
     reference=_add_noise,
-    library=(library.Schedule.add_noise, library.Schedule._exactly),  # every formula with ᾱ_t looks it up by `_exactly`
+    library=ADDING_NOISE,
+    answered_by=("forward/swap",),
     cases=_noising_cases,
     misconceptions=[
         Misconception(
@@ -358,6 +423,17 @@ quiz(
             "image and noise exchanged", _noise_roles, "√ᾱ_t goes with the image, √(1 − ᾱ_t) with the noise."
         ),
         Misconception(
+            "1 − √ᾱ for √(1 − ᾱ)",
+            _noise_rates_that_add_up,
+            "1 − √ᾱ_t is not √(1 − ᾱ_t): it is the *variances* ᾱ_t and 1 − ᾱ_t that add up to 1, not the two rates.",
+        ),
+        Misconception("noise subtracted", _noise_subtracted, "Both terms of (3.4) have a plus before them."),
+        Misconception(
+            "noise of one's own",
+            _noise_of_its_own,
+            "You draw noise of your own. Use the noise that is handed in: the network will be asked for just that.",
+        ),
+        Misconception(
             "one t for the whole batch",
             _noise_one_t,
             "Every image has a step of its own; you used the first one for all. `alpha_bar[t]` gives one number an "
@@ -385,7 +461,8 @@ quiz(
     title="Bug hunt",
     bug_hunt=True,
     reference=_add_noise,
-    library=(library.Schedule.add_noise, library.Schedule._exactly),
+    library=ADDING_NOISE,
+    answered_by=("forward/swap",),
     cases=_noising_cases,
     misconceptions=[
         Misconception(
@@ -506,8 +583,12 @@ def _cosine_reference(T, s=0.008, max_beta=0.999):
 
 def _cosine_cases(rng: torch.Generator) -> list[Case]:
     s = 0.02 + 0.1 * torch.rand(1, generator=rng, dtype=torch.float64).item()
-    settings = ((1000, 0.008, 0.999), (30, s, 0.9), (2, 0.008, 0.999))
-    return [Case({"T": T, "s": s, "max_beta": most}) for T, s, most in settings]
+    # with a limit of 0.3 several steps are limited, one after another
+    settings = ((30, s, 0.9), (12, s, 0.3), (1000, 0.008, 0.999), (2, 0.008, 0.999), (1, 0.0, 0.6))
+    return [
+        Case({"T": T, "s": s, "max_beta": most}, label=f"T = {T}, s = {s:.3g}, max_beta = {most}")
+        for T, s, most in settings
+    ]
 
 
 def _cosine_curve(T, s, power=2, angle=math.pi / 2, shift=0):
@@ -537,6 +618,19 @@ def _cosine_without_s(T, s, max_beta):
     return _clipped(_cosine_curve(T, 0.0), max_beta)
 
 
+def _cosine_limited_once(T, s, max_beta):
+    curve = _cosine_not_clipped(T, s, max_beta)
+    return torch.cat([curve[:1], torch.maximum(curve[1:], (1 - max_beta) * curve[:-1])])
+
+
+def _cosine_without_one(T, s, max_beta):
+    return _cosine_reference(T, s, max_beta)[1:]
+
+
+def _cosine_one_short(T, s, max_beta):
+    return _clipped(_cosine_curve(T, s)[:-1], max_beta)
+
+
 def _cosine_clipped_table(T, s, max_beta):
     curve = _cosine_curve(T, s)
     return (curve / curve[0]).clamp(min=1 - max_beta)
@@ -551,6 +645,7 @@ quiz(
     reference=_cosine_reference,
     library=(library.cosine_schedule,),
     cases=_cosine_cases,
+    tolerance=TABLE,
     misconceptions=[
         Misconception(
             "not divided by f(0)",
@@ -578,6 +673,22 @@ quiz(
             _cosine_clipped_table,
             "max_beta limits the single step's β, not the table. With a floor under ᾱ the last steps add nothing.",
         ),
+        Misconception(
+            "limited against the curve",
+            _cosine_limited_once,
+            "Where one limited step follows another, you go on from the curve, as if the step before had not been "
+            "limited. First all β, limited; then their table, as in (3.3).",
+        ),
+        Misconception(
+            "ᾱ₀ forgotten",
+            _cosine_without_one,
+            "Your table begins with ᾱ₁. Put ᾱ₀ = 1 in front, as in (3.3): then ᾱ_t stands at place t.",
+        ),
+        Misconception(
+            "t up to T − 1",
+            _cosine_one_short,
+            "Your curve ends one step early. t runs from 0 to T: `torch.arange(T + 1)`, T + 1 places.",
+        ),
     ],
     hints=[
         "Three lines: the curve f at t = 0 … T; the β that it implies, limited; the table from those β, as before.",
@@ -594,15 +705,16 @@ quiz(
 
 
 def _at_reference(t, beta):
-    return library.Schedule.from_betas(beta).alpha_bar.to(beta.dtype)[t]
+    return torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)])[t]
 
 
 def _at_cases(rng: torch.Generator) -> list[Case]:
     cases = []
-    for T, b in ((1000, 5), (12, 1), (50, 3)):
-        beta = 1e-4 + 0.05 * torch.rand(T, generator=rng, dtype=torch.float64)
-        t = torch.tensor([T, 1, T // 2, T // 3, T // 7][:b])
-        cases.append(Case({"t": t, "beta": beta}, label=f"t = {t.tolist()} of {T}"))
+    for T, b, dtype in ((1000, 5, torch.float64), (12, 1, torch.float64), (50, 3, torch.float32)):
+        beta = 1e-4 + min(0.4, 5 / T) * torch.rand(T, generator=rng, dtype=dtype)
+        t = torch.tensor([T, 1, *_between(2, T - 1, 3, rng)][:b])
+        label = f"t = {t.tolist()} of {T}, {str(dtype).removeprefix('torch.')}"
+        cases.append(Case({"t": t, "beta": beta}, label=label))
     return cases
 
 
@@ -627,7 +739,7 @@ quiz(
     title="Bug hunt: off by one",
     bug_hunt=True,
     reference=_at_reference,
-    library=(library.Schedule.from_betas,),
+    library=(library.Schedule.from_betas, library.Schedule._exactly),
     cases=_at_cases,
     misconceptions=[
         Misconception(
@@ -665,23 +777,24 @@ concept(
     equation="3.5",
     question="""
     You change the cosine schedule from $T=1000$ to $T=4000$ and keep everything else. What happens to the noised
-    images?
+    images half-way, at $t = T/2$ (that is 500 before, 2000 now), or at any other fixed share $t/T$ of the way?
     """,
     options={
         "a": Option(
-            "The last ones get noisier, since four times as many steps add noise.",
+            "They get noisier, since four times as many steps have added noise.",
             "Four times as many steps, each adding about a quarter as much. The curve over $t/T$ stays.",
         ),
         "b": Option(
             "They get cleaner: each step adds less.",
-            "Each step does add less, and there are more of them. Look at the same $t/T$, not at the same $t$.",
+            "Each step does add less, and four times as many have been taken. (At the same *number* of steps, $t=500$, "
+            "they would be cleaner: that is an eighth of the way now.)",
         ),
         "c": Option(
             "They are drawn from finer noise.",
             "The noise is the same standard normal; only how often the curve is visited has changed.",
         ),
         "d": Option(
-            "Nothing, at equal $t/T$: the same curve is only walked in smaller strides.",
+            "Nothing: the same curve is only walked in smaller strides.",
             "Right (but for the very last step, where max_beta bites). That holds for schedules that are given as a "
             "curve. For the linear β it holds only if β is rescaled: see 3.6.",
             right=True,
@@ -697,7 +810,8 @@ def _log_snr(alpha_bar):
 
 
 def _log_snr_cases(rng: torch.Generator) -> list[Case]:
-    tables = [*_tables(), library.Schedule.from_betas(0.3 * torch.rand(6, generator=rng).double()).alpha_bar]
+    beta = 0.05 + 0.3 * torch.rand(6, generator=rng, dtype=torch.float64)
+    tables = [library.Schedule.from_betas(beta).alpha_bar, *_tables()]
     return [Case({"alpha_bar": table}, label=f"T = {len(table) - 1}") for table in tables]
 
 
@@ -795,7 +909,7 @@ def _zero_reference(alpha_bar):
 
 def _zero_cases(rng: torch.Generator) -> list[Case]:
     betas = [0.05 + 0.3 * torch.rand(T, generator=rng, dtype=torch.float64) for T in (2, 6)]
-    tables = [library.linear_schedule(1000).alpha_bar, *(library.Schedule.from_betas(b).alpha_bar for b in betas)]
+    tables = [*(library.Schedule.from_betas(beta).alpha_bar for beta in reversed(betas)), _tables()[0], _tables()[2]]
     return [Case({"alpha_bar": table}, label=f"T = {len(table) - 1}") for table in tables]
 
 
@@ -831,6 +945,7 @@ quiz(
     reference=_zero_reference,
     library=(library.zero_terminal_snr,),
     cases=_zero_cases,
+    tolerance=TABLE,
     misconceptions=[
         Misconception(
             "ᾱ stretched instead of √ᾱ",
@@ -873,17 +988,13 @@ def _posterior_reference(x0, x_t, t, alpha_bar):
 
 def _posterior_cases(rng: torch.Generator) -> list[Case]:
     cases = []
-    tables = [
-        _tables()[0],
-        _tables()[1],
-        library.Schedule.from_betas(0.1 + 0.2 * torch.rand(6, generator=rng)).alpha_bar,
-    ]
+    tables = [*_tables()[:2], library.Schedule.from_betas(0.1 + 0.2 * torch.rand(6, generator=rng)).alpha_bar]
     shapes = ((4, 1, 5, 7), (1, 3, 4, 2), (3, 1, 2, 6))
     for shape, alpha_bar, dtype in zip(shapes, tables, (torch.float64, torch.float64, torch.float32)):
-        b, T = shape[0], len(alpha_bar) - 1
-        t = {4: [1, T, 2, T // 2], 1: [T // 2], 3: [T, 2, 3]}[b]
-        x0 = 2 * torch.rand(shape, generator=rng, dtype=dtype) - 1
-        x_t = torch.randn(shape, generator=rng, dtype=dtype)
+        T = len(alpha_bar) - 1
+        # Steps 2, 3, … of 1,000 are left out: there 1 − α_t loses its digits in single precision.
+        t = {4: [1, T, *_between(T // 4, T - 1, 2, rng)], 1: _between(2, T - 1, 1, rng), 3: [T, 2, 1]}[shape[0]]
+        x0, x_t = torch.randn(2, *shape, generator=rng, dtype=dtype)
         args = {"x0": x0, "x_t": x_t, "t": torch.tensor(t), "alpha_bar": alpha_bar}
         cases.append(Case(args, label=f"images {shape}, t = {t} of {T}, {str(dtype).removeprefix('torch.')}"))
     return cases
@@ -897,6 +1008,11 @@ def _posterior_parts(x0, t, alpha_bar):
 def _posterior_beta(x0, x_t, t, alpha_bar):
     mean, _ = _posterior_reference(x0, x_t, t, alpha_bar)
     return mean, 1 - _posterior_parts(x0, t, alpha_bar)[2]
+
+
+def _posterior_in_reverse(x0, x_t, t, alpha_bar):
+    mean, var = _posterior_reference(x0, x_t, t, alpha_bar)
+    return var, mean
 
 
 def _posterior_std(x0, x_t, t, alpha_bar):
@@ -933,7 +1049,7 @@ quiz(
     equation="3.8",
     title="The way back, if the image were known",
     reference=_posterior_reference,
-    library=(library.Schedule.posterior,),
+    library=(library.Schedule.posterior, loop.Stride.posterior_variance, *WALKS),
     cases=_posterior_cases,
     misconceptions=[
         Misconception(
@@ -943,6 +1059,7 @@ quiz(
             "than β_t.",
         ),
         Misconception("standard deviation for variance", _posterior_std, "Return the variance, not its root."),
+        Misconception("variance before the mean", _posterior_in_reverse, "First the mean, then the variance."),
         Misconception(
             "x0 and x_t exchanged",
             _posterior_exchanged,
@@ -1038,33 +1155,37 @@ concept(
 )
 
 
-def _mixture_reference(x, alpha_bar, means, stds, weights):
-    return GaussianMixture(means, stds, weights).diffused(alpha_bar).score(x)
-
-
-def _mixture_cases(rng: torch.Generator) -> list[Case]:
-    cases = []
-    settings = ((5, 2, 3, 0.7, torch.float64), (1, 3, 2, 1.0, torch.float64), (6, 2, 4, 0.2, torch.float32))
-    for n, d, k, alpha_bar, dtype in settings:
-        means = 1.5 * torch.randn(k, d, generator=rng, dtype=dtype)
-        stds = 0.4 + 0.6 * torch.rand(k, generator=rng, dtype=dtype)
-        weights = (0.5 + torch.rand(k, generator=rng, dtype=dtype)).cumsum(0)
-        x = torch.randn(n, d, generator=rng, dtype=dtype)
-        args = {"x": x, "alpha_bar": alpha_bar, "means": means, "stds": stds, "weights": weights / weights.sum()}
-        cases.append(Case(args, label=f"{n} points in {d} dimensions, {k} blobs, ᾱ = {alpha_bar}"))
-    far = torch.tensor([[40.0, -30.0], [0.0, 60.0]], dtype=torch.float64) + torch.randn(1, generator=rng).double()
-    blobs = {"means": torch.eye(2).double(), "stds": torch.tensor([0.3, 0.5]).double()}
-    args = {"x": far, "alpha_bar": 0.5, **blobs, "weights": torch.tensor([0.25, 0.75]).double()}
-    cases.append(Case(args, label="points far from all blobs"))
-    return cases
-
-
 def _mixture_pieces(x, alpha_bar, means, stds, weights):
     """Centres, variances and responsibilities of the diffused mixture, as its score is made of them."""
     centres, variances = alpha_bar**0.5 * means, alpha_bar * stds**2 + 1 - alpha_bar
     offsets = centres - x[:, None]
     log = weights.log() - x.shape[1] / 2 * variances.log() - offsets.square().sum(2) / (2 * variances)
     return offsets, variances, log.softmax(1)
+
+
+def _mixture_reference(x, alpha_bar, means, stds, weights):
+    offsets, variances, share = _mixture_pieces(x, alpha_bar, means, stds, weights)
+    return (share[..., None] * offsets / variances[:, None]).sum(1)
+
+
+def _mixture_cases(rng: torch.Generator) -> list[Case]:
+    cases = []
+    settings = ((5, 2, 3, 0.7), (7, 3, 2, 1.0), (8, 1, 3, 0.9), (6, 5, 4, 0.8), (4, 4, 2, 1e-3))
+    for n, d, k, alpha_bar in settings:
+        dtype = torch.float32 if d == 1 else torch.float64
+        # Blobs that overlap, one twice as wide as the next: what each of them weighs is seen at every point.
+        means = 0.7 * torch.randn(k, d, generator=rng, dtype=dtype)
+        stds = (0.5 + 0.1 * torch.rand(k, generator=rng, dtype=dtype)) * 2.0 ** (torch.arange(k) % 3 - 1)
+        weights = (0.5 + torch.rand(k, generator=rng, dtype=dtype)).cumsum(0)
+        x = means.mean(0) + 0.5 * torch.randn(n, d, generator=rng, dtype=dtype)
+        args = {"x": x, "alpha_bar": alpha_bar, "means": means, "stds": stds, "weights": weights / weights.sum()}
+        cases.append(Case(args, label=f"{n} points in {d} dimensions, {k} blobs, ᾱ = {alpha_bar}"))
+    x = torch.tensor([[40.0, -30.0], [0.3, 0.2], [0.0, 60.0], [-300.0, 100.0]], dtype=torch.float64)
+    blobs = {"means": torch.eye(2).double(), "stds": torch.tensor([0.3, 0.5]).double()}
+    args = {"x": x + torch.randn(1, generator=rng).double(), "alpha_bar": 0.5, **blobs}
+    args["weights"] = torch.tensor([0.25, 0.75]).double()
+    cases.append(Case(args, label="points near and far from all blobs"))
+    return cases
 
 
 def _mixture_weights_only(x, alpha_bar, means, stds, weights):
@@ -1089,10 +1210,30 @@ def _mixture_means_stay(x, alpha_bar, means, stds, weights):
     return _mixture_reference(x, alpha_bar, means / alpha_bar**0.5, stds, weights)
 
 
-def _mixture_normalisers_forgotten(x, alpha_bar, means, stds, weights):
+def _mixture_in_d(x, alpha_bar, means, stds, weights, d):
+    """As if there were d dimensions, when it comes to the heights of the peaks."""
     offsets, variances, _ = _mixture_pieces(x, alpha_bar, means, stds, weights)
-    share = (weights.log() - offsets.square().sum(2) / (2 * variances)).softmax(1)
-    return (share[..., None] * offsets / variances[:, None]).sum(1)
+    log = weights.log() - d / 2 * variances.log() - offsets.square().sum(2) / (2 * variances)
+    return (log.softmax(1)[..., None] * offsets / variances[:, None]).sum(1)
+
+
+def _mixture_normalisers_forgotten(*given):
+    return _mixture_in_d(*given, d=0)
+
+
+def _mixture_in_one(*given):
+    return _mixture_in_d(*given, d=1)
+
+
+def _mixture_in_two(*given):
+    return _mixture_in_d(*given, d=2)
+
+
+def _mixture_densities(x, alpha_bar, means, stds, weights):
+    offsets, variances, _ = _mixture_pieces(x, alpha_bar, means, stds, weights)
+    heights = weights * variances ** (-x.shape[1] / 2)
+    joint = heights * (-offsets.square().sum(2) / (2 * variances)).exp()
+    return (joint[..., None] * offsets / variances[:, None]).sum(1) / joint.sum(1, keepdim=True)
 
 
 quiz(
@@ -1128,6 +1269,24 @@ quiz(
             _mixture_normalisers_forgotten,
             "Blobs of different width have different peaks: each log-density needs its −(d/2) ln(variance) before the "
             "softmax.",
+        ),
+        Misconception(
+            "the normaliser of one dimension",
+            _mixture_in_one,
+            "−½ ln(variance) is the normaliser in one dimension. In d = x.shape[1] dimensions it is −(d/2) "
+            "ln(variance).",
+        ),
+        Misconception(
+            "the normaliser of two dimensions",
+            _mixture_in_two,
+            "Your normaliser is that of the plane. The points may have any number of dimensions d = x.shape[1]: "
+            "−(d/2) ln(variance).",
+        ),
+        Misconception(
+            "densities, not their logarithms",
+            _mixture_densities,
+            "Right where densities are numbers; far from all blobs every one of them is 0 to the computer, and 0/0 is "
+            "no number. Take the softmax of their *logarithms*.",
         ),
     ],
     hints=[

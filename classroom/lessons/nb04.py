@@ -51,7 +51,7 @@ concept(
 def _steps(rng: torch.Generator) -> list[Case]:
     cases = []
     for t, size in (
-        (torch.tensor([0, 1, 500, 1000]), 8),
+        (torch.tensor([1000, 0, 1, *torch.randint(2, 1000, (1,), generator=rng).tolist()]), 8),
         (torch.randint(1, 1001, (5,), generator=rng), 64),
         (1000 * torch.rand(3, generator=rng), 12),
         (100 * torch.rand(1, generator=rng, dtype=torch.float64), 6),
@@ -62,7 +62,7 @@ def _steps(rng: torch.Generator) -> list[Case]:
 
 def _waves(t, size, per=None, longest=10_000.0, first=torch.sin, second=torch.cos):
     t = t if t.dtype == torch.float64 else t.float()
-    speed = longest ** (-torch.arange(size // 2, dtype=t.dtype) / (per or size // 2))
+    speed = longest ** (-torch.arange(size // 2, device=t.device, dtype=t.dtype) / (per or size // 2))
     angle = t[:, None] * speed
     return torch.cat([first(angle), second(angle)], dim=1)
 
@@ -113,7 +113,8 @@ quiz(
     ],
     hints=[
         "size/2 speeds, from 1 down to nearly 1/10,000; every t is multiplied by every speed.",
-        "`speed = 10_000 ** (-torch.arange(size // 2) / (size // 2))`, and `t[:, None] * speed` is (b, size/2).",
+        "`speed = 10_000 ** (-torch.arange(size // 2, device=t.device) / (size // 2))`, and `t[:, None] * speed` is "
+        "(b, size/2). (Without `device=` it works on the CPU only.)",
         "`torch.cat([angle.sin(), angle.cos()], dim=1)`",
     ],
     explanation="""
@@ -165,9 +166,11 @@ def _planes_and_groups(rng: torch.Generator) -> list[Case]:
         (1, 4, 3, 2, 4, torch.float32),
         (2, 6, 4, 9, 3, torch.float64),
         (4, 5, 2, 3, 1, torch.float64),
+        (2, 3, 2, 2, 3, torch.float64),
     ):
-        x = torch.randn(b, c, h, w, generator=rng, dtype=dtype)
-        x = x * torch.linspace(0.1, 2, c, dtype=dtype)[:, None, None] + torch.arange(b)[:, None, None, None]
+        # From channels with nearly no variance, where the 1e-5 counts, to such with much of it.
+        x = torch.randn(b, c, h, w, generator=rng, dtype=dtype) + torch.arange(b)[:, None, None, None]
+        x = x * torch.linspace(0.02, 2, c, dtype=dtype)[:, None, None]
         cases.append(Case({"x": x, "groups": groups}, gradients=("x",)))
     return cases
 
@@ -197,6 +200,12 @@ def _normal_batch(x, groups):
 
 def _normal_unbiased(x, groups):
     return _normalise_over(x, groups, ("b (g c) h w", "b g (c h w)"), correction=1)
+
+
+def _normal_outside(x, groups):
+    flat = x.reshape(len(x), groups, -1)
+    std, mean = torch.std_mean(flat, dim=-1, keepdim=True, correction=0)
+    return ((flat - mean) / (std + 1e-5)).reshape(x.shape)
 
 
 quiz(
@@ -234,6 +243,17 @@ quiz(
             lambda x, groups: F.group_norm(x, 1),
             "That is a single group. Split the channels into `groups` runs first.",
         ),
+        Misconception(
+            "groups of `groups` channels",
+            lambda x, groups: F.group_norm(x, x.shape[1] // groups),
+            "`groups` says how many groups there are. You make groups of `groups` channels each.",
+        ),
+        Misconception(
+            "10⁻⁵ outside the root",
+            _normal_outside,
+            "In (4.3) the 10⁻⁵ is added to the *variance*, under the root. You add it behind the root, to the standard "
+            "deviation.",
+        ),
     ],
     hints=[
         "Bring what is averaged together into one axis: all channels of a group and all their pixels.",
@@ -266,6 +286,11 @@ def residual_block(block, x, e):
     return library.ResidualBlock.forward(block, x, e)
 
 
+def _seed(rng: torch.Generator) -> int:
+    """Of a fixture, so that its weights are others in every draw."""
+    return int(torch.randint(10_000, (1,), generator=rng))
+
+
 def _block_inputs(rng: torch.Generator) -> list[Case]:
     cases = []
     for b, in_channels, out_channels, h, w, embedding in ((3, 8, 8, 5, 7, 4), (1, 4, 6, 3, 2, 5), (2, 32, 8, 4, 6, 3)):
@@ -274,7 +299,7 @@ def _block_inputs(rng: torch.Generator) -> list[Case]:
             in_channels=in_channels,
             out_channels=out_channels,
             embedding=embedding,
-            seed=in_channels + out_channels,
+            seed=_seed(rng),
         )
         x = torch.randn(b, in_channels, h, w, generator=rng)
         e = torch.randn(b, embedding, generator=rng)
@@ -356,24 +381,26 @@ concept(
     "unet/zero-start",
     title="A block that starts as nothing",
     question="""
-    The last convolution of every residual block starts with weights 0, so the block is the identity at first. Does it
-    ever learn anything?
+    The last convolution of every residual block starts with weights 0, so the block is the identity at first. The cell
+    above trains one with a loss on what comes out of it. Do its convolutions ever learn anything?
     """,
     options={
         "a": Option(
-            "Yes: its own weights get a gradient at once, and after one step the layers before it get one too.",
+            "Yes: the last one gets a gradient at once, and after one step the layers before it get one too.",
             "Right. The gradient of a weight is (what comes in) × (what is asked for behind it), and neither is 0 for "
-            "the last convolution. Only what lies *before* it waits, for one step.",
+            "the last convolution. Only what lies *before* it waits, for one step. (In a whole U-Net, whose head "
+            "starts at 0 as well, everything waits one step more: until the head has moved, nothing is asked for "
+            "behind the blocks.)",
             right=True,
         ),
         "b": Option(
             "No: weights of 0 have a gradient of 0, so they stay there for ever.",
-            "That is true of a network in which *two* layers in a row are 0. A single one sees its input and the "
-            "gradient from behind, and moves at the first step. The cell above this question shows both.",
+            "That is true where *two* layers in a row are 0, with no road around them. A single one sees its input and "
+            "the gradient from behind, and moves at the first step. The cell above this question shows both.",
         ),
         "c": Option(
             "Only because the optimizer adds noise of its own.",
-            "Adam adds none. Plain gradient descent would leave 0 as well.",
+            "The cell above takes plain steps of gradient descent, without any noise, and the weights move.",
         ),
         "d": Option(
             "Yes, but all of its channels stay equal, as in a network whose weights all start the same.",
@@ -386,7 +413,11 @@ concept(
 
 def _deaf_inputs(rng: torch.Generator) -> list[Case]:
     cases = []
-    for b, c, h, w, embedding, dtype in ((3, 4, 5, 7, 6, torch.float32), (1, 2, 6, 3, 4, torch.float64)):
+    for b, c, h, w, embedding, dtype in (
+        (3, 4, 5, 7, 6, torch.float32),
+        (1, 2, 6, 3, 4, torch.float64),
+        (2, 3, 4, 4, 3, torch.float64),
+    ):
         args = {"x": torch.randn(b, c, h, w, generator=rng, dtype=dtype)}
         args["e"] = torch.randn(b, embedding, generator=rng, dtype=dtype)
         args["conv1"], args["conv2"] = (0.3 * torch.randn(c, c, 3, 3, generator=rng, dtype=dtype) for _ in range(2))
@@ -427,13 +458,15 @@ quiz(
     title="Bug hunt: a block that ignores t",
     bug_hunt=True,
     reference=block_with_a_step,
+    library=(library.ResidualBlock.forward,),
+    answered_by=("unet/residual-block",),
     cases=_deaf_inputs,
     misconceptions=[
         Misconception(
             "as it was handed out",
             _deaf_as_handed_out,
-            "The step is still added before the norm. What does a norm that works on each channel by itself do to a "
-            "number that was added to the whole channel?",
+            "It still gives the same for every e. If the step is added before the norm: what does a norm that works on "
+            "each channel by itself do to a number that was added to the whole channel?",
         ),
         Misconception(
             "the second norm taken out",
@@ -531,7 +564,11 @@ quiz(
 
 def _images_and_weights(rng: torch.Generator) -> list[Case]:
     cases = []
-    for b, c, h, w, heads, dtype in ((2, 8, 3, 5, 2, torch.float32), (1, 6, 4, 2, 3, torch.float64)):
+    for b, c, h, w, heads, dtype in (
+        (2, 8, 3, 5, 2, torch.float32),
+        (1, 6, 4, 2, 3, torch.float64),
+        (3, 4, 2, 3, 1, torch.float64),
+    ):
         args = {"x": torch.randn(b, c, h, w, generator=rng, dtype=dtype)}
         args["qkv"] = torch.randn(3 * c, c, generator=rng, dtype=dtype) / c**0.5
         args["out"] = torch.randn(c, c, generator=rng, dtype=dtype) / c**0.5
@@ -818,11 +855,12 @@ def _networks(rng: torch.Generator) -> list[Case]:
         (2, (1, 8, 12), (6, 10), 1, 2),
         (1, (3, 12, 8), (4, 6, 8), 2, 1),
         (3, (2, 4, 8), (8, 8), 1, 1),
+        (2, (1, 6, 3), (6,), 2, 3),
     ):
-        settings = {"shape": list(shape), "widths": list(widths), "blocks": blocks, "patch": patch, "seed": blocks}
+        settings = {"shape": list(shape), "widths": list(widths), "blocks": blocks, "patch": patch, "seed": _seed(rng)}
         x, e = torch.randn(b, *shape, generator=rng), torch.randn(b, 4 * widths[0], generator=rng)
         args = {"model": Fixture("unet/small", **settings), "x": x, "e": e}
-        cases.append(Case(args, gradients=("x", "e")))
+        cases.append(Case(args, gradients=("model", "x", "e")))
     return cases
 
 

@@ -4,13 +4,13 @@ import torch
 
 from course_utils import diffusion as library
 from course_utils.sampling import (
+    annealed_langevin,
     ddim,
     ddpm,
     dpm_solver,
     heun,
     langevin_dynamics,
     langevin_step,
-    last,
     solvers,
     timesteps,
 )
@@ -23,6 +23,8 @@ from ..quizzes.declarations import Case, Fixture, Misconception, Option, concept
 
 @fixture("sampling/schedule")
 def _schedule(curve: str = "cosine", T: int = 50, seed: int = 0) -> library.Schedule:
+    if curve == "constant":  # of no library: β is 0.1 throughout, so that even x_T keeps some of the image
+        return library.Schedule.from_betas(torch.full((T,), 0.1, dtype=torch.float64), curve)
     return library.NOISE_SCHEDULES[curve](T)
 
 
@@ -33,7 +35,7 @@ def _denoise(curve: str = "cosine", T: int = 50, seed: int = 0):
 
     def denoise(x_t, t, y=None):
         signal, kappa = schedule.rates(t, x_t)
-        return torch.tanh(signal * x_t + 0.4 * kappa * x_t.roll(1, -1) + 0.2)
+        return 1.5 * torch.tanh(signal * x_t + 0.4 * kappa * x_t.roll(1, -1) + 0.2)  # not always in [-1, 1]
 
     return denoise
 
@@ -48,30 +50,43 @@ STRIDES = (  # how many images, their shape, the schedule, T, t, s, dtype
     (4, (1, 5, 7), "linear", 1000, 700, 600, torch.float32),
     (3, (3, 4, 6), "cosine", 50, 50, 49, torch.float64),
     (1, (1, 6, 3), "cosine", 10, 4, 0, torch.float32),
-    (2, (1, 3, 8), "quadratic", 200, 30, 5, torch.float64),
-    (2, (1, 4, 5), "linear", 100, 1, 0, torch.float64),
-    (2, (1, 2, 7), "cosine", 50, 3, 2, torch.float32),
+    (2, (1, 3, 8), "quadratic", 200, 150, 30, torch.float64),
+    (2, (1, 4, 5), "linear", 30, 1, 0, torch.float64),
+    (2, (1, 2, 7), "cosine", 20, 3, 2, torch.float32),
+    (3, (2, 5, 3), "constant", 20, 20, 1, torch.float64),
+    (2, (1, 7, 4), "linear", 20, 2, 1, torch.float32),
+    (2, (3, 2, 5), "constant", 12, 12, 0, torch.float64),
+    (5, (1, 3, 4), "cosine", 1000, 700, 600, torch.float64),  # the stride of the first on another schedule
+    (1, (2, 4, 3), "constant", 1, 1, 0, torch.float32),
 )
+# Schedules are short where a stride ends near 0, and mild where it leads far from T: there single precision will do.
 
 
 def _strides(rng: torch.Generator):
-    """x_t, a guess in [-1, 1], noise, t, s and the schedule, for long and short strides."""
+    """x_t, a guess that isn't always in [-1, 1], noise, t, s and the schedule, for long and short strides."""
     for b, shape, name, T, t, s, dtype in STRIDES:
         x_t, noise = (torch.randn(b, *shape, generator=rng, dtype=dtype) for _ in range(2))
-        x0 = 2 * torch.rand(b, *shape, generator=rng, dtype=dtype) - 1
+        x0 = 3 * torch.rand(b, *shape, generator=rng, dtype=dtype) - 1.5
         yield x_t, x0, noise, t, s, Fixture("sampling/schedule", curve=name, T=T)
 
 
-def _alpha_bars(schedule, t: int, s: int) -> tuple[float, float]:
-    return schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+def _way(schedule: Fixture, t: int, s: int) -> str:
+    return f"from t = {t} to s = {s} of {schedule.settings['T']} ({schedule.settings['curve']})"
+
+
+def _full(x, t):
+    return torch.full((len(x),), t, device=x.device)
+
+
+def _alpha_bars(schedule, t: int, s: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return schedule.alpha_bar[t], schedule.alpha_bar[s]
 
 
 # ------------------------------------------------------------------------------------------- 6.1 · one ancestral step
 
 
 def _ancestral_step(x_t, x0, t, s, noise, schedule, kappa=0.0):
-    before, after = (torch.full((len(x_t),), k) for k in (t, s))
-    mean, small = schedule.posterior(x0, x_t, before, after)
+    mean, small = schedule.posterior(x0, x_t, _full(x_t, t), _full(x_t, s))
     if s == 0:
         return mean
     beta = 1 - schedule.alpha_bar[t] / schedule.alpha_bar[s]
@@ -80,9 +95,10 @@ def _ancestral_step(x_t, x0, t, s, noise, schedule, kappa=0.0):
 
 def _ancestral_cases(rng: torch.Generator) -> list[Case]:
     cases = []
-    for (x_t, x0, noise, t, s, schedule), kappa in zip(_strides(rng), (0.0, 1.0, 1.0, 0.5, 0.0, 0.5)):
+    kappas = (0.5, 1.0, 1.0, 0.3, 0.5, 0.8, 0.0, 1.0, 0.7, 0.5, 1.0)
+    for (x_t, x0, noise, t, s, schedule), kappa in zip(_strides(rng), kappas, strict=True):
         args = {"x_t": x_t, "x0": x0, "t": t, "s": s, "noise": noise, "schedule": schedule, "kappa": kappa}
-        cases.append(Case(args, label=f"from t = {t} to s = {s} of {schedule.settings['T']}, kappa {kappa}"))
+        cases.append(Case(args, label=f"{_way(schedule, t, s)}, kappa {kappa}"))
     return cases
 
 
@@ -117,9 +133,33 @@ def _ancestral_turned_round(x_t, x0, t, s, noise, schedule, kappa=0.0):
     return _ancestral_step(x_t, x0, t, s, noise, schedule, 1 - kappa)
 
 
+def _ancestral_mean(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return _ancestral_step(x_t, x0, t, s, 0 * noise, schedule, kappa)
+
+
+def _ancestral_without_kappa(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return _ancestral_step(x_t, x0, t, s, noise, schedule)
+
+
+def _ancestral_exchanged(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return _ancestral_step(x0, x_t, t, s, noise, schedule, kappa)
+
+
+def _ancestral_silent_at_1(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return _ancestral_step(x_t, x0, t, s, noise if s > 1 else 0 * noise, schedule, kappa)
+
+
+def _ancestral_silent_from_1(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return (_ancestral_noise_at_end if t > 1 else _ancestral_step)(x_t, x0, t, s, noise, schedule, kappa)
+
+
+def _ancestral_clipped(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return _ancestral_step(x_t, x0.clamp(-1, 1), t, s, noise, schedule, kappa)
+
+
 def _ancestral_one_beta(x_t, x0, t, s, noise, schedule, kappa=0.0):
     mean, small, _ = _ancestral_parts(x_t, x0, t, s, schedule)
-    beta = schedule.beta[t].item()
+    beta = schedule.beta[t]
     return mean + ((small ** (1 - kappa) * beta**kappa) ** 0.5 if s else 0.0) * noise
 
 
@@ -135,7 +175,8 @@ quiz(
     equation="6.1",
     title="One ancestral step",
     reference=_ancestral_step,
-    library=(ddpm, ddim, dpm_solver),
+    library=(ddpm, ddim, dpm_solver, solvers._multistep),
+    answered_by=("sampling/ddim-step",),
     cases=_ancestral_cases,
     misconceptions=[
         Misconception(
@@ -154,6 +195,22 @@ quiz(
             "At s = 0 the image is finished: return the mean there, whatever σ is.",
         ),
         Misconception(
+            "no noise on the way to step 1",
+            _ancestral_silent_at_1,
+            "x_1 still has noise in it. Only the stride that ends at 0 adds none: the condition is s == 0.",
+        ),
+        Misconception(
+            "no noise only where the stride begins at 1",
+            _ancestral_silent_from_1,
+            "What counts is where a stride *ends*. A long one, from 10 to 0 say, ends at the image as well.",
+        ),
+        Misconception(
+            "the guess clipped",
+            _ancestral_clipped,
+            "Right, but for the guess, which you clip to [-1, 1]. Take it as it comes: clipping is a matter of the "
+            "denoiser.",
+        ),
+        Misconception(
             "shares of the variances, not of their logarithms",
             _ancestral_arithmetic,
             "(6.2) is a product of powers: β̃ to the power 1 − κ, times β to the power κ.",
@@ -169,13 +226,29 @@ quiz(
             "From t to s the noise that was added is 1 − ᾱ_t/ᾱ_s. That is schedule.beta[t] only if s = t − 1.",
         ),
         Misconception(
+            "no noise at all",
+            _ancestral_mean,
+            "That is the mean alone. Every stride but the one that ends at 0 adds noise to it: σ · noise.",
+        ),
+        Misconception(
+            "κ not used",
+            _ancestral_without_kappa,
+            "Your variance is the posterior's whatever kappa is. (6.2) has β to the power κ in it as well.",
+        ),
+        Misconception(
+            "x_t and the guess exchanged",
+            _ancestral_exchanged,
+            "x_t and x0 have changed places: it is `schedule.posterior(x0, x_t, ...)`, the clean image first.",
+        ),
+        Misconception(
             "noised afresh",
             _ancestral_afresh,
             "√ᾱ_s x̂_0 + √(1−ᾱ_s) z throws x_t away. The posterior's mean keeps a share of it.",
         ),
     ],
     hints=[
-        "`mean, small = schedule.posterior(x0, x_t, at, to)` is (3.8) for any stride; `at` and `to` are tensors (b,).",
+        "`mean, small = schedule.posterior(x0, x_t, at, to)` is (3.8) for any stride; `at` and `to` are tensors (b,), "
+        "such as `torch.full((len(x_t),), t, device=x_t.device)`.",
         "`beta = 1 - schedule.alpha_bar[t] / schedule.alpha_bar[s]`, and the variance is "
         "`small ** (1 - kappa) * beta**kappa`.",
         "`if s == 0: return mean`, else `return mean + variance.sqrt() * noise`",
@@ -190,8 +263,7 @@ quiz(
 
 
 def _product_step(x_t, x0, t, noise, schedule):
-    at = torch.full((len(x_t),), t)
-    mean, variance = schedule.posterior(x0, x_t, at)
+    mean, variance = schedule.posterior(x0, x_t, _full(x_t, t))
     return mean + variance.sqrt() * noise
 
 
@@ -199,23 +271,22 @@ def _single_steps(rng: torch.Generator) -> list[Case]:
     cases = []
     for x_t, x0, noise, t, _, schedule in _strides(rng):
         args = {"x_t": x_t, "x0": x0, "t": t, "noise": noise, "schedule": schedule}
-        cases.append(Case(args, label=f"from t = {t} to {t - 1} of {schedule.settings['T']}"))
+        cases.append(Case(args, label=_way(schedule, t, t - 1)))
     return cases
 
 
 def _product_as_handed_out(x_t, x0, t, noise, schedule):
-    at = torch.full((len(x_t),), t)
-    mean, variance = schedule.posterior(x0, x_t, at)
+    mean, variance = schedule.posterior(x0, x_t, _full(x_t, t))
     return mean * variance.sqrt() * noise
 
 
 def _product_variance(x_t, x0, t, noise, schedule):
-    mean, variance = schedule.posterior(x0, x_t, torch.full((len(x_t),), t))
+    mean, variance = schedule.posterior(x0, x_t, _full(x_t, t))
     return mean + variance * noise
 
 
 def _product_added(x_t, x0, t, noise, schedule):
-    mean, variance = schedule.posterior(x0, x_t, torch.full((len(x_t),), t))
+    mean, variance = schedule.posterior(x0, x_t, _full(x_t, t))
     return mean + variance.sqrt() + noise
 
 
@@ -227,7 +298,7 @@ quiz(
     title="Bug hunt: one sign",
     bug_hunt=True,
     reference=_product_step,
-    library=(ddpm, ddim, dpm_solver),
+    library=(ddpm, ddim, dpm_solver, solvers._multistep),
     answered_by=("sampling/ancestral-step", "sampling/ddim-step"),
     cases=_single_steps,
     misconceptions=[
@@ -260,7 +331,7 @@ quiz(
 
 def _full_walk(denoise, schedule, x, draws):
     for t in range(schedule.T, 0, -1):
-        at = torch.full((len(x),), t)
+        at = _full(x, t)
         mean, variance = schedule.posterior(denoise(x, at), x, at)
         x = mean + variance.sqrt() * draws[t]
     return x
@@ -272,6 +343,8 @@ def _walks(rng: torch.Generator) -> list[Case]:
         (3, (1, 4, 6), "cosine", 12, torch.float64),
         (2, (3, 5, 2), "linear", 7, torch.float32),
         (1, (1, 3, 5), "cosine", 1, torch.float64),
+        (4, (2, 3, 4), "linear", 2, torch.float32),
+        (2, (1, 5, 3), "quadratic", 12, torch.float32),
     ):
         both = {"curve": curve, "T": T}
         x = torch.randn(b, *shape, generator=rng, dtype=dtype)
@@ -283,7 +356,7 @@ def _walks(rng: torch.Generator) -> list[Case]:
 
 def _walk_stops_early(denoise, schedule, x, draws):
     for t in range(schedule.T, 1, -1):
-        at = torch.full((len(x),), t)
+        at = _full(x, t)
         mean, variance = schedule.posterior(denoise(x, at), x, at)
         x = mean + variance.sqrt() * draws[t]
     return x
@@ -291,7 +364,7 @@ def _walk_stops_early(denoise, schedule, x, draws):
 
 def _walk_starts_late(denoise, schedule, x, draws):
     for t in range(schedule.T - 1, 0, -1):
-        at = torch.full((len(x),), t)
+        at = _full(x, t)
         mean, variance = schedule.posterior(denoise(x, at), x, at)
         x = mean + variance.sqrt() * draws[t]
     return x
@@ -299,7 +372,7 @@ def _walk_starts_late(denoise, schedule, x, draws):
 
 def _walk_upwards(denoise, schedule, x, draws):
     for t in range(1, schedule.T + 1):
-        at = torch.full((len(x),), t)
+        at = _full(x, t)
         mean, variance = schedule.posterior(denoise(x, at), x, at)
         x = mean + variance.sqrt() * draws[t]
     return x
@@ -313,7 +386,7 @@ quiz(
     title="Bug hunt: the loop",
     bug_hunt=True,
     reference=_full_walk,
-    library=(ddpm, ddim),
+    library=(ddpm, ddim, dpm_solver, solvers._multistep),
     cases=_walks,
     misconceptions=[
         Misconception(
@@ -341,7 +414,7 @@ quiz(
 
 def _beta_walk(denoise, schedule, x, draws):
     for t in range(schedule.T, 0, -1):
-        at = torch.full((len(x),), t)
+        at = _full(x, t)
         mean, _ = schedule.posterior(denoise(x, at), x, at)
         sigma = schedule.beta[t].sqrt().to(x.dtype)
         noise = draws[t] if t > 1 else torch.zeros_like(x)
@@ -351,7 +424,7 @@ def _beta_walk(denoise, schedule, x, draws):
 
 def _beta_walk_as_handed_out(denoise, schedule, x, draws):
     for t in range(schedule.T, 0, -1):
-        at = torch.full((len(x),), t)
+        at = _full(x, t)
         mean, _ = schedule.posterior(denoise(x, at), x, at)
         x = mean + schedule.beta[t].sqrt().to(x.dtype) * draws[t]
     return x
@@ -359,15 +432,23 @@ def _beta_walk_as_handed_out(denoise, schedule, x, draws):
 
 def _beta_walk_one_early(denoise, schedule, x, draws):
     for t in range(schedule.T, 0, -1):
-        at = torch.full((len(x),), t)
+        at = _full(x, t)
         mean, _ = schedule.posterior(denoise(x, at), x, at)
         x = mean + schedule.beta[t].sqrt().to(x.dtype) * (draws[t] if t > 2 else 0)
     return x
 
 
+def _beta_walk_silent(denoise, schedule, x, draws):
+    return _beta_walk(denoise, schedule, x, torch.zeros_like(draws))
+
+
+def _beta_walk_silent_at_T(denoise, schedule, x, draws):
+    return _beta_walk_as_handed_out(denoise, schedule, x, torch.cat([draws[:-1], 0 * draws[-1:]]))
+
+
 def _beta_walk_cut(denoise, schedule, x, draws):
     for t in range(schedule.T, 1, -1):
-        at = torch.full((len(x),), t)
+        at = _full(x, t)
         mean, _ = schedule.posterior(denoise(x, at), x, at)
         x = mean + schedule.beta[t].sqrt().to(x.dtype) * draws[t]
     return x
@@ -391,6 +472,16 @@ quiz(
         ),
         Misconception(
             "one step too early", _beta_walk_one_early, "The step from t = 2 leads to x_1, which *has* noise in it."
+        ),
+        Misconception(
+            "never any noise",
+            _beta_walk_silent,
+            "Now no step adds noise. Only the last one, from t = 1, must be without.",
+        ),
+        Misconception(
+            "no noise at the first step",
+            _beta_walk_silent_at_T,
+            "The way goes *down*: t = T is the first step of the loop, t = 1 the last.",
         ),
         Misconception(
             "the last step left out",
@@ -450,7 +541,8 @@ def _timesteps(T, steps):
 
 
 def _numbers_of_steps(rng: torch.Generator) -> list[Case]:
-    pairs = [(1000, 4), (1000, 7), (50, 50), (10, 3), (1000, 1), (200, 30), (4000, 21)]
+    """Never a T · (steps − k) / steps half-way between two whole numbers: these may be rounded up or down."""
+    pairs = [(1000, 4), (1000, 7), (50, 50), (10, 3), (1000, 1), (200, 30), (4000, 21), (1, 1), (11, 9), (16, 2)]
     T = 100 + int(torch.randint(100, (), generator=rng))
     return [Case({"T": T, "steps": steps}) for T, steps in [*pairs, (T, 3)]]
 
@@ -477,6 +569,14 @@ def _timesteps_one_short(T, steps):
 
 def _timesteps_to_one(T, steps):
     return [*_timesteps(T, steps)[:-1], 1]
+
+
+def _timesteps_as_floats(T, steps):
+    return [float(t) for t in _timesteps(T, steps)]
+
+
+def _timesteps_not_rounded(T, steps):
+    return [T * (steps - k) / steps for k in range(steps + 1)]
 
 
 def _timesteps_by_whole_strides(T, steps):
@@ -512,6 +612,17 @@ quiz(
         Misconception("ended at 1", _timesteps_to_one, "At t = 1 there is still noise. The end is 0."),
         Misconception(
             "rounded down", _timesteps_truncated, "`//` and `int` round down; (6.3) takes the nearest: `round`."
+        ),
+        Misconception(
+            "whole numbers as floats",
+            _timesteps_as_floats,
+            "The numbers are right, but steps are counted: they must be whole numbers (int). Python's own `round(x)` "
+            "gives one; NumPy's and torch's leave a float, around which `int(...)` goes.",
+        ),
+        Misconception(
+            "not rounded",
+            _timesteps_not_rounded,
+            "T · (steps − k) / steps isn't a step yet: (6.3) takes the nearest whole number, `round(...)`.",
         ),
         Misconception(
             "strides of one whole length",
@@ -563,21 +674,16 @@ concept(
 
 
 def _ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):
-    stride = _stride(x_t, x0, t, s, schedule)
-    variance = eta**2 * stride.posterior_variance
-    ahead = stride.alpha_bar_s**0.5 * x0 + (1 - stride.alpha_bar_s - variance) ** 0.5 * stride.eps
-    return ahead + variance**0.5 * noise
-
-
-def _stride(x_t, x0, t, s, schedule):
-    return Stride(t, s, x_t, x0, *schedule.alpha_bar[[t, s]].tolist(), denoise=None)
+    _, after, implied, variance = _ddim_parts(x_t, x0, t, s, schedule, eta)
+    return after**0.5 * x0 + (1 - after - variance) ** 0.5 * implied + variance**0.5 * noise
 
 
 def _ddim_cases(rng: torch.Generator) -> list[Case]:
     cases = []
-    for (x_t, x0, noise, t, s, schedule), eta in zip(_strides(rng), (0.0, 1.0, 0.7, 0.5, 1.0, 1.0)):
+    etas = (0.7, 1.0, 0.7, 0.0, 1.0, 0.5, 0.3, 1.0, 1.0, 0.7, 1.0)
+    for (x_t, x0, noise, t, s, schedule), eta in zip(_strides(rng), etas, strict=True):
         args = {"x_t": x_t, "x0": x0, "t": t, "s": s, "noise": noise, "schedule": schedule, "eta": eta}
-        cases.append(Case(args, label=f"from t = {t} to s = {s} of {schedule.settings['T']}, η = {eta}"))
+        cases.append(Case(args, label=f"{_way(schedule, t, s)}, η = {eta}"))
     return cases
 
 
@@ -616,6 +722,33 @@ def _ddim_eta_on_variance(x_t, x0, t, s, noise, schedule, eta=0.0):
     return _ddim_step(x_t, x0, t, s, noise, schedule, eta**0.5)
 
 
+def _ddim_without_eta(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return _ddim_step(x_t, x0, t, s, noise, schedule)
+
+
+def _ddim_room_for_all(x_t, x0, t, s, noise, schedule, eta=0.0):
+    _, after, implied, variance = _ddim_parts(x_t, x0, t, s, schedule, 1.0)
+    return after**0.5 * x0 + (1 - after - variance) ** 0.5 * implied + eta * variance**0.5 * noise
+
+
+def _ddim_beta(x_t, x0, t, s, noise, schedule, eta=0.0):
+    now, after, implied, _ = _ddim_parts(x_t, x0, t, s, schedule, eta)
+    variance = eta**2 * (1 - now / after)
+    return after**0.5 * x0 + (1 - after - variance).clamp(min=0) ** 0.5 * implied + variance**0.5 * noise
+
+
+def _ddim_silent_at_1(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return _ddim_step(x_t, x0, t, s, noise if s > 1 else 0 * noise, schedule, eta)
+
+
+def _ddim_guess_at_1(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return _ddim_step(x_t, x0, t, s, noise, schedule, eta) if s > 1 else x0
+
+
+def _ddim_clipped(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return _ddim_step(x_t, x0.clamp(-1, 1), t, s, noise, schedule, eta)
+
+
 def _ddim_keeps_x_t(x_t, x0, t, s, noise, schedule, eta=0.0):
     _, after, _, variance = _ddim_parts(x_t, x0, t, s, schedule, eta)
     return after**0.5 * x0 + (1 - after - variance) ** 0.5 * x_t + variance**0.5 * noise
@@ -628,7 +761,7 @@ quiz(
     equation="6.4",
     title="One DDIM step",
     reference=_ddim_step,
-    library=(ddim, dpm_solver, solvers._multistep),
+    library=(ddim, dpm_solver, solvers._multistep, Stride),
     cases=_ddim_cases,
     misconceptions=[
         Misconception(
@@ -654,6 +787,39 @@ quiz(
         ),
         Misconception("η² taken for η", _ddim_eta_on_variance, "(6.5) has η in front of the standard deviation."),
         Misconception("x_t in the place of its noise", _ddim_keeps_x_t, "The second term is ε̂, (5.7), not x_t itself."),
+        Misconception(
+            "η not used",
+            _ddim_without_eta,
+            "That is right for η = 0 alone: σ of (6.5) has eta in front, and with it comes fresh noise.",
+        ),
+        Misconception(
+            "room made as if η were 1",
+            _ddim_room_for_all,
+            "Under the root stands the σ² that is added, η and all: 1 − ᾱ_s − σ².",
+        ),
+        Misconception(
+            "β for the posterior's variance",
+            _ddim_beta,
+            "σ² is η² times β̃, the posterior's variance: (1 − ᾱ_s)/(1 − ᾱ_t) is missing from yours.",
+        ),
+        Misconception(
+            "no fresh noise on the way to step 1",
+            _ddim_silent_at_1,
+            "x_1 has noise in it, and with η > 0 some of it is fresh. No s needs a condition: at s = 0 σ is 0 by "
+            "itself.",
+        ),
+        Misconception(
+            "the guess returned at step 1",
+            _ddim_guess_at_1,
+            "x_1 isn't the image yet: (6.4) holds there too. No s needs a condition: at s = 0 it gives the guess by "
+            "itself.",
+        ),
+        Misconception(
+            "the guess clipped",
+            _ddim_clipped,
+            "Right, but for the guess, which you clip to [-1, 1]. Take it as it comes: clipping is a matter of the "
+            "denoiser.",
+        ),
     ],
     hints=[
         "First the noise ε̂ that the guess leaves over, (5.7): (x_t − √ᾱ_t x̂_0) / √(1 − ᾱ_t).",
@@ -729,24 +895,27 @@ concept(
 
 
 def _heun_step(denoise, x_t, t, s, schedule):
-    return last(heun(denoise, schedule, x_t, [t, s]))
+    def mix(first, end):
+        return _straight(x_t, t, s, schedule, (first + _slope(denoise, end, s, schedule)) / 2)
+
+    return _heun_two_slopes(denoise, x_t, t, s, schedule, mix)
 
 
 def _heun_cases(rng: torch.Generator) -> list[Case]:
     cases = []
     for x_t, _, _, t, s, schedule in _strides(rng):
         args = {"denoise": Fixture("sampling/denoise", **schedule.settings), "x_t": x_t, "t": t, "s": s}
-        label = f"from t = {t} to s = {s} of {schedule.settings['T']}, {len(x_t)} images {tuple(x_t.shape[1:])}"
+        label = f"{_way(schedule, t, s)}, {len(x_t)} images {tuple(x_t.shape[1:])}"
         cases.append(Case(args | {"schedule": schedule}, label=label))
     return cases
 
 
 def _slope(denoise, x, t, schedule):
-    at = torch.full((len(x),), t)
+    at = _full(x, t)
     return library.predict_noise(schedule, denoise(x, at), x, at)
 
 
-def _sigma(alpha_bar: float) -> float:
+def _sigma(alpha_bar: torch.Tensor) -> torch.Tensor:
     return ((1 - alpha_bar) / alpha_bar) ** 0.5
 
 
@@ -763,6 +932,14 @@ def _heun_two_slopes(denoise, x_t, t, s, schedule, mix):
     first = _slope(denoise, x_t, t, schedule)
     end = _straight(x_t, t, s, schedule, first)
     return end if s == 0 else mix(first, end)
+
+
+def _heun_euler_at_1(denoise, x_t, t, s, schedule):
+    return (_heun_step if s > 1 else _heun_euler)(denoise, x_t, t, s, schedule)
+
+
+def _heun_clipped(denoise, x_t, t, s, schedule):
+    return _heun_step(lambda x, t: denoise(x, t).clamp(-1, 1), x_t, t, s, schedule)
 
 
 def _heun_second_slope(denoise, x_t, t, s, schedule):
@@ -816,7 +993,20 @@ quiz(
     cases=_heun_cases,
     misconceptions=[
         Misconception(
-            "Euler's method", _heun_euler, "One slope only: that is Euler, order 1. Heun looks again at the end."
+            "Euler's method",
+            _heun_euler,
+            "That is Euler's end, order 1. Heun asks the denoiser once more, there, and goes by the mean of both.",
+        ),
+        Misconception(
+            "Euler's method on the way to step 1",
+            _heun_euler_at_1,
+            "At step 1 there is still noise that one can ask for: Euler's end is the last word only at s = 0.",
+        ),
+        Misconception(
+            "the guess clipped",
+            _heun_clipped,
+            "Right, but for the guesses, which you clip to [-1, 1]. Take them as they come: clipping is a matter of "
+            "the denoiser.",
         ),
         Misconception(
             "the second slope alone", _heun_second_slope, "Heun takes the *mean* of the slopes at both ends."
@@ -851,9 +1041,8 @@ quiz(
 
 
 def _multistep_step(x_t, x0, x0_before, r, t, s, schedule):
-    move = solvers._multistep(schedule, eta=0.0, generator=None)
-    move(_stride(x_t, x0_before, r, t, schedule))  # only to be remembered: whatever x was, x0_before was predicted
-    return move(_stride(x_t, x0, t, s, schedule))
+    at_r, at_t, at_s = _lambdas(schedule, r, t, s)
+    return _multistep_with(x_t, x0, x0_before, t, s, schedule, (at_s - at_t) / (2 * (at_t - at_r)))
 
 
 def _multistep_cases(rng: torch.Generator) -> list[Case]:
@@ -861,12 +1050,15 @@ def _multistep_cases(rng: torch.Generator) -> list[Case]:
     for b, shape, curve, T, (r, t, s), dtype in (
         (3, (1, 4, 6), "cosine", 1000, (900, 600, 500), torch.float64),
         (2, (3, 5, 2), "linear", 200, (150, 149, 20), torch.float32),
-        (1, (1, 3, 5), "quadratic", 50, (12, 7, 1), torch.float64),
+        (1, (1, 3, 5), "quadratic", 20, (12, 7, 1), torch.float64),
+        (2, (2, 4, 3), "cosine", 100, (100, 99, 40), torch.float64),
+        (4, (1, 2, 6), "linear", 20, (3, 2, 1), torch.float32),
+        (2, (1, 5, 3), "linear", 1000, (900, 600, 500), torch.float64),  # the steps of the first, another schedule
     ):
         x_t = torch.randn(b, *shape, generator=rng, dtype=dtype)
-        guesses = [2 * torch.rand(b, *shape, generator=rng, dtype=dtype) - 1 for _ in range(2)]
+        guesses = [3 * torch.rand(b, *shape, generator=rng, dtype=dtype) - 1.5 for _ in range(2)]
         args = {"x_t": x_t, "x0": guesses[0], "x0_before": guesses[1], "r": r, "t": t, "s": s}
-        label = f"guesses at {r} and {t}, on the way to {s} of {T}"
+        label = f"guesses at {r} and {t}, on the way to {s} of {T} ({curve})"
         cases.append(Case(args | {"schedule": Fixture("sampling/schedule", curve=curve, T=T)}, label=label))
     return cases
 
@@ -877,7 +1069,7 @@ def _multistep_with(x_t, x0, x0_before, t, s, schedule, share):
 
 def _lambdas(schedule, *steps):
     half = schedule.log_snr / 2
-    return [half[k].item() for k in steps]
+    return [half[k] for k in steps]
 
 
 def _multistep_last_guess(x_t, x0, x0_before, r, t, s, schedule):
@@ -896,6 +1088,10 @@ def _multistep_whole(x_t, x0, x0_before, r, t, s, schedule):
 def _multistep_upside_down(x_t, x0, x0_before, r, t, s, schedule):
     at_r, at_t, at_s = _lambdas(schedule, r, t, s)
     return _multistep_with(x_t, x0, x0_before, t, s, schedule, (at_t - at_r) / (2 * (at_s - at_t)))
+
+
+def _multistep_forgets_at_1(x_t, x0, x0_before, r, t, s, schedule):
+    return (_multistep_step if s > 1 else _multistep_last_guess)(x_t, x0, x0_before, r, t, s, schedule)
 
 
 def _multistep_backwards(x_t, x0, x0_before, r, t, s, schedule):
@@ -922,6 +1118,11 @@ quiz(
         ),
         Misconception(
             "ratio upside down", _multistep_upside_down, "The stride ahead, λ_s − λ_t, stands above the one behind."
+        ),
+        Misconception(
+            "no memory on the way to step 1",
+            _multistep_forgets_at_1,
+            "(6.10) holds on the way to step 1 as well: only a stride that ends at 0 has λ_s = ∞, and none does here.",
         ),
         Misconception(
             "carried backwards", _multistep_backwards, "Go on in the direction from the old guess to the new."
@@ -1006,6 +1207,7 @@ def _langevin_cases(rng: torch.Generator) -> list[Case]:
         (5, (2,), 0.1, torch.float64),
         (3, (1, 4, 6), 0.01, torch.float32),
         (1, (3, 2, 5), 0.7, torch.float64),
+        (2, (2, 5, 3), 2.0, torch.float32),
     ):
         x, noise = (torch.randn(b, *shape, generator=rng, dtype=dtype) for _ in range(2))
         cases.append(Case({"x": x, "score": Fixture("sampling/score"), "h": h, "noise": noise}))
@@ -1014,6 +1216,14 @@ def _langevin_cases(rng: torch.Generator) -> list[Case]:
 
 def _langevin_root_of_h(x, score, h, noise):
     return x + h * score(x) + h**0.5 * noise
+
+
+def _langevin_half(x, score, h, noise):
+    return langevin_step(x, score, h / 2, noise)
+
+
+def _langevin_half_uphill(x, score, h, noise):
+    return x + h / 2 * score(x) + (2 * h) ** 0.5 * noise
 
 
 def _langevin_two_h(x, score, h, noise):
@@ -1040,11 +1250,22 @@ quiz(
     equation="6.12",
     title="One step of Langevin dynamics",
     reference=langevin_step,
-    library=(langevin_dynamics,),
+    library=(langevin_dynamics, annealed_langevin),
     cases=_langevin_cases,
     misconceptions=[
         Misconception(
             "√h for √(2h)", _langevin_root_of_h, "With √h the points gather too tightly, as if p had been squared."
+        ),
+        Misconception(
+            "the other convention",
+            _langevin_half,
+            "x + h/2 · score + √h · noise is this step with half the h, as many papers count it. Here h is what stands "
+            "in (6.12).",
+        ),
+        Misconception(
+            "h/2 uphill, and √(2h)",
+            _langevin_half_uphill,
+            "Half of one convention, half of the other: with h/2 uphill belongs √h, with √(2h) belongs h.",
         ),
         Misconception("2h for its root", _langevin_two_h, "2h is the variance of the noise; stretch by √(2h)."),
         Misconception("downhill", _langevin_downhill, "The score points to where p is larger: add it."),

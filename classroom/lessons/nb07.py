@@ -1,7 +1,10 @@
 """The quizzes of notebook 07, "Guidance"."""
 
+from itertools import count, cycle
+from statistics import NormalDist
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -10,10 +13,11 @@ from course_utils import diffusion as library
 from course_utils.models.unet import ClassPlane
 from course_utils.sampling import cfg, classifier_gradient, classifier_guided
 
-from ..quizzes.declarations import Case, Fixture, Misconception, Option, concept, fixture, quiz
+from ..quizzes.declarations import Case, Fixture, Misconception, Option, Unfit, concept, fixture, quiz
+from ..quizzes.drawing import SIGMAS, as_often, drawn, from_call_to_call, off, repeated
+from ..quizzes.running import Array
 
 CLASSES = 3
-NULL = CLASSES
 
 # ---------------------------------------------------------------------------------------------------- inputs for cases
 
@@ -21,10 +25,10 @@ NULL = CLASSES
 class _Labelled(nn.Module):
     """A small network of images, steps and labels, in which every label, "any" among them, has a row of its own."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, classes: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.label = nn.Embedding(CLASSES + 1, channels)
+        self.label = nn.Embedding(classes + 1, channels)
 
     def forward(self, x, t, y):
         h = self.conv(x) + self.label(y)[:, :, None, None] + t[:, None, None, None].to(x.dtype) / 50
@@ -34,13 +38,13 @@ class _Labelled(nn.Module):
 class _Scores(nn.Module):
     """A classifier of noisy images: (x_t, t) → logits (b, classes)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, classes: int):
         super().__init__()
-        self.conv, self.head = nn.Conv2d(channels, 6, 3, padding=1), nn.Linear(6, CLASSES)
+        self.conv, self.head = nn.Conv2d(channels, 6, 3, padding=1), nn.Linear(6, classes)
 
     def forward(self, x, t):
         h = (self.conv(x) * (1 + t[:, None, None, None].to(x.dtype) / 25)).tanh()
-        return 6 * self.head(h.flatten(2).mean(2))
+        return 20 * self.head(h.flatten(2).mean(2))  # sure of itself: some classes have a probability below 1e-4
 
 
 def _in(double: bool, model: nn.Module) -> nn.Module:
@@ -48,13 +52,13 @@ def _in(double: bool, model: nn.Module) -> nn.Module:
 
 
 @fixture("guidance/labelled")
-def _labelled(channels: int = 1, double: bool = False, seed: int = 0) -> nn.Module:
-    return _in(double, _Labelled(channels))
+def _labelled(channels: int = 1, double: bool = False, classes: int = CLASSES, seed: int = 0) -> nn.Module:
+    return _in(double, _Labelled(channels, classes))
 
 
 @fixture("guidance/scores")
-def _scores(channels: int = 1, double: bool = False, seed: int = 0) -> nn.Module:
-    return _in(double, _Scores(channels))
+def _scores(channels: int = 1, double: bool = False, classes: int = CLASSES, seed: int = 0) -> nn.Module:
+    return _in(double, _Scores(channels, classes))
 
 
 @fixture("guidance/schedule")
@@ -68,14 +72,20 @@ BATCHES = (  # how many images, their shape, dtype
     (1, (1, 6, 3), torch.float64),
     (5, (2, 3, 8), torch.float32),
 )
+SEVERAL_CLASSES = (CLASSES, 5, 4, 2)  # of each of these batches
 
 
-def _noisy(rng: torch.Generator, b: int, shape: tuple[int, ...], dtype: torch.dtype, T: int = 50):
-    """x_t, t with both ends of 1..T, y with all classes in it where there is room."""
+def _noisy(rng: torch.Generator, b: int, shape: tuple[int, ...], dtype: torch.dtype, T: int = 50, classes=CLASSES):
+    """x_t, t with both ends of 1..T, y with many classes in it, first the last but one, which no slip makes `null`."""
     x_t = torch.randn(b, *shape, generator=rng, dtype=dtype)
     t = torch.randint(1, T + 1, (b,), generator=rng)
     t[0], t[-1] = 1, T
-    return x_t, t, torch.arange(b).flip(0) % CLASSES
+    return x_t, t, (classes - 2 - torch.arange(b)) % classes
+
+
+def _model(kind: str, shape: tuple[int, ...], dtype: torch.dtype, classes: int, seed: int) -> Fixture:
+    double = dtype == torch.float64
+    return Fixture(f"guidance/{kind}", channels=shape[0], double=double, classes=classes, seed=seed)
 
 
 # ------------------------------------------------------------------------------------------ 7.1 · two ways into a block
@@ -92,6 +102,7 @@ def _embedded(rng: torch.Generator) -> list[Case]:
         (3, 2, 5, 7, 4, torch.float32),
         (1, 1, 3, 8, 6, torch.float64),
         (4, 3, 6, 2, 5, torch.float64),
+        (2, 4, 4, 4, 16, torch.float32),
     ):
         x, e = torch.randn(b, c, h, w, generator=rng, dtype=dtype), torch.randn(b, d, generator=rng, dtype=dtype)
         weight = torch.randn(h * w, d, generator=rng, dtype=dtype)
@@ -177,49 +188,102 @@ quiz(
 # ------------------------------------------------------------------------------------------------ 7.2 · the label "any"
 
 
-def _watch_dropping(answer, y, null, share, generator) -> dict | None:
+def _drop_often(answer, y, null, share, generator) -> dict | None:
+    """Many draws with this share, and some with a share of 0 and of 1."""
+    copy = y.clone()
+    found = repeated(lambda y: answer(y, null, share, generator), y, generator, CALLS)
+    if found is None or "many" not in found:
+        return found
+    none = repeated(lambda y: answer(y, null, 0.0, generator), copy.clone(), generator, 50)
+    every = repeated(lambda y: answer(y, null, 1.0, generator), copy.clone(), generator, 50)
+    return {"share": found, "0": none, "1": every}
+
+
+CALLS = 1000
+GONE, ANY, ALONE, SHARE = "the null label", "any", "one by one", "as many as the share says"
+RIGHT = {  # what is said of a right answer, the cause before what comes of it
+    "what a dropped label becomes": GONE,
+    "every call draws anew": True,
+    "which places lose their label": ANY,
+    "how the labels of a batch go": ALONE,
+    "every place loses its label equally often": True,
+    "how many labels go": SHARE,
+    "with a share of 0 all labels stay": True,
+    "with a share of 1 all labels go": True,
+    "all of it comes from the generator": True,
+}
+
+
+def _about_dropping(raw, case: Case) -> dict[str, bool | str]:
     """What can be said about many draws, however they are made."""
-    before, calls = y.clone(), []
-    for _ in range(400):
-        given = y.clone()
-        dropped = answer(given, null, share, generator)
-        if dropped is None:
-            return None
-        if not isinstance(dropped, torch.Tensor) or dropped.dtype != y.dtype or dropped.shape != y.shape:
-            kind = type(dropped).__name__
-            if isinstance(dropped, torch.Tensor):
-                kind = f"{dropped.dtype} of shape {tuple(dropped.shape)}"
-            return {"labels": kind}
-        calls.append((dropped.clone(), bool((given == before).all())))
-    state = generator.get_state()
-    once = answer(y.clone(), null, share, generator)
-    generator.set_state(state)
-    again = answer(y.clone(), null, share, generator)
-    labels = torch.stack([dropped for dropped, _ in calls])
+    y, null, share = case.args["y"].numpy(), case.args["null"], case.args["share"]
+    several = type(raw) is dict and list(raw) == ["share", "0", "1"]
+    ((labels, own),) = drawn(raw["share"] if several else raw, {"the labels": (y.shape, ("int64",))}, CALLS)
+    if not several:
+        raise Unfit("expected labels for any share")
+    becomes = _becomes(labels[labels != y], null)
+    if becomes != GONE:  # then how often and where can't be seen
+        return RIGHT | {"what a dropped label becomes": becomes}
     lost = labels == null
-    return {"labels": f"{y.dtype} of shape {tuple(y.shape)}"} | _about_losses(lost, share) | {
-        "what isn't the null label is the label that was given": bool(((labels == before) | lost).all()),
-        "a label occurs that is neither a class nor null": bool(((labels < 0) | (labels > null)).any()),
-        "the labels that were given stay as they are": all(same for _, same in calls),
-        "all of it is drawn from the generator": torch.equal(once, again),
-        "with share 0 all stay, with share 1 all go": torch.equal(answer(y.clone(), null, 0.0, generator), before)
-        and bool((answer(y.clone(), null, 1.0, generator) == null).all()),
-    }  # fmt: skip
-
-
-def _about_losses(lost: torch.Tensor, share: float) -> dict[str, bool]:
-    """lost: (calls, b). Bounds are so wide that chance alone crosses none of them once in a million."""
-    variance = share * (1 - share)
-    each, in_a_batch = lost.double().mean(0), lost.double().sum(1)
-    return {
-        "the right share of labels goes": abs(each.mean().item() - share) < 6 * (variance / lost.numel()) ** 0.5,
-        "every place of the batch loses its label equally often": bool(
-            ((each - share).abs() < 6 * (variance / len(lost)) ** 0.5).all()
-        ),
-        "labels of a batch go one by one": in_a_batch.var().item() < 2 * lost.shape[1] * variance,
-        "how many go varies from batch to batch": in_a_batch.var().item() > 0.5 * lost.shape[1] * variance,
-        "every call draws anew": bool((lost[0] != lost[1:]).any()),
+    return RIGHT | {
+        "every call draws anew": not 0 < lost.mean() < 1 or from_call_to_call(lost.astype(float)),
+        "which places lose their label": _places(lost),
+        "how the labels of a batch go": _together(lost),
+        "every place loses its label equally often": _evenly(lost),
+        "how many labels go": _how_many(lost, share),
+        "with a share of 0 all labels stay": _are(raw["0"], y),
+        "with a share of 1 all labels go": _are(raw["1"], np.full_like(y, null)),
+        "all of it comes from the generator": own,
     }
+
+
+def _are(raw, labels: np.ndarray) -> bool:
+    many = raw.get("many") if type(raw) is dict else None
+    return isinstance(many, Array) and many.shape[1:] == labels.shape and bool((many.data == labels).all())
+
+
+def _places(lost: np.ndarray) -> str:
+    ever = lost.any(0)
+    if ever.all() or not ever.any():
+        return ANY
+    return "always the first ones" if (np.diff(ever.astype(int)) <= 0).all() else "always the same ones"
+
+
+def _becomes(seen: np.ndarray, null: int) -> str:
+    values = set(seen.tolist())
+    if values <= {null}:
+        return GONE
+    return "another number" if len(values) > 1 or not values <= {0, -1} else f"always {min(values)}"
+
+
+def _together(lost: np.ndarray) -> str:
+    """lost: (calls, b). If each label is tossed for, the number that goes has the variance b · share · (1 − share)."""
+    share, b = lost.mean(), lost.shape[1]
+    if b == 1 or share in (0, 1):
+        return ALONE
+    if (lost == lost[:, :1]).all():
+        return "all or none"
+    counts = (lost.mean(1) - share)[:, None] * (b / (share * (1 - share))) ** 0.5
+    if off(counts**2, 1, 2) < -SIGMAS:
+        return "in the same number each time" if np.ptp(lost.sum(1)) == 0 else "in nearly the same number each time"
+    centred = (lost - share) / (share * (1 - share)) ** 0.5
+    pairs = np.abs(centred.T @ centred / len(lost))[~np.eye(b, dtype=bool)]
+    return "several together" if off(counts**2, 1, 2) > SIGMAS or pairs.max() > 0.5 else ALONE
+
+
+def _evenly(lost: np.ndarray) -> bool:
+    share = lost.mean()
+    bound = SIGMAS * (share * (1 - share) / len(lost)) ** 0.5 + 0.01
+    return bool((np.abs(lost.mean(0) - share) < bound).all())
+
+
+def _how_many(lost: np.ndarray, share: float) -> str:
+    normal = NormalDist().cdf(share)
+    named = {SHARE: share, "as many as should stay": 1 - share, "as many as normal numbers are below it": normal}
+    for words, expected in named.items():
+        if as_often(lost, expected):
+            return words
+    return "none" if not lost.any() else "all" if lost.all() else "too many" if lost.mean() > share else "too few"
 
 
 def _some_labels(rng: torch.Generator) -> list[Case]:
@@ -233,7 +297,7 @@ def _some_labels(rng: torch.Generator) -> list[Case]:
             },
             label=f"many batches of {b} labels of {classes} classes, share {share}",
         )
-        for b, classes, share in ((24, 10, 0.1), (30, 4, 0.25), (20, 2, 0.7))
+        for b, classes, share in ((24, 10, 0.2), (7, 4, 0.1), (20, 2, 0.7), (1, 3, 0.4))
     ]
 
 
@@ -246,21 +310,21 @@ def _drop_the_rest(y, null, share, generator):
 
 
 def _drop_batches(y, null, share, generator):
-    lost = torch.rand(1, generator=generator) < share
+    lost = torch.rand(1, generator=generator, device=y.device) < share
     return y.masked_fill(lost, null)
 
 
 def _drop_exactly(y, null, share, generator):
-    place = torch.randperm(len(y), generator=generator)
+    place = torch.randperm(len(y), generator=generator, device=y.device)
     return y.masked_fill(place < round(share * len(y)), null)
 
 
 def _drop_the_first(y, null, share, generator):
-    return y.masked_fill(torch.arange(len(y)) < round(share * len(y)), null)
+    return y.masked_fill(torch.arange(len(y), device=y.device) < round(share * len(y)), null)
 
 
 def _drop_normal(y, null, share, generator):
-    return y.masked_fill(torch.randn(y.shape, generator=generator) < share, null)
+    return y.masked_fill(torch.randn(y.shape, generator=generator, device=y.device) < share, null)
 
 
 def _drop_to_minus_one(y, null, share, generator):
@@ -275,12 +339,13 @@ quiz(
     title="Leave labels out",
     reference=library.drop_labels,
     cases=_some_labels,
-    probe=_watch_dropping,
+    probe=_drop_often,
+    measured=_about_dropping,
     misconceptions=[
         Misconception(
             "class 0 for the null label",
             _drop_to_class_0,
-            "A dropped label must become `null`, a number that no class has. As 0 it says \"T-shirt\", and class 0 is "
+            'A dropped label must become `null`, a number that no class has. As 0 it says "T-shirt", and class 0 is '
             "then trained on images of every class.",
         ),
         Misconception(
@@ -315,11 +380,11 @@ quiz(
         ),
     ],
     hints=[
-        "Toss a coin for each label: `torch.rand(y.shape, generator=generator)` is below `share` with that "
-        "probability.",
+        "Toss a coin for each label: `torch.rand(y.shape, generator=generator, device=y.device)` is below `share` with "
+        "that probability.",
         "Put `null` where the coin says so, and leave y itself as it is: `torch.where`, or `masked_fill` without the "
         "`_`.",
-        "`y.masked_fill(torch.rand(y.shape, generator=generator) < share, null)`",
+        "`y.masked_fill(torch.rand(y.shape, generator=generator, device=y.device) < share, null)`",
     ],
     explanation="""
     One network learns two things: on nine tenths of the batch what images of a class look like, on the rest what images
@@ -369,14 +434,15 @@ def _answer_in_training(model, x_t, t, y, lost, null):
 
 
 def _training_steps(rng: torch.Generator) -> list[Case]:
-    cases = []
-    for seed, (b, shape, dtype) in enumerate(BATCHES):
-        x_t, t, y = _noisy(rng, b, shape, dtype)
+    """Some labels are lost, all of them (one image), none of them."""
+    cases, batches = [], (*BATCHES, (3, (1, 2, 5), torch.float64))
+    for seed, ((b, shape, dtype), classes) in enumerate(zip(batches, (*SEVERAL_CLASSES, 6))):
+        x_t, t, y = _noisy(rng, b, shape, dtype, classes=classes)
         lost = torch.rand(b, generator=rng) < 0.5
-        lost[0] = True
-        lost[1:2] = False
-        model = Fixture("guidance/labelled", channels=shape[0], double=dtype == torch.float64, seed=seed)
-        args = {"model": model, "x_t": x_t, "t": t, "y": y, "lost": lost, "null": NULL}
+        lost[0], lost[1:2], lost[2:3] = True, False, True
+        lost &= seed < len(BATCHES)
+        model = _model("labelled", shape, dtype, classes, seed)
+        args = {"model": model, "x_t": x_t, "t": t, "y": y, "lost": lost, "null": classes}
         cases.append(Case(args, gradients=("model",)))
     return cases
 
@@ -459,7 +525,7 @@ concept(
     options={
         "a": Option(
             "Class accuracy: a judge would notice that all bags are the same bag.",
-            "The judge looks at one image at a time and says \"bag\", each time rightly. Accuracy is 1.",
+            'The judge looks at one image at a time and says "bag", each time rightly. Accuracy is 1.',
         ),
         "b": Option(
             "Fidelity: the single images aren't like data.",
@@ -484,17 +550,30 @@ concept(
 
 
 def _as_a_sampler_calls(answer, **given):
-    """Samplers switch gradients off around everything they do."""
+    """Samplers switch gradients off around everything they do. What came out, and whether they are on afterwards."""
     with torch.no_grad():
         result = answer(**given)
-    return result.detach() if isinstance(result, torch.Tensor) else result
+        return None if result is None else (result, torch.is_grad_enabled())
+
+
+def _with_gradients_left_off(raw, case):
+    """The gradient, if whoever called has gradients off afterwards as before."""
+    if type(raw) is not tuple or len(raw) != 2:
+        raise Unfit("expected a tensor like x_t, got something else")
+    gradient, recorded = raw
+    if recorded is not False:
+        raise Unfit(
+            "expected gradients to be off afterwards, as a sampler had them, got them switched on: "
+            "`with torch.enable_grad():` switches back by itself"
+        )
+    return gradient
 
 
 def _seen_by_a_classifier(rng: torch.Generator) -> list[Case]:
     cases = []
-    for seed, (b, shape, dtype) in enumerate(BATCHES):
-        x_t, t, y = _noisy(rng, b, shape, dtype)
-        model = Fixture("guidance/scores", channels=shape[0], double=dtype == torch.float64, seed=seed)
+    for seed, ((b, shape, dtype), classes) in enumerate(zip(BATCHES, SEVERAL_CLASSES)):
+        x_t, t, y = _noisy(rng, b, shape, dtype, classes=classes)
+        model = _model("scores", shape, dtype, classes, seed)
         cases.append(Case({"classifier": model, "x_t": x_t, "t": t, "y": y}))
     return cases
 
@@ -521,6 +600,15 @@ _gradient_of_the_logit = _uphill(lambda logits, y: _of_y(logits, y).sum())
 _gradient_of_p = _uphill(lambda logits, y: _of_y(logits.softmax(1), y).sum())
 _gradient_of_all_classes = _uphill(lambda logits, y: logits.log_softmax(1).sum())
 _gradient_of_the_log_of_a_sum = _uphill(lambda logits, y: _of_y(logits.softmax(1), y).sum().log())
+
+
+def _gradient_by_backward(classifier, x_t, t, y):
+    with torch.enable_grad():
+        x = x_t.detach().clone().requires_grad_()
+        _of_y(classifier(x, t).log_softmax(1), y).sum().backward()
+        return x.grad
+
+
 _gradient_of_the_likeliest = _uphill(lambda logits, y: logits.log_softmax(1).max(1).values.sum())
 
 GRADIENTS = [
@@ -568,6 +656,12 @@ GRADIENTS = [
         _gradient_of_the_likeliest,
         "You lead every image to the class that it already looks like. Take entry y.",
     ),
+    Misconception(
+        "backward",
+        _gradient_by_backward,
+        "The gradient is right, but `.backward()` also fills the `.grad` of all the classifier's weights, where the "
+        "next training step finds them. `torch.autograd.grad(of_y.sum(), x)` computes the one that is wanted alone.",
+    ),
 ]
 
 quiz(
@@ -578,8 +672,10 @@ quiz(
     title="The gradient of a classifier",
     reference=classifier_gradient,
     library=(classifier_guided,),
+    answered_by=("guidance/wrong-quantity",),
     cases=_seen_by_a_classifier,
     probe=_as_a_sampler_calls,
+    measured=_with_gradients_left_off,
     misconceptions=GRADIENTS,
     hints=[
         "Inside `with torch.enable_grad():` make a copy that wants a gradient: `x = x_t.detach().requires_grad_()`.",
@@ -603,8 +699,10 @@ quiz(
     bug_hunt=True,
     reference=classifier_gradient,
     library=(classifier_guided,),
+    answered_by=("guidance/classifier-gradient",),
     cases=_seen_by_a_classifier,
     probe=_as_a_sampler_calls,
+    measured=_with_gradients_left_off,
     misconceptions=[
         Misconception(
             "as it was handed out",
@@ -635,7 +733,7 @@ def _guided_noise(noise, uphill, t, schedule, scale):
 def _noise_and_gradient(rng: torch.Generator) -> list[Case]:
     cases = []
     for (b, shape, dtype), curve, T, scale in zip(
-        BATCHES, ("cosine", "linear", "cosine", "quadratic"), (50, 1000, 10, 200), (1.0, 3.5, 0.5, 10.0)
+        BATCHES, ("cosine", "linear", "cosine", "quadratic"), (50, 1000, 10, 20), (3.5, 1.0, 0.5, 10.0)
     ):
         noise, t, _ = _noisy(rng, b, shape, dtype, T)
         uphill = torch.randn(b, *shape, generator=rng, dtype=dtype)
@@ -664,6 +762,10 @@ def _noise_times(noise, uphill, t, schedule, scale):
     return noise * (1 - schedule.rates(t, noise)[1] * scale * uphill)
 
 
+def _noise_without_scale(noise, uphill, t, schedule, scale):
+    return _guided_noise(noise, uphill, t, schedule, 1.0)
+
+
 def _noise_divided(noise, uphill, t, schedule, scale):
     return noise - scale * uphill / schedule.rates(t, noise)[1]
 
@@ -675,6 +777,12 @@ quiz(
     equation="7.7",
     title="The guided noise",
     reference=_guided_noise,
+    library=(
+        classifier_guided,
+        library.predict_x0,
+        library.prediction_target,
+        library.Schedule.add_noise,
+    ),
     cases=_noise_and_gradient,
     misconceptions=[
         Misconception(
@@ -692,13 +800,19 @@ quiz(
             "too strongly where there is little noise.",
         ),
         Misconception(
-            "the signal rate", _noise_by_signal, "You used √ᾱ_t, the rate of the image. The rate of the noise is "
-            "√(1 − ᾱ_t).",
+            "the signal rate",
+            _noise_by_signal,
+            "You used √ᾱ_t, the rate of the image. The rate of the noise is √(1 − ᾱ_t).",
         ),
         Misconception(
             "a product instead of a sum",
             _noise_times,
             "Scores add up, because logarithms of a product do. You multiplied the noise.",
+        ),
+        Misconception(
+            "the scale not used",
+            _noise_without_scale,
+            "That is right for s = 1 alone: `scale` multiplies the gradient.",
         ),
         Misconception(
             "divided by the noise rate",
@@ -759,11 +873,11 @@ def _guided_guess(denoise, x_t, t, y, null, w):
 
 def _asked_with_w(rng: torch.Generator) -> list[Case]:
     cases = []
-    strengths = (3.0, 7.5, 0.0, 1.0, 0.5, 2.0)
-    for seed, ((b, shape, dtype), w) in enumerate(zip((*BATCHES, *BATCHES), strengths)):
-        x_t, t, y = _noisy(rng, b, shape, dtype)
-        denoise = Fixture("guidance/labelled", channels=shape[0], double=dtype == torch.float64, seed=seed)
-        cases.append(Case({"denoise": denoise, "x_t": x_t, "t": t, "y": y, "null": NULL, "w": w}))
+    strengths = (3.0, 7.5, 0.0, 1.0, 0.5, 2.0, -1.5)
+    for seed, (b, shape, dtype), classes, w in zip(count(), cycle(BATCHES), cycle(SEVERAL_CLASSES), strengths):
+        x_t, t, y = _noisy(rng, b, shape, dtype, classes=classes)
+        denoise = _model("labelled", shape, dtype, classes, seed)
+        cases.append(Case({"denoise": denoise, "x_t": x_t, "t": t, "y": y, "null": classes, "w": w}))
     return cases
 
 
@@ -783,11 +897,16 @@ _guess_clipped = _with_guesses(lambda of_any, of_y, w: (of_any + w * (of_y - of_
 _guess_clipped_before = _with_guesses(
     lambda of_any, of_y, w: of_any.clamp(-1, 1) + w * (of_y.clamp(-1, 1) - of_any.clamp(-1, 1))
 )
+_guess_without_w = _with_guesses(lambda of_any, of_y, w: of_y)
 _guess_away = _with_guesses(lambda of_any, of_y, w: of_any - w * (of_y - of_any))
 
 
 def _guess_any_is_0(denoise, x_t, t, y, null, w):
     return _guided_guess(denoise, x_t, t, y, 0, w)
+
+
+def _guess_any_is_last(denoise, x_t, t, y, null, w):
+    return _guided_guess(denoise, x_t, t, y, null - 1, w)
 
 
 quiz(
@@ -804,12 +923,12 @@ quiz(
             "the other convention",
             _guess_other_convention,
             "You start from the *conditional* guess, so that w = 0 is unguided: the convention of the paper. Here w "
-            "counts from the guess for \"any\", and w = 1 is unguided.",
+            'counts from the guess for "any", and w = 1 is unguided.',
         ),
         Misconception(
             "the roles exchanged",
             _guess_exchanged,
-            "You go from the class to \"any\": w = 0 must be the guess for \"any\", w = 1 that for the class.",
+            'You go from the class to "any": w = 0 must be the guess for "any", w = 1 that for the class.',
         ),
         Misconception(
             "only the difference", _guess_only_difference, "The difference is a direction. Where does the walk start?"
@@ -835,14 +954,20 @@ quiz(
             "The two guesses must not be clipped before they are combined: what clipping takes away is what the "
             "difference is made of.",
         ),
+        Misconception('class 0 for "any"', _guess_any_is_0, "Ask with the label `null`, not with 0, which is a class."),
         Misconception(
-            "class 0 for \"any\"", _guess_any_is_0, "Ask with the label `null`, not with 0, which is a class."
+            'the last class for "any"',
+            _guess_any_is_last,
+            "Classes are 0 .. null − 1: null − 1 is the last of them. Ask with the label `null` itself.",
+        ),
+        Misconception(
+            "w not used", _guess_without_w, "That is the guess for the class, which is right for w = 1 alone."
         ),
         Misconception("away from the class", _guess_away, "The sign: w > 0 must lead *to* the class."),
     ],
     hints=[
         "Ask the denoiser twice: once with y, once with `torch.full_like(y, null)`.",
-        "w = 0 must give the guess for \"any\", w = 1 that for the class: a straight line through both.",
+        'w = 0 must give the guess for "any", w = 1 that for the class: a straight line through both.',
         "`of_any + w * (of_y - of_any)`",
     ],
     explanation="""
@@ -858,7 +983,7 @@ def _convert(w, source, to):
 
 
 def _strengths(rng: torch.Generator) -> list[Case]:
-    draws = [0.0, 1.0, 7.5, *(10 * torch.rand(3, generator=rng, dtype=torch.float64)).tolist()]
+    draws = [7.5, *(10 * torch.rand(3, generator=rng, dtype=torch.float64)).tolist(), 1.0, 0.0, -0.5]
     pairs = [("paper", "course"), ("course", "paper"), ("course", "course"), ("paper", "paper")]
     return [Case({"w": w, "source": a, "to": b}) for w in draws for a, b in pairs]
 
@@ -904,12 +1029,14 @@ quiz(
             "You add 1 whatever is asked for. Look at `source` and `to`; nothing changes where they are the same.",
         ),
         Misconception(
-            "always one less", _convert_always_less, "From the course to the paper 1 is taken away; on the way back it "
-            "is added.",
+            "always one less",
+            _convert_always_less,
+            "From the course to the paper 1 is taken away; on the way back it is added.",
         ),
         Misconception(
-            "1 − w", _convert_one_minus, "Both numbers grow with the strength of guidance: they differ by 1, no sign "
-            "changes.",
+            "1 − w",
+            _convert_one_minus,
+            "Both numbers grow with the strength of guidance: they differ by 1, no sign changes.",
         ),
     ],
     hints=[
@@ -969,7 +1096,7 @@ concept(
     options={
         "a": Option(
             "Both: clipping is clipping.",
-            "Try it on two guesses of one pixel, 0.2 for \"any\" and 0.9 for the class: both are in range, and "
+            'Try it on two guesses of one pixel, 0.2 for "any" and 0.9 for the class: both are in range, and '
             "$0.2+6\\cdot0.7=4.4$.",
         ),
         "b": Option(

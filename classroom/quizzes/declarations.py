@@ -15,7 +15,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,10 @@ NOTEBOOK_SEED = 0  # the cases a student sees are the same on every run; a grade
 
 class DeclarationError(ValueError):
     """A quiz was declared in a way that cannot work. For authors: students never meet it."""
+
+
+class Unfit(ValueError):
+    """What an answer gave can't be measured; the message says what was expected and what came."""
 
 
 class UnknownQuiz(ValueError):
@@ -87,7 +91,7 @@ class Fixture:
         if self.name not in _builders:
             raise DeclarationError(f"expected a fixture among {', '.join(sorted(_builders))}, got {self.name!r}")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(self.settings.get("seed", 0)))
+            torch.default_generator.manual_seed(int(self.settings.get("seed", 0)))
             return _builders[self.name](**self.settings)
 
 
@@ -119,11 +123,13 @@ class Case:
     dicts of them, and `Fixture`.
     gradients: names of float tensors, or of fixtures that are modules, for which gradients are compared as well.
     label: how a message names this case; without one, its shapes do.
+    device: "meta" where only shapes, types and devices are looked at, of tensors that are not the CPU's.
     """
 
     args: Mapping[str, Any]
     gradients: Sequence[str] = ()
     label: str = ""
+    device: str = ""
 
     def __post_init__(self) -> None:
         for name, value in self.args.items():
@@ -187,6 +193,8 @@ class Quiz:
     minutes: int | float = 5
     bug_hunt: bool = False
     probe: Callable | None = None
+    measured: Callable | None = None
+    any_device: bool = True
     library: Sequence[Any] = ()
     answered_by: Sequence[str] = ()
     module: str = ""
@@ -202,13 +210,25 @@ class Quiz:
         own = [self.reference] if is_librarys(self.reference) else []
         return tuple(dict.fromkeys(map(dotted_name, (*own, *self.library))))
 
+    @property
+    def out_of_reach(self) -> tuple[Any, ...]:
+        """What would answer, in a kernel that has it all: the references too, which other checks may hand out."""
+        return (*self.forbidden, self.reference, *(get(id).reference for id in self.answered_by))
+
     def draw_cases(self, seed: int = NOTEBOOK_SEED) -> list[Case]:
-        """Inputs for this seed; the notebook's own seed by default."""
+        """Inputs for this seed; the notebook's own seed by default.
+
+        Behind those declared comes the first once more with other numbers, for answers that keep something from one
+        call to the next, and, where there are tensors, the first on another device.
+        """
         with plain_defaults():
-            cases = list(self.cases(torch.Generator().manual_seed(seed)))
+            rng = torch.Generator().manual_seed(seed)
+            cases, anew = list(self.cases(rng)), list(self.cases(rng))
         if not cases or not all(isinstance(case, Case) for case in cases):
             raise DeclarationError(f"quiz {self.id}: cases(rng) must return a list of at least one Case")
-        return cases
+        tensors = any(isinstance(leaf, torch.Tensor) for leaf in _leaves(tuple(cases[0].args.values())))
+        elsewhere = [replace(cases[0], gradients=(), device="meta")] if self.any_device and tensors else []
+        return [*cases, anew[0], *elsewhere]
 
 
 @dataclass(frozen=True)
@@ -260,6 +280,8 @@ def quiz(
     minutes: int | float = 5,
     bug_hunt: bool = False,
     probe: Callable | None = None,
+    measured: Callable | None = None,
+    any_device: bool = True,
     library: Sequence[Any] = (),
     answered_by: Sequence[str] = (),
     module: str = "",
@@ -272,8 +294,12 @@ def quiz(
     equation: the number in the notebook, "2.4";  tolerance: None (chosen by dtype), a relative error, or a `Tolerance`;
     misconceptions: known wrong answers;  hints: one at a time, from a nudge to almost the line;
     explanation: markdown under the folded solution;  bug_hunt: running code was handed out;
-    probe: `probe(answer, **args)` where calling the answer is not enough (a class whose objects must be made and used).
-    Its result is compared instead.
+    probe: `probe(answer, **args)` where calling the answer is not enough (a class whose objects must be made and used,
+    or what is drawn at random and must be drawn often). Its result is compared instead; it holds what came out, as it
+    came out, and no judgement: it runs beside the answer, where nothing can be trusted.
+    measured: `measured(raw, case)` makes of a result, as raw data (`running.to_raw`), what is compared. It runs where
+    the judge does. It may raise `Unfit` with a sentence about what doesn't even have the right form.
+    any_device: False where the reference can't run on PyTorch's device "meta", for it must look at its numbers.
     library: functions, methods, properties or classes of the library that would answer by being called: a grader puts
     them out of reach while an answer runs. (The reference itself is out of reach without being listed here.)
     answered_by: ids of other quizzes of the notebook whose functions would answer this one, if called in another way.

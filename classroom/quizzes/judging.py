@@ -7,17 +7,20 @@ All comparing is done by NumPy in float64 on plain data, so that no object of a 
 
 from __future__ import annotations
 
+import builtins
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from .declarations import Case, Fixture, Misconception, Quiz, Tolerance
-from .running import NOT_ATTEMPTED, RAISED, RETURNED, Array, Result, Unsupported, run
+from .declarations import Case, Fixture, Misconception, Quiz, Tolerance, Unfit
+from .errors import describe_error, factor, show, what_factors_count
+from .forbidding import REFUSAL
+from .running import NOT_ATTEMPTED, RAISED, RETURNED, Array, Result, Trouble, Unsupported, run, states_before
 
 STAGES = (
     "not attempted",
@@ -35,21 +38,23 @@ STAGES = (
     "passed",
 )
 
-TOLERANCES = {
-    "float64": Tolerance(1e-7, 1e-9),
+TOLERANCES = {  # of float64 too what single precision allows: one constant that went through it is no mistake
+    "float64": Tolerance(1e-4, 1e-5),
     "float32": Tolerance(1e-4, 1e-5),
     "float16": Tolerance(1e-2, 5e-3),
     "bfloat16": Tolerance(3e-2, 2e-2),
 }
-FLOOR = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-3, "bfloat16": 1e-2}  # rounding about an expected 0
+FLOOR = {"float64": 1e-6, "float32": 1e-6, "float16": 1e-3, "bfloat16": 1e-2}  # rounding about an expected 0
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What the judge found: the stage reached, in one line what is wrong, advice, and where it was seen.
 
-    finding: without the values that were compared;  numbers: these, "expected 3, got 2", "" if it isn't about any;
-    details: advice;  evidence: where it was seen, and with which numbers;
+    finding, details: what is wrong, and advice: in words that give away nothing of inputs and expected values, nor
+    repeat what the answer itself may have written into an exception: fit for a page of feedback;
+    numbers, evidence: these, and where it was seen: for the notebook, whose inputs are no secret;
+    line: of the answer's own code, where it stopped with an exception, 0 if unknown;
     misconception: name of the known wrong answer that gives the same numbers, "" if none;
     case: index of the first case that shows it, None if it isn't about one.
     """
@@ -62,6 +67,7 @@ class Verdict:
     misconception: str = ""
     case: int | None = None
     numbers: str = ""
+    line: int = 0
 
     @property
     def passed(self) -> bool:
@@ -75,13 +81,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Finding:
-    """One thing that is wrong in one case: what, what may help, the entry that shows it best, the numbers compared."""
+    """One thing that is wrong in one case, in the words of `Verdict`."""
 
     stage: str
     what: str
     details: tuple[str, ...] = ()
     evidence: str = ""
     numbers: str = ""
+    line: int = 0
 
 
 class Expected:
@@ -92,13 +99,44 @@ class Expected:
 
     def __init__(self, quiz: Quiz, cases: Sequence[Case]) -> None:
         self.quiz, self.cases = quiz, list(cases)
-        self.right = run(quiz.reference, cases, quiz.probe)
-        _check_reference(quiz, cases, self.right)
+        self.declared = max(1, sum(not case.device for case in cases) - 1)  # behind these comes the first once more
+        self.before = [states_before(case) for case in cases]
+        results = run(quiz.reference, cases, quiz.probe)
+        _check_reference(quiz, cases, results)
+        self.right = [self.measured(index, result) for index, result in enumerate(results)]
         self.rules = [_Compared(quiz, case) for case in cases]
 
     def findings(self, results: Sequence[Result]) -> list[_Finding | None]:
         """The first thing that is wrong in each case."""
-        return [_first_finding(*each) for each in zip(self.rules, results, self.right)]
+        return [self._finding(index, result) for index, result in enumerate(results)]
+
+    def _finding(self, index: int, result: Result) -> _Finding | None:
+        try:
+            measured = self.measured(index, result)
+        except Unfit as reason:
+            return _Finding("type", str(reason))
+        except Exception:  # nobody knows of what form it is
+            return _Finding("type", "what it gave has another form than it should have")
+        if self.cases[index].device:
+            return _elsewhere(measured, self.right[index])
+        return _first_finding(self.rules[index], measured, self.right[index], self.before[index])
+
+    def measured(self, index: int, result: Result) -> Result:
+        """The result with what is compared in place of what came out.  Raises Unfit."""
+        if self.quiz.measured is None or result.status != RETURNED or self.cases[index].device:
+            return result
+        return replace(result, output=self.quiz.measured(result.output, self.cases[index]))
+
+    def alike(self, results: Sequence[Result], theirs: Sequence[Result], stage: str) -> bool:
+        """Whether two answers gave the same on every case, as far as it matters at this stage."""
+        numbered = [i for i, case in enumerate(self.cases) if not case.device]
+        try:
+            return all(
+                _alike(self.rules[i], self.measured(i, results[i]), self.measured(i, theirs[i]), stage)
+                for i in numbered
+            )
+        except Exception:  # as in `_finding`
+            return False
 
     @functools.cached_property
     def misconceptions(self) -> list[tuple[Misconception, list[Result]]]:
@@ -106,7 +144,8 @@ class Expected:
         found = []
         for misconception in self.quiz.misconceptions:
             results = run(misconception.wrong, self.cases, self.quiz.probe)
-            if all(result.status == RETURNED for result in results) and any(self.findings(results)):
+            ran = all(result.status == RETURNED for case, result in zip(self.cases, results) if not case.device)
+            if ran and any(self.findings(results)):
                 found.append((misconception, results))
         return found
 
@@ -122,21 +161,47 @@ def judge(quiz: Quiz, cases: Sequence[Case], results: Sequence[Result], expected
     if results and all(result.status == NOT_ATTEMPTED for result in results):
         return _not_attempted(quiz, results[0])
     expected = expected or Expected(quiz, cases)
+    with np.errstate(all="ignore"):  # whatever an answer's numbers are, they are no news for anybody's stderr
+        return _judged(expected, results)
+
+
+def _judged(expected: Expected, results: Sequence[Result]) -> Verdict:
+    quiz, cases = expected.quiz, expected.cases
     found = expected.findings(results)
-    failing = [(STAGES.index(finding.stage), index) for index, finding in enumerate(found) if finding]
+    # What shows on another device only comes last: first the numbers.
+    failing = [(bool(cases[i].device), STAGES.index(each.stage), i) for i, each in enumerate(found) if each]
     if not failing:
-        return Verdict(quiz.id, "passed", f"all {len(cases)} cases agree with the reference")
-    _, index = min(failing)
+        return Verdict(quiz.id, "passed", "all cases agree with the reference")
+    *_, index = min(failing)
     finding = found[index]
-    evidence = f"Seen in case {index + 1} of {len(cases)} ({cases[index].describe()}). {finding.evidence}".strip()
-    details, name = finding.details, ""
+    details, evidence, name = finding.details, _evidence(expected, found, index), ""
+    if finding.stage in ("value", "gradient", "detached", "shape") and not any(found[: expected.declared]):
+        details = (*_KEPT, *details)
     if finding.stage in ("value", "gradient"):
-        details += _factor_that_counts(expected, results, found)
-        evidence += _how_many(len(cases), len(failing))
+        counted, factors = _factor_that_counts(expected, results, found)
+        details, evidence = details + counted, " ".join(filter(None, [evidence, factors]))
     known = _known_misconception(expected, results, finding.stage)
     if known:
         details, name = (known.message,), known.name
-    return Verdict(quiz.id, finding.stage, finding.what, details, evidence, name, index, finding.numbers)
+    return Verdict(quiz.id, finding.stage, finding.what, details, evidence, name, index, finding.numbers, finding.line)
+
+
+def _evidence(expected: Expected, found: Sequence[_Finding | None], index: int) -> str:
+    """Where it was seen. Of all cases only those are counted that the quiz declares, before what `draw_cases` adds."""
+    case, finding, declared = expected.cases[index], found[index], expected.declared
+    if case.device:
+        where = f"Seen with inputs on the device {case.device!r}, which has shapes, but no numbers."
+    elif index >= declared:
+        where = "Seen in a second call with the shapes of case 1 and other numbers."
+    else:
+        where = f"Seen in case {index + 1} of {declared} ({case.describe()})."
+    counts = finding.stage in ("value", "gradient") and index < declared
+    count = _how_many(declared, sum(each is not None for each in found[:declared])) if counts else ""
+    parts = [finding.evidence, where] if finding.stage == "raised" else [where, finding.evidence]
+    return " ".join(filter(None, [*parts, count]))
+
+
+_KEPT = ("The first call with these shapes was right, a later one is not: is something kept from call to call?",)
 
 
 def _not_attempted(quiz: Quiz, result: Result) -> Verdict:
@@ -156,7 +221,7 @@ def _check_reference(quiz: Quiz, cases: Sequence[Case], right: Sequence[Result])
         pairs: list = []
         _structure(result.output, result.output, "", pairs)
         for path, value, _ in pairs:
-            if isinstance(value, Unsupported) or (isinstance(value, Array) and value.data is None):
+            if isinstance(value, Unsupported) or (isinstance(value, Array) and value.data is None and not case.device):
                 what = (
                     value.kind
                     if isinstance(value, Unsupported)
@@ -189,7 +254,23 @@ class _Compared:
         return np.asarray(looser * (tolerance.relative * size + tolerance.absolute * largest + FLOOR.get(dtype, 1e-12)))
 
 
-def _first_finding(rule: _Compared, result: Result, expected: Result) -> _Finding | None:
+def _first_finding(rule: _Compared, result: Result, expected: Result, before: dict) -> _Finding | None:
+    finding = _about_output(result, expected)
+    if finding:
+        return finding
+    pairs = []
+    _structure(result.output, expected.output, "", pairs)
+    changed, detached = _changed(result, expected, before), _detached(result, expected)
+    if changed or not detached:  # what an answer has changed explains why no gradient flows
+        for path, one, other in pairs:
+            finding = _value(rule, path, one, other)
+            if finding:
+                return finding
+    return changed or detached or _gradient(rule, result, expected)
+
+
+def _about_output(result: Result, expected: Result) -> _Finding | None:
+    """What is wrong before any number is looked at."""
     if result.status == RAISED:
         return _raised(result)
     got, want = result.output, expected.output
@@ -205,14 +286,38 @@ def _first_finding(rule: _Compared, result: Result, expected: Result) -> _Findin
             finding = stage(path, one, other)
             if finding:
                 return finding
-    finding = _detached(result, expected)
-    if finding:
-        return finding
-    for path, one, other in pairs:
-        finding = _value(rule, path, one, other)
-        if finding:
-            return finding
-    return _gradient(rule, result, expected) or _in_place(result, expected)
+    return None
+
+
+# In PyTorch's messages where devices meet. (An answer that goes through NumPy says something else; on a CPU it works.)
+_OTHER_DEVICE = ("device cpu", "on the same device", "expected device")
+
+
+def _elsewhere(result: Result, expected: Result) -> _Finding | None:
+    """What is wrong on a device without numbers: where things lie. An answer may look at numbers, and stops there."""
+    if result.status == RAISED and isinstance(result.trouble, Trouble):
+        if any(words in result.trouble.message for words in _OTHER_DEVICE):
+            return _Finding("device", "it works on the CPU only", _ABOUT_DEVICES, "", "", result.trouble.line)
+        return None
+    if result.status != RETURNED:
+        return None
+    pairs = []
+    if _structure(result.output, expected.output, "", pairs):
+        return None
+    if any(_device(*each) for each in pairs):
+        return _Finding("device", "it works on the CPU only", _ABOUT_DEVICES)
+    return None
+
+
+_ABOUT_DEVICES = (
+    "A tensor that is made inside stays on the CPU, and on a GPU it meets others that are not: give it the device of "
+    "the input, `device=x.device`, or make it with `torch.zeros_like(x)`, `x.new_tensor(…)` and the like.",
+)
+
+
+_KNOWN_ERRORS = {"EinopsError", "LinAlgError", "OutOfMemoryError", "TypeCheckError"}
+_KNOWN_ERRORS |= {name for name, kind in vars(builtins).items() if isinstance(kind, type) and "Err" in name}
+_KNOWN_ERRORS |= {"SystemExit", "GeneratorExit", "StopIteration", "KeyboardInterrupt", "Exception", "BaseException"}
 
 
 def _raised(result: Result) -> _Finding:
@@ -220,16 +325,18 @@ def _raised(result: Result) -> _Finding:
     if trouble is None:
         return _Finding("raised", "it stopped with an exception")
     if trouble.call:
-        return _Finding("raised", f"it can't be called: {_clip(trouble.message)}")
-    message = _clip(trouble.message)
-    details = []
-    if trouble.line:
-        details.append(
-            f"In your code, line {trouble.line}: `{trouble.code}`" if trouble.code else f"In line {trouble.line}."
-        )
-    if trouble.kind == "SystemExit":
-        details.append("A function that answers a quiz returns; it doesn't leave Python.")
-    return _Finding("raised", f"it raised {trouble.kind}" + (f": {message}" if message else ""), tuple(details))
+        return _Finding("raised", "it can't be called with the quiz's arguments", numbers=_clip(trouble.message))
+    if trouble.kind == "RuntimeError" and trouble.message == REFUSAL:
+        what = "it calls a function of the library that is or contains the answer"
+        return _Finding("raised", what, ("Write it yourself: it is out of reach while this quiz is checked.",))
+    # What an exception is called and what it says may be anything, hidden inputs too: the notebook alone shows it.
+    known = trouble.kind in _KNOWN_ERRORS
+    what = f"it raised {trouble.kind}" if known else "it raised an exception"
+    said = ": ".join(filter(None, ["" if known else trouble.kind, _clip(trouble.message)]))
+    where = f"In your code, line {trouble.line}: `{trouble.code}`" if trouble.code else ""
+    leaves = trouble.kind == "SystemExit"
+    advice = ("A function that answers a quiz returns; it doesn't leave Python.",) if leaves else ()
+    return _Finding("raised", what, advice, where, said, trouble.line)
 
 
 def _structure(got: Any, want: Any, path: str, pairs: list) -> _Finding | None:
@@ -237,10 +344,10 @@ def _structure(got: Any, want: Any, path: str, pairs: list) -> _Finding | None:
     place = _at(path)
     if isinstance(want, tuple | list | dict):
         if type(got) is not type(want):
-            return _Finding("type", f"{place}expected {_kind(want)}, got {_kind(got)}", _about_type(got, want))
+            return _other_type(place, got, want)
         if isinstance(want, dict):
             if set(got) != set(want):
-                return _Finding("structure", f"{place}expected the keys {_names(want)}, got {_names(got)}")
+                return _Finding("structure", f"{place}expected the keys {_names(want)}", numbers=f"got {_names(got)}")
             items = [(f"{path}[{key!r}]", got[key], want[key]) for key in want]
         else:
             if len(got) != len(want):
@@ -252,9 +359,33 @@ def _structure(got: Any, want: Any, path: str, pairs: list) -> _Finding | None:
                 return finding
         return None
     if not _type_fits(got, want):
-        return _Finding("type", f"{place}expected {_kind(want)}, got {_kind(got)}", _about_type(got, want))
+        return _other_type(place, got, want)
     pairs.append((path, got, want))
     return None
+
+
+def _other_type(place: str, got: Any, want: Any) -> _Finding:
+    if isinstance(got, Unsupported) and got.kind not in _KNOWN_TYPES:  # a class may be named after anything
+        said = f"got one of type {got.kind}"
+        return _Finding("type", f"{place}expected {_kind(want)}, got an object of another type", (), "", said)
+    return _Finding("type", f"{place}expected {_kind(want)}, got {_kind(got)}", _about_type(got, want))
+
+
+_KNOWN_TYPES = {name for name, kind in vars(builtins).items() if isinstance(kind, type)}
+_KNOWN_TYPES |= {
+    "Tensor",
+    "Parameter",
+    "Generator",
+    "ndarray",
+    "generator",
+    "coroutine",
+    "function",
+    "method",
+    "module",
+}
+_KNOWN_TYPES |= {"dict_values", "dict_keys", "dict_items", "max", "min", "median", "mode", "sort", "topk", "kthvalue"}
+_KNOWN_TYPES |= {f"{kind}{bits}" for kind in ("int", "uint", "float", "bool") for bits in ("", 8, 16, 32, 64)}
+_KNOWN_TYPES |= {"too much", "Ellipsis"}
 
 
 def _type_fits(got: Any, want: Any) -> bool:
@@ -265,13 +396,16 @@ def _type_fits(got: Any, want: Any) -> bool:
 
 def _about_type(got: Any, want: Any) -> tuple[str, ...]:
     if type(want) is int and type(got) is float:
-        return ("This is a count: divide with `//`, which stays with whole numbers, rather than with `/`.",)
+        return ("A whole number comes from `//`, which rounds down, or from `round(...)`; `/` gives a float.",)
     if type(want) in (int, float) and isinstance(got, Array):
         return ("A tensor with one entry becomes a number with `.item()`.",) if math.prod(got.shape) == 1 else ()
     if isinstance(want, Array) and type(got) in (int, float):
         return ("Keep it a tensor: `.item()`, `float()` and NumPy cut it off from the graph.",)
     if isinstance(want, Array) and type(got) is list:
-        return ("`torch.stack` makes one tensor of a list of tensors.",)
+        numbers = all(type(each) in (bool, int, float, list) for each in got)
+        return (f"`torch.{'tensor' if numbers else 'stack'}` makes one tensor of such a list.",)
+    if isinstance(want, list) and type(got) is tuple:
+        return ("A tuple has round brackets. `[a, b]` and `[... for ...]` give a list, and so does `list(...)`.",)
     if isinstance(want, tuple) and type(got) is list:
         return ("A list has square brackets. `return a, b` gives a tuple, and so does `tuple(...)` around a list.",)
     if isinstance(got, Unsupported):
@@ -281,7 +415,8 @@ def _about_type(got: Any, want: Any) -> tuple[str, ...]:
 
 def _about_foreign(got: Unsupported, want: Any) -> tuple[str, ...]:
     if got.kind == "generator":
-        instead = "`torch.stack([... for ...])`" if isinstance(want, Array) else "`tuple(... for ...)`"
+        into = {tuple: "`tuple(... for ...)`", dict: "`{... for ...}`"}.get(type(want), "`[... for ...]`")
+        instead = "`torch.stack([... for ...])`" if isinstance(want, Array) else into
         return (f"`(... for ...)` and `yield` make a generator, which computes nothing yet: use {instead}.",)
     if got.kind == "ndarray" and isinstance(want, Array):
         return (
@@ -300,8 +435,12 @@ def _shape(path: str, got: Any, want: Any) -> _Finding | None:
     if not isinstance(want, Array) or got.shape == want.shape:
         return None
     return _Finding(
-        "shape", f"{_at(path)}expected shape {want.shape}, got {got.shape}", _about_shape(got.shape, want.shape)
+        "shape", f"{_at(path)}expected shape {want.shape}, got {_shown(got.shape)}", _about_shape(got.shape, want.shape)
     )
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return str(shape) if len(shape) < 8 and math.prod(shape) < 100_000 else "another, much larger one"
 
 
 def _about_shape(got: tuple[int, ...], want: tuple[int, ...]) -> tuple[str, ...]:
@@ -311,8 +450,10 @@ def _about_shape(got: tuple[int, ...], want: tuple[int, ...]) -> tuple[str, ...]
         return ("The same axes, in another order.",)
     if got == () and want:
         return (f"That is one number for everything; it asks for {want[0]}: along which axes may you sum or average?",)
+    if want == ():
+        return ("It asks for one number for everything: a sum or a mean over all that is left.",)
     if len(got) == 2 * len(want) == 2 and got == want + want and want[0] > 1:
-        return ("One row of numbers met one column and was broadcast against it: look for shapes (b,) and (b, 1).",)
+        return ("If one row of numbers met one column, it was broadcast against it: look for shapes (b,) and (b, 1).",)
     if tuple(size for size in got if size != 1) == tuple(size for size in want if size != 1):
         return ("The entries are as many as they should be; an axis of length 1 is missing or left over.",)
     if math.prod(got) == math.prod(want):
@@ -327,7 +468,7 @@ def _dtype(path: str, got: Any, want: Any) -> _Finding | None:
     if (got.dtype, want.dtype) == ("float64", "float32"):
         details = ("Something in it was made in double precision (NumPy does that): keep the dtype of the input.",)
     if (got.dtype, want.dtype) == ("float32", "float64"):
-        details = ("A tensor made inside is float32 unless told otherwise: give it `dtype=` of the input.",)
+        details = ("Tensors are float32 unless told otherwise (`dtype=…`), and so is what `.float()` gives.",)
     return _Finding("dtype", f"{_at(path)}expected {want.dtype}, got {got.dtype}", details)
 
 
@@ -344,7 +485,7 @@ def _nan(path: str, got: Any, want: Any) -> _Finding | None:
     bad = ~np.isfinite(one) & np.isfinite(other)
     if not bad.any():
         return None
-    what = "nan" if np.isnan(one[bad]).any() else "inf"
+    what = "nan" if np.isnan(one[bad]).any() else "-inf" if (one[bad] < 0).all() else "inf"
     count = f"{int(bad.sum())} of {bad.size} entries are {what}" if bad.size > 1 else f"it is {what}"
     details = (
         "Look for the logarithm of 0, a division by 0, the root of something negative, or exp of something large.",
@@ -355,14 +496,14 @@ def _nan(path: str, got: Any, want: Any) -> _Finding | None:
 def _detached(result: Result, expected: Result) -> _Finding | None:
     if result.gradient_trouble:
         trouble = result.gradient_trouble
-        return _Finding("detached", f"no gradient can be taken: {trouble.kind}: {_clip(trouble.message)}")
+        return _Finding("detached", "no gradient can be taken", numbers=f"{trouble.kind}: {_clip(trouble.message)}")
     for path, got, want in _gradient_pairs(result.gradients, expected.gradients):
         if got is None and want is not None and np.any(want.data != 0):
             detail = (
                 "Is it used at all? If so, the numbers may be right, but nothing can be learned through them: look for "
                 "`.detach()`, `.item()`, `.data`, `torch.no_grad()`, `torch.tensor(...)` or NumPy on the way."
             )
-            return _Finding("detached", f"no gradient flows to {path}: it is detached", (detail,))
+            return _Finding("detached", f"no gradient flows to {path}", (detail,))
     return None
 
 
@@ -389,6 +530,10 @@ def _gradient(rule: _Compared, result: Result, expected: Result) -> _Finding | N
         want_numbers = np.zeros(got_numbers.shape) if want is None else want.data
         if got_numbers is None or got_numbers.shape != want_numbers.shape:
             return _Finding("gradient", f"the gradient with respect to {path} has another shape")
+        bad = ~np.isfinite(got_numbers) & np.isfinite(want_numbers)
+        if bad.any():
+            what = f"the gradient with respect to {path} is no number in {int(bad.sum())} of {bad.size} entries"
+            return _Finding("gradient", f"right values, but {what}", _ABOUT_BRANCHES)
         dtype = (want or got).dtype
         wrong = _differs(got_numbers, want_numbers, rule.allowed(want_numbers, dtype, looser=10.0))
         if wrong.any():
@@ -398,14 +543,51 @@ def _gradient(rule: _Compared, result: Result, expected: Result) -> _Finding | N
     return None
 
 
-def _in_place(result: Result, expected: Result) -> _Finding | None:
-    changed = [name for name in result.mutated if name not in expected.mutated]
-    if not changed:
-        return None
-    detail = (
-        "Whoever called it still needs them. Look for `+=`, `*=`, methods that end in `_`, or assignment to a slice."
-    )
-    return _Finding("in place", f"right result, but it changed {' and '.join(changed)} in place", (detail,))
+_ABOUT_BRANCHES = (
+    "On the way something infinite is multiplied by 0: an exp or a logarithm at its end, even in the branch that a "
+    "`torch.where` or a clamp leaves out.",
+)
+
+
+def _changed(result: Result, expected: Result, before: dict) -> _Finding | None:
+    """What an answer did to what it was handed, and to PyTorch's settings, beside giving its result."""
+    after = result.after if isinstance(result.after, dict) else {}
+    for key, (what, advice) in _SIDE_EFFECTS.items():
+        names = [name for name, was in before.items() if key in was and _differs_in(key, was, after.get(name))]
+        names = [name for name in names if not _differs_in(key, before[name], expected.after[name])]
+        if names:
+            return _Finding("in place", what.format(" and ".join(names)), (advice,))
+    return None
+
+
+def _differs_in(key: str, was: dict, now: Any) -> bool:
+    return not isinstance(now, dict) or now.get(key) != was[key]
+
+
+_SIDE_EFFECTS = {
+    "has gradients": (
+        "right result, but the gradients of {} are filled",
+        "It calls `.backward()` itself. Whoever called your function does that: a second time, it would count twice.",
+    ),
+    "training": (
+        "right result, but {} is not in the mode in which it came",
+        "`.eval()` and `.train()` stay in force after your function has returned: put back what was there.",
+    ),
+    "values": (
+        "right result, but it changed {} in place",
+        "Whoever called it still needs them. Look for `+=`, `*=`, methods that end in `_`, or assignment to a slice.",
+    ),
+    "wants gradients": (
+        "right result, but it changed whether {} wants gradients",
+        "`requires_grad_()` changes what was handed in, and stays: make a copy of a tensor first, "
+        "`x.detach().requires_grad_()`, and put a network back as it was.",
+    ),
+    "gradients are recorded": (
+        "right result, but it leaves the recording of gradients switched off or on for all that follows",
+        "`with torch.no_grad():` and `with torch.enable_grad():` switch it back by themselves.",
+    ),
+    "dtype": ("right result, but it leaves PyTorch with another default dtype", "Give your tensors `dtype=` instead."),
+}
 
 
 def _gradient_pairs(got: Any, want: Any) -> Iterator[tuple[str, Array | None, Array | None]]:
@@ -457,161 +639,32 @@ def _wrong_entries(rule: _Compared, got: Any, want: Any) -> np.ndarray:
     return _differs(one, other, rule.allowed(other, rule.default))
 
 
-def describe_error(got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> tuple[str, str, str]:
-    """How numbers are off, in a teacher's words.
-
-    got, want: numbers of the same shape;  wrong: where they differ by more than allowed.
-    Returns what is wrong, the two numbers if there is one pair only, and the entry furthest off if there are more.
-
-    >>> describe_error(np.array([2.0, 4.0]), np.array([1.0, 2.0]), np.array([True, True]))
-    ('every entry is 2 times what it should be', '', 'Furthest off is entry [1]: expected 2, got 4.')
-    >>> describe_error(np.array(-3.0), np.array(3.0), np.array(True))
-    ('the sign is wrong', 'expected 3, got -3', '')
-    """
-    got, want, wrong = np.atleast_1d(got), np.atleast_1d(want), np.atleast_1d(wrong)
-    if "c" in (got.dtype.kind, want.dtype.kind):
-        return f"{int(wrong.sum())} of {wrong.size} entries are wrong", "", ""
-    got, want = got.astype(float), want.astype(float)
-    with np.errstate(invalid="ignore"):
-        error = np.where(wrong, np.abs(got - want), 0)
-        above, below = bool((got > want)[wrong].all()), bool((got < want)[wrong].all())
-    worst = np.unravel_index(np.argmax(np.nan_to_num(error, nan=np.inf)), error.shape)
-    example = "expected {}, got {}".format(*_told_apart(want[worst], got[worst]))
-    pattern = _pattern(got, want)
-    if wrong.size == 1:
-        return pattern or ("too large" if above else "too small" if below else "wrong"), example, ""
-    if not pattern:
-        count = "every entry is" if wrong.all() else f"{int(wrong.sum())} of {wrong.size} entries are"
-        pattern = (
-            f"{count} {'too large' if above else 'too small' if below else 'wrong, some too large, some too small'}"
-        )
-    return pattern, "", f"Furthest off is entry [{', '.join(str(int(i)) for i in worst)}]: {example}."
-
-
-def _pattern(got: np.ndarray, want: np.ndarray) -> str:
-    """A rule by which all entries are off, if there is a simple one."""
-    if not (np.isfinite(got).all() and np.isfinite(want).all()):
-        return ""
-    who = "it is" if want.size == 1 else "every entry is"
-
-    def close(one: np.ndarray, other: np.ndarray) -> bool:
-        return bool(np.allclose(one, other, rtol=1e-4, atol=1e-6 * np.abs(other).max()))
-
-    if not np.any(got) and np.any(want):
-        return "it is 0 everywhere" if want.size > 1 else "it is 0"
-    if close(got, -want):
-        return "the sign is wrong" if want.size == 1 else "the sign of every entry is wrong"
-    shift = float(np.mean(got - want))
-    large = np.abs(want).max()
-    # Sums about -250 in single precision carry errors of 1e-5: these must not hide what was added.
-    even = np.ptp(got - want) <= 1e-5 * np.abs(got - want).max() + 3e-7 * large
-    if want.size > 1 and np.ptp(want) > 0 and abs(shift) > 1e-4 * large and even:
-        return f"every entry is {_show(abs(shift))} too {'large' if shift > 0 else 'small'}"
-    factor = _factor(got, want)
-    if factor is not None and _show(factor) == "1":
-        off = float(np.max(np.abs(got - want)) / np.abs(want).max())
-        return f"{who} nearly right, but off by up to {off:.0e} of its size: is something rounded, or missing a digit?"
-    if factor is not None and (want.size > 1 or _is_simple(factor)):
-        return f"{who} {_times(factor)} what it should be"
-    if want.size == 1:
-        return ""
-    with np.errstate(over="ignore"):
-        if (want > 0).all():
-            if close(got, want**2):
-                return "every entry is the square of what it should be"
-            if close(got, np.sqrt(want)):
-                return "every entry is the square root of what it should be"
-        if (got > 0).all() and close(np.log(got), want):
-            return "every entry is the exponential of what it should be"
-    if got.shape == want.shape and close(np.sort(got, None), np.sort(want, None)):
-        return "the numbers are right, but they stand in the wrong places"
-    return ""
-
-
-def _is_simple(factor: float) -> bool:
-    """Whether a factor is so simple that one pair of numbers is enough to suspect it: 2, -3, 1/4."""
-    return any(abs(f) > 1.5 and abs(f - round(f)) < 1e-3 * abs(f) for f in (factor, 1 / factor))
-
-
-def _times(factor: float) -> str:
-    """A factor in words.
-
-    >>> _times(2.0), _times(1 / 3), _times(-0.25), _times(0.7)
-    ('2 times', '1/3 of', '-1/4 of', '0.7 times')
-    """
-    one_over = 1 / factor
-    if math.isfinite(one_over) and abs(one_over) > 1.5 and abs(one_over - round(one_over)) < 1e-3 * abs(one_over):
-        return f"{'-' if factor < 0 else ''}1/{abs(round(one_over))} of"
-    return f"{_show(factor)} times"
-
-
-def _factor(got: np.ndarray, want: np.ndarray) -> float | None:
-    """c if got = c · want throughout, else None."""
-    scale = float(np.sum(want * want))
-    if (
-        scale == 0
-        or not np.isfinite(scale)
-        or not np.isfinite(got).all()
-        or (want.size > 1 and np.ptp(want) == 0 and np.ptp(got) > 0)
-    ):
-        return None
-    factor = float(np.sum(got * want) / scale)
-    fits = np.allclose(got, factor * want, rtol=1e-4, atol=1e-5 * float(np.abs(got).max()))
-    return factor if fits and factor != 0 else None
-
-
 def _how_many(cases: int, wrong: int) -> str:
     if cases == 1:
         return ""
     if wrong == cases:
-        return " Both cases are wrong." if cases == 2 else f" All {cases} cases are wrong."
-    return f" {cases - wrong} of {cases} cases are right already."
+        return "Both cases are wrong." if cases == 2 else f"All {cases} cases are wrong."
+    return f"{cases - wrong} of {cases} cases {'is' if cases - wrong == 1 else 'are'} right already."
 
 
 def _factor_that_counts(
     expected: Expected, results: Sequence[Result], found: Sequence[_Finding | None]
-) -> tuple[str, ...]:
-    """A sentence if several cases are each off by a factor, and the factors count something."""
-    wrong = [index for index, finding in enumerate(found) if finding]
+) -> tuple[tuple[str, ...], str]:
+    """Advice if several cases are each off by a factor, and the factors count something; and the factors."""
+    wrong = [index for index, finding in enumerate(found) if finding and not expected.cases[index].device]
     factors = []
     for index in wrong:
-        got, want = _numbers(results[index].output), _numbers(expected.right[index].output)
+        try:
+            got = _numbers(expected.measured(index, results[index]).output)
+        except Exception:  # as in `Expected._finding`
+            return (), ""
+        want = _numbers(expected.right[index].output)
         if got is None or want is None or got.shape != want.shape or "c" in (got.dtype.kind, want.dtype.kind):
-            return ()
-        factors.append(_factor(np.atleast_1d(got).astype(float), np.atleast_1d(want).astype(float)))
-    if len(factors) < 2 or None in factors or "1" in map(_show, factors):
-        return ()
-    counted = _counts([expected.cases[i] for i in wrong], factors)
-    if counted:
-        return (counted,)
-    if np.allclose(factors, factors[0], rtol=1e-3):
-        return ()
-    return (f"The factor changes from case to case ({', '.join(map(_show, factors[:4]))}): what else changes?",)
-
-
-def _counts(cases: Sequence[Case], factors: Sequence[float]) -> str:
-    """A sentence if the factors are the length of an axis, or the number of entries, of one of the inputs."""
-    for name, value in cases[0].args.items():
-        tensors = [case.args.get(name) for case in cases]
-        if not isinstance(value, torch.Tensor) or not all(isinstance(t, torch.Tensor) for t in tensors):
-            continue
-        sizes = [tuple(t.shape) for t in tensors]
-        dimensions = min(map(len, sizes))
-        candidates: list[tuple[str, Callable]] = [
-            (f"the length of axis {i} of {name}", lambda s, i=i: s[i]) for i in range(dimensions)
-        ]
-        candidates.append((f"the number of entries of {name}", math.prod))
-        candidates.append((f"the number of entries of one item of {name}", lambda s: math.prod(s[1:])))
-        for what, count in candidates:
-            counts = np.array([count(size) for size in sizes], dtype=float)
-            if (counts <= 1).all():
-                continue
-            seen = ", ".join(map(_show, counts[:4]))
-            if np.allclose(factors, counts, rtol=1e-3):
-                return f"The factor is {what} ({seen}): a sum where a mean belongs?"
-            if np.allclose(factors, 1 / counts, rtol=1e-3):
-                return f"The factor is one over {what} ({seen}): a mean where a sum belongs?"
-    return ""
+            return (), ""
+        factors.append(factor(np.atleast_1d(got).astype(float), np.atleast_1d(want).astype(float)))
+    if len(factors) < 2 or None in factors or "1" in map(show, factors):
+        return (), ""
+    return what_factors_count([expected.cases[i] for i in wrong], factors)
 
 
 # ------------------------------------------------------------------------------------------------------- misconceptions
@@ -619,18 +672,15 @@ def _counts(cases: Sequence[Case], factors: Sequence[float]) -> str:
 
 def _known_misconception(expected: Expected, results: Sequence[Result], stage: str) -> Misconception | None:
     """The declared misconception that gives what this answer gave on every case, if there is one."""
-    if stage in ("not attempted", "raised"):
+    if stage in ("not attempted", "raised", "device"):
         return None
-    gradients, changes = stage in ("detached", "gradient"), stage == "in place"
-    for misconception, theirs in expected.misconceptions:
-        if all(_alike(*each, gradients, changes) for each in zip(expected.rules, results, theirs)):
-            return misconception
-    return None
+    known = expected.misconceptions
+    return next((each for each, theirs in known if expected.alike(results, theirs, stage)), None)
 
 
-def _alike(rule: _Compared, one: Result, other: Result, gradients: bool, changes: bool) -> bool:
+def _alike(rule: _Compared, one: Result, other: Result, stage: str) -> bool:
     """Whether two results agree; an answer that makes a mistake may differ from its model in what isn't at issue."""
-    if one.status != "returned":
+    if one.status != RETURNED:
         return False
     pairs: list = []
     if _structure(one.output, other.output, "", pairs):
@@ -640,11 +690,11 @@ def _alike(rule: _Compared, one: Result, other: Result, gradients: bool, changes
             return False
         if _value(rule, path, got, want):
             return False
-    if gradients:
+    if stage in ("detached", "gradient"):
         none_alike = all((g is None) == (w is None) for _, g, w in _gradient_pairs(one.gradients, other.gradients))
         if not none_alike or _gradient(rule, one, other):
             return False
-    return not changes or one.mutated == other.mutated
+    return stage != "in place" or one.after == other.after
 
 
 # ---------------------------------------------------------------------------------------------------------------- words
@@ -669,32 +719,6 @@ def _kind(value: Any) -> str:
 
 def _names(value: dict) -> str:
     return ", ".join(map(repr, value)) or "none"
-
-
-def _show(number: float) -> str:
-    """Up to four figures, whole numbers as such.
-
-    >>> _show(784.0), _show(-0.25), _show(1234567.0), _show(0.1234567)
-    ('784', '-0.25', '1234567', '0.1235')
-    """
-    number = float(number)
-    if math.isfinite(number) and number == round(number) and abs(number) < 1e9:
-        return str(round(number))
-    return f"{number:.4g}"
-
-
-def _told_apart(one: float, other: float) -> tuple[str, str]:
-    """Two numbers in as many figures as it takes to see that they differ.
-
-    >>> _told_apart(0.5, 0.25), _told_apart(38.2400001, 38.2400002)
-    (('0.5', '0.25'), ('38.2400001', '38.2400002'))
-    """
-    shown = _show(one), _show(other)
-    for digits in range(5, 18):
-        if shown[0] != shown[1]:
-            break
-        shown = f"{float(one):.{digits}g}", f"{float(other):.{digits}g}"
-    return shown
 
 
 def _clip(text: str, length: int = 240) -> str:

@@ -81,7 +81,7 @@ def _verdict(quiz: Quiz, answer: Any) -> tuple[Verdict, list[Result]]:
         got = "nothing" if answer is None or answer is Ellipsis else f"a value of type {type(answer).__name__}"
         return Verdict(quiz.id, "type", f"expected your function, got {got}: pass its name, without brackets"), []
     cases = quiz.draw_cases()
-    results = run(answer, cases, quiz.probe)
+    results = run(answer, cases, quiz.probe, quiz.out_of_reach)
     return judge(quiz, cases, results), results
 
 

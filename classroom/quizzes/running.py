@@ -7,6 +7,8 @@ where bytes come in and bytes go out (JSON and raw arrays, nothing pickled), so 
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
 import inspect
 import io
 import json
@@ -18,7 +20,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,10 @@ import numpy as np
 import torch
 
 from .declarations import Case, Fixture, plain_defaults
+from .forbidding import out_of_reach
 
 LARGEST_OUTPUT = 5_000_000  # elements of one array that are kept; of a larger one, only shape and type
-LARGEST_JSON = 8_000_000  # bytes of JSON that are read from a process which nobody trusts
+LARGEST_JSON = 300_000  # bytes of JSON that are read from a process which nobody trusts: a fifth of a second
 MOST_LEAVES = 10_000  # values in one nested output
 DEEPEST = 20  # levels of nesting
 LONGEST_TEXT = 2_000  # characters kept of a string, a message, or what was printed
@@ -76,8 +79,8 @@ class Result:
     """What one case gave: `status`, and then `output` or `trouble`.
 
     gradients: name -> Array, or None where no gradient flows, or for a fixture a dict of these by parameter name;
-    gradient_trouble: why the gradients could not be had;  mutated: arguments that were changed in place;
-    printed: what the answer wrote to stdout and stderr.
+    gradient_trouble: why the gradients could not be had;  after: what became of the arguments, name -> `state`, and of
+    PyTorch's own settings, under "";  printed: what the answer wrote to stdout and stderr.
     """
 
     status: str
@@ -85,36 +88,41 @@ class Result:
     gradients: Any = field(default_factory=dict)
     trouble: Trouble | None = None
     gradient_trouble: Trouble | None = None
-    mutated: tuple[str, ...] = ()
+    after: Any = field(default_factory=dict)
     printed: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------------------ run
 
 
-def run(answer: Any, cases: Sequence[Case], probe: Callable | None = None) -> list[Result]:
+def run(
+    answer: Any, cases: Sequence[Case], probe: Callable | None = None, forbidden: Sequence[Any] = ()
+) -> list[Result]:
     """Call `answer` on every case and report each as a Result; nothing that it does gets out.
 
     Inputs are copies, fixtures are rebuilt, and the global seed is the same for a given case, so that answers that draw
     random numbers in the same order agree. Random states, gradient mode and defaults are restored afterwards.
-    probe: called as `probe(answer, **args)` in place of the answer itself.
+    probe: called as `probe(answer, **args)` in place of the answer itself;  forbidden: functions, as such or by their
+    dotted names, that are out of reach meanwhile.
     KeyboardInterrupt passes through; every other exception, SystemExit included, becomes part of the result.
     """
-    results = []
-    for index, case in enumerate(cases):
-        with _everything_restored():
-            results.append(_run_case(answer, case, probe, seed=index))
-    return results
+    with out_of_reach(forbidden):
+        return [run_case(answer, case, index, probe) for index, case in enumerate(cases)]
+
+
+def run_case(answer: Any, case: Case, index: int, probe: Callable | None = None) -> Result:
+    """The result of one case, the one with this index."""
+    with _everything_restored():
+        return _run_case(answer, case, probe, seed=index)
 
 
 def _run_case(answer: Any, case: Case, probe: Callable | None, seed: int) -> Result:
     args, leaves, modules = _inputs(case)
-    before = {name: to_raw(value) for name, value in args.items()}
     printed = _Bounded()
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` asks every kind of device, slowly
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            output = probe(answer, **args) if probe else _call(answer, args)
+            output = probe(_as_called(answer, args), **args) if probe else _call(answer, args)
     except KeyboardInterrupt:
         raise
     except NotImplementedError as error:
@@ -128,25 +136,92 @@ def _run_case(answer: Any, case: Case, probe: Callable | None, seed: int) -> Res
     if output is None or output is Ellipsis or output is NotImplemented:
         return Result(NOT_ATTEMPTED, output=to_raw(output), printed=printed.text)
     try:
-        mutated = tuple(name for name, raw in before.items() if not same(raw, to_raw(args[name])))
+        after = _states(args, leaves)
         raw = to_raw(output)
     except Exception as error:  # an output so odd that it can't even be looked at
         return Result(RAISED, trouble=_trouble(error), printed=printed.text)
     gradients, trouble = {}, None
     if case.gradients and _all_plain(raw):
         try:
+            torch.set_grad_enabled(True)
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 gradients = _gradients(output, leaves, modules)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             trouble = _trouble(error)
-    return Result(RETURNED, raw, gradients, None, trouble, mutated, printed.text)
+    return Result(RETURNED, raw, gradients, None, trouble, after, printed.text)
+
+
+def states_before(case: Case) -> dict:
+    """What `Result.after` is for an answer that changes nothing."""
+    with _everything_restored():
+        args, leaves, _ = _inputs(case)
+        return _states(args, leaves)
+
+
+def _states(args: Mapping[str, Any], leaves: Mapping[str, torch.Tensor]) -> dict:
+    """What can be seen of the arguments, and of what else a call may leave behind."""
+    found = {name: state(value) for name, value in args.items()}
+    for name, leaf in leaves.items():
+        found[name]["has gradients"] = leaf.grad is not None
+    return found | {"": {"gradients are recorded": torch.is_grad_enabled(), "dtype": str(torch.get_default_dtype())}}
+
+
+def state(value: Any) -> dict:
+    """What can be seen of an argument from outside, in a few plain words: two that are equal have not been changed.
+
+    >>> x = torch.ones(2)
+    >>> state(x) == state(x.clone()), state(x) == state(2 * x)
+    (True, False)
+    """
+    found: dict[str, Any] = {"values": _digest(value), "has gradients": False, "wants gradients": [], "training": []}
+    for tensor in value.parameters() if isinstance(value, torch.nn.Module) else [value]:
+        if type(tensor) in (torch.Tensor, torch.nn.Parameter):
+            found["wants gradients"].append(tensor.requires_grad)
+            found["has gradients"] |= tensor.is_leaf and tensor.grad is not None
+    if isinstance(value, torch.nn.Module):
+        found["training"] = [module.training for module in value.modules()]
+    return found
+
+
+def _digest(value: Any) -> str:
+    """Changes with every number in it: of a network its weights and buffers, of an object the tensors that it holds."""
+    digest = hashlib.sha256()
+    for leaf in _leaves(_parts(value)):
+        digest.update(_bytes_of(leaf) if isinstance(leaf, torch.Tensor) else repr(leaf)[:LONGEST_TEXT].encode())
+    return digest.hexdigest()[:16]
+
+
+def _parts(value: Any) -> Any:
+    if isinstance(value, torch.nn.Module):
+        return dict(value.state_dict())
+    if isinstance(value, torch.Tensor) or not hasattr(value, "__dict__"):
+        return value
+    return None if callable(value) else vars(value)
+
+
+def _bytes_of(tensor: torch.Tensor) -> bytes:
+    about = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    if tensor.is_meta or tensor.layout is not torch.strided or not tensor.numel():
+        return about
+    return about + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if type(value) in (tuple, list, dict):
+        yield len(value)
+        for item in value.values() if type(value) is dict else value:
+            yield from _leaves(item)
+    elif isinstance(value, torch.Tensor) or type(value) in (bool, int, float, str):
+        yield value
 
 
 def _inputs(case: Case) -> tuple[dict, dict, dict]:
     """Fresh arguments, and of those whose gradients are wanted the leaf tensors and the modules, all by name."""
     args, leaves, modules = {}, {}, {}
+    if case.device:
+        return {name: _moved(_copy(value), case.device) for name, value in case.args.items()}, leaves, modules
     for name, value in case.args.items():
         if name in case.gradients and isinstance(value, torch.Tensor):
             leaves[name] = value.detach().clone().requires_grad_()
@@ -168,6 +243,22 @@ def _copy(value: Any) -> Any:
     if type(value) is dict:
         return {key: _copy(item) for key, item in value.items()}
     return value
+
+
+def _moved(value: Any, device: str) -> Any:
+    """The same on another device: tensors, networks, and objects that hold tensors, whatever these check when made."""
+    if isinstance(value, torch.Tensor | torch.nn.Module):
+        return value.to(device)
+    if type(value) in (tuple, list):
+        return type(value)(_moved(item, device) for item in value)
+    if type(value) is dict:
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, torch.Generator) or not hasattr(value, "__dict__") or callable(value):
+        return value
+    moved = copy.copy(value)
+    for key, held in vars(value).items():
+        object.__setattr__(moved, key, _moved(held, device))
+    return moved
 
 
 class _DoesNotFit(TypeError):
@@ -193,6 +284,16 @@ def _call(answer: Any, args: Mapping[str, Any]) -> Any:
         takes = ", ".join(str(parameter) for parameter in signature.parameters.values())
         raise _DoesNotFit(f"it is called with ({', '.join(args)}) but takes ({takes})") from None
     return answer(*positional, **keywords)
+
+
+def _as_called(answer: Any, args: Mapping[str, Any]) -> Callable:
+    """The answer as probes call it: by the quiz's names or in its order, whatever the student calls her parameters."""
+
+    def call(*given: Any, **named: Any) -> Any:
+        values = dict(zip(args, given)) | named
+        return _call(answer, {name: values[name] for name in args if name in values})
+
+    return call
 
 
 def _gradients(output: Any, leaves: Mapping[str, Any], modules: Mapping[str, Any]) -> dict:
@@ -264,14 +365,14 @@ def _to_raw(value: Any, left: list[int], depth: int) -> Any:
     if kind is torch.Tensor:
         return _array(value)
     if kind is int and value.bit_length() > 1_000:
-        return Unsupported("int", f"a number of about {int(value.bit_length() * math.log10(2))} digits")
+        return Unsupported("int", "a number of more than 300 digits")
     if kind is str:
         return value[:LONGEST_TEXT]
     if value is None or kind in (bool, int, float):
         return value
     if kind in (tuple, list, dict) and len(value) > left[0]:
         left[0] = 0
-        return Unsupported("too much", f"{len(value):,} values, more than any answer needs")
+        return Unsupported("too much", "more values than any answer needs")
     if kind in (tuple, list):
         return kind(_to_raw(item, left, depth + 1) for item in value)
     if kind is dict:
@@ -360,11 +461,13 @@ def _own_line(error: BaseException) -> tuple[int, str]:
     return 0, ""
 
 
-_NOT_THE_STUDENTS = (str(Path(__file__).resolve().parent.parent), sysconfig.get_paths()["stdlib"])
+_COURSE = Path(__file__).resolve().parents[2]
+_NOT_THE_STUDENTS = (str(_COURSE / "classroom"), str(_COURSE / "course_utils"), sysconfig.get_paths()["stdlib"])
+_NOT_THE_STUDENTS += ("<frozen", "<@beartype", "<above ", "supplied/")  # from other cells, lent by the course
 
 
 def _installed(filename: str) -> bool:
-    return "site-packages" in filename or filename.startswith((*_NOT_THE_STUDENTS, "<frozen", "<@beartype"))
+    return "site-packages" in filename or filename.startswith(_NOT_THE_STUDENTS)
 
 
 def _refused_by_torch(error: NotImplementedError) -> bool:
@@ -398,9 +501,8 @@ def _everything_restored() -> Iterator[None]:
     try:
         with plain_defaults(), warnings.catch_warnings(), torch.inference_mode(False):
             torch.set_grad_enabled(True)
-            torch.set_num_threads(
-                1
-            )  # the cases are tiny: threads that wait for each other made a check 30 times slower
+            # The cases are tiny: threads that wait for each other made a check 30 times slower.
+            torch.set_num_threads(1)
             random.seed(0)
             np.random.seed(0)
             yield
@@ -456,25 +558,49 @@ def from_wire(data: bytes) -> Any:
     return value
 
 
+def request_wire(case: Case, index: int, probe: str | None = None, planted: bool = False) -> bytes:
+    """What `answer_wire` takes; probe is the name under which the quiz's probe is registered, if it has one.
+
+    planted: `plant` is to run in the answer's place.
+    """
+    return to_wire({"case": case, "index": index, "probe": probe, "planted": planted})
+
+
 def answer_wire(answer: Any, request: bytes) -> bytes:
-    """Run an answer where it may do no harm: takes what `request_wire` made, gives what `results_from_wire` reads."""
+    """Run an answer on one case where it may do no harm: what `request_wire` made comes in, a result goes out."""
     asked = from_wire(request)
     probe = Fixture(asked["probe"]).build() if asked["probe"] else None
-    return to_wire(run(answer, asked["cases"], probe))
+    return to_wire(run_case(plant if asked["planted"] else answer, asked["case"], asked["index"], probe))
 
 
-def request_wire(cases: Sequence[Case], probe: str | None = None) -> bytes:
-    """What `answer_wire` takes; probe is the name under which the quiz's probe is registered, if it has one."""
-    return to_wire({"cases": list(cases), "probe": probe})
+def plant(*given: Any, **named: Any) -> list:
+    """No answer to anything: it changes the tensors that it is handed, and gives them back.
+
+    The grader has it run among an answer's cases and knows what comes of that: where something else is reported, the
+    answer's own code has laid hands on what reports.
+    """
+    tensors = [each for each in _tensors([*given, *named.values()]) if each.is_floating_point()]
+    with torch.no_grad():
+        return [each.mul_(3).clone() for each in tensors]
 
 
-def results_from_wire(data: bytes, count: int) -> list[Result]:
+def tells_the_truth(piece: bytes, case: Case, index: int, probe: Callable | None = None) -> bool:
+    """Whether that is what comes of `plant` on this case.  Raises ValueError for anything that is no result."""
+    (said,) = results_from_wire([piece], 1)
+    return _as_reported(said) == _as_reported(run_case(plant, case, index, probe))
+
+
+def _as_reported(result: Result) -> bytes:
+    return to_wire(replace(result, trouble=None, gradient_trouble=None))  # where it stopped is another file there
+
+
+def results_from_wire(pieces: Sequence[bytes], count: int) -> list[Result]:
     """The results of `count` cases that came from a process which nobody trusts.
 
     Raises ValueError unless they are complete, as many as expected, and of the types that `run` gives.
     """
-    results = from_wire(data)
-    if type(results) is not list or len(results) != count or not all(map(_well_formed, results)):
+    results = [from_wire(data) for data in pieces]
+    if len(results) != count or not all(map(_well_formed, results)):
         raise ValueError(f"expected the results of {count} cases, got something else")
     return results
 
@@ -482,9 +608,8 @@ def results_from_wire(data: bytes, count: int) -> list[Result]:
 def _well_formed(result: Any) -> bool:
     if type(result) is not Result or result.status not in (RETURNED, RAISED, NOT_ATTEMPTED):
         return False
-    texts = type(result.printed) is str and type(result.mutated) is tuple
-    texts = texts and all(type(name) is str for name in result.mutated)
-    return texts and _is_trouble(result.trouble) and _is_trouble(result.gradient_trouble) and _is_gradients(result)
+    plain = type(result.printed) is str and type(result.after) is dict
+    return plain and _is_trouble(result.trouble) and _is_trouble(result.gradient_trouble) and _is_gradients(result)
 
 
 def _is_trouble(trouble: Any) -> bool:

@@ -42,7 +42,7 @@ def gaussian_kl(
     factors = []
     for name, cov in (("cov_q", cov_q), ("cov_p", cov_p)):
         factor, failed = torch.linalg.cholesky_ex(cov)
-        if failed.any():
+        if not failed.is_meta and failed.any():
             raise ValueError(f"gaussian_kl expects positive definite covariances; {name} is not (all eigenvalues > 0).")
         factors.append(factor)
     root_q, root_p = factors

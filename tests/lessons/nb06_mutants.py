@@ -4,19 +4,59 @@ import math
 
 import torch
 
-from course_utils.diffusion import predict_noise
+from course_utils.diffusion import linear_schedule, predict_noise
 from course_utils.sampling import euler, heun, last
-from lessons.answers import right, slip
+from lessons.answers import in_other_forms, right, slip
 
 right_ancestral_step = right("sampling/ancestral-step")
 right_short_loop = right("sampling/short-loop")
 right_timesteps = right("sampling/timesteps")
 right_ddim_step = right("sampling/ddim-step")
 right_product = right("sampling/product")
+right_heun_step = right("sampling/heun-step")
+right_multistep = right("sampling/multistep")
+right_beta_walk = right("sampling/noise-at-the-end")
 
 
 def full(x, t):
-    return torch.full((len(x),), t)
+    return torch.full((len(x),), t, device=x.device)
+
+
+def one_thousand(answer, schedule_at):
+    """As if every schedule were the linear one with a thousand steps, stretched to its own T."""
+
+    def hard_coded(*args):
+        long, own = linear_schedule(1000), args[schedule_at]
+
+        class Stretched:
+            T = own.T
+            alpha_bar = long.alpha_bar[torch.linspace(0, 1000, own.T + 1).round().long()]
+            posterior, rates, log_snr = own.posterior, own.rates, alpha_bar.log() - torch.log1p(-alpha_bar)
+
+        return answer(*args[:schedule_at], Stretched, *args[schedule_at + 1 :])
+
+    return hard_coded
+
+
+def kept(answer, *places):
+    """The noise's share is computed once for each pair of steps, whatever the schedule."""
+    schedules = {}
+
+    def cached(*args):
+        key = tuple(args[k] for k in places)
+        return answer(*(schedules.setdefault(key, a) if hasattr(a, "alpha_bar") else a for a in args))
+
+    return cached
+
+
+def one_by_one(answer, images):
+    """Image by image: arguments at these places are batches."""
+
+    def looped(*args):
+        rows = range(len(args[images[0]]))
+        return torch.cat([answer(*(a[k : k + 1] if i in images else a for i, a in enumerate(args))) for k in rows])
+
+    return looped
 
 
 # ------------------------------------------------------------------------------------------------------ ancestral steps
@@ -51,15 +91,6 @@ def ancestral_like_ddim(x_t, x0, t, s, noise, schedule, kappa=0.0):
     return after**0.5 * x0 + (1 - after - small) ** 0.5 * implied + sigma * noise
 
 
-def ancestral_without_noise(x_t, x0, t, s, noise, schedule, kappa=0.0):
-    return ancestral_parts(x_t, x0, t, s, schedule)[0]
-
-
-def ancestral_swapped(x_t, x0, t, s, noise, schedule, kappa=0.0):
-    """x_t and the guess in each other's place."""
-    return right_ancestral_step(x0, x_t, t, s, noise, schedule, kappa)
-
-
 def ancestral_step_by_one(x_t, x0, t, s, noise, schedule, kappa=0.0):
     """Always one step, whatever the stride."""
     return right_ancestral_step(x_t, x0, t, t - 1, noise, schedule, kappa)
@@ -79,6 +110,93 @@ def ancestral_alpha_swapped(x_t, x0, t, s, noise, schedule, kappa=0.0):
     return mean + ((small ** (1 - kappa) * beta**kappa) ** 0.5 if s else 0.0) * noise
 
 
+def ancestral_in_single_precision(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    now, after = schedule.alpha_bar.float()[t], schedule.alpha_bar.float()[s]
+    alpha = now / after
+    mean = after.sqrt() * (1 - alpha) / (1 - now) * x0 + alpha.sqrt() * (1 - after) / (1 - now) * x_t
+    if s == 0:
+        return mean
+    small, beta = (1 - after) / (1 - now) * (1 - alpha), 1 - alpha
+    return mean + torch.exp(0.5 * ((1 - kappa) * torch.log(small) + kappa * torch.log(beta))) * noise
+
+
+def ancestral_rates_in_single_precision(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    signal, spread = (r.float() for r in schedule.rates(full(x_t, t), x_t.float()))
+    to_signal, to_spread = (r.float() for r in schedule.rates(full(x_t, s), x_t.float()))
+    beta = 1 - (signal / to_signal) ** 2
+    mean = to_signal * beta / spread**2 * x0 + signal / to_signal * (to_spread / spread) ** 2 * x_t
+    sigma = ((to_spread / spread) ** 2 * beta) ** ((1 - kappa) / 2) * beta ** (kappa / 2)
+    return (mean + (sigma if s else 0) * noise).to(x_t.dtype)
+
+
+def ancestral_masked(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    """The noise is silenced by a factor, in place on a copy."""
+    mean, small, beta = ancestral_parts(x_t, x0, t, s, schedule)
+    result = mean.clone()
+    result += (small ** (1 - kappa) * beta**kappa) ** 0.5 * noise * float(s > 0)
+    return result
+
+
+def ancestral_einsum(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+    beta, shares = 1 - now / after, torch.empty(3, dtype=x_t.dtype)
+    shares[0] = after**0.5 * beta / (1 - now)
+    shares[1] = (now / after) ** 0.5 * (1 - after) / (1 - now)
+    shares[2] = ((1 - after) / (1 - now)) ** ((1 - kappa) / 2) * beta**0.5 if s else 0
+    return torch.einsum("k,kbchw->bchw", shares, torch.stack([x0, x_t, noise]))
+
+
+def ancestral_large_or_small(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    """One of the two variances, whichever is nearer."""
+    return right_ancestral_step(x_t, x0, t, s, noise, schedule, float(kappa >= 0.5))
+
+
+def ancestral_deviations(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    """Shares of the standard deviations."""
+    mean, small, beta = ancestral_parts(x_t, x0, t, s, schedule)
+    return mean + ((1 - kappa) * small**0.5 + kappa * beta**0.5 if s else 0) * noise
+
+
+def ancestral_silent_at_T(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return right_ancestral_step(x_t, x0, t, s, noise * (t < schedule.T), schedule, kappa)
+
+
+def ancestral_silent_single_steps(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return right_ancestral_step(x_t, x0, t, s, noise * (t - s > 1), schedule, kappa)
+
+
+def ancestral_grey_noise(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    """All channels get the noise of the first."""
+    return right_ancestral_step(x_t, x0, t, s, noise[:, :1].expand_as(noise), schedule, kappa)
+
+
+def ancestral_same_noise(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return right_ancestral_step(x_t, x0, t, s, noise[:1].expand_as(noise), schedule, kappa)
+
+
+def ancestral_floored(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    """An epsilon under the root, against dividing by zero that never happens."""
+    mean, small, beta = ancestral_parts(x_t, x0, t, s, schedule)
+    return mean + ((small + 1e-3) ** (1 - kappa) * beta**kappa) ** 0.5 * noise * (s > 0)
+
+
+def ancestral_image_clipped(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return right_ancestral_step(x_t, x0, t, s, noise, schedule, kappa).clamp(-1, 1)
+
+
+def ancestral_in_place(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    x_t.copy_(right_ancestral_step(x_t, x0, t, s, noise, schedule, kappa))
+    return x_t
+
+
+def ancestral_single(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return right_ancestral_step(x_t.float(), x0.float(), t, s, noise.float(), schedule, kappa)
+
+
+def ancestral_on_the_cpu(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return torch.zeros(x_t.shape, dtype=x_t.dtype) + right_ancestral_step(x_t, x0, t, s, noise, schedule, kappa)
+
+
 def product_both_forms(x_t, x0, t, noise, schedule):
     now, before = schedule.alpha_bar[t].item(), schedule.alpha_bar[t - 1].item()
     mean = schedule.posterior(x0, x_t, full(x_t, t)).mean
@@ -93,6 +211,42 @@ def product_times_noise(x_t, x0, t, noise, schedule):
 def product_of_beta(x_t, x0, t, noise, schedule):
     mean, _ = schedule.posterior(x0, x_t, full(x_t, t))
     return mean + schedule.beta[t].sqrt().to(x_t.dtype) * noise
+
+
+def product_by_deviation(x_t, x0, t, noise, schedule):
+    """In single precision, and with the posterior written out."""
+    now, before = schedule.alpha_bar.float()[t], schedule.alpha_bar.float()[t - 1]
+    mean, small, _ = ancestral_parts(x_t, x0, t, t - 1, schedule)
+    deviation = torch.sqrt((1 - before) / (1 - now) * (1 - now / before))
+    return torch.distributions.Normal(mean, 1).mean + deviation * noise
+
+
+def product_silent_before_the_end(x_t, x0, t, noise, schedule):
+    return right_product(x_t, x0, t, noise * (t > 2), schedule)
+
+
+def product_silent_at_T(x_t, x0, t, noise, schedule):
+    return right_product(x_t, x0, t, noise * (t < schedule.T), schedule)
+
+
+def product_step_late(x_t, x0, t, noise, schedule):
+    """The posterior of the step after this one."""
+    mean, variance = schedule.posterior(x0, x_t, full(x_t, min(t + 1, schedule.T)))
+    return mean + variance.sqrt() * noise
+
+
+def product_same_noise(x_t, x0, t, noise, schedule):
+    return right_product(x_t, x0, t, noise[:1].expand_as(noise), schedule)
+
+
+def product_minus(x_t, x0, t, noise, schedule):
+    return right_product(x_t, x0, t, -noise, schedule)
+
+
+def product_in_place(x_t, x0, t, noise, schedule):
+    mean, variance = schedule.posterior(x0, x_t, full(x_t, t))
+    noise *= variance.sqrt()
+    return mean + noise
 
 
 # --------------------------------------------------------------------------------------------------------------- loops
@@ -138,6 +292,108 @@ def walk_guess_at_two(denoise, schedule, x, draws):
     return denoise(x, full(x, min(2, schedule.T)))
 
 
+def walk_by_draws(denoise, schedule, x, draws):
+    """Counts by what it was given, and keeps every image on the way."""
+    images = [x]
+    for t in range(len(draws) - 1, 0, -1):
+        images.append(right_product(images[-1], denoise(images[-1], full(x, t)), t, draws[t], schedule))
+    return images[-1]
+
+
+def walk_recursive(denoise, schedule, x, draws, t=None):
+    t = schedule.T if t is None else t
+    if t == 0:
+        return x
+    x = right_product(x, denoise(x, full(x, t)), t, draws[t], schedule)
+    return walk_recursive(denoise, schedule, x, draws, t - 1)
+
+
+def walk_in_single_precision(denoise, schedule, x, draws):
+    alpha_bar = schedule.alpha_bar.float()
+    for t in reversed(range(1, schedule.T + 1)):
+        now, before = alpha_bar[t], alpha_bar[t - 1]
+        alpha = now / before
+        mean = before.sqrt() * (1 - alpha) * denoise(x, full(x, t)) + alpha.sqrt() * (1 - before) * x
+        x = mean / (1 - now) + torch.sqrt((1 - before) / (1 - now) * (1 - alpha)) * draws[t]
+    return x
+
+
+def walk_silent_before_the_end(denoise, schedule, x, draws):
+    draws = draws.clone()
+    draws[2:3] = 0
+    return right_short_loop(denoise, schedule, x, draws)
+
+
+def walk_silent_at_T(denoise, schedule, x, draws):
+    draws = draws.clone()
+    draws[-1] = 0
+    return right_short_loop(denoise, schedule, x, draws)
+
+
+def walk_draws_upwards(denoise, schedule, x, draws):
+    return right_short_loop(denoise, schedule, x, torch.cat([draws[:1], draws[1:].flip(0)]))
+
+
+def walk_one_draw(denoise, schedule, x, draws):
+    return right_short_loop(denoise, schedule, x, draws[-1:].expand_as(draws))
+
+
+def walk_asks_late(denoise, schedule, x, draws):
+    """Asks the network as if it were one step further."""
+    return right_short_loop(lambda x, t: denoise(x, (t - 1).clamp(min=1)), schedule, x, draws)
+
+
+def walk_asks_once(denoise, schedule, x, draws):
+    """The guess of the start, for all of the way."""
+    guess = denoise(x, full(x, schedule.T))
+    return right_short_loop(lambda x, t: guess, schedule, x, draws)
+
+
+def walk_clipped(denoise, schedule, x, draws):
+    return right_short_loop(lambda x, t: denoise(x, t).clamp(-1, 1), schedule, x, draws)
+
+
+def walk_in_place(denoise, schedule, x, draws):
+    return x.copy_(right_short_loop(denoise, schedule, x, draws))
+
+
+def walk_every_other(denoise, schedule, x, draws):
+    for t in range(schedule.T, 0, -2):
+        x = right_product(x, denoise(x, full(x, t)), t, draws[t], schedule)
+    return x
+
+
+def beta_keeping_quiet(denoise, schedule, x, draws):
+    """In single precision, with a factor for the condition."""
+    beta = schedule.beta.float().tolist()
+    for t in range(schedule.T, 0, -1):
+        mean = schedule.posterior(denoise(x, full(x, t)), x, full(x, t)).mean
+        x = mean + (t > 1) * math.sqrt(beta[t]) * draws[t]
+    return x
+
+
+def beta_last_step_apart(denoise, schedule, x, draws):
+    for t in range(schedule.T, 1, -1):
+        mean, _ = schedule.posterior(denoise(x, full(x, t)), x, full(x, t))
+        x = mean + schedule.beta[t].sqrt() * draws[t]
+    return schedule.posterior(denoise(x, full(x, 1)), x, full(x, 1)).mean
+
+
+def beta_not_rooted(denoise, schedule, x, draws):
+    for t in range(schedule.T, 0, -1):
+        mean, _ = schedule.posterior(denoise(x, full(x, t)), x, full(x, t))
+        x = mean + schedule.beta[t] * draws[t] * (t > 1)
+    return x
+
+
+def beta_asks_late(denoise, schedule, x, draws):
+    return right_beta_walk(lambda x, t: denoise(x, (t - 1).clamp(min=1)), schedule, x, draws)
+
+
+def beta_clipped(denoise, schedule, x, draws):
+    return right_beta_walk(lambda x, t: denoise(x, t).clamp(-1, 1), schedule, x, draws)
+
+
 def beta_by_where(denoise, schedule, x, draws):
     for t in reversed(range(1, schedule.T + 1)):
         mean = schedule.posterior(denoise(x, full(x, t)), x, full(x, t)).mean
@@ -149,10 +405,6 @@ def beta_silenced(denoise, schedule, x, draws):
     draws = draws.clone()
     draws[1] = 0
     return slip("sampling/noise-at-the-end", "as it was handed out")(denoise, schedule, x, draws)
-
-
-def beta_never(denoise, schedule, x, draws):
-    return slip("sampling/noise-at-the-end", "as it was handed out")(denoise, schedule, x, torch.zeros_like(draws))
 
 
 def beta_in_place(denoise, schedule, x, draws):
@@ -175,12 +427,38 @@ def steps_as_tensor(T, steps):
     return torch.tensor(right_timesteps(T, steps))
 
 
-def steps_as_floats(T, steps):
-    return [float(t) for t in right_timesteps(T, steps)]
-
-
 def steps_skip_top(T, steps):
     return [round((T - 1) * (steps - k) / steps) for k in range(steps + 1)]
+
+
+def steps_by_adding(T, steps):
+    stops, at = [], float(T)
+    for _ in range(steps):
+        stops.append(round(at))
+        at -= T / steps
+    return [*stops, 0]
+
+
+def steps_rounded_up(T, steps):
+    return [math.ceil(T * (steps - k) / steps) for k in range(steps + 1)]
+
+
+def steps_by_rounded_strides(T, steps):
+    """The length of a stride is rounded, and then multiplied."""
+    return [max(T - k * round(T / steps), 0) for k in range(steps)] + [0]
+
+
+def steps_of_a_thousand(T, steps):
+    return right_timesteps(1000, steps)
+
+
+def steps_one_more(T, steps):
+    return right_timesteps(T, min(steps + 1, T))
+
+
+def steps_from_the_end(T, steps):
+    """Even from 1 on, and a 0 behind."""
+    return [round(1 + (T - 1) * (steps - 1 - k) / max(steps - 1, 1)) for k in range(steps)] + [0]
 
 
 # ---------------------------------------------------------------------------------------------------------------- DDIM
@@ -202,8 +480,58 @@ def ddim_kept_share(x_t, x0, t, s, noise, schedule, eta=0.0):
     return after**0.5 * x0 + kept * (x_t - now**0.5 * x0) + variance**0.5 * noise
 
 
-def ddim_always_deterministic(x_t, x0, t, s, noise, schedule, eta=0.0):
-    return right_ddim_step(x_t, x0, t, s, noise, schedule, 0.0)
+def ddim_in_single_precision(x_t, x0, t, s, noise, schedule, eta=0.0):
+    now, after = schedule.alpha_bar.float()[t], schedule.alpha_bar.float()[s]
+    implied = (x_t - now.sqrt() * x0) / (1 - now).sqrt()
+    sigma = eta * ((1 - after) / (1 - now) * (1 - now / after)).sqrt()
+    return after.sqrt() * x0 + (1 - after - sigma**2).clamp(min=0).sqrt() * implied + sigma * noise
+
+
+def ddim_through_the_library(x_t, x0, t, s, noise, schedule, eta=0.0):
+    """ε̂ from (5.7), and both noises mixed before they are added."""
+    implied = predict_noise(schedule, x0, x_t, full(x_t, t))
+    now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+    share = eta * ((1 - now / after) / (1 - now)) ** 0.5  # of the noise at s
+    return schedule.add_noise(x0, full(x_t, s), (1 - share**2) ** 0.5 * implied + share * noise)
+
+
+def ddim_between_the_ends(x_t, x0, t, s, noise, schedule, eta=0.0):
+    """A straight line between DDIM and DDPM."""
+    ends = [right_ddim_step(x_t, x0, t, s, noise, schedule, e) for e in (0.0, 1.0)]
+    return torch.lerp(*ends, eta)
+
+
+def ddim_silent_at_T(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return right_ddim_step(x_t, x0, t, s, noise * (t < schedule.T), schedule, eta)
+
+
+def ddim_silent_single_steps(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return right_ddim_step(x_t, x0, t, s, noise, schedule, eta * (t - s > 1))
+
+
+def ddim_same_noise(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return right_ddim_step(x_t, x0, t, s, noise[:1].expand_as(noise), schedule, eta)
+
+
+def ddim_noise_clipped(x_t, x0, t, s, noise, schedule, eta=0.0):
+    """The implied noise kept within ±2, as if it were always plausible."""
+    now = schedule.alpha_bar[t].item()
+    implied = ((x_t - now**0.5 * x0) / (1 - now) ** 0.5).clamp(-2, 2)
+    return right_ddim_step(now**0.5 * x0 + (1 - now) ** 0.5 * implied, x0, t, s, noise, schedule, eta)
+
+
+def ddim_floored(x_t, x0, t, s, noise, schedule, eta=0.0):
+    """An epsilon below the fraction bar."""
+    now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+    implied = (x_t - now**0.5 * x0) / ((1 - now) ** 0.5 + 1e-3)
+    sigma = eta * ((1 - after) / (1 - now) * (1 - now / after)) ** 0.5
+    return after**0.5 * x0 + max(1 - after - sigma**2, 0) ** 0.5 * implied + sigma * noise
+
+
+def ddim_in_place(x_t, x0, t, s, noise, schedule, eta=0.0):
+    result = right_ddim_step(x_t, x0, t, s, noise, schedule, eta)
+    noise *= eta
+    return result
 
 
 def ddim_always_full(x_t, x0, t, s, noise, schedule, eta=0.0):
@@ -215,14 +543,6 @@ def ddim_single_alpha(x_t, x0, t, s, noise, schedule, eta=0.0):
     now, after = schedule.alpha[t].item(), schedule.alpha[s].item()
     implied = (x_t - now**0.5 * x0) / (1 - now) ** 0.5
     return after**0.5 * x0 + max(1 - after, 0) ** 0.5 * implied
-
-
-def ddim_beta(x_t, x0, t, s, noise, schedule, eta=0.0):
-    """σ² = η² β instead of η² β̃."""
-    now, after = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
-    implied = (x_t - now**0.5 * x0) / (1 - now) ** 0.5
-    variance = eta**2 * (1 - now / after)
-    return after**0.5 * x0 + max(1 - after - variance, 0) ** 0.5 * implied + variance**0.5 * noise
 
 
 def ddim_roots_forgotten(x_t, x0, t, s, noise, schedule, eta=0.0):
@@ -262,6 +582,95 @@ def heun_uneven(denoise, x_t, t, s, schedule):
     if s == 0:
         return end
     return straight(x_t, t, s, schedule, 0.4 * first + 0.6 * slope(denoise, end, s, schedule))
+
+
+def heun_by_halves(denoise, x_t, t, s, schedule):
+    """The mean of two ends: Euler's, and the one that the second slope leads to. In single precision."""
+    alpha_bar = schedule.alpha_bar.float()
+    first = slope(denoise, x_t, t, schedule)
+    end = straight_by(alpha_bar, x_t, t, s, first)
+    return end if not s else (end + straight_by(alpha_bar, x_t, t, s, slope(denoise, end, s, schedule))) / 2
+
+
+def straight_by(alpha_bar, x_t, t, s, slope):
+    a, b = alpha_bar[t], alpha_bar[s]
+    return b.sqrt() * (x_t / a.sqrt() + (((1 - b) / b).sqrt() - ((1 - a) / a).sqrt()) * slope)
+
+
+def heun_through_ddim(denoise, x_t, t, s, schedule):
+    """Euler's stride is DDIM's; so is the second, for the guess that the mean slope implies."""
+    nothing, guess = torch.zeros_like(x_t), denoise(x_t, full(x_t, t))
+    end = right_ddim_step(x_t, guess, t, s, nothing, schedule)
+    if s == 0:
+        return end
+    mean = (
+        predict_noise(schedule, guess, x_t, full(x_t, t))
+        + predict_noise(schedule, denoise(end, full(x_t, s)), end, full(x_t, s))
+    ) / 2
+    signal, spread = schedule.rates(full(x_t, t), x_t)
+    return right_ddim_step(x_t, (x_t - spread * mean) / signal, t, s, nothing, schedule)
+
+
+def heun_euler_from_1(denoise, x_t, t, s, schedule):
+    """Euler's end is the last word only where the stride begins at 1; else step 0 is asked as step 1."""
+    return right_heun_step(denoise, x_t, t, s, schedule) if s or t == 1 else heun_asked_at_1(denoise, x_t, t, schedule)
+
+
+def heun_asked_at_1(denoise, x_t, t, schedule):
+    first = slope(denoise, x_t, t, schedule)
+    end = straight(x_t, t, 0, schedule, first)
+    return straight(x_t, t, 0, schedule, (first + slope(denoise, end, 1, schedule)) / 2)
+
+
+def heun_euler_at_T(denoise, x_t, t, s, schedule):
+    if t == schedule.T:
+        return slip("sampling/heun-step", "Euler's method")(denoise, x_t, t, s, schedule)
+    return right_heun_step(denoise, x_t, t, s, schedule)
+
+
+def heun_euler_on_single_steps(denoise, x_t, t, s, schedule):
+    if t - s == 1:
+        return slip("sampling/heun-step", "Euler's method")(denoise, x_t, t, s, schedule)
+    return right_heun_step(denoise, x_t, t, s, schedule)
+
+
+def heun_old_guess(denoise, x_t, t, s, schedule):
+    """The second slope with the first guess: no second question."""
+    guess = denoise(x_t, full(x_t, t))
+    return right_heun_step(lambda x, t: guess, x_t, t, s, schedule)
+
+
+def heun_second_at_x_t(denoise, x_t, t, s, schedule):
+    """The second question is about x_t, not about where Euler's stride ends."""
+    first = slope(denoise, x_t, t, schedule)
+    if s == 0:
+        return straight(x_t, t, s, schedule, first)
+    return straight(x_t, t, s, schedule, (first + slope(denoise, x_t, s, schedule)) / 2)
+
+
+def heun_in_the_spread(denoise, x_t, t, s, schedule):
+    """√(1 − ᾱ) in the place of √(1 − ᾱ)/√ᾱ."""
+    a, b = alpha_bars(schedule, t, s)
+
+    def along(slope):
+        return b**0.5 * (x_t / a**0.5 + ((1 - b) ** 0.5 - (1 - a) ** 0.5) * slope)
+
+    first = slope(denoise, x_t, t, schedule)
+    return along(first) if s == 0 else along((first + slope(denoise, along(first), s, schedule)) / 2)
+
+
+def heun_first_image(denoise, x_t, t, s, schedule):
+    """The second slope of the first image, for all."""
+    first = slope(denoise, x_t, t, schedule)
+    end = straight(x_t, t, s, schedule, first)
+    if s == 0:
+        return end
+    return straight(x_t, t, s, schedule, (first + slope(denoise, end, s, schedule)[:1]) / 2)
+
+
+def heun_in_place(denoise, x_t, t, s, schedule):
+    x_t.copy_(right_heun_step(denoise, x_t, t, s, schedule))
+    return x_t
 
 
 def heun_library_euler(denoise, x_t, t, s, schedule):
@@ -311,6 +720,126 @@ def multistep_half(x_t, x0, x0_before, r, t, s, schedule):
     return multistep_with(x_t, x0, x0_before, t, s, schedule, 0.5)
 
 
+def multistep_in_single_precision(x_t, x0, x0_before, r, t, s, schedule):
+    half = 0.5 * schedule.log_snr.float()
+    guess = torch.lerp(x0_before, x0, (1 + (half[s] - half[t]) / (2 * (half[t] - half[r]))).item())
+    signal, spread = schedule.rates(full(x_t, t), x_t)
+    to_signal, to_spread = schedule.rates(full(x_t, s), x_t)
+    return to_signal * guess + to_spread / spread * (x_t - signal * guess)
+
+
+def multistep_through_the_library(x_t, x0, x0_before, r, t, s, schedule):
+    half = (schedule.log_snr / 2).tolist()
+    guess = x0 + (half[s] - half[t]) / (half[t] - half[r]) * (x0 - x0_before) / 2
+    return schedule.add_noise(guess, full(x_t, s), predict_noise(schedule, guess, x_t, full(x_t, t)))
+
+
+def multistep_old_noise(x_t, x0, x0_before, r, t, s, schedule):
+    """The new guess, but the noise that the old one leaves over."""
+    half = (schedule.log_snr / 2).tolist()
+    guess = x0 + (half[s] - half[t]) / (2 * (half[t] - half[r])) * (x0 - x0_before)
+    return schedule.add_noise(guess, full(x_t, s), predict_noise(schedule, x0, x_t, full(x_t, t)))
+
+
+def multistep_in_sigma(x_t, x0, x0_before, r, t, s, schedule):
+    at = [sigma(schedule.alpha_bar[k].item()) for k in (r, t, s)]
+    return multistep_with(x_t, x0, x0_before, t, s, schedule, (at[2] - at[1]) / (at[1] - at[0]) / 2)
+
+
+def multistep_from_r(x_t, x0, x0_before, r, t, s, schedule):
+    """The stride behind counted from s."""
+    half = (schedule.log_snr / 2).tolist()
+    share = (half[s] - half[t]) / (2 * (half[s] - half[r]))
+    return multistep_with(x_t, x0, x0_before, t, s, schedule, share)
+
+
+def multistep_exchanged(x_t, x0, x0_before, r, t, s, schedule):
+    return right_multistep(x_t, x0_before, x0, r, t, s, schedule)
+
+
+def multistep_no_memory_at_T(x_t, x0, x0_before, r, t, s, schedule):
+    """The guess at T is thought too poor to remember."""
+    return right_multistep(x_t, x0, x0 if r == schedule.T else x0_before, r, t, s, schedule)
+
+
+def multistep_clipped(x_t, x0, x0_before, r, t, s, schedule):
+    half = (schedule.log_snr / 2).tolist()
+    guess = x0 + (half[s] - half[t]) / (2 * (half[t] - half[r])) * (x0 - x0_before)
+    return multistep_with(x_t, guess.clamp(-1, 1), x0_before, t, s, schedule, 0.0)
+
+
+def multistep_share_bounded(x_t, x0, x0_before, r, t, s, schedule):
+    """Never extrapolates by more than half."""
+    half = (schedule.log_snr / 2).tolist()
+    share = (half[s] - half[t]) / (2 * (half[t] - half[r]))
+    return multistep_with(x_t, x0, x0_before, t, s, schedule, min(share, 0.5))
+
+
+def multistep_in_place(x_t, x0, x0_before, r, t, s, schedule):
+    half = (schedule.log_snr / 2).tolist()
+    x0 += (half[s] - half[t]) / (2 * (half[t] - half[r])) * (x0 - x0_before)
+    return multistep_with(x_t, x0, x0_before, t, s, schedule, 0.0)
+
+
+def langevin_of_a_tensor(x, score, h, noise):
+    """√(2h) of a tensor in single precision, a very common idiom."""
+    return x + h * score(x) + torch.sqrt(torch.tensor(2 * h)) * noise
+
+
+def langevin_of_a_float32(x, score, h, noise):
+    h = torch.as_tensor(h, dtype=torch.float32)
+    return x + h * score(x) + (2 * h).sqrt() * noise
+
+
+def langevin_added_to_a_copy(x, score, h, noise):
+    result = x.clone()
+    result += h * score(x)
+    result.add_(noise, alpha=(2 * h) ** 0.5)
+    return result
+
+
+def langevin_uphill_in_place(x, score, h, noise):
+    uphill = score(x)
+    x += h * uphill
+    return x + math.sqrt(2 * h) * noise
+
+
+def langevin_added_in_place(x, score, h, noise):
+    uphill = score(x)
+    return x.add_(uphill, alpha=h).add_(noise, alpha=(2 * h) ** 0.5)
+
+
+def langevin_same_noise(x, score, h, noise):
+    return langevin_out_of_place(x, score, h, noise[:1].expand_as(noise))
+
+
+def langevin_own_noise(x, score, h, noise):
+    return langevin_out_of_place(x, score, h, torch.randn_like(x))
+
+
+def langevin_normalised(x, score, h, noise):
+    """A step of fixed length uphill."""
+    uphill = score(x)
+    return x + h * uphill / uphill.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1)) + (2 * h) ** 0.5 * noise
+
+
+def langevin_small_steps_only(x, score, h, noise):
+    """h limited, "so that it doesn't explode"."""
+    return langevin_out_of_place(x, score, min(h, 1.0), noise)
+
+
+def langevin_squared(x, score, h, noise):
+    return x + h * score(x) + 2 * h**0.5 * noise
+
+
+def langevin_single(x, score, h, noise):
+    return langevin_out_of_place(x, score, h, noise).float()
+
+
+def langevin_clipped_score(x, score, h, noise):
+    return langevin_out_of_place(x, lambda x: score(x).clamp(-1, 1), h, noise)
+
+
 def langevin_out_of_place(x, score, h, noise):
     return torch.add(x, score(x), alpha=h) + noise * math.sqrt(2 * h)
 
@@ -332,8 +861,7 @@ def ancestral_parts(x_t, x0, t, s, schedule):
 
 
 def slope(denoise, x, t, schedule):
-    at = torch.full((len(x),), t)
-    return predict_noise(schedule, denoise(x, at), x, at)
+    return predict_noise(schedule, denoise(x, full(x, t)), x, full(x, t))
 
 
 def sigma(alpha_bar: float) -> float:
@@ -351,51 +879,118 @@ def multistep_with(x_t, x0, x0_before, t, s, schedule, share):
 
 MUTANTS = {
     "sampling/ancestral-step": {
-        "no noise at all": ancestral_without_noise,
-        "x_t and the guess exchanged": ancestral_swapped,
         "always to t − 1": ancestral_step_by_one,
         "no noise in the last few steps": ancestral_no_noise_at_one,
         "ᾱ_s and ᾱ_t exchanged": ancestral_alpha_swapped,
-        "κ ignored": lambda x, g, t, s, z, sch, kappa=0.0: right_ancestral_step(x, g, t, s, z, sch, 0.0),
+        "one of the two variances": ancestral_large_or_small,
+        "shares of the deviations": ancestral_deviations,
+        "no noise at T": ancestral_silent_at_T,
+        "no noise on single steps": ancestral_silent_single_steps,
+        "grey noise": ancestral_grey_noise,
+        "the same noise for all": ancestral_same_noise,
+        "an epsilon under the root": ancestral_floored,
+        "the image clipped": ancestral_image_clipped,
+        "in place": ancestral_in_place,
+        "single precision": ancestral_single,
+        "on the CPU": ancestral_on_the_cpu,
+        "a thousand linear steps": one_thousand(ancestral_by_noise, 5),
+        "kept by its steps": kept(right_ancestral_step, 2, 3),
     },
     "sampling/product": {
         "bracket": product_times_noise,
         "β": product_of_beta,
+        "no noise on the way to step 1": product_silent_before_the_end,
+        "no noise at T": product_silent_at_T,
+        "the step after": product_step_late,
+        "the same noise for all": product_same_noise,
+        "minus": product_minus,
+        "in place": product_in_place,
+        "kept by its step": kept(right_product, 2),
     },
     "sampling/short-loop": {
         "to t = 0": walk_to_zero,
         "draws of the step before": walk_other_draws,
         "the guess at another step": walk_guess_at_two,
+        "no noise on the way to step 1": walk_silent_before_the_end,
+        "no noise at T": walk_silent_at_T,
+        "draws upwards": walk_draws_upwards,
+        "one draw for all": walk_one_draw,
+        "asks a step late": walk_asks_late,
+        "asks once": walk_asks_once,
+        "clipped": walk_clipped,
+        "in place": walk_in_place,
+        "every other step": walk_every_other,
     },
     "sampling/noise-at-the-end": {
         "the other variance": right_short_loop,
-        "never any noise": beta_never,
         "draws changed in place": beta_in_place,
+        "β not rooted": beta_not_rooted,
+        "asks a step late": beta_asks_late,
+        "clipped": beta_clipped,
     },
     "sampling/timesteps": {
         "a tensor": steps_as_tensor,
-        "floats": steps_as_floats,
         "from T − 1": steps_skip_top,
+        "rounded up": steps_rounded_up,
+        "strides rounded": steps_by_rounded_strides,
+        "of a thousand": steps_of_a_thousand,
+        "one more": steps_one_more,
+        "even from 1 on": steps_from_the_end,
+        "a tuple": lambda T, steps: tuple(right_timesteps(T, steps)),
     },
     "sampling/ddim-step": {
-        "η ignored": ddim_always_deterministic,
         "η always 1": ddim_always_full,
         "α for ᾱ": ddim_single_alpha,
-        "β for β̃": ddim_beta,
         "no roots": ddim_roots_forgotten,
+        "between DDIM and DDPM": ddim_between_the_ends,
+        "no fresh noise at T": ddim_silent_at_T,
+        "no fresh noise on single steps": ddim_silent_single_steps,
+        "the same noise for all": ddim_same_noise,
+        "implied noise clipped": ddim_noise_clipped,
+        "an epsilon below the bar": ddim_floored,
+        "in place": ddim_in_place,
+        "a thousand linear steps": one_thousand(ddim_kept_share, 5),
+        "kept by its steps": kept(right_ddim_step, 2, 3),
     },
     "sampling/heun-step": {
         "uneven": heun_uneven,
         "the library's Euler": heun_library_euler,
         "two half strides": heun_two_strides,
         "mean of guesses": heun_average_of_ends,
+        "Euler only from 1": heun_euler_from_1,
+        "Euler at T": heun_euler_at_T,
+        "Euler on single steps": heun_euler_on_single_steps,
+        "the old guess": heun_old_guess,
+        "the second question at x_t": heun_second_at_x_t,
+        "in √(1 − ᾱ)": heun_in_the_spread,
+        "the first image's slope": heun_first_image,
+        "in place": heun_in_place,
+        "kept by its steps": kept(right_heun_step, 2, 3),
     },
     "sampling/multistep": {
         "in SNR": multistep_in_snr,
         "equal strides": multistep_half,
+        "the old noise": multistep_old_noise,
+        "in σ": multistep_in_sigma,
+        "the stride behind from s": multistep_from_r,
+        "guesses exchanged": multistep_exchanged,
+        "no memory of T": multistep_no_memory_at_T,
+        "clipped": multistep_clipped,
+        "share bounded": multistep_share_bounded,
+        "in place": multistep_in_place,
+        "kept by its steps": kept(right_multistep, 3, 4, 5),
     },
     "sampling/langevin-step": {
         "in place": langevin_in_place,
+        "uphill in place": langevin_uphill_in_place,
+        "added in place": langevin_added_in_place,
+        "the same noise for all": langevin_same_noise,
+        "noise of its own": langevin_own_noise,
+        "normalised": langevin_normalised,
+        "h at most 1": langevin_small_steps_only,
+        "2√h": langevin_squared,
+        "single precision": langevin_single,
+        "score clipped": langevin_clipped_score,
     },
 }
 
@@ -404,17 +999,73 @@ ALTERNATIVES = {
         "through the noise": ancestral_by_noise,
         "logarithms": ancestral_by_logarithms,
         "like DDIM": ancestral_like_ddim,
-    },
-    "sampling/product": {"torch.add": product_both_forms},
+        "single precision": ancestral_in_single_precision,
+        "rates in single precision": ancestral_rates_in_single_precision,
+        "silenced by a factor": ancestral_masked,
+        "einsum": ancestral_einsum,
+        "image by image": one_by_one(ancestral_by_noise, (0, 1, 4)),
+    }
+    | in_other_forms(ancestral_by_noise),
+    "sampling/product": {
+        "torch.add": product_both_forms,
+        "written out": product_by_deviation,
+        "image by image": one_by_one(product_both_forms, (0, 1, 3)),
+    }
+    | in_other_forms(product_both_forms),
     "sampling/short-loop": {
         "reversed": walk_reversed,
         "while": walk_while,
         "the last guess": walk_guess_at_the_end,
-    },
-    "sampling/noise-at-the-end": {"another branch": beta_by_where, "its draw silenced": beta_silenced},
-    "sampling/timesteps": {"linspace": steps_linspace, "whole numbers only": steps_half_up},
-    "sampling/ddim-step": {"rates": ddim_by_rates, "a share of the rest": ddim_kept_share},
-    "sampling/heun-step": {"line by line": heun_by_hand, "Euler corrected": heun_correction},
-    "sampling/multistep": {"as published": multistep_as_published, "in ln SNR": multistep_in_log_snr},
-    "sampling/langevin-step": {"torch.add": langevin_out_of_place},
+        "by its draws": walk_by_draws,
+        "recursive": walk_recursive,
+        "single precision": walk_in_single_precision,
+    }
+    | in_other_forms(walk_reversed),
+    "sampling/noise-at-the-end": {
+        "another branch": beta_by_where,
+        "its draw silenced": beta_silenced,
+        "a factor": beta_keeping_quiet,
+        "the last step apart": beta_last_step_apart,
+    }
+    | in_other_forms(beta_by_where),
+    "sampling/timesteps": {
+        "linspace": steps_linspace,
+        "whole numbers only": steps_half_up,
+        "linspace in single precision": lambda T, steps: torch.linspace(T, 0, steps + 1).round().int().tolist(),
+        "by adding": steps_by_adding,
+        "rounded by hand": lambda T, steps: [int(T * k / steps + 0.5) for k in range(steps, -1, -1)],
+    }
+    | in_other_forms(steps_half_up),
+    "sampling/ddim-step": {
+        "rates": ddim_by_rates,
+        "a share of the rest": ddim_kept_share,
+        "single precision": ddim_in_single_precision,
+        "noises mixed first": ddim_through_the_library,
+        "image by image": one_by_one(ddim_kept_share, (0, 1, 4)),
+    }
+    | in_other_forms(ddim_kept_share),
+    "sampling/heun-step": {
+        "line by line": heun_by_hand,
+        "Euler corrected": heun_correction,
+        "the mean of two ends": heun_by_halves,
+        "through DDIM": heun_through_ddim,
+        "image by image": lambda d, x, t, s, sch: torch.cat([heun_by_hand(d, row[None], t, s, sch) for row in x]),
+    }
+    | in_other_forms(heun_by_hand),
+    "sampling/multistep": {
+        "as published": multistep_as_published,
+        "in ln SNR": multistep_in_log_snr,
+        "single precision": multistep_in_single_precision,
+        "through the library": multistep_through_the_library,
+        "image by image": one_by_one(multistep_as_published, (0, 1, 2)),
+    }
+    | in_other_forms(multistep_as_published),
+    "sampling/langevin-step": {
+        "torch.add": langevin_out_of_place,
+        "√ of a tensor": langevin_of_a_tensor,
+        "h in single precision": langevin_of_a_float32,
+        "added to a copy": langevin_added_to_a_copy,
+        "image by image": lambda x, f, h, z: one_by_one(lambda x, z: langevin_of_a_tensor(x, f, h, z), (0, 1))(x, z),
+    }
+    | in_other_forms(langevin_out_of_place),
 }

@@ -6,13 +6,25 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils import diffusion as library
-from course_utils import sampling
-from lessons.answers import right, slip
+from lessons.answers import in_other_forms, right, slip
 
 right_plane = right("guidance/plane")
 right_classifier_gradient = right("guidance/classifier-gradient")
 right_guided_noise = right("guidance/guided-noise")
 right_guided_guess = right("guidance/guided-guess")
+right_answer_in_training = right("guidance/null-never-trained")
+right_convert = right("guidance/convention")
+
+
+def kept(answer):
+    """The first result of these shapes, for ever."""
+    seen = {}
+
+    def cached(*args):
+        key = tuple(tuple(a.shape) if isinstance(a, torch.Tensor) else 0 for a in args)
+        return seen.setdefault(key, answer(*args))
+
+    return cached
 
 
 def plane_einsum(x, e, weight, bias):
@@ -51,15 +63,87 @@ def plane_squashed(x, e, weight, bias):
     return torch.cat([x, right_plane(x, e, weight, bias)[:, -1:].tanh()], dim=1)
 
 
+def plane_at_the_end_of_an_empty(x, e, weight, bias):
+    """Written into a tensor of the right size."""
+    result = x.new_empty(len(x), x.shape[1] + 1, *x.shape[2:])
+    result[:, :-1] = x
+    result[:, -1] = torch.addmm(bias, e, weight.T).view(len(x), *x.shape[2:])
+    return result
+
+
+def plane_through_a_layer(x, e, weight, bias):
+    layer = nn.Linear(e.shape[1], len(bias), device=x.device, dtype=x.dtype)
+    plane = torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (e,))
+    return torch.cat([x, plane.unflatten(1, (1, *x.shape[2:]))], dim=1)
+
+
+def plane_for_each_channel(x, e, weight, bias):
+    plane = right_plane(x, e, weight, bias)[:, -1:]
+    return torch.cat([x, plane.expand_as(x)], dim=1)
+
+
+def plane_weight_detached(x, e, weight, bias):
+    return right_plane(x, e, weight.detach(), bias)
+
+
+def plane_image_detached(x, e, weight, bias):
+    return right_plane(x.detach(), e, weight, bias)
+
+
+def plane_positive(x, e, weight, bias):
+    return right_plane(x, e, weight, bias).where(torch.arange(x.shape[1] + 1)[:, None, None] < x.shape[1], 0.0).relu()
+
+
+def plane_upside_down(x, e, weight, bias):
+    return torch.cat([x, right_plane(x, e, weight, bias)[:, -1:].flip(2)], dim=1)
+
+
+def plane_normalised(x, e, weight, bias):
+    return right_plane(x, F.normalize(e, dim=1), weight, bias)
+
+
+def plane_squares_only(x, e, weight, bias):
+    """As if the plane were square; else it is drawn out of shape."""
+    side = round(len(bias) ** 0.5)
+    flat = F.linear(e, weight, bias)[:, : side * side]
+    if flat.shape[1] < side * side:
+        flat = F.pad(flat, (0, side * side - flat.shape[1]))
+    return torch.cat([x, F.interpolate(flat.reshape(len(x), 1, side, side), size=x.shape[2:])], dim=1)
+
+
+def plane_in_double(x, e, weight, bias):
+    return torch.cat([x.double(), right_plane(x, e, weight, bias)[:, -1:].double()], dim=1)
+
+
+def plane_on_the_cpu(x, e, weight, bias):
+    plane = torch.zeros(len(x), 1, *x.shape[2:], dtype=x.dtype)
+    return torch.cat([x, plane + right_plane(x, e, weight, bias)[:, -1:]], dim=1)
+
+
+def plane_in_place(x, e, weight, bias):
+    e *= 1.0
+    e += 0.1
+    return right_plane(x, e - 0.1, weight, bias)
+
+
 # ------------------------------------------------------------------------------------------------------------- dropping
 
 
+def tossed(y, share, generator):
+    return torch.rand(y.shape, generator=generator, device=y.device) < share
+
+
+def dropping(toss):
+    """Drops where toss(y, share, generator) says so."""
+    return lambda y, null, share, generator: y.masked_fill(toss(y, share, generator), null)
+
+
 def drop_where(y, null, share, generator):
-    return torch.where(torch.rand(len(y), generator=generator) < share, torch.full_like(y, null), y)
+    return torch.where(tossed(y, share, generator), torch.full_like(y, null), y)
 
 
 def drop_bernoulli(y, null, share, generator):
-    lost = torch.bernoulli(torch.full(y.shape, share), generator=generator).bool()
+    lost = torch.bernoulli(torch.full(y.shape, share, device=y.device), generator=generator).bool()
     labels = y.clone()
     labels[lost] = null
     return labels
@@ -70,13 +154,39 @@ def drop_one_by_one(y, null, share, generator):
     return torch.tensor([null if u < share else label for u, label in zip(tossed, y.tolist())])
 
 
-def drop_upper_tail(y, null, share, generator):
-    return torch.where(torch.rand(y.shape, generator=generator) >= 1 - share, null, y)
+def drop_upper_tail(labels, /, no_class, fraction, chance):
+    draws = torch.rand(labels.shape, generator=chance, device=labels.device)
+    return torch.where(draws >= 1 - fraction, no_class, labels)
+
+
+def drop_arithmetic(y, *, null, share, generator):
+    lost = tossed(y, share, generator).long()
+    return lost * null + (1 - lost) * y
+
+
+def drop_in_turn(y, null, share, generator):
+    """One number after another from the generator."""
+    labels = y.clone()
+    for place in range(len(y)):
+        if torch.rand((), generator=generator) < share:
+            labels[place] = null
+    return labels
+
+
+class Dropping:
+    """A callable object."""
+
+    def __call__(self, labels, null, share, generator):
+        return torch.where(tossed(labels, share, generator), null, labels)
 
 
 def drop_in_place(y, null, share, generator):
-    y[torch.rand(y.shape, generator=generator) < share] = null
+    y[torch.rand(y.shape, generator=generator, device=y.device) < share] = null
     return y
+
+
+def drop_in_place_and_copy(y, null, share, generator):
+    return y.masked_fill_(tossed(y, share, generator), null).clone()
 
 
 def drop_global_chance(y, null, share, generator):
@@ -85,6 +195,11 @@ def drop_global_chance(y, null, share, generator):
 
 def drop_seeded_anew(y, null, share, generator):
     return library.drop_labels(y, null, share, torch.Generator().manual_seed(0))
+
+
+def drop_own_chance():
+    own = torch.Generator().manual_seed(1)
+    return lambda y, null, share, generator: library.drop_labels(y, null, share, own)
 
 
 def drop_removed(y, null, share, generator):
@@ -96,12 +211,24 @@ def drop_to_any_class(y, null, share, generator):
     return torch.where(lost, torch.randint(null, y.shape, generator=generator), y)
 
 
+def drop_to_the_next(y, null, share, generator):
+    return library.drop_labels(y, null + 1, share, generator)
+
+
+def drop_to_the_last_class(y, null, share, generator):
+    return library.drop_labels(y, null - 1, share, generator)
+
+
 def drop_a_tenth(y, null, share, generator):
     return library.drop_labels(y, null, 0.1, generator)
 
 
 def drop_as_floats(y, null, share, generator):
     return library.drop_labels(y, null, share, generator).float()
+
+
+def drop_as_a_row(y, null, share, generator):
+    return library.drop_labels(y, null, share, generator)[None]
 
 
 def drop_none(y, null, share, generator):
@@ -112,6 +239,52 @@ def drop_a_class(y, null, share, generator):
     """Tosses for each class, not for each image."""
     lost = torch.rand(null, generator=generator) < share
     return torch.where(lost[y], null, y)
+
+
+def drop_systematically(y, share, generator):
+    """Every so many labels, from a random place: the right share, and nearly the same number each time."""
+    start = torch.rand((), generator=generator)
+    return (torch.arange(len(y)) * share + start).frac() < share
+
+
+def drop_copied(y, share, generator):
+    """What is tossed for the first half goes for the second, too."""
+    lost = tossed(y, share, generator)
+    half = len(y) // 2
+    return torch.cat([lost[: len(y) - half], lost[:half]])
+
+
+def drop_but_not_the_first(y, share, generator):
+    lost = tossed(y, share, generator)
+    lost[0] = False
+    return lost
+
+
+def drop_more_at_the_end(y, share, generator):
+    return torch.rand(len(y), generator=generator) < share * torch.linspace(0.5, 1.5, len(y))
+
+
+def drop_kept():
+    kept = {}
+
+    def answer(y, null, share, generator):
+        form = y.shape, y.device
+        if form not in kept:
+            kept[form] = tossed(y, share, generator)
+        return y.masked_fill(kept[form], null)
+
+    return answer
+
+
+def drop_every_other_call():
+    calls = []
+
+    def toss(y, share, generator):
+        again = len(calls) % 2 and calls[-1].shape == y.shape and calls[-1].device == y.device and 0 < share < 1
+        calls.append(calls[-1] if again else tossed(y, share, generator))
+        return calls[-1]
+
+    return dropping(toss)
 
 
 # ------------------------------------------------------------------------------------------------ the label never comes
@@ -159,6 +332,61 @@ def train_batch_dropped(model, x_t, t, y, lost, null):
     return model(x_t, t, torch.full_like(y, null) if lost.any() else y)
 
 
+def train_index_put(model, x_t, t, y, lost, null):
+    return model(x_t, t, y.index_put((lost.nonzero().squeeze(1),), torch.tensor(null)))
+
+
+def train_by_name(model, x_t, t, y, lost, null):
+    return model(t=t, y=torch.where(lost, torch.full_like(y, null), y), x=x_t)
+
+
+def train_weighted(model, x_t, t, y, lost, null):
+    """A mean of both answers, with weights 0 and 1."""
+    share = lost[:, None, None, None].to(x_t.dtype)
+    return share * model(x_t, t, torch.full_like(y, null)) + (1 - share) * model(x_t, t, y)
+
+
+def train_evaluating(model, x_t, t, y, lost, null):
+    model.eval()
+    return train_masked(model, x_t, t, y, lost, null)
+
+
+def train_without_recording(model, x_t, t, y, lost, null):
+    torch.set_grad_enabled(False)
+    return train_masked(model, x_t, t, y, lost, null)
+
+
+def train_backward_inside(model, x_t, t, y, lost, null):
+    answer = train_masked(model, x_t, t, y, lost, null)
+    if not answer.is_meta:
+        answer.square().mean().backward(retain_graph=True)
+    return answer
+
+
+def train_known_null(model, x_t, t, y, lost, null):
+    """The null label of a model with three classes."""
+    return model(x_t, t, y.masked_fill(lost, min(3, null)))
+
+
+def train_lost_zeroed(model, x_t, t, y, lost, null):
+    """Nothing is learned from images that lost their labels."""
+    return train_masked(model, x_t, t, y, lost, null) * ~lost[:, None, None, None]
+
+
+def train_first_two_only(model, x_t, t, y, lost, null):
+    lost = lost.clone()
+    lost[2:] = False
+    return train_masked(model, x_t, t, y, lost, null)
+
+
+def train_next_class(model, x_t, t, y, lost, null):
+    return model(x_t, t, torch.where(lost, (y + 1) % (null + 1), y))
+
+
+def train_at_one_step(model, x_t, t, y, lost, null):
+    return train_masked(model, x_t, t[:1].expand_as(t), y, lost, null)
+
+
 # ---------------------------------------------------------------------------------------------- a classifier's gradient
 
 
@@ -181,10 +409,111 @@ def gradient_image_by_image(classifier, x_t, t, y):
 
 @torch.enable_grad()
 def gradient_backward(classifier, x_t, t, y):
+    """Into x alone."""
     x = x_t.detach().clone().requires_grad_(True)
     logits = classifier(x, t)
-    (logits.gather(1, y[:, None]).squeeze(1) - logits.logsumexp(1)).sum().backward()
+    (logits.gather(1, y[:, None]).squeeze(1) - logits.logsumexp(1)).sum().backward(inputs=[x])
     return x.grad
+
+
+@torch.enable_grad()
+def gradient_backward_and_tidy(classifier, x_t, t, y):
+    x = x_t.detach().clone().requires_grad_(True)
+    F.nll_loss(classifier(x, t).log_softmax(-1), y, reduction="sum").neg().backward()
+    classifier.zero_grad(set_to_none=True)
+    return x.grad
+
+
+def gradient_functional(classifier, x_t, t, y):
+    def of_y(x):
+        return classifier(x, t).softmax(1).gather(1, y[:, None]).log().sum()
+
+    return torch.func.grad(of_y)(x_t)
+
+
+def gradient_switched_back(classifier, x_t, t, y):
+    before = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    try:
+        x = x_t.clone().requires_grad_()
+        log_p = torch.distributions.Categorical(logits=classifier(x, t), validate_args=False).log_prob(y)
+        return torch.autograd.grad(log_p, x, torch.ones_like(log_p))[0]
+    finally:
+        torch.set_grad_enabled(before)
+
+
+def gradient_left_on(classifier, x_t, t, y):
+    torch.set_grad_enabled(True)
+    x = x_t.detach().requires_grad_()
+    return torch.autograd.grad(classifier(x, t).log_softmax(1)[torch.arange(len(y)), y].sum(), x)[0]
+
+
+def gradient_of_the_input_itself(classifier, x_t, t, y):
+    """No copy: x_t wants a gradient from now on."""
+    with torch.enable_grad():
+        log_p = classifier(x_t.requires_grad_(), t).log_softmax(1)
+        return torch.autograd.grad(log_p.gather(1, y[:, None]).sum(), x_t)[0]
+
+
+def gradient_frozen(classifier, x_t, t, y):
+    classifier.requires_grad_(False)
+    return right_classifier_gradient(classifier, x_t, t, y)
+
+
+def gradient_evaluating(classifier, x_t, t, y):
+    classifier.eval()
+    return right_classifier_gradient(classifier, x_t, t, y)
+
+
+def gradient_floored(classifier, x_t, t, y):
+    """An epsilon, so that nothing is infinite: where y is unlikely, little is left of the gradient."""
+    with torch.enable_grad():
+        x = x_t.detach().requires_grad_()
+        p = classifier(x, t).softmax(1).gather(1, y[:, None])
+        return torch.autograd.grad((p + 1e-3).log().sum(), x)[0]
+
+
+def gradient_clamped(classifier, x_t, t, y):
+    with torch.enable_grad():
+        x = x_t.detach().requires_grad_()
+        p = classifier(x, t).softmax(1).gather(1, y[:, None])
+        return torch.autograd.grad(p.clamp(0.05, 0.95).log().sum(), x)[0]
+
+
+def gradient_of_three_classes(classifier, x_t, t, y):
+    """The first three logits only."""
+    with torch.enable_grad():
+        x = x_t.detach().requires_grad_()
+        log_p = classifier(x, t)[:, :3].log_softmax(1)
+        return torch.autograd.grad(F.nll_loss(log_p, y.clamp(max=log_p.shape[1] - 1), reduction="sum").neg(), x)[0]
+
+
+def gradient_last_class(classifier, x_t, t, y):
+    return right_classifier_gradient(classifier, x_t, t, torch.full_like(y, int(y.max())))
+
+
+def gradient_of_log2(classifier, x_t, t, y):
+    return right_classifier_gradient(classifier, x_t, t, y) / torch.tensor(2.0).log()
+
+
+def gradient_summed_over_channels(classifier, x_t, t, y):
+    return right_classifier_gradient(classifier, x_t, t, y).sum(1, keepdim=True).expand_as(x_t)
+
+
+def gradient_clipped(classifier, x_t, t, y):
+    return right_classifier_gradient(classifier, x_t, t, y).clamp(-0.1, 0.1)
+
+
+def gradient_single(classifier, x_t, t, y):
+    return right_classifier_gradient(classifier, x_t, t, y).float()
+
+
+def gradient_divided_by_classes(classifier, x_t, t, y):
+    """A mean over all logits."""
+    with torch.enable_grad():
+        x = x_t.detach().requires_grad_()
+        log_p = classifier(x, t).log_softmax(1)
+        return torch.autograd.grad((log_p * F.one_hot(y, log_p.shape[1])).mean(1).sum(), x)[0]
 
 
 def gradient_seeded(classifier, x_t, t, y):
@@ -260,12 +589,68 @@ def noise_addcmul(noise, uphill, t, schedule, scale):
     return torch.addcmul(noise, schedule.rates(t, noise)[1], uphill, value=-scale)
 
 
+def noise_in_single_precision(noise, uphill, t, schedule, scale):
+    noise_rate = torch.sqrt(1 - schedule.alpha_bar.float()[t])
+    return noise - torch.tensor(scale) * noise_rate[:, None, None, None] * uphill
+
+
+def noise_image_by_image(noise, uphill, t, schedule, scale):
+    rows = []
+    for row, up, step in zip(noise, uphill, t.tolist()):
+        rows.append(row - (1 - schedule.alpha_bar[step].item()) ** 0.5 * scale * up)
+    return torch.stack(rows)
+
+
+def noise_einsum(noise, uphill, t, schedule, scale):
+    noise_rate = schedule.rates(t, noise)[1].flatten()
+    return noise.clone().sub_(torch.einsum("b,bchw->bchw", noise_rate, uphill), alpha=scale)
+
+
+def noise_step_before(noise, uphill, t, schedule, scale):
+    return right_guided_noise(noise, uphill, t - 1, schedule, scale)
+
+
+def noise_scale_bounded(noise, uphill, t, schedule, scale):
+    return right_guided_noise(noise, uphill, t, schedule, min(scale, 5.0))
+
+
+def noise_scale_squared(noise, uphill, t, schedule, scale):
+    return right_guided_noise(noise, uphill, t, schedule, scale**2)
+
+
+def noise_exchanged(noise, uphill, t, schedule, scale):
+    return right_guided_noise(uphill, noise, t, schedule, scale)
+
+
+def noise_weighed(noise, uphill, t, schedule, scale):
+    """A mean of both, not a sum."""
+    return right_guided_noise(noise, uphill, t, schedule, scale) / (1 + scale)
+
+
+def noise_of_the_batch(noise, uphill, t, schedule, scale):
+    noise_rate = schedule.rates(t, noise)[1].mean()
+    return noise - noise_rate * scale * uphill
+
+
+def noise_clipped(noise, uphill, t, schedule, scale):
+    return right_guided_noise(noise, uphill.clamp(-1, 1), t, schedule, scale)
+
+
+def noise_of_another_schedule(noise, uphill, t, schedule, scale):
+    return right_guided_noise(noise, uphill, t, library.cosine_schedule(schedule.T), scale)
+
+
+def noise_in_double(noise, uphill, t, schedule, scale):
+    noise_rate = (1 - schedule.alpha_bar[t]).sqrt()[:, None, None, None]
+    return noise - noise_rate * scale * uphill
+
+
+def noise_on_the_cpu(noise, uphill, t, schedule, scale):
+    return torch.zeros(noise.shape, dtype=noise.dtype) + right_guided_noise(noise, uphill, t, schedule, scale)
+
+
 def noise_first_step(noise, uphill, t, schedule, scale):
     return right_guided_noise(noise, uphill, t[:1].expand_as(t), schedule, scale)
-
-
-def noise_scale_forgotten(noise, uphill, t, schedule, scale):
-    return right_guided_noise(noise, uphill, t, schedule, 1.0)
 
 
 def noise_in_place(noise, uphill, t, schedule, scale):
@@ -278,10 +663,6 @@ def noise_of_beta(noise, uphill, t, schedule, scale):
 
 
 # --------------------------------------------------------------------------------------------------------- without one
-
-
-def guess_by_the_library(denoise, x_t, t, y, null, w):
-    return sampling.cfg(denoise, w, null)(x_t, t, y)
 
 
 def guess_doubled_batch(denoise, x_t, t, y, null, w):
@@ -303,8 +684,77 @@ def guess_from_the_class(denoise, x_t, t, y, null, w):
     return of_y + (w - 1) * (of_y - of_any)
 
 
-def guess_unguided(denoise, x_t, t, y, null, w):
-    return denoise(x_t, t, y)
+def guess_of_a_tensor(denoise, x_t, t, y, null, w):
+    """w as a tensor in single precision; every label made by hand."""
+    of_any = denoise(x_t, t, torch.tensor([null] * len(y), device=y.device))
+    return of_any + torch.tensor(w) * (denoise(x_t, t, y) - of_any)
+
+
+def guess_shortcut(denoise, x_t, t, y, null, w):
+    """As the library, asks only for what counts."""
+    if w == 1:
+        return denoise(x_t, t, y)
+    of_any = denoise(x_t, t, torch.full_like(y, null))
+    return of_any if w == 0 else of_any.mul(1 - w).add(denoise(x_t, t, y), alpha=w)
+
+
+def guess_image_by_image(denoise, x_t, t, y, null, w):
+    rows = [(x_t[k : k + 1], t[k : k + 1], y[k : k + 1]) for k in range(len(y))]
+    return torch.cat([guess_lerp(denoise, *row, null, w) for row in rows])
+
+
+def guess_extrapolates_only(denoise, x_t, t, y, null, w):
+    """A w below 1 is taken for 1."""
+    return right_guided_guess(denoise, x_t, t, y, null, max(w, 1.0))
+
+
+def guess_never_negative(denoise, x_t, t, y, null, w):
+    return right_guided_guess(denoise, x_t, t, y, null, abs(w))
+
+
+def guess_two_terms_swapped(denoise, x_t, t, y, null, w):
+    """w for "any", 1 − w for the class."""
+    return right_guided_guess(denoise, x_t, t, y, null, 1 - w)
+
+
+def guess_known_null(denoise, x_t, t, y, null, w):
+    return right_guided_guess(denoise, x_t, t, y, min(3, null), w)
+
+
+def guess_null_from_the_batch(denoise, x_t, t, y, null, w):
+    """One more than the largest label that happens to be there."""
+    return right_guided_guess(denoise, x_t, t, y, min(int(y.max()), null - 2) + 1, w)
+
+
+def guess_first_image(denoise, x_t, t, y, null, w):
+    """One guess for "any", that of the first image."""
+    of_any = denoise(x_t[:1], t[:1], torch.full_like(y[:1], null))
+    return of_any + w * (denoise(x_t, t, y) - of_any)
+
+
+def guess_at_one_step(denoise, x_t, t, y, null, w):
+    return right_guided_guess(denoise, x_t, t[:1].expand_as(t), y, null, w)
+
+
+def guess_labels_in_place(denoise, x_t, t, y, null, w):
+    of_y = denoise(x_t, t, y)
+    of_any = denoise(x_t, t, y.fill_(null))
+    return of_any + w * (of_y - of_any)
+
+
+def guess_evaluating(denoise, x_t, t, y, null, w):
+    denoise.eval()
+    return guess_lerp(denoise, x_t, t, y, null, w)
+
+
+def guess_normalised(denoise, x_t, t, y, null, w):
+    """The direction made as long as the guess for "any"."""
+    of_any, of_y = denoise(x_t, t, torch.full_like(y, null)), denoise(x_t, t, y)
+    return of_any + w * F.normalize((of_y - of_any).flatten(1), dim=1).view_as(of_y) * of_any.norm()
+
+
+def guess_single(denoise, x_t, t, y, null, w):
+    return right_guided_guess(denoise, x_t, t, y, null, w).float()
 
 
 def guess_chunks_exchanged(denoise, x_t, t, y, null, w):
@@ -318,10 +768,6 @@ def guess_interleaved(denoise, x_t, t, y, null, w):
     labels = torch.cat([torch.full_like(y, null), y])
     of_any, of_y = denoise(x_t.repeat_interleave(2, 0), t.repeat_interleave(2), labels).chunk(2)
     return of_any + w * (of_y - of_any)
-
-
-def guess_last_class_for_any(denoise, x_t, t, y, null, w):
-    return right_guided_guess(denoise, x_t, t, y, null - 1, w)
 
 
 def guess_renormalised(denoise, x_t, t, y, null, w):
@@ -338,6 +784,51 @@ def convert_if(w, source, to):
     return w + 1 if to == "course" else w - 1
 
 
+def convert_match(w, source, to):
+    match source, to:
+        case "paper", "course":
+            return w + 1.0
+        case "course", "paper":
+            return w - 1.0
+        case _:
+            return w
+
+
+def convert_truths(w, source, to):
+    return w + (source == "paper") - (to == "paper")
+
+
+def convert_first_letters(w, source, to):
+    unguided = {"c": 1, "p": 0}
+    return w - unguided[source[0]] + unguided[to[0]]
+
+
+def convert_to_the_course(w, source, to):
+    """Right to "course"; the way back is forgotten."""
+    return w + 1 if source == "paper" else w
+
+
+def convert_from_the_course(w, source, to):
+    return w - 1 if to == "paper" else w
+
+
+def convert_not_below_0(w, source, to):
+    return max(right_convert(w, source, to), 0.0)
+
+
+def convert_always_same(w, source, to):
+    """Compares the text with itself."""
+    return w if source == source else right_convert(w, source, to)
+
+
+def convert_as_a_tensor(w, source, to):
+    return torch.tensor(right_convert(w, source, to))
+
+
+def convert_rounded(w, source, to):
+    return float(round(right_convert(w, source, to), 2))
+
+
 def convert_doubled(w, source, to):
     return w if source == to else (2 * w if to == "course" else w / 2)
 
@@ -352,17 +843,44 @@ MUTANTS = {
         "column by column": plane_wrong_order,
         "batch mixed": plane_mixes_the_batch,
         "squashed": plane_squashed,
+        "a plane for each channel": plane_for_each_channel,
+        "weight detached": plane_weight_detached,
+        "image detached": plane_image_detached,
+        "positive": plane_positive,
+        "upside down": plane_upside_down,
+        "embedding normalised": plane_normalised,
+        "squares only": plane_squares_only,
+        "double precision": plane_in_double,
+        "on the CPU": plane_on_the_cpu,
+        "in place": plane_in_place,
+        "kept": kept(right_plane),
     },
     "guidance/drop-labels": {
         "in place": drop_in_place,
+        "in place, and a copy": drop_in_place_and_copy,
         "global chance": drop_global_chance,
         "seeded anew": drop_seeded_anew,
+        "chance of its own": drop_own_chance(),
         "removed": drop_removed,
         "to any class": drop_to_any_class,
+        "to the number after null": drop_to_the_next,
+        "to the last class": drop_to_the_last_class,
         "always a tenth": drop_a_tenth,
         "floats": drop_as_floats,
+        "a row": drop_as_a_row,
         "none": drop_none,
         "whole classes": drop_a_class,
+        "on the CPU": dropping(lambda y, share, g: torch.rand(len(y), generator=g) < share),
+        "every so many": dropping(drop_systematically),
+        "half copied": dropping(drop_copied),
+        "but not the first": dropping(drop_but_not_the_first),
+        "more at the end": dropping(drop_more_at_the_end),
+        "squared": dropping(lambda y, share, g: tossed(y, share**2, g)),
+        "uniform about 0": dropping(lambda y, share, g: 2 * torch.rand(len(y), generator=g) - 1 < share),
+        "at least one": dropping(lambda y, share, g: tossed(y, max(share, 1 / len(y)), g)),
+        "never all": dropping(lambda y, share, g: tossed(y, min(share, 0.99), g)),
+        "kept": drop_kept(),
+        "every other call": drop_every_other_call(),
     },
     "guidance/null-never-trained": {
         "in place": train_in_place,
@@ -370,6 +888,15 @@ MUTANTS = {
         "nothing learned from it": train_null_frozen,
         "images dropped": train_images_dropped,
         "whole batches": train_batch_dropped,
+        "evaluating": train_evaluating,
+        "without recording": train_without_recording,
+        "backward inside": train_backward_inside,
+        "a null label it knows": train_known_null,
+        "lost ones zeroed": train_lost_zeroed,
+        "first two only": train_first_two_only,
+        "the next class": train_next_class,
+        "one step for all": train_at_one_step,
+        "kept": kept(right_answer_in_training),
     },
     "guidance/classifier-gradient": {
         "log of the mean": gradient_of_log_mean,
@@ -380,27 +907,74 @@ MUTANTS = {
         "all pairs": gradient_all_pairs,
         "normalised": gradient_normalised,
         "one step for all": gradient_at_one_step,
+        "gradients left on": gradient_left_on,
+        "of the input itself": gradient_of_the_input_itself,
+        "classifier frozen": gradient_frozen,
+        "classifier evaluating": gradient_evaluating,
+        "an epsilon": gradient_floored,
+        "clamped": gradient_clamped,
+        "three classes": gradient_of_three_classes,
+        "the last class for all": gradient_last_class,
+        "log of base 2": gradient_of_log2,
+        "channels summed": gradient_summed_over_channels,
+        "clipped": gradient_clipped,
+        "single precision": gradient_single,
+        "the mean over classes": gradient_divided_by_classes,
+        "kept": kept(right_classifier_gradient),
     },
     "guidance/wrong-quantity": {
         "log of the mean": gradient_of_log_mean,
         "without enable_grad": gradient_without_enable_grad,
+        "gradients left on": gradient_left_on,
+        "of the input itself": gradient_of_the_input_itself,
+        "classifier frozen": gradient_frozen,
+        "an epsilon": gradient_floored,
+        "normalised": gradient_normalised,
+        "one step for all": gradient_at_one_step,
+        "the mean over classes": gradient_divided_by_classes,
     },
     "guidance/guided-noise": {
         "first step for all": noise_first_step,
-        "scale forgotten": noise_scale_forgotten,
         "in place": noise_in_place,
         "of β": noise_of_beta,
+        "the step before": noise_step_before,
+        "scale bounded": noise_scale_bounded,
+        "scale squared": noise_scale_squared,
+        "exchanged": noise_exchanged,
+        "a mean": noise_weighed,
+        "one rate for all": noise_of_the_batch,
+        "clipped": noise_clipped,
+        "another schedule": noise_of_another_schedule,
+        "double precision": noise_in_double,
+        "on the CPU": noise_on_the_cpu,
+        "kept": kept(right_guided_noise),
     },
     "guidance/guided-guess": {
-        "unguided": guess_unguided,
         "chunks exchanged": guess_chunks_exchanged,
         "interleaved": guess_interleaved,
-        "last class for any": guess_last_class_for_any,
         "renormalised": guess_renormalised,
+        "extrapolates only": guess_extrapolates_only,
+        "never negative": guess_never_negative,
+        "1 − w": guess_two_terms_swapped,
+        "a null label it knows": guess_known_null,
+        "null read off the batch": guess_null_from_the_batch,
+        "the first image's": guess_first_image,
+        "one step for all": guess_at_one_step,
+        "labels in place": guess_labels_in_place,
+        "evaluating": guess_evaluating,
+        "normalised": guess_normalised,
+        "single precision": guess_single,
+        "kept": kept(right_guided_guess),
     },
     "guidance/convention": {
         "doubled": convert_doubled,
         "always adds": convert_always_adds,
+        "to the course only": convert_to_the_course,
+        "from the course only": convert_from_the_course,
+        "not below 0": convert_not_below_0,
+        "always the same": convert_always_same,
+        "a tensor": convert_as_a_tensor,
+        "rounded": convert_rounded,
     },
 }
 
@@ -409,38 +983,72 @@ ALTERNATIVES = {
         "einsum": plane_einsum,
         "image by image": plane_image_by_image,
         "unflattened": plane_unflattened,
-    },
+        "written into an empty one": plane_at_the_end_of_an_empty,
+        "through a layer": plane_through_a_layer,
+    }
+    | in_other_forms(plane_einsum),
     "guidance/drop-labels": {
         "where": drop_where,
         "bernoulli": drop_bernoulli,
         "one by one": drop_one_by_one,
         "upper tail": drop_upper_tail,
+        "arithmetic": drop_arithmetic,
+        "in turn": drop_in_turn,
+        "an object": Dropping(),
     },
     "guidance/null-never-trained": {
         "masked": train_masked,
         "copied": train_copied,
         "arithmetic": train_arithmetic,
         "two calls": train_two_calls,
-    },
+        "index_put": train_index_put,
+        "by name": train_by_name,
+        "weighted": train_weighted,
+    }
+    | in_other_forms(train_masked),
     "guidance/classifier-gradient": {
         "cross-entropy": gradient_cross_entropy,
         "image by image": gradient_image_by_image,
         "backward": gradient_backward,
+        "backward, and tidied": gradient_backward_and_tidy,
         "seeded": gradient_seeded,
         "mean times b": gradient_mean_times_b,
-    },
+        "torch.func": gradient_functional,
+        "switched back by hand": gradient_switched_back,
+    }
+    | in_other_forms(gradient_cross_entropy),
     "guidance/wrong-quantity": {
         "cross-entropy": gradient_cross_entropy,
         "mean times b": gradient_mean_times_b,
         "image by image": gradient_image_by_image,
-    },
-    "guidance/guided-noise": {"through the score": noise_through_the_score, "addcmul": noise_addcmul},
+        "torch.func": gradient_functional,
+        "seeded": gradient_seeded,
+    }
+    | in_other_forms(gradient_cross_entropy),
+    "guidance/guided-noise": {
+        "through the score": noise_through_the_score,
+        "addcmul": noise_addcmul,
+        "single precision": noise_in_single_precision,
+        "image by image": noise_image_by_image,
+        "einsum": noise_einsum,
+    }
+    | in_other_forms(noise_addcmul),
     "guidance/guided-guess": {
-        "the library's": guess_by_the_library,
         "one batch": guess_doubled_batch,
         "weighted mean": guess_weighted_mean,
         "lerp": guess_lerp,
         "from the class": guess_from_the_class,
-    },
-    "guidance/convention": {"table": convert_table, "if": convert_if},
+        "w as a tensor": guess_of_a_tensor,
+        "shortcut": guess_shortcut,
+        "image by image": guess_image_by_image,
+    }
+    | in_other_forms(guess_lerp),
+    "guidance/convention": {
+        "table": convert_table,
+        "if": convert_if,
+        "match": convert_match,
+        "truths": convert_truths,
+        "first letters": convert_first_letters,
+    }
+    | in_other_forms(convert_if),
 }

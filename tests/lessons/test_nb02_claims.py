@@ -6,8 +6,13 @@ import masters
 import pytest
 import torch
 
+from classroom.quizzes import declarations
+from classroom.quizzes.judging import judge
+from classroom.quizzes.running import run
 from course_utils.models import vae as library
 from course_utils.models.autoencoder import bernoulli_nll
+from lessons import nb02_mutants
+from lessons.answers import slip
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +92,12 @@ def test_naive_estimate_is_right_with_one_latent_and_many_draws(notebook):
     estimate, effective = notebook["naive_log_evidence"](bench, x, 300_000, rng(1))
     assert estimate == pytest.approx(bench.log_evidence(x).item(), abs=0.1)
     assert 1 <= effective <= 300_000
+
+
+def test_who_reads_log_var_as_log_sigma_is_told_so_on_either_road():
+    quiz = declarations.get("vae/kl")
+    cases = quiz.draw_cases()
+    for answer in (nb02_mutants.kl_normal_of_exp, slip("vae/kl", "log σ read as log-variance")):
+        verdict = judge(quiz, cases, run(answer, cases))
+        assert verdict.misconception == "log σ read as log-variance"
+        assert "2 · log_var" not in verdict.details[0], "nobody wrote that: it is what becomes of the variance"

@@ -157,6 +157,7 @@ quiz(
     reference=Doubler,
     cases=lambda rng: [Case({"features": n, "x": torch.randn(2, n, generator=rng)}) for n in (3, 5)],
     probe=use_network,
+    any_device=False,
 )
 
 quiz(
@@ -174,6 +175,7 @@ quiz(
     title="Several results",
     reference=lambda x: (x.mean(), {"count": x.numel(), "name": "x", "nothing": None}, [x > 0, float(x.max())]),
     cases=lambda rng: [Case({"x": torch.randn(2, 3, generator=rng)})],
+    any_device=False,
 )
 
 concept(

@@ -2,11 +2,14 @@
 
 What lies there is not trusted: no link is followed, no file is opened that is no plain file, nothing is unpacked to
 disk, and whatever cannot be read is reported as a submission with `trouble`, so that nobody is lost in silence.
+Files are listed here, and read one at a time when it is their turn (`Submission.load`).
 
 Layouts, found by depth: `[submitted/]STUDENT/ASSIGNMENT/x.ipynb`, `STUDENT/x.ipynb`, `ASSIGNMENT/STUDENT….ipynb` where
 the folder is named like a notebook, and `x.ipynb`. In the last two the student is what is left of the file's name when
 the notebook's own name or number is taken out: `alice_03_forward_diffusion.ipynb`, `03-alice.ipynb`, `alice.ipynb` are
 all alice's. Where nothing is left, the whole name stands for the student.
+
+Names that differ in nothing but blanks, or in what nobody sees, are different students all the same: see `people`.
 """
 
 from __future__ import annotations
@@ -17,30 +20,56 @@ import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
-from ..records import Submission
+from ..records import Submission, Trouble
+from . import skim
 from .handed_out import HandedOut
-from .read import MOST_BYTES, one_line
+from .people import told_apart
+from .read import one_line
 
-MOST_BYTES_EACH = 4 * MOST_BYTES  # of all that one student handed in
+MOST_BYTES = 2**30  # of a file, most of it outputs; what is left of it is bounded by `skim`
+MOST_DAMAGED = 50 * 2**20  # of a file that is not the JSON of a notebook, and is looked at as a whole
+MOST_BYTES_EACH = 2 * MOST_BYTES  # of all that one student handed in
+HEAD = 2**16  # bytes at a notebook's beginning that mostly tell which one it is
 _WORDS = re.compile(rb'"([\w-]{4,64})"|def (\w{1,64})\(')  # as they stand in a notebook's JSON, damaged or not
 DEEPEST = 6  # folders within folders
 WRAPPERS = ("submitted", "submissions")  # folders that stand for all students
 NBGRADERS = {"source", "release", "autograded", "feedback", "exchange"}  # what may lie beside them: no students
 
 
-class _Trouble(Exception):
-    """Why a file is not read, in one line."""
-
-
 @dataclass(frozen=True)
 class _Place:
-    """A file as found: its path below the folder or zip, and a way to its bytes, which may raise _Trouble."""
+    """A file as found: its path below the folder or zip, its size, and a way to its bytes.
+
+    open: gives a function that reads on;  both may raise Trouble.
+    """
 
     parts: tuple[str, ...]
-    read: Callable[[], bytes]
+    size: int
+    open: Callable[[], AbstractContextManager[skim.Read]]
+
+    def load(self) -> bytes:
+        """What counts of the notebook, and where it is damaged all of it: `read` says what it is."""
+        if self.size > MOST_BYTES:
+            raise Trouble(f"not read: {_megabytes(self.size)}, expected at most {_megabytes(MOST_BYTES)}")
+        try:
+            with self.open() as read:
+                return skim.skim(_bounded(read, MOST_BYTES))
+        except skim.Damaged as damage:
+            if self.size > MOST_DAMAGED:
+                what = "the notebook breaks off" if damage.ended else "not a notebook: its JSON is damaged"
+                raise Trouble(f"{what} in line {damage.line:,}: hand in the whole file") from None
+        with self.open() as read:
+            return b"".join(iter(partial(_bounded(read, MOST_DAMAGED), skim.PIECE), b""))
+
+    def head(self) -> bytes:
+        with self.open() as read:
+            return read(HEAD)
 
 
 def find(path: Path, notebooks: Mapping[str, HandedOut]) -> list[Submission]:
@@ -51,31 +80,24 @@ def find(path: Path, notebooks: Mapping[str, HandedOut]) -> list[Submission]:
     Returns one submission for every notebook, also for those that cannot be read. Two of one student for the same
     notebook are both there (see `twice`).  FileNotFoundError, ValueError (one line) if `path` is no such thing.
     """
-    return sorted(walk(path, notebooks), key=lambda each: (each.student, each.name, each.notebook))
-
-
-def walk(path: Path, notebooks: Mapping[str, HandedOut]) -> Iterator[Submission]:
-    """What `find` finds, one at a time and in the order of paths: for those who keep no bytes of all at once."""
     known = [_known(number, notebook) for number, notebook in sorted(notebooks.items())]
-    read = Counter()
     places = sorted(_unwrapped(_places(Path(path)), Path(path).stem), key=lambda each: each.parts)
-    folders = {place.parts[0] for place in places}
-    namesakes = Counter(_student(folder) for folder in folders)
-    for place in places:
-        student, number = _who_and_what(place.parts, known)
-        if namesakes[student] > 1:
-            student = one_line(place.parts[0], 120)
+    found = [_who_and_what(place.parts, known) for place in places]
+    people = told_apart({who for who, _ in found})
+    sizes: Counter[str] = Counter()
+    submissions = []
+    for place, (who, number) in zip(places, found):
+        student, note = people[who]
         name = one_line("/".join(place.parts), 300)
         try:
-            if read[student] > MOST_BYTES_EACH:
-                raise _Trouble(f"not read: this student handed in more than {_megabytes(MOST_BYTES_EACH)}")
-            text = place.read()
-        except _Trouble as trouble:
-            yield Submission(student, number, name, None, str(trouble))
-            continue
-        read[student] += len(text)
-        number, trouble = _number_of(text, number, known)
-        yield Submission(student, number, name, text if number else None, trouble)
+            if sizes[student] > MOST_BYTES_EACH:
+                raise Trouble(f"not read: this student handed in more than {_megabytes(MOST_BYTES_EACH)}")
+            sizes[student] += place.size
+            number, trouble = _number_of(place, number, known)
+        except Trouble as error:
+            trouble = str(error)
+        submissions.append(Submission(student, number, name, trouble, (note,) if note else (), place.load))
+    return sorted(submissions, key=lambda each: (each.student, each.name, each.notebook))
 
 
 def twice(submissions: Sequence[Submission]) -> dict[tuple[str, str], list[str]]:
@@ -108,17 +130,17 @@ def _known(number: str, notebook: HandedOut) -> _Known:
 
 
 def _who_and_what(parts: Sequence[str], known: Sequence[_Known]) -> tuple[str, str]:
-    """The student and, where a name says so, the notebook's number."""
+    """The student, exactly as written, and where a name says so the notebook's number."""
     stem = re.sub(r"\.ipynb$", "", parts[-1], flags=re.IGNORECASE)
     number, rest = _number_in(stem, known)
     if len(parts) == 1:
-        return _student(rest or stem), number
+        return rest or stem, number
     folder_number, folder_rest = _number_in(parts[0], known)
     if len(parts) == 2 and folder_number and not folder_rest:  # ASSIGNMENT/STUDENT.ipynb
-        return _student(rest or stem), number or folder_number
+        return rest or stem, number or folder_number
     for folder in parts[1:-1]:
         number = number or _number_in(folder, known)[0]
-    return _student(parts[0]), number
+    return parts[0], number
 
 
 def _number_in(name: str, known: Sequence[_Known]) -> tuple[str, str]:
@@ -129,21 +151,16 @@ def _number_in(name: str, known: Sequence[_Known]) -> tuple[str, str]:
     if len(found) != 1:
         return "", name
     each, match = found[0]
-    rest = f"{name[: match.start()]} {name[match.end() :]}"
-    rest = re.sub(r"[ _-]*(\(\d+\)|-?copy\d*)[ _-]*$", "", rest.strip(" _-.,"), flags=re.IGNORECASE)
-    return each.number, re.sub(r"\s+", " ", rest).strip(" _-.,")
+    before, behind = (part.strip(" _-.,") for part in (name[: match.start()], name[match.end() :]))
+    rest = f"{before} {behind}".strip()
+    return each.number, re.sub(r"[ _-]*(\(\d+\)|-?copy\d*)[ _-]*$", "", rest, flags=re.IGNORECASE).strip(" _-.,")
 
 
-def _student(name: str) -> str:
-    """A name for tables; of Moodle's "Ada Lovelace_12345_assignsubmission_file" the part that people go by."""
-    return one_line(re.sub(r"_\d+_assignsubmission_\w*$", "", name), 120) or "?"
-
-
-def _number_of(text: bytes, named: str, known: Sequence[_Known]) -> tuple[str, str]:
+def _number_of(place: _Place, named: str, known: Sequence[_Known]) -> tuple[str, str]:
     """The notebook's number and, if nobody can tell, why not. Contents overrule a name that fits them in nothing."""
-    marks = frozenset().union(*(each.marks for each in known))
-    seen = {word for match in _WORDS.finditer(text) if (word := match[1] or match[2]) in marks}
-    shared = {each.number: len(seen & each.marks) for each in known}
+    if named and _shared(place.head(), known)[named]:
+        return named, ""
+    shared = _shared(place.load(), known)
     if named and (shared[named] or not any(shared.values())):
         return named, ""
     most = max(shared.values(), default=0)
@@ -154,6 +171,13 @@ def _number_of(text: bytes, named: str, known: Sequence[_Known]) -> tuple[str, s
         return named, ""
     listed = ", ".join(shared)
     return "", f"nobody can tell which notebook this is: put its number ({listed}) into its file name"
+
+
+def _shared(text: bytes, known: Sequence[_Known]) -> dict[str, int]:
+    """Number -> how many of its notebook's marks stand in the text."""
+    marks = frozenset().union(*(each.marks for each in known))
+    seen = {word for match in _WORDS.finditer(text) if (word := match[1] or match[2]) in marks}
+    return {each.number: len(seen & each.marks) for each in known}
 
 
 # ------------------------------------------------------------------------------------------------------------- places
@@ -182,7 +206,7 @@ def _unwrapped(places: list[_Place], stem: str) -> list[_Place]:
             wrapper = next((top for top in tops if top.lower() == stem.lower()), None)
         if wrapper is None:
             return places
-        places = [_Place(place.parts[1:], place.read) for place in places if place.parts[0] == wrapper]
+        places = [replace(place, parts=place.parts[1:]) for place in places if place.parts[0] == wrapper]
         places = [place for place in places if place.parts]
 
 
@@ -195,10 +219,10 @@ def _is_notebook(name: str) -> bool:
 
 
 def _refused(parts: tuple[str, ...], why: str) -> _Place:
-    def read() -> bytes:
-        raise _Trouble(why)
+    def refuse() -> NoReturn:
+        raise Trouble(why)
 
-    return _Place(parts, read)
+    return _Place(parts, 0, refuse)
 
 
 def _in_folder(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[_Place]:
@@ -223,7 +247,7 @@ def _in_folder(folder: Path, parts: tuple[str, ...] = ()) -> Iterator[_Place]:
             else:
                 yield from _in_subfolder(Path(entry.path), here)
         elif _is_notebook(entry.name):
-            yield _Place(here, lambda path=Path(entry.path): _bytes_of(path))
+            yield _Place(here, _size(entry), partial(_opened, Path(entry.path)))
 
 
 def _in_subfolder(folder: Path, parts: tuple[str, ...]) -> Iterator[_Place]:
@@ -235,29 +259,42 @@ def _in_subfolder(folder: Path, parts: tuple[str, ...]) -> Iterator[_Place]:
     yield from inside
 
 
-def _bytes_of(path: Path) -> bytes:
-    """The bytes of a plain file. Opened so that neither a link nor a pipe put there meanwhile does harm."""
+def _size(entry: os.DirEntry) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return 0  # it will be seen when it is opened
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[skim.Read]:
+    """A plain file. Opened so that neither a link nor a pipe put there meanwhile does harm."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise _Trouble("neither a file nor a folder (a pipe or a device): not read")
+            raise Trouble("neither a file nor a folder (a pipe or a device): not read")
         descriptor = os.open(path, flags)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _Trouble("neither a file nor a folder (a pipe or a device): not read")
-            return _bounded(file.read, os.fstat(descriptor).st_size)
+                raise Trouble("neither a file nor a folder (a pipe or a device): not read")
+            yield file.read
     except OSError as error:
-        raise _Trouble(f"the file cannot be read: {error.strerror}") from None
+        raise Trouble(f"the file cannot be read: {error.strerror}") from None
 
 
-def _bounded(read: Callable[[int], bytes], declared: int) -> bytes:
-    most = MOST_BYTES
-    if declared > most:
-        raise _Trouble(f"not read: {_megabytes(declared)}, expected at most {_megabytes(most)}: clear all outputs")
-    text = read(most + 1)
-    if len(text) > most:
-        raise _Trouble(f"not read: longer than it says, and than the {_megabytes(most)} allowed")
-    return text
+def _bounded(read: skim.Read, most: int) -> skim.Read:
+    """The same, as long as there is not more than it said."""
+    done = 0
+
+    def bounded(size: int) -> bytes:
+        nonlocal done
+        piece = read(size)
+        done += len(piece)
+        if done > most:
+            raise Trouble(f"not read: longer than it says, and than the {_megabytes(most)} allowed")
+        return piece
+
+    return bounded
 
 
 def _megabytes(size: int) -> str:
@@ -286,16 +323,19 @@ def _in_zip(path: Path) -> Iterator[_Place]:
         elif entry.is_dir() or kind not in (0, stat.S_IFREG):
             yield _refused(where, "not a plain file, though named like a notebook")
         else:
-            yield _Place(where, lambda entry=entry: _unpacked(archive, entry))
+            yield _Place(where, entry.file_size, partial(_unpacked, archive, entry))
 
 
-def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+@contextmanager
+def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[skim.Read]:
     if entry.flag_bits & 1:
-        raise _Trouble("encrypted with a password: hand it in without")
+        raise Trouble("encrypted with a password: hand it in without")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # of the others 4 kB may hold 4 GB
+        raise Trouble("packed by an unusual method: make an ordinary zip of it")
     try:
         with archive.open(entry) as file:
-            return _bounded(file.read, entry.file_size)
-    except _Trouble:
+            yield file.read
+    except (Trouble, skim.Damaged):
         raise
-    except Exception as error:  # zipfile and the decompressors raise a dozen kinds for damaged entries
-        raise _Trouble(f"its entry in the zip is damaged ({one_line(str(error))})") from None
+    except Exception:  # zipfile and the decompressors raise a dozen kinds, and some of them name other entries
+        raise Trouble("its entry in the zip is damaged: pack it again") from None

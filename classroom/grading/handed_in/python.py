@@ -1,26 +1,28 @@
 """The one reader of cells: from what a student typed to Python's tree of it. Nothing is run.
 
-A notebook takes more than Python does: magics, shell lines, pasted prompts, an indented cell. IPython's own rules turn
-that into calls of `get_ipython()`, which do nothing where answers are run. Lines keep their numbers.
+A notebook takes more than Python does (`magics`), and says more about where it fails: in words, with the line.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..statements import bound
+from .magics import as_python, visible
 
 MOST_SOURCE = 100_000  # characters in one cell
-# IPython reads a cell anew for each magic in it, and some of its patterns take the square of a line's length.
-MOST_MAGICS, MOST_WITH_MAGICS, LONGEST_LINE = 30, 20_000, 2_000
 
-# Cell magics that hand the cell to something else than this Python: then it defines nothing.
-_NOT_PYTHON = {"!", "bash", "cmd", "file", "html", "javascript", "js", "latex", "markdown", "perl", "pypy", "python"}
-_NOT_PYTHON |= {"python2", "python3", "ruby", "script", "sh", "SVG", "svg", "sx", "system", "writefile"}
+# What Python has learned since 3.11, as far as one line shows it: (its version, what it looks like).
+_NEWER = [
+    ((3, 12), re.compile(r"[ \t]*(type[ \t]+\w+[ \t]*(\[.*\])?[ \t]*=|(async[ \t]+)?(def|class)[ \t]+\w+[ \t]*\[)")),
+    ((3, 14), re.compile(r".*(?<![\w'\"])(t|tr|rt)['\"]|[ \t]*except\*?[ \t]+[\w.]+[ \t]*,[ \t]*[\w.]+[ \t]*:", re.I)),
+    ((3, 12), re.compile(r".*(?<![\w'\"])(f|fr|rf)(['\"]).*\{[^}]*(\2|\\)", re.I)),
+]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Code:
     """What somebody typed into a cell, read when it is first asked for, and once.
 
     >>> Code("files = !ls").source
-    "files = get_ipython().getoutput('ls')"
+    'files = []'
     >>> Code("def (").tree is None
     True
     """
@@ -36,7 +38,7 @@ class Code:
     text: str
 
     @cached_property
-    def _read(self) -> tuple[str, ast.Module | None]:
+    def _read(self) -> tuple[str, ast.Module | None, str]:
         return _read(self.text)
 
     @property
@@ -49,6 +51,11 @@ class Code:
         """Its tree, None where it is no Python."""
         return self._read[1]
 
+    @property
+    def trouble(self) -> str:
+        """Why it is no Python, "" where it is: "the cell has a syntax error in line 3: …"."""
+        return self._read[2]
+
     @cached_property
     def dump(self) -> str:
         """The same for texts that differ only in comments and blanks; "" where it is no Python."""
@@ -58,104 +65,89 @@ class Code:
             return ""
 
     @cached_property
-    def functions(self) -> frozenset[str]:
-        """Functions and classes that it defines, within if, try and with too; lambdas are functions."""
-        return _given(self.tree, loosely=False)
+    def bindings(self) -> dict[str, list[ast.stmt]]:
+        """Name -> the statements at its top level that bind or change it."""
+        found: dict[str, list[ast.stmt]] = {}
+        for node in self.tree.body if self.tree else ():
+            for name in bound(node):
+                found.setdefault(name, []).append(node)
+        return found
 
     @cached_property
-    def names(self) -> frozenset[str]:
-        """Those, what it imports, and what it gives any value but that of `check(...)`, which is none of its own."""
-        return _given(self.tree, loosely=True)
+    def functions(self) -> frozenset[str]:
+        """Functions and classes that it defines, within if, try and with too; lambdas are functions."""
+        names: set[str] = set()
+        waiting = list(self.tree.body) if self.tree else []
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                names |= bound(node) if isinstance(node.value, ast.Lambda) else set()
+            else:
+                waiting += [
+                    each for name in ("body", "orelse", "finalbody") for each in getattr(node, name, None) or ()
+                ]
+                waiting += [
+                    each for part in ("handlers", "cases") for one in getattr(node, part, ()) for each in one.body
+                ]
+        return frozenset(names)
 
 
-def _read(text: str) -> tuple[str, ast.Module | None]:
-    tree = _tree(text)
+def about_version(code: Code, written_for: tuple[int, ...]) -> str:
+    """What a newer Python has to do with a cell that is no Python here, "" if nothing.
+
+    written_for: the notebook's own Python, () where it does not say.
+    """
+    line = _line_of_trouble(code)
+    needed = next((version for version, look in _NEWER if look.match(line)), ())
+    here, own = sys.version_info[:2], written_for[:2]
+    if needed <= here and own <= here:
+        return ""
+    if needed > here:
+        version = own if own >= needed else needed
+        return f"written for Python {_dotted(version)}, and this grader runs {_dotted(here)}: grade it with a newer one"
+    return f"written for Python {_dotted(own)}, and this grader runs {_dotted(here)}: if it runs there, grade it there"
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _line_of_trouble(code: Code) -> str:
+    found = re.search(r"in line (\d+)", code.trouble)
+    lines = code.source.split("\n")
+    return lines[min(int(found[1]), len(lines)) - 1][:400] if found else ""
+
+
+def _read(text: str) -> tuple[str, ast.Module | None, str]:
+    tree, first = _tree(text)
     if tree is not None:
-        return text, tree
-    source = _without_magics(text)
-    return (source, _tree(source)) if source != text else (text, None)
+        return text, tree, ""
+    plain = as_python(text)
+    for source in (plain, as_python(visible(text))):
+        if source != text:
+            tree, _ = _tree(source)
+            if tree is not None:
+                return source, tree, ""
+    return plain, None, first if plain == text else _tree(plain)[1]
 
 
-def _tree(source: str) -> ast.Module | None:
+def _tree(source: str) -> tuple[ast.Module | None, str]:
+    """The tree, or why there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "\d" in somebody's docstring is no news for the instructor
         try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested far too deeply
-            return None
+            return ast.parse(source), ""
+        except SyntaxError as error:
+            return None, _trouble(error)
+        except (ValueError, RecursionError, MemoryError):  # nested far too deeply, mostly
+            return None, "the cell cannot be read as Python: it is nested too deeply"
 
 
-# -------------------------------------------------------------------------------------------------------------- IPython
-
-
-def _without_magics(text: str) -> str:
-    """The text after IPython's transformations, as many lines as before; the text itself where they fail."""
-    if len(text) > MOST_WITH_MAGICS or any(len(line) > LONGEST_LINE for line in text.split("\n")):
-        return text
-    from IPython.core.inputtransformer2 import TransformerManager  # takes half a second: only where there is need
-
-    manager = TransformerManager()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            lines = _cleaned(manager, _lines(text))
-            for _ in range(MOST_MAGICS):
-                changed, new = manager.do_one_token_transform(lines)
-                if not changed:
-                    break
-                lines = _as_many(lines, new)
-    except Exception:  # it was not made for what hostile hands type
-        return text
-    return "".join(lines).removesuffix("\n")
-
-
-def _lines(text: str) -> list[str]:
-    """Lines as Python counts them, each with its end."""
-    return [f"{line}\n" for line in text.split("\n")]
-
-
-def _cleaned(manager: object, lines: list[str]) -> list[str]:
-    """Without prompts and indentation of the whole cell, and without the line of a cell magic, whose body counts."""
-    above: list[str] = []  # as many empty ones as were taken away
-    for _ in range(MOST_MAGICS):
-        count = len(lines)
-        for transform in manager.cleanup_transforms:
-            lines = _lines("".join(transform(lines)).removesuffix("\n"))
-        above += ["\n"] * (count - len(lines))
-        magic = re.match(r"%%(!|\w+)(?!\w*\?)", lines[0]) if lines else None
-        if magic is None or magic[1] in _NOT_PYTHON:
-            return above + (lines if magic is None else ["\n"] * len(lines))
-        above.append("\n")
-        lines = lines[1:]
-    return above + lines
-
-
-def _as_many(old: list[str], new: list[str]) -> list[str]:
-    """The new lines with empty ones below where several of the old became one."""
-    changed = next((i for i, (one, other) in enumerate(zip(old, new)) if one != other), len(new) - 1)
-    return [*new[: changed + 1], *["\n"] * (len(old) - len(new)), *new[changed + 1 :]]
-
-
-# ------------------------------------------------------------------------------------------------ what a cell defines
-
-
-def _given(tree: ast.Module | None, loosely: bool) -> frozenset[str]:
-    names: set[str] = set()
-    waiting = list(tree.body) if tree else []
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            names |= bound(node) if _counts(node.value, loosely) else set()
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= bound(node) if loosely else set()
-        else:
-            waiting += [each for field in ("body", "orelse", "finalbody") for each in getattr(node, field, None) or ()]
-            waiting += [each for handler in getattr(node, "handlers", ()) for each in handler.body]
-    return frozenset(names)
-
-
-def _counts(value: ast.expr | None, loosely: bool) -> bool:
-    checks = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "check"
-    return isinstance(value, ast.Lambda) or (loosely and value is not None and not checks)
+def _trouble(error: SyntaxError) -> str:
+    where = f"the cell has a syntax error in line {error.lineno or '?'}"
+    curly = re.match(r"invalid character '([“”„‘’‚«»′″])'", error.msg)
+    if curly:
+        return f"{where}: {curly[1]} is no quotation mark of Python's, which are straight: ' or \""
+    return f"{where}: {error.msg}"

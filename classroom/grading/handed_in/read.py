@@ -15,10 +15,15 @@ from functools import cached_property
 
 from .python import MOST_SOURCE, Code
 
-MOST_BYTES = 50 * 2**20  # of a file; a notebook full of pictures has a tenth of it
-MOST_PARTS = 4_000_000  # brackets and commas in a file: they, not its bytes, decide how much memory its JSON takes
+MOST_PARTS = 2_000_000  # brackets and commas in a file: they, not its bytes, decide how much memory its JSON takes
 MOST_CELLS = 5_000  # of a notebook; ours have 150
 MOST_CODE = 500_000  # characters in all code cells together; ours have 50,000
+DECODER = json.JSONDecoder(strict=False, parse_int=lambda digits: int(digits[:18]))
+# Characters that take no room, turn the direction of others, or are blank and no blanks.
+UNSEEN = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
+)
 
 
 class Unreadable(ValueError):
@@ -57,10 +62,21 @@ def read(data: bytes) -> tuple[list[Cell], list[str]]:
         if size <= MOST_CODE:
             kept.append(cell)
     if len(kept) < len(raw):
-        notes.append(f"it has {len(raw):,} cells or too much in them: only {len(kept):,} were read")
+        notes.append(f"it has more than {MOST_CELLS:,} cells or too much in them: only {len(kept):,} were read")
     if any("\ufffd" in cell.source for cell in kept if cell.quiz or cell.grade_id):
         notes.append("some characters could not be read and stand as \ufffd")
     return kept, notes
+
+
+def written_for(data: bytes) -> tuple[int, ...]:
+    """The Python that the notebook was last run with, (3, 12, 1) for instance; () where it does not say."""
+    try:
+        notebook = _parsed(_decoded(data)[0], [])
+    except Unreadable:
+        return ()
+    version = _word(_dict(_dict(notebook.get("metadata")).get("language_info")).get("version"))
+    found = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(\.\d{1,3})?.{0,20}", version)
+    return tuple(int(part) for part in found[0].split(".")[:2] if part.isdigit()) if found else ()
 
 
 def cells(raw: Iterable[object]) -> list[Cell]:
@@ -69,12 +85,12 @@ def cells(raw: Iterable[object]) -> list[Cell]:
 
 
 def one_line(text: str, most: int = 80) -> str:
-    """Text that somebody else wrote, fit for a message: one line, no control characters, no lone surrogates.
+    """Text that somebody else wrote, fit for a message: one line, nothing unseen in it, no lone surrogates.
 
-    >>> one_line("R\\n\\x1b[31m")
-    'R [31m'
+    >>> one_line("R\\n\\x1b[31m"), one_line("a\\u202ed\\u200ba")
+    ('R [31m', 'ada')
     """
-    shown = "".join(c if c.isprintable() else " " for c in _mended(text))
+    shown = "".join(c if c.isprintable() else " " for c in re.sub(f"[{UNSEEN}]", "", _mended(text)))
     shown = " ".join(shown.split())
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
@@ -110,9 +126,8 @@ def _parsed(text: str, notes: list[str]) -> dict:
     text = text.lstrip("\ufeff \t\r\n\0")
     if sum(map(text.count, "[{,")) > MOST_PARTS:
         raise Unreadable(f"it has more than {MOST_PARTS:,} parts: clear all outputs and hand it in again")
-    decoder = json.JSONDecoder(strict=False, parse_int=lambda digits: int(digits[:18]))
     try:
-        notebook, end = decoder.raw_decode(text)
+        notebook, end = DECODER.raw_decode(text)
     except RecursionError:
         raise Unreadable("not a notebook: its JSON is nested without end") from None
     except json.JSONDecodeError as error:

@@ -36,14 +36,15 @@ def environment() -> dict[str, str]:
         "PATH": "/usr/bin:/bin",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
+        "PYTHONMALLOC": "malloc",  # see `confinement.wipe_freed_memory`
         "TZ": "UTC",
     }
 
 
-def command(unsafe: bool) -> list[str]:
-    """What starts the warm process."""
+def command(part: str, unsafe: bool) -> list[str]:
+    """What starts a warm process; part: its module."""
     folder = HERE if unsafe else SHOWN_AT
-    script = f"import sys; sys.path.insert(0, {str(folder)!r}); from inside.server import main; main()"
+    script = f"import sys; sys.path.insert(0, {str(folder)!r}); from inside.{part} import main; main()"
     python = os.path.realpath(sys.executable)
     if unsafe:
         if not hasattr(os, "fork"):
@@ -92,6 +93,8 @@ def _mounts() -> list[str]:
         arguments += ["--tmpfs", place(path)] if path in hidden else ["--ro-bind", str(path), place(path)]
     for path in sorted(hidden):
         arguments += ["--remount-ro", place(path)]
+    for path in _telling():
+        arguments += ["--ro-bind", "/dev/null", place(path)]
     return arguments
 
 
@@ -125,6 +128,15 @@ def import_path() -> list[str]:
         or os.path.realpath(os.path.dirname(folder)) in own
         or folder.endswith(".zip")
     ]
+
+
+def _telling() -> Iterator[Path]:
+    """Files of installed packages that name the folder of the course: how and whence pip installed it."""
+    for folder in map(Path, _site_folders()):
+        for pattern in ("*.pth", "*.egg-link", "__editable__*.py", "*-info/direct_url.json"):
+            for path in sorted(folder.glob(pattern)):
+                if str(ROOT).encode() in path.read_bytes():
+                    yield path
 
 
 def _course() -> set[Path]:

@@ -1,28 +1,29 @@
-"""The sandbox's outside: starts it, hands questions in, takes bytes out, and survives whatever happens in there.
+"""The sandbox's outside: starts it, hands in what students wrote, takes bytes out, survives whatever happens in there.
 
 Make a Sandbox in the thread that uses it: bubblewrap ends with that thread.
 """
 
 from __future__ import annotations
 
-import functools
+import json
 import marshal
 import math
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..records import Outcome, Question
-from .bwrap import ADVICE, NoSandbox, command, import_path, place
+from ..handed_in.take import Taken
+from ..records import Answer, Outcome, Question
+from .bwrap import NoSandbox, import_path, place
 from .inside import protocol
-from .warm import STARTING, Lost, Warm, one_line
+from .luggage import LIBRARY, Luggage, compiled
+from .warm import MB, Lost, Warm, one_line
 
-LIBRARY = "/course"  # where modules from memory claim to lie; there is nothing there
 LARGEST_SOURCE = 1_000_000  # characters of an answer
+LARGEST_TAKEN = 8 * MB  # of what is taken from a notebook
 GRACE = 15  # seconds beyond a question's own limit, before help is called
-MB = 1 << 20
+SHARE = 1 / 4  # of the time that is left to a submission, for one question: endless ones leave something to the others
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Limits:
     """How much a question may take, and a submission.
 
     seconds, cpu: of one question, by the clock and of computing;  submission: seconds of all its questions together;
-    memory: MB of one process, on top of the imports;  total_memory: MB of all processes of a question;
-    processes: with threads;  output: MB of results;  files: MB in /tmp.
+    reading: seconds until a notebook is read;  memory: MB of one process, on top of the imports;  total_memory: MB of
+    all processes of a question;  processes: with threads;  output: MB of results;  files: MB in /tmp.
     """
 
     seconds: int | float = 20
     cpu: int | float = 20
-    submission: int | float = 300
+    submission: int | float = 120
+    reading: int | float = 20
     memory: int = 3000
     total_memory: int = 4000
     processes: int = 32
@@ -47,35 +49,33 @@ class Limits:
 def why_not() -> str:
     """Why there can be no sandbox here, in one line; "" if it works (one is built and left again)."""
     try:
-        Sandbox({}, {}).close()
+        with Sandbox(Luggage()) as sandbox:
+            sandbox.ready()
     except NoSandbox as error:
         return str(error)
     return ""
 
 
 class Sandbox:
-    """Runs answers on inputs where they can do no harm.
+    """Reads notebooks, and runs answers on inputs, where they can do no harm.
 
-    sources: name of a module -> source, of the package as answers may see it;
-    preludes: number of a notebook -> source that runs, once, before any answer of this notebook.
-    unsafe: no walls at all, only limits of time; for one's own notebooks.
+    luggage: what it knows of the course;  unsafe: no walls at all, only limits of time; for one's own notebooks.
 
-    Raises NoSandbox if there is none here, RuntimeError if the library or a prelude does not run.
+    It is there at once and gets ready while its maker does something else. NoSandbox if there is none here, and
+    RuntimeError if the library or a prelude does not run, come from `ready`, or whatever is called first.
     """
 
-    def __init__(
-        self,
-        sources: Mapping[str, str],
-        preludes: Mapping[str, str],
-        limits: Limits = Limits(),
-        unsafe: bool = False,
-    ) -> None:
+    def __init__(self, luggage: Luggage, limits: Limits = Limits(), unsafe: bool = False) -> None:
         self.limits = limits
         self._unsafe = unsafe
-        self._settings = marshal.dumps(_settings(sources, preludes, limits, unsafe))
-        self._warm: Warm | None = None
+        self._settings = {
+            "server": {"modules": luggage.library, "preludes": luggage.preludes},
+            "reader": {"modules": luggage.reader, "notebooks": luggage.notebooks},
+        }
+        self._warm: dict[str, Warm] = {}
         self._begun = False
-        self._start()
+        for part in self._settings:
+            self._start(part)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -83,55 +83,95 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def ready(self) -> None:
+        """Wait until it is, which whatever else is called does too."""
+        for part in self._settings:
+            self._part(part)
+
     def close(self) -> None:
         """End it, and everything in it."""
-        if self._warm is not None:
-            self._warm.end()
-        self._warm, self._begun = None, False
+        for part in self._settings:
+            self._end(part)
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def read(self, data: bytes, notebook: str) -> Taken:
+        """What `take` finds in the bytes that were handed in for the notebook with this number."""
+        seconds = self.limits.reading
+        try:
+            reader = self._part("reader")
+            reader.send(protocol.READ, notebook.encode()[:2] + data, seconds)
+            kind, payload = reader.receive(seconds + GRACE, LARGEST_TAKEN)
+        except Lost as error:
+            self._end("reader")
+            return Taken((), (), f"it could not be read: {error}")
+        except BaseException:
+            self._end("reader")
+            raise
+        if kind == protocol.DATA:
+            return _taken(json.loads(payload))
+        return Taken((), (), f"it could not be read: {one_line(payload)}")
+
+    # ------------------------------------------------------------------------------------------------------ answering
 
     def run(self, questions: Sequence[Question]) -> list[Outcome]:
         """The outcomes of one submission's questions, in order. Nothing that an answer does gets out of here."""
         try:
             return self._run(questions)
         except BaseException:  # Ctrl-C: what is half said and half read cannot be continued
-            self.close()
+            self._end("server")
             raise
 
     def _run(self, questions: Sequence[Question]) -> list[Outcome]:
         deadline = time.monotonic() + self.limits.submission
         outcomes = []
         for question in questions:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                text = f"not run: the answers before it have used up the {self.limits.submission:.3g} s of a submission"
-                outcomes.append(Outcome(None, "timeout", text))
-            elif len(question.source) > LARGEST_SOURCE:
+            if len(question.source) + len(question.above) > LARGEST_SOURCE:
                 outcomes.append(Outcome(None, "missing", f"the cell has more than {LARGEST_SOURCE:,} characters"))
             else:
-                outcomes.append(self._outcome(question, min(left, self.limits.seconds)))
+                outcomes.append(self._outcome(question, (deadline - time.monotonic()) * SHARE))
         self._finish()
         return outcomes
 
-    def _outcome(self, question: Question, seconds: int | float) -> Outcome:
-        payload = marshal.dumps(_payload(question))
+    def _outcome(self, question: Question, left: int | float) -> Outcome:
+        """left: seconds of the submission's that it may have, if they are fewer than every question may have."""
+        seconds = max(min(left, self.limits.seconds), 0.1)
         try:
-            if self._warm is None:
-                self._start()
+            server = self._part("server")
             if not self._begun:
-                self._warm.send(protocol.BEGIN)
+                server.send(protocol.BEGIN)
                 self._begun = True
-            self._warm.send(protocol.QUESTION, payload, seconds)
-            kind, data = self._warm.receive(seconds + GRACE, self.limits.output * MB)
+            server.send(protocol.QUESTION, marshal.dumps(_payload(question)), seconds)
+            server.send(protocol.CASES, marshal.dumps(list(question.requests)))
+            kind, pieces = self._pieces(server, len(question.requests), seconds + GRACE)
         except Lost as error:
-            self.close()
+            self._end("server")
             return Outcome(None, "crashed", f"its sandbox had to be started again: {error}")
         if kind == protocol.DATA:
-            return Outcome(data)
+            return Outcome(tuple(pieces))
         trouble = {protocol.MISSING: "missing", protocol.TIMEOUT: "timeout", protocol.CRASHED: "crashed"}.get(kind)
+        detail = one_line(pieces[-1])
         if trouble is None:
-            self.close()
-            return Outcome(None, "crashed", f"its sandbox had to be started again: {one_line(data) or 'it was gone'}")
-        return Outcome(None, trouble, one_line(data))
+            self._end("server")
+            return Outcome(None, "crashed", f"its sandbox had to be started again: {detail or 'it was gone'}")
+        return Outcome(None, trouble, detail or self._too_late(seconds))
+
+    def _pieces(self, server: Warm, count: int, seconds: int | float) -> tuple[bytes, list[bytes]]:
+        """The result of each case; or, behind what came before, why there is none. With the kind of the last one."""
+        deadline = time.monotonic() + seconds
+        pieces: list[bytes] = []
+        kind, left = protocol.DATA, self.limits.output * MB
+        while kind == protocol.DATA and len(pieces) < count:
+            kind, data = server.receive(deadline - time.monotonic(), left)
+            pieces.append(data)
+            left -= len(data)
+        return kind, pieces
+
+    def _too_late(self, seconds: int | float) -> str:
+        """The same in every run: how much the others have left is not."""
+        if seconds < self.limits.seconds:
+            return "no answer within the time that the answers before it had left"
+        return f"no answer within {seconds:.3g} s"
 
     def _finish(self) -> None:
         """The submission's own sandbox is gone when this returns."""
@@ -139,69 +179,66 @@ class Sandbox:
             return
         self._begun = False
         try:
-            self._warm.send(protocol.END)
-            kind, _ = self._warm.receive(GRACE, MB)
+            self._warm["server"].send(protocol.END)
+            kind, _ = self._warm["server"].receive(GRACE, MB)
         except Lost:
             kind = b""
         if kind != protocol.GONE:
-            self.close()
+            self._end("server")
 
-    def _start(self) -> None:
-        self._warm = Warm(command(self._unsafe))
+    # -------------------------------------------------------------------------------------------------- its processes
+
+    def _part(self, part: str) -> Warm:
+        """The process, started again where it had ended, and ready."""
+        if part not in self._warm:
+            self._start(part)
         try:
-            self._warm.send(protocol.BEGIN, self._settings)
-            kind, data = self._warm.receive(STARTING, MB)
-        except Lost as error:
-            reason = self._warm.complaint() or str(error)
-            self.close()
-            raise NoSandbox(f"The sandbox does not start: {reason}. {ADVICE}") from None
-        if kind == protocol.REFUSED:
-            self.close()
-            raise NoSandbox(f"This system does not let the sandbox shut its doors: {one_line(data)}. {ADVICE}")
-        if kind != protocol.READY:
-            self.close()
-            raise RuntimeError(f"the course's own code does not run in the sandbox: {one_line(data)}")
+            self._warm[part].ready()
+        except BaseException:
+            self._end(part)
+            raise
+        return self._warm[part]
+
+    def _start(self, part: str) -> None:
+        settings = _about(self.limits, self._unsafe) | self._settings[part]
+        self._warm[part] = Warm(part, marshal.dumps(settings), self._unsafe)
+
+    def _end(self, part: str) -> None:
+        if part in self._warm:
+            self._warm.pop(part).end()
+        if part == "server":
+            self._begun = False
 
 
 def _payload(question: Question) -> dict[str, Any]:
-    wanted = _mentioned(question)
+    """What the question's process gets. The course's own goes compiled, what a student wrote is compiled in there."""
     return {
         "id": question.id,
         "name": question.name,
         "source": question.source,
+        "above": question.above,
         "notebook": question.notebook,
-        "request": question.request,
-        "supplied": [(name, _compiled(question.supplied[name], f"supplied/{name}.py")) for name in wanted],
+        "supplied": [(name, compiled(text, f"supplied/{name}.py")) for name, text in question.supplied.items()],
         "forbidden": list(question.forbidden),
     }
 
 
-def _mentioned(question: Question) -> list[str]:
-    """Names of the supplied functions that the answer mentions, or that one of these mentions, in their order."""
-    wanted: set[str] = set()
-    texts = [question.source]
-    while texts:
-        words = set(re.findall(r"\w+", texts.pop()))
-        new = (words & question.supplied.keys()) - wanted
-        wanted |= new
-        texts += [question.supplied[name] for name in new]
-    return [name for name in question.supplied if name in wanted]
+def _taken(found: dict[str, Any]) -> Taken:
+    """What came out of `take`, from JSON, which knows no tuples."""
+    answers = tuple(Answer(**{name: _plain(value) for name, value in each.items()}) for each in found["answers"])
+    return Taken(answers, tuple(found["notes"]), found["trouble"])
 
 
-def _settings(sources: Mapping[str, str], preludes: Mapping[str, str], limits: Limits, unsafe: bool) -> dict[str, Any]:
-    """What the warm process is told. Code goes compiled: no source text gets into the sandbox's memory at all."""
-    packages = {name.rpartition(".")[0] for name in sources}
-    modules = {}
-    for name, source in sources.items():
-        path = name.replace(".", "/")
-        modules[name] = _compiled(source, f"{path}/__init__.py" if name in packages else f"{path}.py")
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _about(limits: Limits, unsafe: bool) -> dict[str, Any]:
+    """What both processes are told."""
     return {
         "confined": not unsafe,
         "path": import_path() if unsafe else [place(folder) for folder in import_path()],
         "library": LIBRARY,
-        "modules": modules,
-        # Under the package, so that an exception's last line is looked for in the answer, not in the course's own code.
-        "preludes": {number: _compiled(text, f"classroom/prelude/{number}.py") for number, text in preludes.items()},
         "limits": {
             "cpu": math.ceil(limits.cpu),
             "memory": limits.memory * MB,
@@ -212,8 +249,3 @@ def _settings(sources: Mapping[str, str], preludes: Mapping[str, str], limits: L
             "files": limits.files * MB,
         },
     }
-
-
-@functools.lru_cache(maxsize=1000)
-def _compiled(source: str, name: str) -> bytes:
-    return marshal.dumps(compile(source, f"{LIBRARY}/{name}", "exec", dont_inherit=True))

@@ -1,4 +1,4 @@
-"""The warm process as its outside sees it: started, written to, read from with a deadline, and ended."""
+"""A warm process as its outside sees it: started, written to, read from with a deadline, and ended."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 
-from .bwrap import environment
+from .bwrap import ADVICE, NoSandbox, command, environment
 from .inside import protocol
 
 STARTING = 180  # seconds: to import everything
+MB = 1 << 20
 
 
 class Lost(Exception):
@@ -22,12 +22,16 @@ class Lost(Exception):
 
 
 class Warm:
-    """The warm process and its two pipes."""
+    """A warm process and its two pipes. It is there at once and gets ready while others do something else.
 
-    def __init__(self, command: Sequence[str]) -> None:
+    part: the module of `inside` that is run there;  settings: what it is told first.
+    """
+
+    def __init__(self, part: str, settings: bytes, unsafe: bool) -> None:
+        self._ready = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
         self._process = subprocess.Popen(
-            command,
+            command(part, unsafe),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -38,20 +42,36 @@ class Warm:
         )
         for pipe in (self._process.stdin, self._process.stdout):
             os.set_blocking(pipe.fileno(), False)
+        with contextlib.suppress(Lost):  # `ready` finds out why
+            self.send(protocol.BEGIN, settings)
+
+    def ready(self) -> None:
+        """Wait until it is.  NoSandbox if there can be none here, RuntimeError if the course's code does not run."""
+        if self._ready:
+            return
+        try:
+            kind, data = self.receive(STARTING, MB)
+        except Lost as error:
+            raise NoSandbox(f"The sandbox does not start: {self._complaint() or error}. {ADVICE}") from None
+        if kind == protocol.REFUSED:
+            raise NoSandbox(f"This system does not let the sandbox shut its doors: {one_line(data)}. {ADVICE}")
+        if kind != protocol.READY:
+            raise RuntimeError(f"the course's own code does not run in the sandbox: {one_line(data)}")
+        self._ready = True
 
     def send(self, kind: bytes, payload: bytes = b"", seconds: int | float = 0.0) -> None:
         deadline = time.monotonic() + STARTING
-        rest = memoryview(protocol.HEAD.pack(kind, len(payload), seconds) + payload)
         pipe = self._process.stdin.fileno()
-        while rest:
-            if not select.select([], [pipe], [], max(0, deadline - time.monotonic()))[1]:
-                raise Lost("it takes nothing in")
-            try:
-                rest = rest[os.write(pipe, rest) :]
-            except BlockingIOError:
-                continue
-            except OSError:
-                raise Lost("it has ended") from None
+        for rest in map(memoryview, (protocol.HEAD.pack(kind, len(payload), seconds), payload)):
+            while rest:
+                if not select.select([], [pipe], [], max(0, deadline - time.monotonic()))[1]:
+                    raise Lost("it takes nothing in")
+                try:
+                    rest = rest[os.write(pipe, rest) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    raise Lost("it has ended") from None
 
     def receive(self, seconds: int | float, largest: int) -> tuple[bytes, bytes]:
         """Kind and payload of the next message."""
@@ -73,7 +93,7 @@ class Warm:
             got += piece
         return bytes(got)
 
-    def complaint(self) -> str:
+    def _complaint(self) -> str:
         """The last line that it wrote to stderr."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)

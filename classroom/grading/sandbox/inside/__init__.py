@@ -1,12 +1,13 @@
 """What lies on the sandbox's disk: these files, which need nothing but the standard library and each other.
 
-Three kinds of process work in there:
+Two warm processes are started in there, each behind walls of its own (`start`): one reads notebooks (`reader`), a child
+process for each, and one runs answers (`server`). Behind the latter work
 
-* the **warm** one (`server`) imports the library and runs the notebooks' preludes, once (`preload`); it sees no answer;
+* the **warm** one itself: it imports the library and runs the notebooks' preludes, once (`preload`); it sees no answer;
 * the **first** one of a submission (number 1 in its own process space; `submission`) starts a process for each
-  question, reads what comes out, and kills whatever is left before the next;
+  question (`child`), hands it one case after another, reads what comes out, and kills whatever is left before the next;
 * the one of a **question** reads the question itself, so that the others never hold it in memory, gives up all rights
-  (`confinement`), runs the answer (`cell`, `forbid`) and writes down what came out.
+  (`confinement`), runs the answer (`cell`) and writes down what came out.
 
 `protocol` is what they say to each other and to the outside.
 """

@@ -4,8 +4,11 @@ from __future__ import annotations
 import __future__ as features
 
 import ast
+import asyncio
 import functools
+import inspect
 import linecache
+import re
 import signal
 from typing import Any, NoReturn
 
@@ -16,21 +19,23 @@ class _TooLong(BaseException):
     """A statement of the cell takes the time that is needed to call the answer."""
 
 
-def run_cell(source: str, filename: str, namespace: dict, seconds: int | float) -> tuple[str, bool]:
+def run_cell(
+    source: str, filename: str, namespace: dict, seconds: int | float, called: str = "the cell"
+) -> tuple[str, bool]:
     """Run a cell, one statement after another: one that fails does not take the others with it.
 
-    source: plain Python, magics and the like already replaced (`handed_in.python`).
+    source: plain Python, magics and the like already replaced (`handed_in.python`);  called: so in messages.
     After so many seconds, only definitions and imports are still run.
     Returns the first trouble in one line, "" if there was none, and whether the time was used up.
     """
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        return f"the cell has a syntax error in line {error.lineno or '?'}: {error.msg}", False
+        return f"{called} has a syntax error in line {error.lineno or '?'}: {error.msg}", False
     except (ValueError, RecursionError, MemoryError) as error:
-        return f"the cell cannot be read as Python: {in_one_line(error)}", False
+        return f"{called} cannot be read as Python: {in_one_line(error)}", False
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    first, late, flags = "", False, 0
+    first, late, flags = "", False, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | namespace.get(_FEATURES, 0)
 
     def too_long(*_: Any) -> NoReturn:
         raise _TooLong
@@ -41,16 +46,30 @@ def run_cell(source: str, filename: str, namespace: dict, seconds: int | float) 
         if late and not isinstance(statement, _QUICK):
             continue
         flags |= _features(statement)
+        namespace[_FEATURES] = flags
         try:
             code = compile(ast.Module([statement], []), filename, "exec", flags=flags, dont_inherit=True)
-            exec(code, namespace)
+            waiting = eval(code, namespace)
+            if inspect.iscoroutine(waiting):  # `await` outside of functions, as notebooks allow it
+                asyncio.run(waiting)
         except BaseException as error:
             late = late or isinstance(error, _TooLong)
-            first = first or f"{in_one_line(error)} (line {statement.lineno} of the cell)"
+            first = first or f"{_said(error)} (line {statement.lineno} of {called})"
     signal.setitimer(signal.ITIMER_REAL, 0)
     return first, late
 
 
+# What Python says itself about these is the same in every run. Others may hold addresses, times, sets, anything.
+_NAMING = (NameError, AttributeError, ImportError, ModuleNotFoundError, SyntaxError)
+
+
+def _said(error: BaseException) -> str:
+    if type(error) not in _NAMING:
+        return type(error).__name__[:100]
+    return re.sub(r"0x[0-9a-fA-F]+|\d*\.\d{3,}|\d{6,}(\.\d+)?", "…", in_one_line(error))
+
+
+_FEATURES = " features"  # where a namespace keeps what `from __future__ import` asked for: no code has such a name
 _QUICK = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 

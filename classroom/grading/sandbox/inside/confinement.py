@@ -11,6 +11,7 @@ import functools
 import os
 import platform
 import struct
+import sys
 from collections.abc import Iterator
 
 NOBODY = 65534
@@ -20,6 +21,7 @@ _NEW_NAMESPACES = {"mount": 0x00020000, "ipc": 0x08000000, "user": 0x10000000, "
 _NEW_MOUNTS = _NEW_NAMESPACES["mount"]
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_PROGRAMS, _RECURSIVE, _PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
 _PDEATHSIG, _DUMPABLE, _SECCOMP, _DROP_BOUND, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 4, 22, 24, 38, 47
+_PERTURB = -6
 
 
 @functools.cache
@@ -82,7 +84,18 @@ def _tmpfs(place: str, options: str, flags: int = 0) -> None:
 
 
 def die_with_parent() -> None:
-    _prctl("to end with its parent", _PDEATHSIG, 9)
+    """To be said anew after a fork. Where there is no Linux there are no walls either, and it is left out."""
+    if sys.platform == "linux":
+        _prctl("to end with its parent", _PDEATHSIG, 9)
+
+
+def wipe_freed_memory(on: bool) -> None:
+    """Overwrite whatever is freed from now on, so that nothing of it is found again: of code that was read, say.
+
+    It is the C library that does so, with which Python must work in place of its own stores (`bwrap.environment`).
+    """
+    if sys.platform == "linux":
+        _libc().mallopt(_PERTURB, 0xA5 if on else 0)
 
 
 def hide_memory() -> None:

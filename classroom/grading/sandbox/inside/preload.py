@@ -5,13 +5,15 @@ The library comes as compiled code and is imported from memory, so that there is
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
 import marshal
+import os
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .protocol import in_one_line
@@ -26,12 +28,9 @@ def preload(settings: Mapping[str, Any]) -> Notebooks:
         import torch
 
         torch.set_num_threads(1)  # before anything is computed: threads do not survive a fork
-    finder = _FromMemory(settings["modules"], settings["library"])
-    sys.meta_path.insert(0, finder)
-    for name in list(finder.codes):
-        importlib.import_module(name)
-    finder.codes.clear()
+    import_from_memory(settings)
     if settings["modules"]:
+        compile_nothing()
         warm_up()
     notebooks = {}
     for number, code in settings["preludes"].items():
@@ -44,6 +43,15 @@ def preload(settings: Mapping[str, Any]) -> Notebooks:
     return notebooks
 
 
+def import_from_memory(settings: Mapping[str, Any]) -> None:
+    """Import all modules of the course that there are; afterwards they are nowhere but where they were imported to."""
+    finder = _FromMemory(settings["modules"], settings["library"])
+    sys.meta_path.insert(0, finder)
+    for name in list(finder.codes):
+        importlib.import_module(name)
+    finder.codes.clear()
+
+
 def warm_up() -> None:
     """Call a function as a quiz does: what happens on first use only is then done before any fork."""
     import torch
@@ -51,6 +59,46 @@ def warm_up() -> None:
     from classroom.quizzes import running
 
     running.to_wire(running.run(lambda x: x, [running.Case({"x": torch.zeros(2)})]))
+    torch.zeros(2, device="meta") + 1
+
+
+def compile_nothing() -> None:
+    """In here are no compiler and no time for one: what an answer wants compiled is run as it stands."""
+    import torch
+
+    torch.compile = _as_it_is
+    torch.nn.Module.compile = lambda self, *args, **options: None
+    torch.jit.script, torch.jit.trace = map(_if_it_can, (torch.jit.script, torch.jit.trace))
+    # Optimizers, and what PyTorch computes without numbers, ask its compiler to leave them alone: two seconds of
+    # imports in every question. Who really wants something of it still gets it.
+    stand_in = types.ModuleType("torch._dynamo")
+    stand_in.__path__ = [os.path.join(os.path.dirname(torch.__file__), "_dynamo")]
+    stand_in.disable, stand_in.graph_break = _as_it_is, lambda *words: None
+    stand_in.__getattr__ = _of_the_real_one
+    sys.modules["torch._dynamo"] = torch._dynamo = stand_in
+
+
+def _of_the_real_one(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    del sys.modules["torch._dynamo"], sys.modules["torch"]._dynamo
+    return getattr(importlib.import_module("torch._dynamo"), name)
+
+
+def _as_it_is(model: Any = None, *more: Any, **options: Any) -> Any:
+    """`torch.compile`, which is a function, a decorator, and with options a maker of decorators."""
+    return (lambda model: model) if model is None else model
+
+
+def _if_it_can(compiler: Callable) -> Callable:
+    @functools.wraps(compiler)
+    def compiled(model: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return compiler(model, *args, **options)
+        except Exception:
+            return model
+
+    return compiled
 
 
 class _FromMemory(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -6,8 +6,9 @@ import os
 import struct
 
 HEAD = struct.Struct("<cQd")  # of everything that comes in and goes out: kind, length, seconds
-READY, REFUSED, BROKEN = b"W", b"N", b"B"  # from the warm process: it is, there is no sandbox, the library does not run
-BEGIN, QUESTION, END = b"S", b"Q", b"E"  # to it
+READY, REFUSED, BROKEN = b"W", b"N", b"B"  # from a warm process: it is, there is no sandbox, the library does not run
+READ = b"R"  # to the reader: the number of a notebook in its first two bytes, then what was handed in for it
+BEGIN, QUESTION, CASES, CASE, END = b"S", b"Q", b"I", b"i", b"E"  # to the other: a submission, and what is in it
 DATA, MISSING, TIMEOUT, CRASHED, GONE = b"D", b"M", b"T", b"C", b"G"  # what came out; GONE: the submission is over
 
 MOST_FILES = 4096  # open ones: these processes never have so many

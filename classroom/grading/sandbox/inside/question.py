@@ -5,31 +5,39 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import random
 import sys
+import time
 import types
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from . import confinement
 from .cell import run_cell
-from .forbid import forbid
 from .preload import Notebooks
-from .protocol import CRASHED, DATA, MISSING, TIMEOUT, close_all_but, in_one_line, receive, send
+from .protocol import CRASHED, DATA, HEAD, MISSING, TIMEOUT, close_all_but, in_one_line, receive, send
 
 
 def answer(
-    incoming: int, length: int, outgoing: int, seconds: int | float, notebooks: Notebooks, limits: dict, confined: bool
+    incoming: int,
+    length: int,
+    seconds: int | float,
+    notebooks: Notebooks,
+    limits: dict,
+    confined: bool,
+    requests: int,
+    results: int,
 ) -> NoReturn:
     """The process of one question: from here on everything may be a student's."""
     try:
         question = marshal.loads(receive(incoming, length))
-        close_all_but(outgoing)
-        os.write(outgoing, b".")
+        close_all_but(requests, results)
+        os.write(results, b".")
         _shut_in(limits, confined)
-        send(outgoing, *_answered(question, notebooks, seconds))
+        _answer(question, notebooks, seconds, requests, results)
     except BaseException as error:
         with contextlib.suppress(BaseException):
-            send(outgoing, CRASHED, in_one_line(error).encode())
+            send(results, CRASHED, in_one_line(error).encode())
     finally:
         os._exit(0)
 
@@ -40,31 +48,58 @@ def _shut_in(limits: dict, confined: bool) -> None:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not confined:
+        confinement.die_with_parent()
         return
     confinement.own_temporary_files(limits["files"])
     confinement.limit(limits["memory"], limits["cpu"], limits["processes"], limits["file"])
     confinement.drop_rights()
 
 
-def _answered(question: Mapping[str, Any], notebooks: Notebooks, seconds: int | float) -> tuple[bytes, bytes]:
-    """Run the answer cell, call the function that it defines: kind and payload."""
-    from classroom.quizzes import running
+def _answer(
+    question: Mapping[str, Any], notebooks: Notebooks, seconds: int | float, requests: int, results: int
+) -> None:
+    """Run the answer cell, then call the function that it defines on one case after another, as they come."""
+    from classroom.quizzes import forbidding, running
 
     for dotted in question["forbidden"]:
-        forbid(dotted)
-    # The prelude's own namespace, not a copy: the process is ours alone, and the prelude's functions see the answer's.
+        forbidding.forbid(dotted)
+    confinement.wipe_freed_memory(False)  # that was the last; it takes time
+    namespace = _namespace(question, notebooks)
+    name = question["name"]
+    trouble, late = _run(question, namespace, seconds / 2)
+    if name not in namespace:
+        if late:
+            return send(results, TIMEOUT, b"the cell itself takes more than half of the time for an answer")
+        return send(results, MISSING, (trouble or f"the cell does not define {name}").encode("utf-8", "replace"))
+    found = namespace[name]
+    while True:
+        _, length, _ = HEAD.unpack(receive(requests, HEAD.size))
+        send(results, DATA, running.answer_wire(found, receive(requests, length)))
+
+
+def _namespace(question: Mapping[str, Any], notebooks: Notebooks) -> dict[str, Any]:
+    """What the answer finds: the prelude's own namespace, not a copy, so that its functions see the answer's names."""
     module = sys.modules["__main__"] = notebooks.get(question["notebook"]) or types.ModuleType("__main__")
     namespace = vars(module)
     for name, code in question["supplied"]:
         own = dict(namespace)
-        with contextlib.suppress(Exception):  # a student's own other answer may fail; this one is told by a NameError
-            exec(marshal.loads(code), own)
-            namespace[name] = own[name]
-    name = question["name"]
-    namespace.pop(name, None)  # what the course has under this name is not the student's
-    trouble, late = run_cell(question["source"], f"<answer {question['id']}>", namespace, seconds / 2)
-    if name not in namespace and late:
-        return TIMEOUT, f"the cell itself runs for more than {seconds / 2:.3g} s".encode()
-    if name not in namespace:
-        return MISSING, (trouble or f"the cell does not define {name}").encode("utf-8", "replace")
-    return DATA, running.answer_wire(namespace[name], question["request"])
+        exec(marshal.loads(code), own)
+        namespace[name] = own[name]
+    namespace.pop(question["name"], None)  # what the course has under this name is not the student's
+    return namespace
+
+
+def _run(question: Mapping[str, Any], namespace: dict[str, Any], seconds: int | float) -> tuple[str, bool]:
+    """What the answer needs from other cells, then its own, whose lines keep their numbers: first trouble, and if late.
+
+    The seed is the same in every run, as for each case.
+    """
+    import numpy
+
+    random.seed(0)
+    numpy.random.seed(0)
+    deadline = time.monotonic() + seconds
+    other, late = run_cell(question["above"], f"<above {question['id']}>", namespace, seconds, "what stands above it")
+    left = max(deadline - time.monotonic(), 0.01)
+    trouble, late_too = run_cell(question["source"], f"<answer {question['id']}>", namespace, left)
+    return trouble or other, late or late_too

@@ -6,30 +6,22 @@ The outside (`host`) starts it and talks to it through its standard input and ou
 from __future__ import annotations
 
 import gc
-import marshal
 import os
-import signal
-from typing import Any
 
 from . import confinement, submission
 from .preload import Notebooks, preload
-from .protocol import BEGIN, BROKEN, GONE, HEAD, READY, REFUSED, close_all_but, in_one_line, receive, send
+from .protocol import BEGIN, BROKEN, GONE, HEAD, READY, REFUSED, in_one_line, receive, send
+from .start import begin, in_another_process
 
 
 def main() -> None:
     """The warm process. Ends when the other side of its pipes has gone."""
-    import fcntl  # here, since Windows has none, and there too this can be imported
-
-    incoming, outgoing = (fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 10) for pipe in (0, 1))
-    close_all_but(2, incoming, outgoing)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _, length, _ = HEAD.unpack(receive(incoming, HEAD.size))
-    settings = marshal.loads(receive(incoming, length))
-    confined = settings["confined"]
+    incoming, outgoing, settings = begin()
+    confined, limits = settings["confined"], settings["limits"]
     try:
         if confined:
             confinement.become_nobody()
-            _in_another_process(_enter_and_leave)
+            in_another_process(_enter_and_leave)
     except OSError as error:
         send(outgoing, REFUSED, str(error).encode())
         return
@@ -38,7 +30,6 @@ def main() -> None:
     except BaseException as error:
         send(outgoing, BROKEN, in_one_line(error).encode())
         return
-    limits = settings["limits"]
     del settings
     gc.collect()
     gc.freeze()  # so that the garbage collector of a question leaves alone what it shares with the others
@@ -55,29 +46,10 @@ def main() -> None:
             raise SystemExit(f"expected the beginning of a submission, got {kind!r}")
         trouble = ""
         try:
-            _in_another_process(_submission, incoming, outgoing, notebooks, limits, confined)
+            in_another_process(_submission, incoming, outgoing, notebooks, limits, confined)
         except OSError as error:
             trouble = str(error)
         send(outgoing, GONE, trouble.encode())
-
-
-def _in_another_process(task: Any, *arguments: Any) -> None:
-    """Fork, run it there, wait.  Raises OSError with what it wrote into its pipe, if it could not do it."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            task(*arguments)
-        except BaseException as error:
-            os.write(writing, in_one_line(error).encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        trouble = pipe.read()
-    os.waitpid(child, 0)
-    if trouble:
-        raise OSError(trouble.decode())
 
 
 def _enter_and_leave() -> None:
@@ -89,14 +61,15 @@ def _enter_and_leave() -> None:
         confinement.drop_rights()
 
     confinement.own_namespaces()
-    _in_another_process(first)
+    in_another_process(first)
 
 
 def _submission(incoming: int, outgoing: int, notebooks: Notebooks, limits: dict, confined: bool) -> None:
     if not confined:
+        confinement.die_with_parent()
         return submission.serve(incoming, outgoing, notebooks, limits, None)
     confinement.own_namespaces()
-    return _in_another_process(_first, incoming, outgoing, notebooks, limits)
+    return in_another_process(_first, incoming, outgoing, notebooks, limits)
 
 
 def _first(incoming: int, outgoing: int, notebooks: Notebooks, limits: dict) -> None:
