@@ -420,23 +420,6 @@ def _all_plain(raw: Any) -> bool:
     return not isinstance(raw, Unsupported)
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two pieces of raw data are identical, NaN equal to NaN."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, Array):
-        if (one.dtype, one.shape, one.device) != (other.dtype, other.shape, other.device):
-            return False
-        if one.data is None or other.data is None:
-            return one.data is other.data
-        return np.array_equal(one.data, other.data, equal_nan=one.data.dtype.kind in "fc")
-    if isinstance(one, tuple | list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    return one == other or (isinstance(one, float) and math.isnan(one) and math.isnan(other))
-
-
 # ----------------------------------------------------------------------------------------------------------- exceptions
 
 
