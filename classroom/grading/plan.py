@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..quizzes import Concept, Quiz, declarations
 from ..quizzes.judging import Expected
-from ..quizzes.running import Result, request_wire, results_from_wire, tells_the_truth
+from ..quizzes.running import Result, as_reported, plant, request_wire, results_from_wire, run_case
 from . import sources
 from .course import NOTEBOOKS, handed_out
 from .handed_in.handed_out import HandedOut
@@ -92,15 +92,22 @@ def _planted_at(task: Task, seed: int) -> int:
     return seed_of(seed, f"planted in {task.quiz.id}") % (len(expected(task, seed).cases) + 1)
 
 
+@functools.lru_cache(maxsize=256)
+def _planted(task: Task, seed: int) -> bytes:
+    """What there is to report of the planted answer."""
+    cases = expected(task, seed).cases
+    return as_reported(run_case(plant, cases[0], len(cases), task.quiz.probe))
+
+
 def answered(task: Task, seed: int, pieces: Sequence[bytes]) -> list[Result]:
     """The results of the cases, from what came back on `requests`.
 
     Raises ValueError where that is damaged, or reports of the planted one what isn't so.
     """
-    cases, rest, at = expected(task, seed).cases, list(pieces), _planted_at(task, seed)
-    if len(rest) != len(cases) + 1 or not tells_the_truth(rest.pop(at), cases[0], len(cases), task.quiz.probe):
+    results = results_from_wire(pieces, len(expected(task, seed).cases) + 1)
+    if as_reported(results.pop(_planted_at(task, seed))) != _planted(task, seed):
         raise ValueError("expected true results, got others")
-    return results_from_wire(rest, len(cases))
+    return results
 
 
 @functools.cache

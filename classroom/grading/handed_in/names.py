@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -223,7 +223,7 @@ def _is_stored(leaf: ast.Attribute) -> bool:
     return isinstance(leaf.ctx, ast.Store)
 
 
-def changes(statement: ast.stmt, imported: set[str]) -> Changes:
+def changes(statement: ast.stmt, imported: Set[str]) -> Changes:
     """... imported: names of modules and of what comes from them."""
     found, alone, loops = Changes(), set(), []
     for node in _running(statement):
@@ -250,7 +250,7 @@ def changes(statement: ast.stmt, imported: set[str]) -> Changes:
     return found
 
 
-def _add_call(found: Changes, call: ast.Call, alone: bool, in_a_loop: bool, imported: set[str]) -> None:
+def _add_call(found: Changes, call: ast.Call, alone: bool, in_a_loop: bool, imported: Set[str]) -> None:
     root, given = _root(call.func), _handed_over(call)
     if isinstance(call.func, ast.Name) and root in BUILTINS:
         found.own |= given if root in _CHANGE_THEIRS else set()
@@ -328,10 +328,27 @@ class Statement:
 
     node: ast.stmt
     text: str
+    _changes: dict[frozenset[str], Changes] = field(default_factory=dict)
+
+    def changes(self, imported: set[str]) -> Changes:
+        """`changes`, found once for those imported names that stand in it: the others make no difference."""
+        known = frozenset(imported & self._names)
+        if known not in self._changes:
+            self._changes[known] = changes(self.node, known)
+        return self._changes[known]
+
+    @cached_property
+    def _names(self) -> set[str]:
+        return {leaf.id for leaf in ast.walk(self.node) if isinstance(leaf, ast.Name)}
 
     @cached_property
     def binds(self) -> set[str]:
         return bound(self.node)
+
+    @cached_property
+    def binds_whole(self) -> set[str]:
+        """Of these, the names that it binds themselves, and not only a part of what they name."""
+        return bound(self.node, parts=False)
 
     @cached_property
     def reads(self) -> Reads:

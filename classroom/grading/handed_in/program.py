@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from ..statements import bound
 from .handed_out import Asked, HandedOut
-from .names import BUILTINS, SHOWING, Effects, Reads, Statement, attributes_set, changes, reads, statements
+from .names import BUILTINS, SHOWING, Effects, Reads, Statement, attributes_set, reads, statements
 from .read import Cell
 
 MOST_STATEMENTS = 10_000  # of a notebook; ours have 400
@@ -95,7 +94,7 @@ class Program:
         return found
 
     def _touched(self, statement: Statement) -> set[str]:
-        found, known = changes(statement.node, self.imported), self.functions.keys() | self.imported
+        found, known = statement.changes(self.imported), self._known
         names = statement.binds | found.own | (found.handed - known)
         for name, given, alone in found.calls:
             if name in self.functions:
@@ -106,8 +105,13 @@ class Program:
             *(self.functions[name].names - self.imported for name in found.mentioned & self.functions.keys())
         )
         if statement.is_compound:  # of a module's state only plain settings count: whole loops may train
-            names -= self.imported - bound(statement.node, parts=False)
+            names -= self.imported - statement.binds_whole
         return names
+
+    @cached_property
+    def _known(self) -> set[str]:
+        """Names of functions, and of what is imported."""
+        return self.functions.keys() | self.imported
 
     @cached_property
     def settings(self) -> list[tuple[int, set[str]]]:
@@ -317,5 +321,5 @@ class _Search:
         own = [each for each in kept if not each.is_given and each.place != self.home]
         text = "\n".join(each.statement.text for each in [*(placed[index] for index in futures), *kept])
         names = frozenset().union(*(each.statement.binds - self.program.imported for each in own))
-        names |= frozenset().union(*(bound(each.statement.node, parts=False) for each in own))
+        names |= frozenset().union(*(each.statement.binds_whole for each in own))
         return Needed(text, names, frozenset(self.lent - {self.asked.name}), missing)

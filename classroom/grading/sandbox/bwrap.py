@@ -29,6 +29,7 @@ def environment() -> dict[str, str]:
     """Nothing of the instructor's, one thread, and the same order of sets in every run."""
     one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return dict.fromkeys(one, "1") | {
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # large pages, which a fork copies in a quarter of the time
         "HOME": "/tmp",
         "LANG": "C.UTF-8",
         "MPLBACKEND": "Agg",
@@ -69,6 +70,8 @@ def _walls() -> list[str]:
     arguments += ["--die-with-parent", "--new-session", "--clearenv"]
     for name, value in environment().items():
         arguments += ["--setenv", name, value]
+    for name in ("enabled", "hpage_pmd_size"):  # without which the C library asks for no large pages
+        arguments += ["--ro-bind-try", *[f"/sys/kernel/mm/transparent_hugepage/{name}"] * 2]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"]
     arguments += [*_mounts(), "--perms", "755", "--dir", SHOWN_AT, "--perms", "755", "--dir", f"{SHOWN_AT}/inside"]
     for path in sorted((HERE / "inside").glob("*.py")):

@@ -44,7 +44,8 @@ class Child:
 
         request: nothing if it is empty;  deadline: on the monotonic clock;  largest: bytes that it may say.
         """
-        rest = memoryview(HEAD.pack(CASE, len(request), 0.0) + request if request else b"")
+        rest = self._given(memoryview(HEAD.pack(CASE, len(request), 0.0) + request)) if request else b""
+        ended = None
         while True:
             message = self._message(largest)
             if message:
@@ -53,7 +54,6 @@ class Child:
                 return TIMEOUT, b""
             if self._is_too_large():
                 return CRASHED, f"it used more than {self._limits['total_memory'] >> 20:,} MB of memory".encode()
-            ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             waiting = [self._results] if self._open else []
             can_read, can_write, _ = select.select(waiting, [self._requests] * bool(rest), [], 0 if ended else TICK)
             if can_write:
@@ -64,6 +64,8 @@ class Child:
                 self._open = bool(piece)
             elif ended:
                 return _how_it_ended(ended, self._limits)
+            if not (can_read or can_write):  # what it wrote before its end is read first
+                ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     def end(self, alone: bool) -> None:
         """End it and all that it has started: where we are number 1 of a process space, that is everybody but us."""
