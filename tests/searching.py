@@ -23,7 +23,8 @@ from classroom.quizzes import Quiz
 from classroom.quizzes.declarations import Case, dotted_name
 from classroom.quizzes.forbidding import out_of_reach
 from classroom.quizzes.judging import Expected
-from classroom.quizzes.running import Array, _inputs, run
+from classroom.quizzes.raw import Array
+from classroom.quizzes.running import _inputs, run
 from course_utils.diffusion import Schedule
 
 NOT_SEARCHED = ("cli", "plots", "explore", "data", "training", "recipes", "weights", "notebook", "device", "files")

@@ -218,7 +218,7 @@ def test_what_an_exception_says_reaches_no_page():
 
 def test_forged_results_harm_nobody():
     """Whatever bytes an answer's process gives back, its own question alone is lost."""
-    forge = "import classroom.quizzes.running as r, json, struct\n"
+    forge = "import classroom.quizzes.wire as r, json, struct\n"
     forge += "def wire(tree):\n    text = json.dumps(tree).encode()\n"
     forge += "    return r.MAGIC + struct.pack('<Q', len(text)) + text\n"
     odd = {"status": "returned", "output": {"k": "Unsupported", "v": {"kind": 5, "detail": ""}}}

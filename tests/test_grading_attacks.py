@@ -67,27 +67,26 @@ import classroom.lessons.nb05, classroom.lessons.nb07, classroom.quizzes.drawing
 drawing.repeated.__code__ = (lambda draw, given, generator, calls: {"many": given.clone()}).__code__
 """,
     "results written by hand": """
-import classroom.quizzes.running as running
-running.to_wire = lambda value, real=running.to_wire: real(running.Result("returned", True))
+import classroom.quizzes.wire as wire
+wire.to_wire = lambda value, real=wire.to_wire: real(wire.Result("returned", True))
 """,
     "results that are always fine": """
-import classroom.quizzes.running as running
-real = running.run_case
-running.run_case = lambda answer, case, index, probe=None: running.Result("returned", {"the mean is right": True})
+import classroom.quizzes.wire as wire
+wire.run_case = lambda answer, case, index, probe=None: wire.Result("returned", {"the mean is right": True})
 """,
     "states of before": """
 import dataclasses
-import classroom.quizzes.running as running
-real = running.run_case
+import classroom.quizzes.running as running, classroom.quizzes.wire as wire
+real = wire.run_case
 def run_case(answer, case, index, probe=None):
     return dataclasses.replace(real(answer, case, index, probe), after=running.states_before(case))
-running.run_case = run_case
+wire.run_case = run_case
 """,
     "states that never change": """
-import classroom.quizzes.running as running
+import classroom.quizzes.running as running, classroom.quizzes.states as states
 seen = {}
 running.state = lambda value, real=running.state: seen.setdefault(id(value), real(value))
-running._digest = lambda value: "0" * 16
+states._digest = lambda value: "0" * 16
 """,
 }
 

@@ -19,7 +19,7 @@ from classroom.grading.handed_in.python import Code
 from classroom.grading.records import Outcome, Question
 from classroom.grading.sandbox import Limits, Luggage, NoSandbox, Sandbox, why_not
 from classroom.grading.sources import ROOT, STAND_INS, reader, shown
-from classroom.quizzes import running
+from classroom.quizzes import raw, running, wire
 from classroom.quizzes.declarations import Case
 
 MARKER = "a-sentence-that-stands" + "-in-a-comment-only"
@@ -38,7 +38,7 @@ def helper(x):
     return factor * x
 """
 CASES = [Case({"x": torch.arange(3.0)}, gradients=["x"]), Case({"x": torch.ones(2, 2)})]
-REQUESTS = tuple(running.request_wire(case, index) for index, case in enumerate(CASES))
+REQUESTS = tuple(wire.request_wire(case, index) for index, case in enumerate(CASES))
 RIGHT = "def answer(x):\n    return 2 * x\n"
 
 
@@ -92,7 +92,7 @@ def question(cell: str, **more) -> Question:
 
 def results(outcome: Outcome) -> list[running.Result]:
     assert outcome.trouble == "", outcome.detail
-    return running.results_from_wire(outcome.data, len(CASES))
+    return wire.results_from_wire(outcome.data, len(CASES))
 
 
 def is_right(outcome: Outcome) -> bool:
@@ -262,10 +262,10 @@ def test_an_answer_meets_one_case_at_a_time(run, look):
 
 def test_a_large_case_gets_through_to_an_answer_that_says_much(sandbox):
     case = Case({"x": torch.ones(500_000)})
-    requests = tuple(running.request_wire(case, index) for index in range(3))
+    requests = tuple(wire.request_wire(case, index) for index in range(3))
     fields = {"id": "demo/answer", "name": "answer", "notebook": "03", "requests": requests}
     (outcome,) = sandbox.run([Question(source=RIGHT, **fields)])
-    assert [result.output.data.sum() for result in running.results_from_wire(outcome.data, 3)] == [1e6] * 3
+    assert [result.output.data.sum() for result in wire.results_from_wire(outcome.data, 3)] == [1e6] * 3
     (outcome,) = sandbox.run([Question(source="import os\nos.closerange(3, 99)\n" + RIGHT, **fields)])
     assert outcome.trouble == "crashed"
 
@@ -695,9 +695,9 @@ def test_files_are_not_seen_by_the_next_question(sandbox):
         "import numpy; numpy.array = None",
         "import builtins; builtins.len = lambda x: 0; builtins.type = None",
         "import sys; sys.settrace(lambda *a: 1 / 0)",
-        "import classroom.quizzes.running as r; r.run = None; r.to_wire = None; r.answer_wire = lambda *a: 'x'",
-        "import classroom.quizzes.running as r; r.answer_wire = lambda *a: b'all right'",
-        "import classroom.quizzes.running as r; r.answer_wire = lambda *a: bytes(30 * 2**20)",
+        "import classroom.quizzes.wire as r; r.run_case = None; r.to_wire = None; r.answer_wire = lambda *a: 'x'",
+        "import classroom.quizzes.wire as r; r.answer_wire = lambda *a: b'all right'",
+        "import classroom.quizzes.wire as r; r.answer_wire = lambda *a: bytes(30 * 2**20)",
         "import os; os.write(3, b'D' * 100)",
         "from inside import question as q; q._run = None; q.send = lambda *a: None",
         "import os, struct; os.write(1, b'D' + bytes(16))",
@@ -708,7 +708,7 @@ def test_patches_hurt_nobody_else(run, line):
     assert outcome.trouble in ("", "crashed", "timeout", "missing")
     if outcome.data is not None and line.startswith("import classroom"):
         with pytest.raises(ValueError):
-            running.results_from_wire(outcome.data, len(CASES))
+            wire.results_from_wire(outcome.data, len(CASES))
 
 
 def test_forged_frames_are_never_taken_for_more_than_bytes(run):
@@ -743,7 +743,7 @@ def test_objects_are_no_results(run):
         "class E:\n    def __eq__(self, other): return True\n    def __reduce__(self): return (print, ('pwned',))\n"
     )
     first, _ = results(run(everything + "def answer(x):\n    return E()"))
-    assert first.output == running.Unsupported("E")
+    assert first.output == raw.Unsupported("E")
     nested = results(run("def answer(x):\n    y = []\n    for _ in range(10**5):\n        y = [y]\n    return y"))
     assert nested[0].status == running.RETURNED
 

@@ -8,7 +8,7 @@ import torch
 
 from classroom.quizzes import declarations, drawing
 from classroom.quizzes.declarations import Unfit
-from classroom.quizzes.running import Array, to_raw
+from classroom.quizzes.raw import Array, to_raw
 
 FORM = {"the numbers": ((6,), ("float32",))}
 CALLS = 200

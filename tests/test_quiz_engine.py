@@ -22,23 +22,14 @@ from quizzes import demo
 from torch import nn
 
 from classroom import quizzes
-from classroom.quizzes import Case, Fixture, Misconception, Option, cards, declarations, notebook, running
+from classroom.quizzes import Case, Fixture, Misconception, Option, cards, declarations, notebook, running, wire
 from classroom.quizzes.declarations import DeclarationError, Tolerance, Unfit, UnknownQuiz, dotted_name, get
 from classroom.quizzes.errors import describe_error
 from classroom.quizzes.forbidding import out_of_reach
 from classroom.quizzes.judging import STAGES, judge
-from classroom.quizzes.running import (
-    Array,
-    Result,
-    Unsupported,
-    answer_wire,
-    from_wire,
-    request_wire,
-    results_from_wire,
-    run,
-    to_raw,
-    to_wire,
-)
+from classroom.quizzes.raw import Array, Unsupported, to_raw
+from classroom.quizzes.running import Result, run
+from classroom.quizzes.wire import answer_wire, from_wire, request_wire, results_from_wire, to_wire
 from course_utils import arrays as library_arrays
 from course_utils.diffusion import Schedule
 
@@ -449,9 +440,33 @@ def test_bool_and_int_tensors_are_compared_exactly():
 
 
 def test_yes_and_no_are_said_in_words():
-    quiz = temporary(lambda x: {"it is even": x % 2 == 0}, [Case({"x": 4})])
-    found = judged(quiz, lambda x: {"it is even": False})
-    assert (found.stage, found.headline) == ("value", "output['it is even']: expected True, got False")
+    quiz = temporary(lambda x: {"it is even": x % 2 == 0, "it is odd": x % 2 == 1}, [Case({"x": 4})])
+    found = judged(quiz, lambda x: {"it is even": False, "it is odd": False})
+    assert (found.stage, found.headline) == ("value", "not so: it is even")
+    found = judged(quiz, lambda x: {"it is even": True, "it is odd": True})
+    assert (found.stage, found.headline) == ("value", "output['it is odd']: expected False, got True")
+    pair = temporary(lambda x: (x > 3, x < 3), [Case({"x": 4})])
+    assert judged(pair, lambda x: (False, False)).headline == "output[0]: expected True, got False"
+
+
+def test_a_gradient_of_what_has_no_graph_is_explained():
+    quiz = temporary(lambda x: 2 * x, [Case({"x": torch.ones(3)})])
+
+    @torch.no_grad()
+    def slope(x):
+        x = x.requires_grad_()
+        return torch.autograd.grad((x**2).sum(), x)[0]
+
+    found = judged(quiz, slope)
+    assert (found.stage, found.finding) == ("raised", "it raised RuntimeError")
+    assert "torch.enable_grad()" in found.details[0]
+
+
+def test_one_entry_is_and_several_are():
+    quiz = temporary(lambda x: x.clone(), [Case({"x": torch.ones(3)})])
+    one = judged(quiz, lambda x: x / torch.tensor([0.0, 1, 1]))
+    assert one.headline == "1 of 3 entries is inf, where a finite number belongs"
+    assert judged(quiz, lambda x: x / 0).headline == "3 of 3 entries are inf, where a finite number belongs"
 
 
 def test_scalar_tensors_are_compared():
@@ -827,7 +842,7 @@ def test_what_is_drawn_is_measured_by_the_judge():
 
     quiz = temporary(torch.randn, [Case({"n": 7})], probe=draws, measured=measured)
     assert judged(quiz, lambda n: torch.randn(n, 1)[:, 0]).passed
-    assert judged(quiz, torch.rand).headline == "output['the mean is 0']: expected True, got False"
+    assert judged(quiz, torch.rand).headline == "not so: the mean is 0"
     assert judged(quiz, lambda n: 3).headline == "expected a tensor of shape (7,) from every call"
 
 
@@ -1002,13 +1017,13 @@ FORGED = [
 
 @pytest.mark.parametrize("result", FORGED, ids=range(len(FORGED)))
 def test_forged_results_are_refused(result):
-    assert not running._well_formed(result)
+    assert not wire._well_formed(result)
     with pytest.raises(ValueError, match="got (something else|damaged ones)"):
         results_from_wire([to_wire(result)], 1)
 
 
 def test_results_must_be_as_many_as_the_cases():
-    assert running._well_formed(Result("returned"))
+    assert wire._well_formed(Result("returned"))
     for results in ([], [Result("returned")] * 2):
         with pytest.raises(ValueError, match="expected the results of 1 cases, got something else"):
             results_from_wire([to_wire(each) for each in results], 1)
@@ -1022,13 +1037,13 @@ def test_what_can_not_be_sent_says_so():
 STUDENT = """
 import sys
 from quizzes import demo
-from classroom.quizzes.running import answer_wire
+from classroom.quizzes.wire import answer_wire
 
 def reparameterize(mu, log_var, eps):
     print("noise on stdout")
     return {expression}
 
-from classroom.quizzes.running import from_wire, to_wire
+from classroom.quizzes.wire import from_wire, to_wire
 
 requests = from_wire(sys.stdin.buffer.read())
 pieces = [answer_wire(reparameterize, bytes.fromhex(request)) for request in requests]

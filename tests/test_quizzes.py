@@ -23,7 +23,8 @@ import pytest
 from classroom.quizzes import Concept, Quiz, declarations
 from classroom.quizzes.forbidding import out_of_reach
 from classroom.quizzes.judging import STAGES, Expected, judge
-from classroom.quizzes.running import answer_wire, request_wire, results_from_wire, run, to_wire
+from classroom.quizzes.running import run
+from classroom.quizzes.wire import answer_wire, request_wire, results_from_wire, to_wire
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = (declarations.NOTEBOOK_SEED, 20_261)  # the notebook's own cases, and a draw like a grader's

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..quizzes import Concept, Quiz, declarations
 from ..quizzes.judging import Expected
-from ..quizzes.running import Result, as_reported, plant, request_wire, results_from_wire, run_case
+from ..quizzes.running import Result, run_case
+from ..quizzes.wire import as_reported, plant, request_wire, results_from_wire
 from . import sources
 from .course import NOTEBOOKS, handed_out
 from .handed_in.handed_out import HandedOut

@@ -15,7 +15,7 @@ from course_utils.sampling import cfg, classifier_gradient, classifier_guided
 
 from ..quizzes.declarations import Case, Fixture, Misconception, Option, Unfit, concept, fixture, quiz
 from ..quizzes.drawing import SIGMAS, as_often, drawn, from_call_to_call, off, repeated
-from ..quizzes.running import Array
+from ..quizzes.raw import Array
 
 CLASSES = 3
 

@@ -144,7 +144,7 @@ class Case:
         """The label, or the inputs in a few words."""
         if self.label:
             return self.label
-        types = {str(leaf.dtype) for leaf in _leaves(tuple(self.args.values())) if isinstance(leaf, torch.Tensor)}
+        types = {str(leaf.dtype) for leaf in leaves(tuple(self.args.values())) if isinstance(leaf, torch.Tensor)}
         words = ", ".join(f"{name} {_in_words(value, len(types) > 1)}" for name, value in self.args.items())
         return f"{words} in {types.pop().removeprefix('torch.')}" if len(types) == 1 else words
 
@@ -226,7 +226,7 @@ class Quiz:
             cases, anew = list(self.cases(rng)), list(self.cases(rng))
         if not cases or not all(isinstance(case, Case) for case in cases):
             raise DeclarationError(f"quiz {self.id}: cases(rng) must return a list of at least one Case")
-        tensors = any(isinstance(leaf, torch.Tensor) for leaf in _leaves(tuple(cases[0].args.values())))
+        tensors = any(isinstance(leaf, torch.Tensor) for leaf in leaves(tuple(cases[0].args.values())))
         elsewhere = [replace(cases[0], gradients=(), device="meta")] if self.any_device and tensors else []
         return [*cases, anew[0], *elsewhere]
 
@@ -297,7 +297,7 @@ def quiz(
     probe: `probe(answer, **args)` where calling the answer is not enough (a class whose objects must be made and used,
     or what is drawn at random and must be drawn often). Its result is compared instead; it holds what came out, as it
     came out, and no judgement: it runs beside the answer, where nothing can be trusted.
-    measured: `measured(raw, case)` makes of a result, as raw data (`running.to_raw`), what is compared. It runs where
+    measured: `measured(raw, case)` makes of a result, as raw data (`raw.to_raw`), what is compared. It runs where
     the judge does. It may raise `Unfit` with a sentence about what doesn't even have the right form.
     any_device: False where the reference can't run on PyTorch's device "meta", for it must look at its numbers.
     library: functions, methods, properties or classes of the library that would answer by being called: a grader puts
@@ -474,22 +474,23 @@ def _check_common(id: str, points: int, title: str, minutes: int | float) -> Non
 
 
 def _check_value(name: str, value: Any) -> None:
-    for leaf in _leaves(value):
+    for leaf in leaves(value):
         if not (leaf is None or type(leaf) in (torch.Tensor, bool, int, float, str, Fixture)):
             raise DeclarationError(
                 f"case: expected {name} to hold tensors, numbers, text, None or a Fixture, got {type(leaf).__name__}"
             )
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
+    """Everything in an argument that is no tuple, list or dict of more.  DeclarationError if a key is no text."""
     if type(value) in (tuple, list):
         for item in value:
-            yield from _leaves(item)
+            yield from leaves(item)
     elif type(value) is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise DeclarationError(f"case: expected text as keys of a dict, got {key!r}")
-            yield from _leaves(item)
+            yield from leaves(item)
     else:
         yield value
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .declarations import Unfit
-from .running import Array
+from .raw import Array
 
 SIGMAS = 6
 AGAIN = 20  # calls from one state of the generator, twice

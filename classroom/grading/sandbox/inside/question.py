@@ -59,7 +59,7 @@ def _answer(
     question: Mapping[str, Any], notebooks: Notebooks, seconds: int | float, requests: int, results: int
 ) -> None:
     """Run the answer cell, then call the function that it defines on one case after another, as they come."""
-    from classroom.quizzes import forbidding, running
+    from classroom.quizzes import forbidding, wire
 
     for dotted in question["forbidden"]:
         forbidding.forbid(dotted)
@@ -74,7 +74,7 @@ def _answer(
     found = namespace[name]
     while True:
         _, length, _ = HEAD.unpack(receive(requests, HEAD.size))
-        send(results, DATA, running.answer_wire(found, receive(requests, length)))
+        send(results, DATA, wire.answer_wire(found, receive(requests, length)))
 
 
 def _namespace(question: Mapping[str, Any], notebooks: Notebooks) -> dict[str, Any]:
