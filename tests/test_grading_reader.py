@@ -318,6 +318,15 @@ def changed(cells_above=(), answer=grading_zoo.ANSWER, cells_below=(), notebook=
         ),
         (["ONE = = 1"], "`ONE` is used in cell 28 and defined in cell 27, which Python cannot read"),
         (["%%bash\nONE=1"], "`ONE` is used in cell 28 and defined nowhere in the notebook"),
+        (
+            ["print(1)", "x = 2\n%run mine.py"],
+            "`ONE` is used in cell 29 and defined nowhere in the notebook (`%run` in cell 28 is not followed)",
+        ),
+        (["%store -r ONE"], "defined nowhere in the notebook (`%store` in cell 27 is not followed)"),
+        (["%pylab inline"], "defined nowhere in the notebook (`%pylab` in cell 27 is not followed)"),
+        (["%%writefile mine.py\nONE = 1", "from mine import ONE"], "`mine`, imported in cell 28, is not installed"),
+        (["import os, mine.own as own\nONE = own.ONE"], "`mine`, imported in cell 27, is not installed"),
+        (["import torch\nimport nowhere_at_all as n", "ONE = n.ONE"], "`nowhere_at_all`, imported in cell 27, is not"),
     ],
 )
 def test_what_is_nowhere_is_said_with_its_cell(cells, note):
@@ -335,10 +344,18 @@ def test_what_is_nowhere_is_said_with_its_cell(cells, note):
         ["ONE = sum(k for k in [1])", "print(undefined)"],
         ["def one(n): return n if n == 1 else two(n)\ndef two(n): return one(n - 1)\nONE = one(3)"],
         ["from __future__ import annotations\ndef one(x: Nowhere): return 1\nONE = one(3)"],
+        ["import os.path, torch.nn as nn\nfrom course_utils import diffusion\nONE = 1 if nn and os else diffusion"],
+        ["import pandas_that_nobody_needs", "ONE = 1\n%run mine.py"],
+        ["try:\n    import mine_if_there\nexcept ImportError:\n    mine_if_there = 1\nONE = mine_if_there"],
     ],
 )
 def test_nothing_is_said_to_lack_that_is_there(cells):
-    assert "is used in" not in changed(cells).note
+    note = changed(cells).note
+    assert "is used in" not in note and "is not" not in note
+
+
+def test_a_magic_that_is_only_mentioned_is_none():
+    assert "followed" not in changed(["# %run mine.py\ns = '%run'"]).note
 
 
 def test_what_nothing_needs_is_left_where_it_is():

@@ -364,6 +364,16 @@ class Statement:
         return isinstance(self.node, ast.Import | ast.ImportFrom)
 
     @property
+    def modules(self) -> set[str]:
+        """What it imports, by the first part of its name."""
+        match self.node:
+            case ast.Import(names=names):
+                return {alias.name.partition(".")[0] for alias in names}
+            case ast.ImportFrom(module=str(module), level=0):
+                return {module.partition(".")[0]}
+        return set()
+
+    @property
     def is_compound(self) -> bool:
         return isinstance(self.node, (*_BRANCHES, ast.With, ast.AsyncWith))
 

@@ -25,6 +25,7 @@ _KNOWN = BUILTINS | {"__name__", "__file__", "In", "Out", "_", "__", "___", "exi
 _STAND_INS = {"lab", "display", "get_ipython"}
 _DEEPEST = 50  # definitions below each other that need the next
 _MOST_NEEDS = 20_000  # names at places
+_BRINGING = re.compile(r"(?m)^[ \t]*(%(?:run|store|load|loadpy|load_ext|pylab|macro|rerun|recall|edit))\b")
 _ROUNDS = 4  # functions that change something by calling others that do
 
 
@@ -51,13 +52,15 @@ class Needed:
     """What an answer needs from elsewhere.
 
     text: source that binds it;  names: what students' own cells bind there;  lent: functions of other quizzes, as
-    `check` gives them;  missing: name -> place of the cell that reads it, for what no cell binds.
+    `check` gives them;  missing: name -> place of the cell that reads it, for what no cell binds;  imports: module that
+    is the student's own choice -> place of the cell that imports it.
     """
 
     text: str
     names: frozenset[str]
     lent: frozenset[str]
     missing: dict[str, int]
+    imports: dict[str, int]
 
 
 class Program:
@@ -191,6 +194,12 @@ class Program:
         checks = [i for i in range(end) if self.placed[i].place == until and self.placed[i].quiz == asked.quiz]
         return max(checks[-1] + 1 if checks else end, 0 if home is None else self.ends[home])
 
+    @cached_property
+    def brings_unseen(self) -> str:
+        """The first magic that may bind anything from outside of the notebook, with its cell; "" if there is none."""
+        found = ((cell.place, _BRINGING.search(cell.source)) for cell in self.cells if cell.kind == "code")
+        return next((f"`{match[1]}` in cell {place + 1}" for place, match in found if match), "")
+
     def where_else(self, name: str) -> str:
         """Where a name is defined that no cell binds: in one that Python cannot read, or that is no code."""
         look = re.compile(rf"(?m)^[ \t>.]*((def|class)[ \t]+{re.escape(name)}\b|{re.escape(name)}[ \t]*=[^=])")
@@ -322,4 +331,6 @@ class _Search:
         text = "\n".join(each.statement.text for each in [*(placed[index] for index in futures), *kept])
         names = frozenset().union(*(each.statement.binds - self.program.imported for each in own))
         names |= frozenset().union(*(each.statement.binds_whole for each in own))
-        return Needed(text, names, frozenset(self.lent - {self.asked.name}), missing)
+        chosen = [placed[index] for index in sorted(self.taken) if not placed[index].is_given]
+        imports = {module: each.place for each in chosen for module in each.statement.modules}
+        return Needed(text, names, frozenset(self.lent - {self.asked.name}), missing, imports)

@@ -9,7 +9,9 @@ for, the nearest below if there is none above.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -222,6 +224,7 @@ def _function(asked: Asked, choice: _Choice, program: Program, data: bytes) -> A
     if needed.names:
         notes.append(f"taken along from other cells: {', '.join(sorted(needed.names)[:5])}")
     notes += [_about_missing(name, place, program) for name, place in sorted(needed.missing.items())[:3]]
+    notes += [_about_import(*each) for each in sorted(needed.imports.items()) if not _is_installed(each[0])][:3]
     source = "\n".join(filter(None, [code.source, choice.line]))
     needs = tuple(sorted(needed.lent))
     return Answer(asked.quiz, source, needed.text, "; ".join(filter(None, notes)), needs=needs)
@@ -230,7 +233,19 @@ def _function(asked: Asked, choice: _Choice, program: Program, data: bytes) -> A
 def _about_missing(name: str, place: int, program: Program) -> str:
     where = program.where_else(name)
     found = f"defined in {where}" if where else "defined nowhere in the notebook"
+    found += f" ({program.brings_unseen} is not followed)" if program.brings_unseen and not where else ""
     return f"`{one_line(name, 40)}` is used in cell {place + 1} and {found}"
+
+
+def _about_import(module: str, place: int) -> str:
+    return f"`{one_line(module, 40)}`, imported in cell {place + 1}, is not installed where answers run"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return module in sys.modules
 
 
 def _with_what_they_lend(answers: Sequence[Answer], chosen: dict[str, _Choice], program: Program) -> list[Answer]:
