@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 import searching
 
 from classroom.quizzes import Quiz, declarations
 
 QUIZZES = {id: found for id, found in declarations.registered().items() if isinstance(found, Quiz) and not found.probe}
+
+
+@pytest.fixture(autouse=True)
+def unchecked():
+    """The library as students have it: each of ten thousand wrong calls would else be explained at length."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.slow

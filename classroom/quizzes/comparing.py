@@ -34,14 +34,16 @@ class Compared:
 
     def allowed(self, expected: np.ndarray, dtype: str, looser: float = 1.0) -> np.ndarray:
         """Largest error that is still right, entry by entry."""
-        tolerance = self.quiz.tolerance
+        tolerance, floor = self.quiz.tolerance, FLOOR.get(dtype, 1e-12)
         if tolerance is None:
             tolerance = TOLERANCES.get(dtype, TOLERANCES["float64"])
-        elif not isinstance(tolerance, Tolerance):
+        elif isinstance(tolerance, Tolerance):
+            floor = 0.0  # the quiz says itself what is rounding
+        else:
             tolerance = Tolerance(float(tolerance), float(tolerance) / 10)
         size = np.abs(np.where(np.isfinite(expected), expected, 0))
         largest = size.max(initial=0.0)
-        return np.asarray(looser * (tolerance.relative * size + tolerance.absolute * largest + FLOOR.get(dtype, 1e-12)))
+        return np.asarray(looser * (tolerance.relative * size + tolerance.absolute * largest + floor))
 
     def wrong(self, got: Any, want: Any) -> np.ndarray:
         """Which entries of a tensor, or whether a number, are further off than allowed."""

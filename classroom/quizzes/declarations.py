@@ -154,7 +154,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a number may be off: `relative` × |expected| + `absolute` × (largest |expected| of that output).
+    """How far a number may be off, exactly: `relative` × |expected| + `absolute` × (largest |expected| of that output).
 
     Scaling the absolute part with the output keeps small outputs (a variance of 1e-6) from passing unseen.
     """

@@ -84,9 +84,11 @@ class Expected:
 
     def measured(self, results: Sequence[Result]) -> list[Result | Finding]:
         """Results with what is compared in place of what came out; or what keeps one from being measured."""
-        return [self._measured(case, result) for case, result in zip(self.cases, results)]
+        return [self.measure(index, result) for index, result in enumerate(results)]
 
-    def _measured(self, case: Case, result: Result) -> Result | Finding:
+    def measure(self, index: int, result: Result) -> Result | Finding:
+        """... of one case."""
+        case = self.cases[index]
         if self.quiz.measured is None or result.status != RETURNED or case.device:
             return result
         try:
@@ -98,9 +100,10 @@ class Expected:
 
     def findings(self, measured: Sequence[Result | Finding]) -> list[Finding | None]:
         """The first thing that is wrong in each case."""
-        return [self._finding(index, each) for index, each in enumerate(measured)]
+        return [self.finding(index, each) for index, each in enumerate(measured)]
 
-    def _finding(self, index: int, measured: Result | Finding) -> Finding | None:
+    def finding(self, index: int, measured: Result | Finding) -> Finding | None:
+        """... of one case."""
         if isinstance(measured, Finding):
             return measured
         if self.cases[index].device:
