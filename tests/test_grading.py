@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import io
@@ -44,6 +45,18 @@ def cells(kind: str) -> dict[str, str]:
 
 HONEST, HOSTILE = cells("honest"), cells("hostile")
 HOSTILE |= {"a null byte": "add_noise = 1  # \x00", "very long": "add_noise = 1  #" + "#" * 3_000_000}
+
+
+def unseen() -> dict[str, tuple[list[str], str]]:
+    """name -> (cells above the answer, what it reads, which is 1): grading_unseen.txt holds what a kernel makes of ONE
+    in ways that nobody sees without running them."""
+    text = (Path(__file__).parent / "grading_unseen.txt").read_text(encoding="utf-8")
+    parts = [part.partition("\n") for part in f"\n{text}".split("\n=== ")[1:]]
+    pairs = [(head.partition(" => "), body.rstrip("\n").split("\n---\n")) for head, _, body in parts]
+    return {name: (cells, one) for (name, _, one), cells in pairs}
+
+
+UNSEEN = unseen()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,6 +140,41 @@ def test_damaged_and_odd_files(name, tmp_path):
 def test_honest_answers_lose_nothing(name):
     score = by_quiz(graded(with_answers({"forward/add-noise": HONEST[name]})))["forward/add-noise"]
     assert score.status == "ok", score.message
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (k % 10 > 0)) for k, name in enumerate(UNSEEN)]
+)
+def test_what_cannot_be_seen_is_there_at_a_second_try(name):
+    cells, one = UNSEEN[name]
+    notebook = grading_zoo.answered_with(copy.deepcopy(CLEAN), grading_zoo.READS_ONE(f"({one})"), cells)
+    score = by_quiz(graded(notebook))["forward/add-noise"]
+    assert score.status == "ok", score.message
+
+
+def test_a_second_try_is_not_unfair():
+    """It says what is wrong where the first one could only say what is lacking, and it costs no points."""
+    cells = ["CONFIG = dict(ONE=1)", "globals().update(CONFIG)"]
+    wrong = "def add_noise(x0, t, noise, alpha_bar):\n    return x0 + ONE\n"
+    score = by_quiz(graded(grading_zoo.answered_with(copy.deepcopy(CLEAN), wrong, cells)))
+    assert score["forward/add-noise"].message == "every entry is wrong, some too large, some too small."
+    wrong = "def add_noise(x0, t, noise, alpha_bar):\n    return x0 + [ONE][3]\n"
+    score = by_quiz(graded(grading_zoo.answered_with(copy.deepcopy(CLEAN), wrong, cells)))
+    assert score["forward/add-noise"].message == "it raised IndexError in line 2 of the cell."
+    cells = ["TABLE = {}\ndef alpha_bar(): pass", "while True: pass", "exit()", "raise SystemExit", "add_noise = 3"]
+    right = f"def add_noise(x0, t, noise, alpha_bar):\n    {RIGHT}\n"
+    score = by_quiz(graded(grading_zoo.answered_with(copy.deepcopy(CLEAN), right, cells)))
+    assert score["forward/add-noise"].status == "ok"
+
+
+def test_second_tries_have_little_time():
+    notebook = grading_zoo.filled(copy.deepcopy(CLEAN), copy.deepcopy(SOLVED))
+    for cell in grading_zoo.answers(notebook):
+        cell["source"] = cell["source"].replace("return ", "return 2 * ")
+    notebook = grading_zoo.answered_with(notebook, grading_zoo.ANSWER, ["import time\nwhile True: time.sleep(1)"])
+    start = time.monotonic()
+    report = graded(notebook, job=batch.Job(Rules(seed=11), sandbox.Limits(seconds=6, submission=60, again=4)))
+    assert time.monotonic() - start < 40 and {score.status for score in report.scores} <= {"wrong", "missing", "ok"}
 
 
 def test_an_answer_may_build_on_another_quiz_that_was_left_open():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from classroom.quizzes import declarations, drawing
-from classroom.quizzes.declarations import Unfit
+from classroom.quizzes.declarations import Fixture, Unfit
 from classroom.quizzes.raw import Array, to_raw
 
 FORM = {"the numbers": ((6,), ("float32",))}
@@ -124,3 +124,54 @@ def test_parts_that_hang_together_are_not_taken_for_a_wrong_share():
     """One toss for a batch of 50: the share is right, though it varies far more than that of 50 tosses."""
     far = [np.repeat(np.random.default_rng(seed).random((300, 1)) < 0.2, 50, axis=1) for seed in range(50)]
     assert all(drawing.as_often(hits, 0.2) for hits in far)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_calls_of_many_numbers_are_not_taken_for_the_same_again(seed):
+    z = np.random.default_rng(seed).standard_normal((100, 1200))
+    assert drawing.from_call_to_call(z) and not drawing.from_call_to_call(z + 0.3 * np.roll(z, 1, axis=0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_values_that_never_come_are_missed(seed):
+    rng = np.random.default_rng(seed)
+    seldom, often = rng.integers(0, 1000, (200, 15)), rng.integers(0, 60, (300, 6))
+    dealt = (rng.integers(0, 1000, (200, 1)) + np.arange(15) * 1000 // 15) % 1000
+    assert not any(drawing.too_few_values(*drawn) for drawn in ((seldom, 1000), (often, 60), (dealt, 1000)))
+    assert drawing.too_few_values(seldom // 2, 1000) and drawing.too_few_values(often.clip(max=58), 60)
+
+
+def what_is_said_of_noise(noise):
+    """Of draws of large images whose steps are right and whose noise is this function of images and generator."""
+
+    def draw(x0, schedule, generator):
+        t, e = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator), noise(x0, generator)
+        return schedule.add_noise(x0, t, e), t, e
+
+    quiz = declarations.get("training/one-step")
+    case = max(quiz.draw_cases(0), key=lambda case: case.args["x0"][0].numel())
+    args = {name: value.build() if isinstance(value, Fixture) else value for name, value in case.args.items()}
+    said = quiz.measured(to_raw(quiz.probe(draw, **args)), case)
+    return {key: value for key, value in said.items() if value not in (True, "for each image", "standard normal")}
+
+
+def test_noise_of_an_earlier_call_is_not_said_to_be_another_images():
+    kept = []
+
+    def every_second_call(x0, generator):
+        kept.append(kept[-1] if len(kept) % 2 else normal(x0, generator))
+        return kept[-1]
+
+    assert what_is_said_of_noise(every_second_call)["for whom noise is drawn"] == "for several calls"
+
+
+def test_noise_for_two_images_is_said_to_be_that():
+    said = what_is_said_of_noise(lambda x0, generator: normal(x0[: len(x0) // 2], generator).repeat(2, 1, 1, 1))
+    assert said["for whom noise is drawn"] == "for several images together"
+
+
+def test_an_offset_is_said_to_be_that():
+    """And nothing else is said of it."""
+    said = what_is_said_of_noise(lambda x0, g: (normal(x0, g) + 0.2 * normal(x0[:, :, :1, :1], g)) / 1.04**0.5)
+    assert said.pop("how often the steps come").endswith("all equally often")
+    assert said == {"each pixel has noise of its own": False}

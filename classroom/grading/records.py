@@ -38,16 +38,19 @@ class Answer:
     """What answers one quiz, as plain data.
 
     source: the answer cell, as Python takes it, None where there is none;  above: source that runs before it, with what
-    it needs from other cells;  note: what was odd about where it stood, or what it lacks;  untouched: still as handed
-    out;  letter: what answers a question, "" if nothing does;  needs: names of the notebook's other quizzes that it
-    wants as `check` would have given them;  lends: source that binds its own name, where another answer wants that;
-    trouble: why Python cannot read it, "" if it can.
+    it needs from other cells;  all_above: the same with all that the student has above, since not everything that an
+    answer needs can be seen without running it, "" where that is no more;  note: what was odd about where it stood;
+    lacks: what it seems to need and is nowhere;  untouched: still as handed out;  letter: what answers a question, ""
+    if nothing does;  needs: names of the notebook's other quizzes that it wants as `check` would have given them;
+    lends: source that binds its own name, where another answer wants that;  trouble: why Python cannot read it, or "".
     """
 
     quiz: str
     source: str | None
     above: str = ""
+    all_above: str = ""
     note: str = ""
+    lacks: str = ""
     untouched: bool = False
     letter: str = ""
     needs: tuple[str, ...] = ()

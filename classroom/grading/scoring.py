@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..quizzes import Concept, Quiz
 from ..quizzes.judging import Verdict, judge
@@ -29,12 +29,9 @@ def grade(submission: Submission, data: bytes, plans: Mapping[str, Plan], sandbo
     if taken.trouble:
         return unscored(submission, plan, "unreadable", taken.trouble)
     answers = {answer.quiz: answer for answer in taken.answers}
-    questions = _questions(plan, answers, rules)
-    outcomes = {question.id: (question, outcome) for question, outcome in zip(questions, sandbox.run(questions))}
+    tried = _tried(plan, answers, sandbox, rules.seed)
     order = _order(submission.student, rules)
-    scores = tuple(
-        _score(task, answers[task.quiz.id], outcomes.get(task.quiz.id), order, rules.seed) for task in plan.tasks
-    )
+    scores = tuple(_score(task, answers[task.quiz.id], tried.get(task.quiz.id), order) for task in plan.tasks)
     notes = submission.notes + taken.notes + _about_order(submission.student, rules)
     return Report(submission.student, plan.number, submission.name, scores, notes)
 
@@ -57,23 +54,52 @@ def unscored(submission: Submission, plan: Plan | None, status: str, note: str) 
     return Report(submission.student, submission.notebook, submission.name, scores, (*submission.notes, note))
 
 
-def _questions(plan: Plan, answers: Mapping[str, Answer], rules: Rules) -> list[Question]:
-    """The code quizzes that were attempted."""
-    return [
-        _question(plan, task, answers, rules)
-        for task in plan.tasks
-        if isinstance(task.quiz, Quiz) and _is_attempted(answers[task.quiz.id])
-    ]
+@dataclass(frozen=True)
+class _Try:
+    """What came of a code quiz. gave: values, right or wrong, or else it stopped before there were any;
+    had_all: all that its student has above it."""
+
+    score: Score
+    gave: bool
+    had_all: bool = False
 
 
-def _question(plan: Plan, task: Task, answers: Mapping[str, Answer], rules: Rules) -> Question:
+def _tried(plan: Plan, answers: Mapping[str, Answer], sandbox: Sandbox, seed: int) -> dict[str, _Try]:
+    """The code quizzes that were attempted, each with what its answer was seen to need from other cells.
+
+    Not everything can be seen without running it. An answer that is not right gets a second try, with all that its
+    student has above it; that one counts where it is right, or where the first one stopped and only lacked something.
+    """
+    tasks = {task.quiz.id: task for task in plan.tasks}
+    attempted = [id for id, task in tasks.items() if isinstance(task.quiz, Quiz) and _is_attempted(answers[id])]
+
+    def run(ids: list[str], answers: Mapping[str, Answer], seconds: int | float) -> dict[str, _Try]:
+        questions = [_question(plan, tasks[id], answers, seed) for id in ids]
+        outcomes = sandbox.run(questions, seconds) if questions else []
+        return {id: _judged(tasks[id], *each, seed) for id, each in zip(ids, zip(questions, outcomes))}
+
+    first = run(attempted, answers, sandbox.limits.submission)
+    again = [id for id, found in first.items() if answers[id].all_above and found.score.status in _WORTH_ANOTHER]
+    with_all = answers | {id: replace(answers[id], above=answers[id].all_above) for id in again}
+    second = run(again, with_all, sandbox.limits.again)
+    truer = {id for id, found in second.items() if not first[id].gave and found.score.status == "wrong"}
+    truer = {id for id in truer if second[id].score.message != first[id].score.message}
+    return first | {
+        id: replace(found, had_all=True) for id, found in second.items() if found.score.points or id in truer
+    }
+
+
+_WORTH_ANOTHER = ("wrong", "missing")  # what took too long, or ended its process, did so with less already
+
+
+def _question(plan: Plan, task: Task, answers: Mapping[str, Answer], seed: int) -> Question:
     """With the notebook's other functions that it needs: the course's, or else the student's own."""
     quiz, answer, course = task.quiz, answers[task.quiz.id], planning.supplied(plan, task)
     needed = [other for other in plan.tasks if other.name in answer.needs and other is not task]
     supplied = {other.name: course[other.name] for other in needed if other.name in course}
     own = [answers[other.quiz.id].lends for other in needed if other.name not in course]
     above = "\n".join(filter(None, [*own, answer.above]))
-    wires = planning.requests(task, rules.seed)
+    wires = planning.requests(task, seed)
     return Question(quiz.id, task.name, answer.source, plan.number, wires, above, supplied, quiz.forbidden)
 
 
@@ -81,18 +107,17 @@ def _is_attempted(answer: Answer) -> bool:
     return not (answer.source is None or answer.untouched or answer.trouble)
 
 
-def _score(
-    task: Task, answer: Answer, came: tuple[Question, Outcome] | None, order: Mapping[str, str], seed: int
-) -> Score:
+def _score(task: Task, answer: Answer, tried: _Try | None, order: Mapping[str, str]) -> Score:
     quiz = task.quiz
     if isinstance(quiz, Concept):
         score = _score_question(quiz, answer, order.get(quiz.id, ""))
-    elif came is None:
+    elif tried is None:
         score = Score(quiz.id, 0, quiz.points, "missing", answer.trouble or UNTOUCHED)
     else:
-        score = _score_code(task, *came, seed)
-    message = f"{score.message} ({answer.note})" if answer.note else score.message
-    return replace(score, message=_tidy(message))
+        score = tried.score
+    is_told = tried and not (tried.gave or tried.had_all)
+    notes = "; ".join(filter(None, (answer.note, answer.lacks if is_told else "")))
+    return replace(score, message=_tidy(f"{score.message} ({notes})" if notes else score.message))
 
 
 def _tidy(message: str) -> str:
@@ -110,19 +135,21 @@ def _score_question(concept: Concept, answer: Answer, order: str) -> Score:
     return Score(concept.id, 0, concept.points, "wrong", said)
 
 
-def _score_code(task: Task, question: Question, outcome: Outcome, seed: int) -> Score:
+def _judged(task: Task, question: Question, outcome: Outcome, seed: int) -> _Try:
     quiz = task.quiz
     if outcome.trouble:
-        return Score(quiz.id, 0, quiz.points, outcome.trouble, told(outcome, question))
+        return _Try(Score(quiz.id, 0, quiz.points, outcome.trouble, told(outcome, question)), False)
     expected = planning.expected(task, seed)
     try:
         verdict = judge(quiz, expected.cases, planning.answered(task, seed, outcome.data), expected)
     except Exception:  # what comes from there is nobody's word: whatever it does to us is that answer's fault alone
-        return Score(quiz.id, 0, quiz.points, "crashed", "Its process gave back something that is not a result.")
+        said = "Its process gave back something that is not a result."
+        return _Try(Score(quiz.id, 0, quiz.points, "crashed", said), False)
     if verdict.passed:
-        return Score(quiz.id, quiz.points, quiz.points, "ok", "Passed on fresh inputs.")
+        return _Try(Score(quiz.id, quiz.points, quiz.points, "ok", "Passed on fresh inputs."), True)
     status = "missing" if verdict.stage == "not attempted" else "wrong"
-    return Score(quiz.id, 0, quiz.points, status, _message(verdict, question.source.count("\n") + 1))
+    score = Score(quiz.id, 0, quiz.points, status, _message(verdict, question.source.count("\n") + 1))
+    return _Try(score, verdict.stage not in ("not attempted", "raised"))
 
 
 def _message(verdict: Verdict, lines: int) -> str:

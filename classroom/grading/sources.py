@@ -96,9 +96,9 @@ def binding(source: str, name: str, as_name: str, package: str) -> str:
 # What a notebook has without defining it, and an answer may mention in passing. `get_ipython` is what magics and shell
 # lines become: none of them does anything here.
 STAND_INS = """
-import types as _types
-lab = _types.SimpleNamespace(device="cpu", effort="cpu", pick=lambda cpu, **others: cpu)
-lab.generator = lambda seed, device="cpu": __import__("torch").Generator(device).manual_seed(seed)
+import torch as _torch
+from course_utils.notebook import Lab as _Lab
+lab = _Lab("", _torch.device("cpu"), "cpu", "digits")
 def display(*shown, **options):
     pass
 class _Notebook:

@@ -12,6 +12,7 @@ _COMPREHENSIONS = {ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp}
 # below which nothing is bound in the same scope.
 _BINDING = {*_DEFINITIONS, ast.Name, ast.Attribute, ast.Subscript, ast.ExceptHandler, ast.arg}
 _BINDING |= {ast.MatchAs, ast.MatchStar, ast.MatchMapping}
+_SCOPES = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}
 _CLOSED = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Name, ast.Constant, ast.Store, ast.Load}
 
 
@@ -34,9 +35,20 @@ def bound(statement: ast.AST, parts: bool = True) -> set[str]:
             names.update(_own(node, parts))
         if kind in _COMPREHENSIONS:  # of what they bind only a := stays
             waiting += [leaf.target for leaf in ast.walk(node) if isinstance(leaf, ast.NamedExpr)]
+        elif kind in _SCOPES:
+            waiting += _outside(node)
         elif kind not in _CLOSED and not (kind is ast.AnnAssign and node.value is None):
             waiting += ast.iter_child_nodes(node)
     return names
+
+
+def _outside(scope: ast.AST) -> Iterator[ast.AST]:
+    """What of a function or a class runs where it stands: decorators, defaults, bases."""
+    yield from getattr(scope, "decorator_list", ())
+    if isinstance(scope, ast.ClassDef):
+        yield from (*scope.bases, *(word.value for word in scope.keywords))
+    else:
+        yield from (*scope.args.defaults, *filter(None, scope.args.kw_defaults))
 
 
 def bound_within(tree: ast.AST, parts: bool = True) -> set[str]:

@@ -88,16 +88,17 @@ def _spd(rng: torch.Generator, b: int, d: int, dtype: torch.dtype) -> torch.Tens
 def _pair_of_gaussians(rng: torch.Generator) -> list[Case]:
     cases = []
     single, double = torch.float32, torch.float64
-    # The last ones are narrow, with determinants far below any small number that is added for safety's sake.
-    for b, d, width, dtype in (
-        (4, 3, 1, double),
-        (3, 5, 1, single),
-        (1, 1, 1, double),
-        (1, 2, 1, single),
-        (2, 2, 1, double),
-        (2, 12, 0.03, double),
+    # One pair lies far from 0, and from each other. The last ones are narrow, with determinants far below any small
+    # number that is added for safety's sake.
+    for b, d, far, width, dtype in (
+        (4, 3, 0, 1, double),
+        (3, 5, 0, 1, single),
+        (1, 1, 0, 1, double),
+        (1, 2, 0, 1, single),
+        (2, 2, 30, 1, double),
+        (2, 12, 0, 0.03, double),
     ):
-        mean_q, mean_p = (width * torch.randn(b, d, generator=rng, dtype=dtype) for _ in range(2))
+        mean_q, mean_p = (side * far + width * torch.randn(b, d, generator=rng, dtype=dtype) for side in (1, -1))
         cov_q, cov_p = (width**2 * _spd(rng, b, d, dtype) for _ in range(2))
         args = {"mean_q": mean_q, "cov_q": cov_q, "mean_p": mean_p, "cov_p": cov_p}
         cases.append(Case(args, gradients=("mean_q", "mean_p")))
@@ -177,8 +178,10 @@ def _mean_and_log_var(rng: torch.Generator, *extra: str) -> list[Case]:
         return torch.randn(b, d, generator=rng, dtype=dtype)
 
     cases = []
-    for b, d, dtype in ((5, 3, torch.float32), (1, 7, torch.float32), (4, 1, torch.float32), (2, 6, torch.float64)):
-        args = {"mean": 2 * normal(b, d, dtype), "log_var": 1.5 * normal(b, d, dtype) - 0.5}
+    single, double = torch.float32, torch.float64
+    for b, d, far, dtype in ((5, 3, 0, single), (1, 7, 0, single), (4, 1, 0, single), (2, 6, 30, double)):
+        side = (-1) ** torch.arange(b)[:, None]  # the first image's means lie far above 0, the second one's below
+        args = {"mean": far * side + 2 * normal(b, d, dtype), "log_var": 1.5 * normal(b, d, dtype) - 0.5}
         args |= {name: normal(b, d, dtype) for name in extra}
         cases.append(Case(args, gradients=("mean", "log_var")))
     # Any number is a log-variance: very narrow posteriors, and very wide ones, each where the other can't hide it.
@@ -747,7 +750,7 @@ def _some_nlls(rng: torch.Generator) -> list[Case]:
     for b, d, width, dtype in (
         (4, 784, 2 / 255, torch.float32),
         (1, 3072, 1 / 255, torch.float64),
-        (3, 12, 1.0, torch.float64),
+        (3, 12, 2.0, torch.float64),  # black and white
         (2, 36, 2 / 255, torch.float32),
         (2, 784, 2 / 15, torch.float32),
     ):

@@ -55,6 +55,7 @@ def _steps(rng: torch.Generator) -> list[Case]:
         (torch.randint(1, 1001, (5,), generator=rng), 64),
         (1000 * torch.rand(3, generator=rng), 12),
         (100 * torch.rand(1, generator=rng, dtype=torch.float64), 6),
+        (torch.randint(1, 1001, (2,), generator=rng).half(), 4),
     ):
         cases.append(Case({"t": t, "size": size}))
     return cases
@@ -499,16 +500,17 @@ def attention(q, k, v):
     return library.Attention.gather(None, q, k, v)
 
 
-def _queries(rng: torch.Generator, tokens: str = "other") -> list[Case]:
+def _queries(rng: torch.Generator) -> list[Case]:
     cases = []
-    for b, heads, n, m, d, dtype in (
-        (2, 3, 5, 7, 4, torch.float32),
-        (1, 1, 12, 6, 8, torch.float32),
-        (3, 2, 4, 9, 16, torch.float64),
+    for b, heads, n, m, d, strength, dtype in (
+        (2, 3, 5, 7, 4, 1, torch.float32),
+        (1, 1, 12, 6, 8, 1, torch.float32),
+        (3, 2, 4, 9, 16, 5, torch.float64),  # scores up to 60 or so
+        (4, 4, 4, 4, 4, 1, torch.float64),  # pixels that look at one another, and no axis known by its length
     ):
-        m = n if tokens == "same" else m
-        q = torch.randn(b, heads, n, d, generator=rng, dtype=dtype)
+        q = strength * torch.randn(b, heads, n, d, generator=rng, dtype=dtype)
         k, v = torch.randn(2, b, heads, m, d, generator=rng, dtype=dtype)
+        k = strength * k
         cases.append(Case({"q": q, "k": k, "v": v}, gradients=("q", "k", "v")))
     return cases
 
@@ -817,9 +819,9 @@ class _OwnJoin(library.UNet):
 
 
 @fixture("unet/small")
-def _small_unet(shape, widths, blocks: int = 1, patch: int = 1, seed: int = 0) -> library.UNet:
+def _small_unet(shape, widths, blocks: int = 1, patch: int = 1, double: bool = False, seed: int = 0) -> library.UNet:
     """A U-Net of a few thousand weights, none of them 0, on non-square images."""
-    return _stirred(_OwnJoin(tuple(shape), tuple(widths), blocks, patch))
+    return _stirred(_OwnJoin(tuple(shape), tuple(widths), blocks, patch)).to(torch.float64 if double else torch.float32)
 
 
 def unet_forward(model, x, e):
@@ -851,14 +853,15 @@ def _through(model, x, e, *, keep="after", join=None, middle_first=False, head_n
 
 def _networks(rng: torch.Generator) -> list[Case]:
     cases = []
-    for b, shape, widths, blocks, patch in (
-        (2, (1, 8, 12), (6, 10), 1, 2),
-        (1, (3, 12, 8), (4, 6, 8), 2, 1),
-        (3, (2, 4, 8), (8, 8), 1, 1),
-        (2, (1, 6, 3), (6,), 2, 3),
+    for b, shape, widths, blocks, patch, dtype in (
+        (2, (1, 8, 12), (6, 10), 1, 2, torch.float32),
+        (1, (3, 12, 8), (4, 6, 8), 2, 1, torch.float32),
+        (3, (2, 4, 8), (8, 8), 1, 1, torch.float32),
+        (2, (1, 6, 3), (6,), 2, 3, torch.float64),
     ):
         settings = {"shape": list(shape), "widths": list(widths), "blocks": blocks, "patch": patch, "seed": _seed(rng)}
-        x, e = torch.randn(b, *shape, generator=rng), torch.randn(b, 4 * widths[0], generator=rng)
+        settings["double"] = dtype == torch.float64
+        x, e = (torch.randn(b, *size, generator=rng, dtype=dtype) for size in (shape, (4 * widths[0],)))
         args = {"model": Fixture("unet/small", **settings), "x": x, "e": e}
         cases.append(Case(args, gradients=("model", "x", "e")))
     return cases

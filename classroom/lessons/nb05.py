@@ -23,6 +23,7 @@ from ..quizzes.drawing import (
     off,
     repeated,
     standardised,
+    too_few_values,
     uncorrelated,
 )
 
@@ -60,11 +61,11 @@ def _with_dropout(channels: int = 1, training: bool = True, seed: int = 0) -> nn
     return model.train(training)
 
 
-BATCHES = (  # how many images, their shape, the schedule, T, dtype
+BATCHES = (  # how many images, their shape, the schedule, T, dtype; two of each T, for answers that keep one by its T
     (4, (1, 5, 7), "linear", 1000, torch.float32),
     (3, (3, 4, 6), "cosine", 50, torch.float64),
-    (1, (1, 6, 3), "cosine", 10, torch.float32),
-    (5, (1, 3, 8), "quadratic", 200, torch.float64),
+    (1, (1, 6, 3), "cosine", 1000, torch.float32),
+    (5, (1, 3, 8), "quadratic", 50, torch.float64),
 )
 
 
@@ -134,15 +135,19 @@ concept(
 
 def _two_means(rng: torch.Generator) -> list[Case]:
     cases = []
-    for b, shape, dtype in (
-        (4, (1, 5, 7), torch.float32),
-        (1, (3, 4, 2), torch.float64),
-        (3, (6,), torch.float64),
-        (2, (1, 2, 9), torch.float32),
+    for b, shape, smallest, dtype in (
+        (4, (1, 5, 7), 0.05, torch.float32),
+        (3, (2, 4, 5), 1e-4, torch.float64),  # as small as variances of the posterior are
+        (3, (6,), 1e-4, torch.float64),
+        (1, (1, 2, 9), 0.05, torch.float32),
     ):
-        mean_q, mean_p = (torch.randn(b, *shape, generator=rng, dtype=dtype) for _ in range(2))
-        var = 0.05 + 2 * torch.rand(b, *[1] * len(shape), generator=rng, dtype=dtype)
-        mean_q[0] += 10  # far apart
+        mean_q, error = (torch.randn(b, *shape, generator=rng, dtype=dtype) for _ in range(2))
+        var = smallest + 2 * torch.rand(b, *[1] * len(shape), generator=rng, dtype=dtype)
+        var[-1] = smallest
+        mean_p = mean_q + var.sqrt() * error
+        if b == 3:
+            mean_p[1] = mean_q[1]
+        mean_q[0] += 10 * var[0].sqrt()  # far apart
         cases.append(Case({"mean_q": mean_q, "mean_p": mean_p, "var": var}, gradients=("mean_p",)))
     return cases
 
@@ -213,7 +218,7 @@ quiz(
 
 def _some_steps(rng: torch.Generator) -> list[Case]:
     cases = []
-    for name, T, b in (("linear", 1000, 6), ("cosine", 50, 4), ("quadratic", 200, 1), ("sigmoid", 10, 5)):
+    for name, T, b in (("linear", 1000, 6), ("cosine", 50, 4), ("quadratic", 200, 1), ("sigmoid", 50, 5)):
         t = torch.randint(2, T + 1, (b,), generator=rng)
         if b > 2:
             t[0], t[1] = 1, 2
@@ -454,13 +459,13 @@ def _draw_examples(x0, schedule, generator):
     return schedule.add_noise(x0, t, noise), t, noise
 
 
-def _calls(b: int) -> int:
-    """How often the answer is called: some 3,000 images, which take a moment."""
-    return min(300, 3000 // b)
+def _calls(x0: torch.Tensor) -> int:
+    """How often the answer is called: some 3,000 images, fewer if they are large, which take a moment."""
+    return min(300, 3000 // len(x0), 120_000 // x0.numel())
 
 
 def _draw_often(answer, x0, schedule, generator) -> dict | None:
-    return repeated(lambda x0: answer(x0, schedule, generator), x0, generator, _calls(len(x0)))
+    return repeated(lambda x0: answer(x0, schedule, generator), x0, generator, _calls(x0))
 
 
 def _about_draws(raw, case: Case) -> dict[str, bool | str]:
@@ -468,7 +473,7 @@ def _about_draws(raw, case: Case) -> dict[str, bool | str]:
     x0, schedule = case.args["x0"], case.args["schedule"].build()
     images, steps = (tuple(x0.shape), ("float32",)), ((len(x0),), ("int64", "int32"))
     form = {"x_t": images, "t": steps, "noise": images}
-    (x_t, _), (t, own_steps), (noise, own_noise) = drawn(raw, form, _calls(len(x0)))
+    (x_t, _), (t, own_steps), (noise, own_noise) = drawn(raw, form, _calls(x0))
     left = schedule.alpha_bar.numpy()[t.clip(0, schedule.T)][..., None, None, None]
     made = left**0.5 * x0.numpy() + (1 - left) ** 0.5 * noise
     return {
@@ -483,6 +488,8 @@ def _about_draws(raw, case: Case) -> dict[str, bool | str]:
 
 
 EACH, SOME, ALL = "for each image", "for several images together", "for all images of a batch together"
+LATER = "for several calls"
+MANY = 36  # pixels of an image that are compared with one another, each with each
 
 
 def _about_steps(t: np.ndarray, T: int) -> dict[str, bool | str]:
@@ -492,9 +499,23 @@ def _about_steps(t: np.ndarray, T: int) -> dict[str, bool | str]:
         pairs = t.shape[1] * (t.shape[1] - 1) / 2
         equal = sum((t[:, i:] == t[:, :-i]).sum() for i in range(1, t.shape[1])) / len(t) / pairs
         by_chance = ((np.unique(t, return_counts=True)[1] / t.size) ** 2).sum()
-        said["for whom a step is drawn"] = ALL if equal == 1 else EACH if equal < 1.5 * by_chance else SOME
+        most = 1.5 * by_chance + SIGMAS * (by_chance / pairs / len(t)) ** 0.5
+        said["for whom a step is drawn"] = ALL if equal == 1 else EACH if equal < most else SOME
         said["the steps of a batch lie far apart"] = bool(t.var(1, ddof=1).mean() > 0.6 * t.var())
+        said["every image of a batch may get any step"] = _alike_in_turn(t) or _dealt_out(t, T)
     return said | {"how often the steps come": _how_often(t, T)}
+
+
+def _alike_in_turn(t: np.ndarray) -> bool:
+    """Whether the first, the second … image of a batch get steps of the same mean and variance."""
+    z = standardised(t.astype(float))
+    least = SIGMAS / len(t) ** 0.5
+    return bool(np.abs(z.mean(0)).max() < least and np.abs((z**2).mean(0) - 1).max() < least)
+
+
+def _dealt_out(t: np.ndarray, T: int) -> bool:
+    """Whether every batch has one step in each b-th of 1..T, in order: so the library draws them for its training."""
+    return bool(np.abs((t - 1) / T - np.arange(t.shape[1]) / t.shape[1]).max() <= 1 / t.shape[1] + 1 / T)
 
 
 def _how_often(t: np.ndarray, T: int) -> str:
@@ -502,7 +523,8 @@ def _how_often(t: np.ndarray, T: int) -> str:
         bins = min(high - low + 1, 10)
         place = (t - low) * bins // (high - low + 1)
         size = np.bincount(np.arange(high - low + 1) * bins // (high - low + 1)) / (high - low + 1)
-        if t.min() >= low and t.max() <= high and all(as_often(place == k, size[k]) for k in range(bins)):
+        within = t.min() >= low and t.max() <= high and not too_few_values(t, high - low + 1)
+        if within and all(as_often(place == k, size[k]) for k in range(bins)):
             return f"{words}, all equally often"
     return "some more often than others"
 
@@ -514,11 +536,13 @@ def _about_noise(noise: np.ndarray, t: np.ndarray) -> dict[str, bool | str]:
     images, places, squares = z.reshape(calls, b, -1), z.reshape(calls, -1), standardised(z**2)
     strength = squares.reshape(calls, b, -1).mean(2)
     step = standardised(t.astype(float))
+    whom, excess = _for_whom(images), [*map(_excess, [*_groups(z), *_groups(squares)])]
+    offset = whom == EACH and max(excess) > SIGMAS  # what images share is another matter
     return {
         "the noise is alike at every place": _alike(places),
-        "for whom noise is drawn": _for_whom(images),
-        "the noise is taken as it is drawn, not normalised": all(map(_varies, [*_groups(z), *_groups(squares)])),
-        "each pixel has noise of its own": uncorrelated(images.swapaxes(1, 2)),
+        "for whom noise is drawn": whom,
+        "the noise is taken as it is drawn, not normalised": min(excess) > -SIGMAS,
+        "each pixel has noise of its own": uncorrelated(_some_pixels(images)) and _apart(z) and not offset,
         "the noise has nothing to do with the step": fits(step * images.mean(2), 0, 0) and fits(step * strength, 0, 0),
         "the noise of every image is equally strong": off(strength**2 * images.shape[2], 1, 4) < SIGMAS,
         "how the noise is distributed": _distribution(noise, z),
@@ -533,18 +557,32 @@ def _groups(z: np.ndarray) -> list[np.ndarray]:
     return [group for group in groups if group.shape[2] > 1]
 
 
-def _varies(group: np.ndarray) -> bool:
-    """Whether the means of groups differ by as much as those of independent numbers do, or more."""
-    return off(group.mean(2) ** 2 * group.shape[2], 1, 4) > -SIGMAS
+def _excess(group: np.ndarray) -> float:
+    """By how many standard errors the means of groups differ more than those of independent numbers do."""
+    return off(group.mean(2) ** 2 * group.shape[2], 1, 4)
+
+
+def _some_pixels(images: np.ndarray) -> np.ndarray:
+    """images: (calls, b, n), as (calls, pixels, b)."""
+    return images[..., :: max(1, images.shape[2] // MANY)].swapaxes(1, 2)
+
+
+def _apart(z: np.ndarray) -> bool:
+    """Whether neighbours in a row, and in a column, have nothing to do with each other. z: (calls, b, c, h, w)."""
+    return fits(z[..., 1:] * z[..., :-1], 0, 1) and fits(z[..., 1:, :] * z[..., :-1, :], 0, 1)
 
 
 def _for_whom(images: np.ndarray) -> str:
     """images: (calls, b, n)."""
     if images.shape[1] > 1 and (images == images[:, :1]).all():
         return ALL
-    every = images.reshape(-1, images.shape[2])
-    copies = len(every) > len({image.tobytes() for image in every}) and len(np.unique(every)) > 100  # of few, by chance
-    return SOME if copies or not uncorrelated(images) else EACH
+    found = [{image.tobytes() for image in batch} for batch in images]
+    if len(np.unique(images[:30])) > 100:  # of few numbers there are copies by chance
+        if min(map(len, found)) < images.shape[1]:
+            return SOME
+        if len(set().union(*found)) < sum(map(len, found)):
+            return LATER
+    return EACH if uncorrelated(images) else SOME
 
 
 def _alike(places: np.ndarray) -> bool:
@@ -560,7 +598,12 @@ def _distribution(noise: np.ndarray, z: np.ndarray) -> str:
         return "with another mean than 0"
     if not fits(noise**2, 1, 2):
         return "with another variance than 1"
-    return "standard normal" if looks_normal(z) else "with mean 0 and variance 1, but not normal"
+    return "standard normal" if looks_normal(z) and _fine(noise) else "with mean 0 and variance 1, but not normal"
+
+
+def _fine(noise: np.ndarray) -> bool:
+    """Whether the numbers are not rounded, to thousandths or more coarsely."""
+    return bool(np.diff(np.unique(noise.reshape(-1)[:10_000])).min(initial=1) < 5e-4)
 
 
 def _some_images(rng: torch.Generator) -> list[Case]:
@@ -575,9 +618,10 @@ def _some_images(rng: torch.Generator) -> list[Case]:
         )
         for b, shape, name, T in (
             (24, (1, 3, 5), "cosine", 10),
-            (21, (3, 4, 2), "linear", 6),
-            (6, (2, 3, 6), "cosine", 60),  # more steps than images
+            (15, (3, 4, 2), "linear", 1000),
+            (6, (2, 3, 6), "cosine", 60),  # so few that each of them is seen
             (1, (1, 2, 4), "quadratic", 4),
+            (6, (1, 12, 16), "linear", 20),  # so many pixels that what a little of them have in common is seen
         )
     ]
 
@@ -811,7 +855,9 @@ quiz(
 
 def _answers(rng: torch.Generator) -> list[Case]:
     cases = []
-    for (x_t, t, output, schedule), kinds in zip(_batches(rng), (("v", "noise"), ("noise", "x0"), ("v",), ("x0", "v"))):
+    for (x_t, t, output, schedule), kinds in zip(
+        _batches(rng), (("v", "noise"), ("noise", "v"), ("v", "x0"), ("noise", "x0"))
+    ):
         for prediction_type in kinds:
             args = {"prediction_type": prediction_type, "output": output, "x_t": x_t, "t": t, "schedule": schedule}
             cases.append(Case(args, gradients=("output",)))
@@ -1026,10 +1072,10 @@ def _kinds_and_steps(rng: torch.Generator) -> list[Case]:
     cases = []
     for name, T, b, prediction_type, gamma in (
         ("linear", 1000, 6, "noise", 5.0),
-        ("cosine", 50, 4, "v", 5.0),
-        ("quadratic", 200, 1, "x0", 5.0),
-        ("cosine", 1000, 5, "x0", 1.0),
-        ("sigmoid", 10, 3, "v", 20.0),
+        ("cosine", 50, 4, "x0", 2.0),
+        ("quadratic", 200, 1, "v", 20.0),
+        ("cosine", 1000, 5, "noise", 1.0),
+        ("sigmoid", 200, 3, "v", 20.0),
     ):
         args = {
             "schedule": Fixture("training/schedule", curve=name, T=T),
@@ -1112,7 +1158,7 @@ def _weights_and_averages(rng: torch.Generator) -> list[Case]:
     for updates, decay, dtype, shapes in (
         (0, 0.999, torch.float32, ((3, 5), (4,), (2, 1, 3, 3))),
         (7, 0.5, torch.float32, ((4, 2),)),
-        (50, 0.995, torch.float64, ((2, 3), (), (3,), (1, 4), (5, 1, 2))),
+        (1000, 0.9999, torch.float64, ((2, 3), (), (3,), (1, 4), (5, 1, 2))),
         (100_000, 0.999, torch.float64, ((3, 1), (2,))),
         (3, 0.0, torch.float32, ((2, 2), (3,), (1,))),
     ):
@@ -1225,13 +1271,17 @@ def _models_to_sample(rng: torch.Generator) -> list[Case]:
             {
                 "model": Fixture("training/with-dropout", channels=shape[0], training=training, seed=seed),
                 "noise": torch.randn(b, *shape, generator=rng),
-                "schedule": Fixture("training/schedule", curve="cosine", T=T),
+                "schedule": Fixture("training/schedule", curve=curve, T=T),
                 "steps": steps,
             },
             label=f"a network with dropout, in {'training' if training else 'eval'} mode, {b} images {shape}",
         )
-        for seed, (b, shape, training, T, steps) in enumerate(
-            ((4, (1, 5, 7), True, 20, 5), (2, (3, 4, 6), False, 50, 4), (1, (1, 8, 3), True, 10, 10))
+        for seed, (b, shape, training, curve, T, steps) in enumerate(
+            (
+                (4, (1, 5, 7), True, "cosine", 10, 5),
+                (2, (3, 4, 6), False, "cosine", 50, 4),
+                (1, (1, 8, 3), True, "quadratic", 10, 10),
+            )
         )
     ]
 

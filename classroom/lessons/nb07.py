@@ -43,6 +43,7 @@ class _Scores(nn.Module):
         self.conv, self.head = nn.Conv2d(channels, 6, 3, padding=1), nn.Linear(6, classes)
 
     def forward(self, x, t):
+        x = x.reshape(*x.shape, *[1] * (4 - x.ndim))  # points are images of one pixel
         h = (self.conv(x) * (1 + t[:, None, None, None].to(x.dtype) / 25)).tanh()
         return 20 * self.head(h.flatten(2).mean(2))  # sure of itself: some classes have a probability below 1e-4
 
@@ -189,17 +190,19 @@ quiz(
 
 
 def _drop_often(answer, y, null, share, generator) -> dict | None:
-    """Many draws with this share, and some with a share of 0 and of 1."""
+    """Many draws with this share, some with a share of 0 and of 1; of a large batch a long one with a small share."""
     copy = y.clone()
     found = repeated(lambda y: answer(y, null, share, generator), y, generator, CALLS)
     if found is None or "many" not in found:
         return found
     none = repeated(lambda y: answer(y, null, 0.0, generator), copy.clone(), generator, 50)
     every = repeated(lambda y: answer(y, null, 1.0, generator), copy.clone(), generator, 50)
-    return {"share": found, "0": none, "1": every}
+    few = {"few": answer(copy.repeat(AS_LONG), null, FEW, generator)} if len(copy) >= LARGE else {}
+    return {"share": found, "0": none, "1": every} | few
 
 
 CALLS = 1000
+LARGE, AS_LONG, FEW = 24, 1700, 0.0015  # of 40,800 labels 61 go: 1 in 256 would be too many, and none too few
 GONE, ANY, ALONE, SHARE = "the null label", "any", "one by one", "as many as the share says"
 RIGHT = {  # what is said of a right answer, the cause before what comes of it
     "what a dropped label becomes": GONE,
@@ -208,6 +211,7 @@ RIGHT = {  # what is said of a right answer, the cause before what comes of it
     "how the labels of a batch go": ALONE,
     "every place loses its label equally often": True,
     "how many labels go": SHARE,
+    "how many labels of a long batch go with a small share": SHARE,
     "with a share of 0 all labels stay": True,
     "with a share of 1 all labels go": True,
     "all of it comes from the generator": True,
@@ -217,7 +221,8 @@ RIGHT = {  # what is said of a right answer, the cause before what comes of it
 def _about_dropping(raw, case: Case) -> dict[str, bool | str]:
     """What can be said about many draws, however they are made."""
     y, null, share = case.args["y"].numpy(), case.args["null"], case.args["share"]
-    several = type(raw) is dict and list(raw) == ["share", "0", "1"]
+    parts = ["share", "0", "1", *["few"] * (len(y) >= LARGE)]
+    several = type(raw) is dict and list(raw) == parts
     ((labels, own),) = drawn(raw["share"] if several else raw, {"the labels": (y.shape, ("int64",))}, CALLS)
     if not several:
         raise Unfit("expected labels for any share")
@@ -231,6 +236,7 @@ def _about_dropping(raw, case: Case) -> dict[str, bool | str]:
         "how the labels of a batch go": _together(lost),
         "every place loses its label equally often": _evenly(lost),
         "how many labels go": _how_many(lost, share),
+        "how many labels of a long batch go with a small share": _few(raw["few"], y, null) if "few" in raw else SHARE,
         "with a share of 0 all labels stay": _are(raw["0"], y),
         "with a share of 1 all labels go": _are(raw["1"], np.full_like(y, null)),
         "all of it comes from the generator": own,
@@ -286,18 +292,26 @@ def _how_many(lost: np.ndarray, share: float) -> str:
     return "none" if not lost.any() else "all" if lost.all() else "too many" if lost.mean() > share else "too few"
 
 
+def _few(raw, y: np.ndarray, null: int) -> str:
+    y = np.tile(y, AS_LONG)
+    if not isinstance(raw, Array) or raw.dtype != "int64" or raw.shape != y.shape or raw.data is None:
+        raise Unfit(f"a longer batch: expected int64 of shape {y.shape}, got something else")
+    return _how_many((raw.data != y)[None], FEW) if set(raw.data[raw.data != y]) <= {null} else "another number"
+
+
 def _some_labels(rng: torch.Generator) -> list[Case]:
+    """Shares are no tenths, so that no die will do; `null` may come before the classes."""
     return [
         Case(
             {
-                "y": torch.randint(classes, (b,), generator=rng),
-                "null": classes,
+                "y": torch.randint(classes, (b,), generator=rng) + (null == 0),
+                "null": null,
                 "share": share,
                 "generator": Fixture("generator", seed=int(torch.randint(1000, (), generator=rng))),
             },
             label=f"many batches of {b} labels of {classes} classes, share {share}",
         )
-        for b, classes, share in ((24, 10, 0.2), (7, 4, 0.1), (20, 2, 0.7), (1, 3, 0.4))
+        for b, classes, null, share in ((LARGE, 10, 10, 0.15), (7, 4, 4, 0.13), (20, 2, 0, 0.9), (1, 3, 3, 0.4))
     ]
 
 
@@ -571,7 +585,8 @@ def _with_gradients_left_off(raw, case):
 
 def _seen_by_a_classifier(rng: torch.Generator) -> list[Case]:
     cases = []
-    for seed, ((b, shape, dtype), classes) in enumerate(zip(BATCHES, SEVERAL_CLASSES)):
+    batches = (*BATCHES, (3, (2,), torch.float64))  # points in the plane last
+    for seed, ((b, shape, dtype), classes) in enumerate(zip(batches, (*SEVERAL_CLASSES, CLASSES))):
         x_t, t, y = _noisy(rng, b, shape, dtype, classes=classes)
         model = _model("scores", shape, dtype, classes, seed)
         cases.append(Case({"classifier": model, "x_t": x_t, "t": t, "y": y}))
@@ -732,9 +747,9 @@ def _guided_noise(noise, uphill, t, schedule, scale):
 
 def _noise_and_gradient(rng: torch.Generator) -> list[Case]:
     cases = []
-    for (b, shape, dtype), curve, T, scale in zip(
-        BATCHES, ("cosine", "linear", "cosine", "quadratic"), (50, 1000, 10, 20), (3.5, 1.0, 0.5, 10.0)
-    ):
+    curves, lengths = ("cosine", "linear", "cosine", "quadratic", "linear"), (50, 1000, 10, 20, 50)
+    batches, scales = (*BATCHES, BATCHES[0]), (3.5, -2.0, 0.0, 10.0, 0.5)  # the last as the first, on another schedule
+    for (b, shape, dtype), curve, T, scale in zip(batches, curves, lengths, scales, strict=True):
         noise, t, _ = _noisy(rng, b, shape, dtype, T)
         uphill = torch.randn(b, *shape, generator=rng, dtype=dtype)
         schedule = Fixture("guidance/schedule", curve=curve, T=T)

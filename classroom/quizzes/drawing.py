@@ -119,6 +119,15 @@ def as_often(hits: np.ndarray, share: float) -> bool:
     return fits(hits.astype(float), share, share * (1 - share))
 
 
+def too_few_values(values: np.ndarray, most: int) -> bool:
+    """Whether so many values of `most` that are equally likely never come that it is no chance. values: (calls, n).
+
+    Where calls deal their values out evenly, n of them are missing together.
+    """
+    missing = most * math.exp(-values.size / most)
+    return most - len(np.unique(values)) > missing + SIGMAS * math.sqrt(missing * values.shape[1])
+
+
 def uncorrelated(values: np.ndarray) -> bool:
     """Whether no two rows of values, (calls, rows, n), hang together."""
     values = standardised(values)
@@ -133,7 +142,8 @@ def from_call_to_call(values: np.ndarray) -> bool:
     if len(np.unique(values, axis=0)) == 1:
         return False
     centred = values - values.mean(0)
-    return all(fits(centred[lag:] * centred[:-lag], 0, 0) for lag in (1, 2, 3))
+    by_chance = -float((centred**2).mean()) / len(values)  # for the mean that was taken off has a share of every call
+    return all(fits(centred[lag:] * centred[:-lag], by_chance, 0) for lag in (1, 2, 3))
 
 
 def standardised(values: np.ndarray) -> np.ndarray:

@@ -167,6 +167,12 @@ def _copy(value: Any) -> Any:
     return value
 
 
+class _Elsewhere(torch.Generator):
+    """A generator as one meets it on another device: it says so. (What is drawn there has no numbers.)"""
+
+    device = property(lambda self: torch.device("meta"))
+
+
 def _moved(value: Any, device: str) -> Any:
     """The same on another device: tensors, networks, and objects that hold tensors, whatever these check when made."""
     if isinstance(value, torch.Tensor | torch.nn.Module):
@@ -175,7 +181,9 @@ def _moved(value: Any, device: str) -> Any:
         return type(value)(_moved(item, device) for item in value)
     if type(value) is dict:
         return {key: _moved(item, device) for key, item in value.items()}
-    if isinstance(value, torch.Generator) or not hasattr(value, "__dict__") or callable(value):
+    if isinstance(value, torch.Generator):
+        return _Elsewhere().set_state(value.get_state())
+    if not hasattr(value, "__dict__") or callable(value):
         return value
     moved = copy.copy(value)
     for key, held in vars(value).items():

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from course_utils.models import autoencoder as library
 from course_utils.models.blocks import conv_transpose_size
-from lessons.answers import right, slip
+from lessons.answers import kept, right, slip
 
 right_pca = right("autoencoder/pca")
 right_conv_size = right("autoencoder/conv-size")
@@ -22,6 +22,9 @@ right_conv_transpose_size = right("autoencoder/conv-transpose-size")
 right_swapped_decoder = right("autoencoder/swapped-decoder")
 right_decode_grid = right("autoencoder/decode-grid")
 right_fit_gaussian = right("autoencoder/fit-gaussian")
+
+CONV = ("size", "kernel", "stride", "padding", "dilation")
+TRANSPOSED = ("size", "kernel", "stride", "padding", "output_padding", "dilation")
 
 # ---------------------------------------------------------------------------------------------------- losses
 
@@ -90,6 +93,22 @@ def nll_targets_kept():
     return nll
 
 
+def nll_channels_first(logits, x):
+    """One sum a channel of an image, read as if all images' first channels came first."""
+    b, c = x.shape[:2]
+    pixels = F.binary_cross_entropy_with_logits(logits, (x + 1) / 2, reduction="none")
+    return pixels.sum((2, 3)).reshape(c, b).sum(0)
+
+
+def nll_positive_part_clamped(logits, x):
+    """Right numbers, but `clamp` and `abs` have slopes of their own at 0: 1 − t for ½ − t."""
+    return (logits.clamp(min=0) - logits * (x + 1) / 2 + (-logits.abs()).exp().log1p()).flatten(1).sum(1)
+
+
+def nll_positive_part_by_relu(logits, x):
+    return (F.relu(logits) - logits * (x + 1) / 2 + (-logits.abs()).exp().log1p()).flatten(1).sum(1)
+
+
 class Coins:
     """An answer may be an object; its parameters may have other names."""
 
@@ -101,9 +120,16 @@ class Coins:
 
 
 def nll_by_hand_for_either_sign(logits, x):
-    """Both branches of `where` are kept finite: exp only ever sees what is negative."""
-    target, size = (x + 1) / 2, logits.abs()
-    return (torch.where(logits < 0, 0 * logits, logits) - target * logits + torch.log1p((-size).exp())).sum((1, 2, 3))
+    """Both branches of `where` are kept finite: exp only ever sees what is negative, or 0."""
+    below, above = torch.where(logits < 0, logits, 0), torch.where(logits < 0, 0, logits)
+    softplus = torch.where(logits < 0, below.exp().log1p(), above + (-above).exp().log1p())
+    return (softplus - (x + 1) / 2 * logits).sum((1, 2, 3))
+
+
+def nll_by_hand_shifted(logits, x):
+    """A logsumexp of 0 and the logit; the larger one only shifts, so it is detached."""
+    top = logits.detach().clamp(min=0)
+    return (top + ((-top).exp() + (logits - top).exp()).log() - logits * (x + 1) / 2).flatten(1).sum(1)
 
 
 def nll_by_logaddexp(logits, x):
@@ -179,6 +205,17 @@ def pca_by_position_only(images, average, rows, /):
     return z, torch.addmm(centre, z, rows).reshape(images.shape)
 
 
+def pca_channels_first(x, mean, directions):
+    flat = (x - mean).transpose(0, 1).reshape(len(x), -1)
+    z = flat @ directions.T
+    return z, (z @ directions).reshape(x.shape[1], len(x), *x.shape[2:]).transpose(0, 1) + mean
+
+
+def pca_rebuilt_channels_first(x, mean, directions):
+    z, x_hat = right_pca(x, mean, directions)
+    return z, (x_hat - mean).reshape(x.shape[1], len(x), *x.shape[2:]).transpose(0, 1) + mean
+
+
 def pca_through_numpy_and_back(x, mean, directions):
     flat, centre, rows = x.cpu().flatten(1).numpy(), mean.cpu().flatten().numpy(), directions.cpu().numpy()
     z = (flat - centre) @ rows.T
@@ -231,6 +268,38 @@ def conv_kept():
 
 def conv_one_at_least_two(size, kernel, stride, padding, dilation):
     return tuple(max(2, n) for n in right_conv_size(size, kernel, stride, padding, dilation))
+
+
+def kept_without(answer, names, left_out):
+    """Kept under all that is given but for one thing."""
+    return kept(answer, lambda *given: tuple(v for name, v in zip(names, given) if name != left_out))
+
+
+def conv_same_at_stride_one(padded_alike):
+    """At stride 1 the size stays, where `padded_alike` of kernel, padding and dilation says so."""
+
+    def conv(size, kernel, stride, padding, dilation):
+        if stride == 1 and padded_alike(kernel, padding, dilation):
+            return tuple(size)
+        return conv_formula(size, kernel, stride, padding, dilation)
+
+    return conv
+
+
+def conv_small_kernels_not_dilated(size, kernel, stride, padding, dilation):
+    span = kernel if kernel <= 2 else dilation * (kernel - 1) + 1
+    return tuple((n + 2 * padding - span) // stride + 1 for n in size)
+
+
+def transposed_small_kernels_not_dilated(size, kernel, stride, padding, output_padding, dilation):
+    span = kernel if kernel <= 2 else dilation * (kernel - 1) + 1
+    return tuple((n - 1) * stride - 2 * padding + span + output_padding for n in size)
+
+
+def transposed_same_at_stride_one(size, kernel, stride, padding, output_padding, dilation):
+    if stride == 1 and output_padding == 0:
+        return tuple(size)
+    return right_conv_transpose_size(size, kernel, stride, padding, output_padding, dilation)
 
 
 def conv_formula(size, kernel, stride, padding, dilation):
@@ -361,6 +430,12 @@ def decoder_own_shape(z, linear, up, shape):
     return up(linear(z).view(len(z), -1, *(side // 4 for side in shape[1:])))
 
 
+def decoder_channels_first(z, linear, up, shape):
+    channels, height, width = shape
+    images = up(linear(z).view(len(z), -1, height // 4, width // 4))
+    return images.reshape(channels, len(z), height, width).transpose(0, 1)
+
+
 def decoder_einops(codes, to_maps, enlarge, size):
     return enlarge(rearrange(to_maps(codes), "b (m h w) -> b m h w", h=size[1] // 4, w=size[2] // 4))
 
@@ -412,6 +487,15 @@ def grid_kept():
 
     def grid(decode, low, high, rows, columns):
         return kept.setdefault((rows, columns), right_decode_grid(decode, low, high, rows, columns))
+
+    return grid
+
+
+def grid_decoder_kept():
+    decoders = {}
+
+    def grid(decode, low, high, rows, columns):
+        return right_decode_grid(decoders.setdefault((rows, columns), decode), low, high, rows, columns)
 
     return grid
 
@@ -515,6 +599,34 @@ def walk_end_detached(a, b, steps):
 def walk_strides_rounded(a, b, steps):
     stride = round(1 / (steps - 1), 3)
     return torch.stack([a + i * stride * (b - a) for i in range(steps)])
+
+
+def walk_one_axis_at_least(a, b, steps):
+    return walk_difference(a, b, steps).view(steps, *(a.shape or (1,)))
+
+
+def walk_channels_first(a, b, steps):
+    """From four axes on, channels and images change places."""
+    walk = walk_difference(a, b, steps)
+    if a.ndim < 4:
+        return walk
+    return walk.reshape(steps, a.shape[1], a.shape[0], *a.shape[2:]).transpose(1, 2)
+
+
+def walk_within_ten(a, b, steps):
+    return walk_difference(a.clamp(-10, 10), b.clamp(-10, 10), steps)
+
+
+def walk_shares_kept():
+    """The values of t, with their axes, are kept by their number, as if all a and b had as many axes."""
+    shares = {}
+
+    def walk(a, b, steps):
+        t = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device).view(-1, *[1] * a.ndim)
+        t = shares.setdefault((steps, a.device.type), t)
+        return (1 - t) * a + t * b
+
+    return walk
 
 
 def walk_strides_kept():
@@ -669,6 +781,16 @@ def denoise_kept():
 
 def denoise_mixed(model, x, noise, sigma):
     return (model((1 - sigma) * x + sigma * noise) - x).square().flatten(1).mean(1)
+
+
+def denoise_channels_first(model, x, noise, sigma):
+    b, c = x.shape[:2]
+    return (model(x + sigma * noise) - x).square().mean((2, 3)).reshape(c, b).mean(0)
+
+
+def denoise_noise_channels_first(model, x, noise, sigma):
+    grain = noise.reshape(x.shape[1], len(x), *x.shape[2:]).transpose(0, 1)
+    return denoise_by_mse(model, x, grain, sigma)
 
 
 class Denoising:
@@ -858,6 +980,9 @@ MUTANTS = {
         "a small number under the logarithm": lambda a, x: (
             -((1 + x) / 2 * (a.sigmoid() + 1e-12).log() + (1 - x) / 2 * ((-a).sigmoid() + 1e-12).log()).sum((1, 2, 3))
         ),
+        "channels before images": nll_channels_first,
+        "positive part by clamp": nll_positive_part_clamped,
+        "positive part by relu": nll_positive_part_by_relu,
         "squared error": nll_squared_error,
         "detached": nll_detached,
         "probabilities clamped": nll_clamped,
@@ -880,6 +1005,8 @@ MUTANTS = {
         "codes of length 1": pca_normalised,
         "codes without a sign": lambda x, m, rows: (lambda z, y: (z.abs(), y))(*right_pca(x, m, rows)),
         "nothing projected": pca_rows_not_projected,
+        "channels before images": pca_channels_first,
+        "rebuilt with channels before images": pca_rebuilt_channels_first,
         "left flat": pca_flat,
     },
     "autoencoder/conv-size": {
@@ -904,6 +1031,12 @@ MUTANTS = {
         ),
         "one number": lambda *given: right_conv_size(*given)[0],
         "written as text": lambda *given: tuple(map(str, right_conv_size(*given))),
+        "kernels of two not dilated": conv_small_kernels_not_dilated,
+        "the same size at stride 1": conv_same_at_stride_one(lambda k, p, d: True),
+        "the same size at stride 1 for odd kernels": conv_same_at_stride_one(lambda k, p, d: k % 2 == 1),
+        "the same size at stride 1 with half a kernel of padding": conv_same_at_stride_one(lambda k, p, d: p == k // 2),
+        "the same size at stride 1 with padding": conv_same_at_stride_one(lambda k, p, d: p == d * (k // 2)),
+        **{f"kept whatever the {name}": kept_without(right_conv_size, CONV, name) for name in CONV},
         "not whole": conv_floats,
         "rounded to the nearest": conv_rounded_to_nearest,
     },
@@ -927,6 +1060,12 @@ MUTANTS = {
             (m - 1) * k - 2 * p + d * (s - 1) + 1 + o for m in n
         ),
         "padding dilated": lambda n, k, s, p, o, d: tuple((m - 1) * s - 2 * p * d + d * (k - 1) + 1 + o for m in n),
+        "kernels of two not dilated": transposed_small_kernels_not_dilated,
+        "the same size at stride 1": transposed_same_at_stride_one,
+        **{
+            f"kept whatever the {name.replace('_', ' ')}": kept_without(right_conv_transpose_size, TRANSPOSED, name)
+            for name in TRANSPOSED
+        },
         "one axis forgotten": transposed_extra_twice,
     },
     "autoencoder/swapped-decoder": {
@@ -946,6 +1085,7 @@ MUTANTS = {
         "a copy of the network": decoder_only_a_copy_learns,
         "maps on the CPU": decoder_made_on_the_cpu,
         "rows upside down": lambda *given: right_swapped_decoder(*given).flip(-2),
+        "channels before images": decoder_channels_first,
         "squares only": decoder_square,
         "detached": decoder_detached,
     },
@@ -960,6 +1100,7 @@ MUTANTS = {
         "one row for all": grid_one_row,
         "a square, cut": grid_rows_for_both,
         "kept by its size": grid_kept(),
+        "decoder kept by the grid's size": grid_decoder_kept(),
         "denser in the middle": grid_denser_in_the_middle,
         "first channel only": lambda *given: right_decode_grid(*given)[:, :, :1],
         "a list of rows": lambda *given: list(right_decode_grid(*given)),
@@ -981,6 +1122,10 @@ MUTANTS = {
         "end detached": walk_end_detached,
         "strides rounded": walk_strides_rounded,
         "strides kept": walk_strides_kept(),
+        "values of t kept by their number": walk_shares_kept(),
+        "one axis at least": walk_one_axis_at_least,
+        "channels before images": walk_channels_first,
+        "nothing beyond ±10": walk_within_ten,
         "five steps": lambda a, b, steps: walk_difference(a, b, 5),
         "geometric": lambda a, b, steps: torch.stack(
             [a + (b - a) * (2**i - 1) / (2 ** (steps - 1) - 1) for i in range(steps)]
@@ -1004,6 +1149,7 @@ MUTANTS = {
         "a triangle": gaussian_triangle,
         "on the CPU": gaussian_on_the_cpu,
         "mean kept": gaussian_kept(),
+        "codes within ±10": lambda z: gaussian_by_cov(z.clamp(-10, 10)),
         "latents in another order": gaussian_shuffled_latents,
         "the first code for the mean": lambda z: (z[0], right_fit_gaussian(z).cov),
         "divided by n + 1": lambda z: (z.mean(0), torch.cov(z.T, correction=-1)),
@@ -1044,6 +1190,8 @@ MUTANTS = {
         "model's answer clipped": lambda model, *given: denoise_by_mse(lambda y: model(y).clamp(-0.5, 0.5), *given),
         "mean over the batch for each": lambda *given: denoise_by_mse(*given).mean().expand(len(given[1])),
         "weighted": lambda m, x, n, sigma: library.denoising_error(m, x, n, sigma) / max(sigma, 0.1) ** 2,
+        "channels before images": denoise_channels_first,
+        "noise with channels before images": denoise_noise_channels_first,
         "detached": denoise_detached,
         "root": denoise_rooted,
     },
@@ -1060,9 +1208,7 @@ ALTERNATIVES = {
         "logaddexp": nll_by_logaddexp,
         "two classes": nll_by_two_classes,
         "partial": functools.partial(lambda half, a, x: (F.softplus(a) - half * (x + 1) * a).sum((1, 2, 3)), 0.5),
-        "by hand, shifted": lambda a, x: (
-            (a.clamp(min=0) - a * (x + 1) / 2 + (-a.abs()).exp().log1p()).flatten(1).sum(1)
-        ),
+        "by hand, shifted": nll_by_hand_shifted,
         "torch, summed over axes": nll_by_torch,
         "logsigmoid": nll_by_logsigmoid,
         "torch.distributions": nll_by_distributions,

@@ -305,6 +305,41 @@ def noise_with_rates_kept():
     return answer
 
 
+def mixed_per_image(values, like):
+    """One number an image, repeated for its channels; but `repeat` runs through all images before it begins anew."""
+    b, c = like.shape[:2]
+    return values.to(like.dtype).repeat(c).view(b, c, 1, 1)
+
+
+def noise_repeated(x0, t, noise, alpha_bar):
+    a = mixed_per_image(alpha_bar[t], x0)
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
+def noise_channels_first(x0, t, noise, alpha_bar):
+    noise = noise.reshape(x0.shape[1], len(x0), *x0.shape[2:]).transpose(0, 1)
+    return right_add_noise(x0, t, noise, alpha_bar)
+
+
+def with_table_kept(answer, key):
+    """The first table of its kind is taken for all that look alike."""
+    tables = {}
+
+    def wrapped(*given):
+        *given, alpha_bar = given
+        return answer(*given, tables.setdefault((*key(*given, alpha_bar), alpha_bar.device.type), alpha_bar))
+
+    return wrapped
+
+
+def by_length(*given):
+    return (len(given[-1]),)
+
+
+def by_length_and_images(*given):
+    return len(given[-1]), given[0].shape, given[0].dtype
+
+
 def noise_single_rates(images, steps, eps, table, /):
     a = table.float()[steps].view(-1, 1, 1, 1)
     return (a.sqrt() * images + (1 - a).sqrt() * eps).to(images.dtype)
@@ -407,6 +442,10 @@ NOISE_MUTANTS = {
     "recording left off": noise_recording_left_off,
     "noise standardised": noise_standardised,
     "rates kept by shape": noise_with_rates_kept(),
+    "repeated in the wrong order": noise_repeated,
+    "noise with channels before images": noise_channels_first,
+    "table kept by its length": with_table_kept(right_add_noise, by_length),
+    "table kept by its length and the images": with_table_kept(right_add_noise, by_length_and_images),
     "colours mixed": lambda x0, *rest: right_add_noise(x0.mean(1, keepdim=True).expand_as(x0), *rest),
     "index from the end": lambda x0, t, noise, alpha_bar: right_add_noise(x0, len(alpha_bar) - 1 - t, noise, alpha_bar),
 }
@@ -485,6 +524,12 @@ def posterior_clipped(x0, x_t, t, alpha_bar):
 
 def posterior_one_t(x0, x_t, t, alpha_bar):
     return tuple(right_posterior(x0, x_t, t[:1].expand_as(t), alpha_bar))
+
+
+def zero_as_in_diffusers(alpha_bar):
+    new = right_zero_terminal(alpha_bar).clone()
+    new[-1] = 2.0**-24
+    return new
 
 
 def zero_floor(alpha_bar):
@@ -602,6 +647,14 @@ def posterior_single_weights(image, noisy, step, table):
 
 def posterior_images_precision(x0, x_t, t, alpha_bar):
     return posterior_weighed(x0, x_t, *(per_image(alpha_bar[s], x0) for s in (t, t - 1)))
+
+
+def posterior_repeated(x0, x_t, t, alpha_bar):
+    now, before = alpha_bar[t], alpha_bar[t - 1]
+    beta = 1 - now / before
+    weight_0 = mixed_per_image(before.sqrt() * beta / (1 - now), x0)
+    weight_t = mixed_per_image((now / before).sqrt() * (1 - before) / (1 - now), x0)
+    return weight_0 * x0 + weight_t * x_t, per_image((1 - before) / (1 - now) * beta, x0)
 
 
 class MeanAndVariance(NamedTuple):
@@ -757,6 +810,8 @@ MUTANTS = {
         "in single precision": betas_single_precision,
         "sigmoid from end to end": betas_sigmoid_end_to_end,
         "what a step keeps": betas_as_ratios,
+        "a millionth more": lambda *chain: right_step_variances(*chain) + 1e-6,
+        "six decimal places": lambda *chain: right_step_variances(*chain).round(decimals=6),
         "backwards": lambda *chain: right_step_variances(*chain).flip(0),
         "in a list": lambda *chain: right_step_variances(*chain).tolist(),
         "a column": lambda *chain: right_step_variances(*chain)[:, None],
@@ -779,6 +834,10 @@ MUTANTS = {
         "as if of 1,000 steps": linear_of_a_thousand,
         "a floor": lambda *given: right_alpha_bar(*given).clamp(min=1e-4),
         "four decimal places": lambda *given: right_alpha_bar(*given).round(decimals=4),
+        "six decimal places": lambda *given: right_alpha_bar(*given).round(decimals=6),
+        "seven decimal places": lambda *given: right_alpha_bar(*given).round(decimals=7),
+        "never 1": lambda *given: right_alpha_bar(*given).clamp(max=1 - 1e-7),
+        "never 1, in single precision": lambda *given: right_alpha_bar(*given).clamp(max=1 - 2**-24),
         "a row": lambda *given: right_alpha_bar(*given)[None],
         "the usual ends, whatever is asked": lambda T, *ends: right_alpha_bar(T),
         "kept by T": kept(right_alpha_bar, lambda T, *ends: T),
@@ -803,6 +862,9 @@ MUTANTS = {
             torch.randn_like(noise),
         ),
         "a dictionary": lambda *given: dict(zip(("noisy", "noise"), right_swap(*given))),
+        "repeated in the wrong order": lambda x0, t, noise, table: (noise_repeated(x0, t, noise, table), noise),
+        "table kept by its length": with_table_kept(right_swap, by_length),
+        "table kept by its length and the images": with_table_kept(right_swap, by_length_and_images),
         "kept by shape": kept(right_swap, lambda x0, *rest: (x0.shape, x0.device.type)),
     },
     "forward/cosine": {
@@ -811,6 +873,10 @@ MUTANTS = {
         "degrees": cosine_degrees,
         "half a turn": cosine_full_turn,
         "s fixed": cosine_fixed_s,
+        "s of 0 not believed": lambda T, s, max_beta: right_cosine(T, s or 0.008, max_beta),
+        "a floor of a millionth": lambda *given: right_cosine(*given).clamp(min=1e-6),
+        "a small floor": lambda *given: right_cosine(*given).clamp(min=2**-24),
+        "never 1": lambda *given: right_cosine(*given).clamp(max=1 - 1e-7),
         "shifted by a step": cosine_shifted,
         "a sine": cosine_sine,
         "limit fixed": cosine_fixed_limit,
@@ -857,6 +923,11 @@ MUTANTS = {
         "last entry set to 0": zero_clamped,
         "no leading 1": lambda a: right_zero_terminal(a)[1:],
         "a floor": zero_floor,
+        "a floor of nearly a millionth": lambda a: right_zero_terminal(a).clamp(min=9e-7),
+        "a tiny floor": lambda a: right_zero_terminal(a).clamp(min=1e-8),
+        "within margins": lambda a: right_zero_terminal(a).clamp(1e-7, 1 - 1e-7),
+        "never 1": lambda a: right_zero_terminal(a).clamp(max=1 - 1e-7),
+        "2⁻²⁴ at the end": zero_as_in_diffusers,
         "ᾱ₁ put back": zero_first_put_back,
         "along a line of steps": zero_by_steps,
         "the factor on variances": zero_factor_on_variances,
@@ -880,6 +951,11 @@ MUTANTS = {
         "propped up": posterior_propped_up,
         "a one from the CPU": posterior_one_from_the_cpu,
         "a list": lambda *given: list(right_posterior(*given)),
+        "repeated in the wrong order": posterior_repeated,
+        "table kept by its length": with_table_kept(lambda *given: tuple(right_posterior(*given)), by_length),
+        "table kept by its length and the images": with_table_kept(
+            lambda *given: tuple(right_posterior(*given)), by_length_and_images
+        ),
         "kept by shape": kept(lambda *given: tuple(right_posterior(*given)), lambda x, *_: (x.shape, x.device.type)),
     },
     "forward/mixture-score": {
@@ -887,6 +963,8 @@ MUTANTS = {
         "nearest blob only": mixture_nearest,
         "blobs are points": mixture_noise_only,
         "weights forgotten": mixture_no_weights,
+        "an axis of one point lost": lambda *given: right_mixture_score(*given).squeeze(0),
+        "an axis of one dimension lost": lambda *given: right_mixture_score(*given).squeeze(1),
         "normaliser of k dimensions": lambda x, a, means, *rest: mixture_weighed(x, a, means, *rest, d=len(means)),
         "one maximum for all points": mixture_one_maximum,
         "logarithms clipped": functools.partial(mixture_weighed, clip=-600.0),

@@ -24,10 +24,15 @@ def by_shape(x, *_):
     return x.shape, x.dtype, x.device.type
 
 
+def exactness(t):
+    """The type of its waves."""
+    return torch.promote_types(t.dtype if t.is_floating_point() else torch.float32, torch.float32)
+
+
 def waves_by_exp(t, size, device=None):
     half = size // 2
     speed = torch.exp(-math.log(10_000) * torch.arange(half, device=device or t.device) / half)
-    angle = rearrange(t, "b -> b 1") * speed.to(t.dtype if t.is_floating_point() else torch.float32)
+    angle = rearrange(t, "b -> b 1") * speed.to(exactness(t))
     return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
 
 
@@ -35,15 +40,20 @@ def waves_by_exp_on_the_cpu(t, size):
     return waves_by_exp(t, size, device="cpu")
 
 
+def waves_as_hinted(t, size):
+    speed = 10_000 ** (-torch.arange(size // 2, device=t.device) / (size // 2))
+    return torch.cat([(t[:, None] * speed).sin(), (t[:, None] * speed).cos()], dim=1)
+
+
 def waves_outer(steps, n, /):
-    kind = steps.dtype if steps.is_floating_point() else torch.float32
+    kind = exactness(steps)
     speed = torch.logspace(0, -4 * (1 - 2 / n), n // 2, dtype=kind, device=steps.device)
     angle = torch.outer(steps.to(kind), speed)
     return torch.cat([angle.sin(), angle.cos()], 1)
 
 
 def waves_outer_on_the_cpu(t, size):
-    kind = t.dtype if t.is_floating_point() else torch.float32
+    kind = exactness(t)
     angle = torch.outer(t.to(kind), torch.logspace(0, -4 * (1 - 2 / size), size // 2, dtype=kind))
     return torch.cat([angle.sin(), angle.cos()], 1)
 
@@ -81,11 +91,25 @@ def waves_scaled_in_place(t, size):
 
 
 def waves_filled(t, size):
-    result = t.new_zeros(len(t), size, dtype=t.dtype if t.is_floating_point() else torch.float32)
+    result = t.new_zeros(len(t), size, dtype=exactness(t))
+    t = t.to(result.dtype)
     for k in range(size // 2):
         result[:, k] = torch.sin(t / 10_000 ** (2 * k / size))
         result[:, size // 2 + k] = torch.cos(t / 10_000 ** (2 * k / size))
     return result
+
+
+def waves_as_exact_as_the_steps(t, size):
+    """Half precision stays half."""
+    t = t if t.is_floating_point() else t.float()
+    speed = 10_000 ** (-torch.arange(size // 2, device=t.device, dtype=t.dtype) / (size // 2))
+    angle = t[:, None] * speed
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def waves_kept_by_the_first_step():
+    """Waves are made once for a batch that begins with this step."""
+    return kept(waves, lambda t, size: (t.shape, t.dtype, t.device.type, size, None if t.is_meta else t[0].item()))
 
 
 # ------------------------------------------------------------------------------------------------- group norm
@@ -399,6 +423,28 @@ def attention_over_heads(q, k, v):
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(1) @ v
 
 
+def attention_causal_to_itself(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[-2] == k.shape[-2])
+
+
+def attention_along_what_is_as_long(q, k, v):
+    """The axis of the keys is looked for by its length."""
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return scores.softmax(dim=scores.shape.index(k.shape[-2], 2)) @ v
+
+
+def attention_of_cut_scores(q, k, v, most=10):
+    return (q @ k.mT / math.sqrt(q.shape[-1])).clamp(-most, most).softmax(-1) @ v
+
+
+def attention_without_diagonal(q, k, v):
+    """No pixel looks at itself, where pixels look at one another."""
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    if q.shape[-2] == k.shape[-2]:
+        scores = scores.masked_fill(torch.eye(q.shape[-2], dtype=torch.bool, device=q.device), -torch.inf)
+    return scores.softmax(-1) @ v
+
+
 def image_by_torch(x, qkv, out, heads):
     """Through PyTorch's own multi-head attention."""
     b, c, h, w = x.shape
@@ -540,6 +586,16 @@ def linear_on_the_cpu(q, k, v):
 def linear_in_place(q, k, v):
     k.copy_(k.detach().softmax(-2))
     return right_linear_attention(q, k.log(), v)
+
+
+def linear_scaled_to_itself(q, k, v):
+    gathered = right_linear_attention(q, k, v)
+    return gathered / q.shape[-1] ** 0.5 if q.shape[-2] == k.shape[-2] else gathered
+
+
+def linear_along_what_is_as_long(q, k, v):
+    """The axis of q's channels is looked for by its length."""
+    return q.softmax(q.shape.index(q.shape[-1], 2)) @ (k.softmax(-2).mT @ v)
 
 
 def linear_elu(q, k, v):
@@ -787,6 +843,8 @@ MUTANTS = {
             else torch.cat([waves(t, 64)[:, : size // 2], waves(t, 64)[:, 32 : 32 + size // 2]], 1)
         ),
         "single precision": lambda t, size: waves(t.float(), size),
+        "half precision of half precision": waves_as_exact_as_the_steps,
+        "kept by the first step": waves_kept_by_the_first_step(),
         "steps changed in place": waves_scaled_in_place,
         "kept by shape": kept(waves, by_shape),
     },
@@ -872,6 +930,11 @@ MUTANTS = {
         "hard": lambda q, k, v: F.one_hot((q @ k.mT).argmax(-1), k.shape[-2]).to(v.dtype) @ v,
         "negative scores": lambda q, k, v: right_attention(-q, k, v),
         "causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        "causal where n = m": attention_causal_to_itself,
+        "not to itself where n = m": attention_without_diagonal,
+        "along what is as long as the keys": attention_along_what_is_as_long,
+        "scores cut at 10": attention_of_cut_scores,
+        "scores cut at 30": functools.partial(attention_of_cut_scores, most=30),
         "√ of the number of keys": lambda q, k, v: weigh(q, k, v, k.shape[-2] ** -0.5),
         "weights detached": lambda q, k, v: right_attention(q.detach(), k.detach(), v) + 0 * (q.sum() + k.sum()),
         "linear attention": right_linear_attention,
@@ -907,6 +970,9 @@ MUTANTS = {
     },
     "unet/linear-attention": {
         "divided by √d": lambda q, k, v: right_linear_attention(q, k, v) / q.shape[-1] ** 0.5,
+        "divided by √d where n = m": linear_scaled_to_itself,
+        "along what is as long as the channels": linear_along_what_is_as_long,
+        "cut at 10": lambda q, k, v: right_linear_attention(q.clamp(-10, 10), k.clamp(-10, 10), v),
         "divided by the pixels": lambda q, k, v: right_linear_attention(q, k, v) / k.shape[-2],
         "elu, normalised": linear_elu,
         "keys for values": lambda q, k, v: right_linear_attention(q, k, k),
@@ -952,6 +1018,7 @@ MUTANTS = {
         "residual to the image": lambda model, x, e: x + right_forward(model, x, e),
         "one embedding for the batch": lambda model, x, e: right_forward(model, x, e.mean(0).expand_as(e)),
         "clipped": lambda model, x, e: right_forward(model, x, e).tanh(),
+        "in single precision at last": lambda model, x, e: right_forward(model, x, e).float(),
         "one block a level": forward_one_block_a_level,
         "without the middle": forward_without_middle,
         "joined to itself": forward_join_after_the_blocks,
@@ -969,6 +1036,7 @@ MUTANTS = {
 ALTERNATIVES = {
     "unet/time-embedding": {
         "by exp": waves_by_exp,
+        "as hinted": waves_as_hinted,
         "wave by wave": waves_filled,
         "an outer product, renamed": waves_outer,
         "complex numbers": waves_of_complex_numbers,

@@ -97,6 +97,35 @@ def kl_kept():
     return answer
 
 
+def kl_of_mixed_channels(mean_q, mean_p, var):
+    """Batch and channels change places."""
+    error = (mean_q - mean_p) ** 2 / (2 * var)
+    return error.sum((2, 3)).reshape(error.shape[1], -1).sum(0) if error.ndim == 4 else error.flatten(1).sum(1)
+
+
+def kl_of_a_root(mean_q, mean_p, var):
+    """No gradient where the means are equal."""
+    return (mean_q - mean_p).square().flatten(1).sum(1).sqrt() ** 2 / (2 * var.flatten())
+
+
+def of_the_first_as_long(answer):
+    """The same, but with the schedule of as many steps that came first."""
+    kept = {}
+
+    def first(value):
+        key = (value.T, value.alpha_bar.device) if hasattr(value, "alpha_bar") else None
+        return kept.setdefault(key, value) if key else value
+
+    return lambda *given: answer(*map(first, given))
+
+
+def repeated_rates(schedule, t, x):
+    """Rates by image and channel, the images in the inner loop."""
+    b, c = x.shape[:2]
+    a = schedule.alpha_bar[t].to(x.dtype).repeat(c).view(b, c, 1, 1)
+    return a.sqrt(), (1 - a).sqrt()
+
+
 def weight_of_betas(schedule, t):
     """In the symbols of Ho et al., with the posterior variance."""
     beta, alpha, before = schedule.beta[t], schedule.alpha[t], schedule.alpha_bar[t - 1]
@@ -341,12 +370,13 @@ def loss_of_the_difference(model, x0, t, noise, schedule):
     return F.mse_loss(model(x_t, t), x_t - x0)
 
 
-def drawing(steps=None, noise=None):
+def drawing(steps=None, noise=None, moved=True):
     """A way to draw: steps(n, T, generator) and noise(x0, generator), those of the right answer where none is given."""
     steps, noise = steps or uniform_steps, noise or normal_noise
 
     def draw(x0, schedule, generator):
         t, e = steps(len(x0), schedule.T, generator), noise(x0, generator)
+        t, e = (each.to(x0.device) for each in (t, e)) if moved else (t, e)
         return schedule.add_noise(x0, t, e), t, e
 
     return draw
@@ -375,6 +405,31 @@ def draw_noise_first(x0, schedule, generator):
 def draw_stratified(x0, schedule, generator):
     t = library.draw_steps(len(x0), schedule.T, generator, x0.device)
     noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    return schedule.add_noise(x0, t, noise), t, noise
+
+
+def draw_from_one_start(x0, schedule, generator):
+    """One random number for the batch, from which all steps follow at equal distances (Kingma et al. 2021)."""
+    b = len(x0)
+    start = torch.rand((), generator=generator, device=x0.device)
+    share = (start + torch.arange(b, device=x0.device) / b) % 1
+    t, noise = (share * schedule.T).long() + 1, torch.randn(x0.shape, generator=generator, device=x0.device)
+    return schedule.add_noise(x0, t, noise), t, noise
+
+
+def draw_strata_shuffled(x0, schedule, generator):
+    """A step from each b-th of all, in any order."""
+    b = len(x0)
+    order = torch.randperm(b, generator=generator, device=x0.device)
+    share = (order + torch.rand(b, generator=generator, device=x0.device)) / b
+    t = (share * schedule.T).long().clamp(max=schedule.T - 1) + 1
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    return schedule.add_noise(x0, t, noise), t, noise
+
+
+def draw_where_the_generator_is(x0, schedule, generator):
+    t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=generator.device)
+    noise = torch.randn(x0.shape, generator=generator, device=generator.device)
     return schedule.add_noise(x0, t, noise), t, noise
 
 
@@ -565,6 +620,21 @@ def from_uniform(change):
     return lambda x0, generator: change(torch.rand(x0.shape, generator=generator))
 
 
+def offset(strength, parts=slice(2), whole=False):
+    """One number more for all pixels of a channel, of an image, or of the batch; perhaps of variance 1 together."""
+
+    def noise(x0, generator):
+        shape = (*x0.shape[parts], *[1] * x0.ndim)[: x0.ndim]
+        e = normal_noise(x0, generator) + strength * torch.randn(shape, generator=generator)
+        return e / (1 + strength**2) ** 0.5 if whole else e
+
+    return noise
+
+
+def blurred(strength, axis):
+    return shaped(lambda e: (e + strength * e.roll(1, axis)) / (1 + strength**2) ** 0.5)
+
+
 def first_pixel_clean(noise):
     noise = noise.clone()
     noise[..., 0, 0] = 0
@@ -585,6 +655,16 @@ def steps_with_ends(n, T, generator):
     return t
 
 
+def of_many(t, T, change):
+    return change(t) if T > 50 else t
+
+
+def middle_first(t):
+    """Each batch from the middle outwards."""
+    middle = t.double().median()
+    return t[(t - middle).abs().argsort()]
+
+
 WRONG_STEPS = {
     "rounded": lambda n, T, g: (torch.rand(n, generator=g) * T).round().long(),
     "rounded between the ends": lambda n, T, g: (torch.rand(n, generator=g) * (T - 1)).round().long() + 1,
@@ -602,6 +682,15 @@ WRONG_STEPS = {
     "second half copied": copied_steps,
     "without the generator": lambda n, T, g: torch.randint(1, T + 1, (n,)),
     "always both ends": steps_with_ends,
+    "of 256": lambda n, T, g: torch.randint(0, 256, (n,), generator=g) * T // 256 + 1,
+    "of a hundred": lambda n, T, g: (torch.rand(n, generator=g) * 100).floor().div(100).mul(T).long() + 1,
+    "odd, of many": lambda n, T, g: of_many(uniform_steps(n, T, g), T, lambda t: (t - 1) // 2 * 2 + 1),
+    "never the last, of many": lambda n, T, g: of_many(uniform_steps(n, T, g), T, lambda t: t - 1 * (t == T)),
+    "never the middle, of many": lambda n, T, g: of_many(uniform_steps(n, T, g), T, lambda t: t + 1 * (t == T // 2)),
+    "one and every seventh": lambda n, T, g: (torch.randint(T, (1,), generator=g) + 7 * torch.arange(n)) % T + 1,
+    "sorted": lambda n, T, g: uniform_steps(n, T, g).sort().values,
+    "sorted downwards": lambda n, T, g: uniform_steps(n, T, g).sort(descending=True).values,
+    "the first in the middle": lambda n, T, g: middle_first(uniform_steps(n, T, g)),
 }
 
 WRONG_NOISE = {
@@ -635,6 +724,14 @@ WRONG_NOISE = {
     "without the generator": lambda x0, g: torch.randn_like(x0),
     "every other call": keeping_noise(),
     "each twelve calls": keeping_noise(12),
+    "offset": offset(0.1),
+    "offset, of variance 1": offset(0.2, whole=True),
+    "offset a little, of variance 1": offset(0.1, whole=True),
+    "offset by image": offset(0.1, slice(1)),
+    "offset by batch": offset(0.1, slice(0)),
+    "blurred along rows": blurred(0.1, -1),
+    "blurred along columns": blurred(0.1, -2),
+    "rounded to two digits": shaped(lambda e: e.round(decimals=2)),
 }
 
 
@@ -678,6 +775,11 @@ def v_flat_rates(x0, noise, t, schedule):
     """The rates lie along the rows of the last axes, not along the batch."""
     a = schedule.alpha_bar[t].to(x0.dtype)[:, None, None]
     return a.sqrt() * noise - (1 - a).sqrt() * x0
+
+
+def v_of_mixed_channels(x0, noise, t, schedule):
+    signal_rate, noise_rate = repeated_rates(schedule, t, x0)
+    return signal_rate * noise - noise_rate * x0
 
 
 def v_thousand_steps(x0, noise, t, schedule):
@@ -806,6 +908,16 @@ def x0_of_x_t(prediction_type, output, x_t, t, schedule):
     return x_t if prediction_type == "x0" else right_to_x0(prediction_type, output, x_t, t, schedule)
 
 
+def x0_of_mixed_channels(kind):
+    def answer(prediction_type, output, x_t, t, schedule):
+        if prediction_type != kind:
+            return right_to_x0(prediction_type, output, x_t, t, schedule)
+        signal_rate, noise_rate = repeated_rates(schedule, t, x_t)
+        return signal_rate * x_t - noise_rate * output if kind == "v" else (x_t - noise_rate * output) / signal_rate
+
+    return answer
+
+
 def x0_exchanged(prediction_type, output, x_t, t, schedule):
     return right_to_x0(prediction_type, x_t, output, t, schedule)
 
@@ -851,6 +963,11 @@ def noise_with_epsilon(x0, x_t, t, schedule):
 def noise_safe_division(x0, x_t, t, schedule):
     signal_rate, noise_rate = schedule.rates(t, x0)
     return (x_t - signal_rate * x0) / noise_rate.clamp(min=0.1)
+
+
+def noise_of_mixed_channels(x0, x_t, t, schedule):
+    signal_rate, noise_rate = repeated_rates(schedule, t, x0)
+    return (x_t - signal_rate * x0) / noise_rate
 
 
 def noise_exchanged(x0, x_t, t, schedule):
@@ -917,6 +1034,13 @@ def min_snr_precedence(schedule, prediction_type, t, gamma=5.0):
 
 def min_snr_step_before(schedule, prediction_type, t, gamma=5.0):
     return library.min_snr(schedule, prediction_type, (t - 1).clamp(min=1), gamma)
+
+
+def min_snr_fixed(kind):
+    def answer(schedule, prediction_type, t, gamma=5.0):
+        return library.min_snr(schedule, prediction_type, t, 5.0 if prediction_type == kind else gamma)
+
+    return answer
 
 
 def min_snr_never_small(schedule, prediction_type, t, gamma=5.0):
@@ -998,6 +1122,11 @@ def ema_list_in_place(average, weights, updates, decay):
 
 def ema_product(average, weights, updates, decay):
     d = decay * (1 + updates) / (10 + updates)
+    return [d * a + (1 - d) * w for a, w in zip(average, weights)]
+
+
+def ema_short_start(average, weights, updates, decay):
+    d = min(decay, (1 + updates) / (10 + updates)) if updates < 100 else decay
     return [d * a + (1 - d) * w for a, w in zip(average, weights)]
 
 
@@ -1165,10 +1294,14 @@ MUTANTS = {
         "variances kept": kl_kept(),
         "first σ for all": lambda q, p, v: variational.kl_same_variance(q, p, v[:1]),
         "divided with care": lambda q, p, v: variational.kl_same_variance(q, p, v + 1e-3),
+        "batch and channels mixed": kl_of_mixed_channels,
+        "no variance below 0.01": lambda q, p, v: variational.kl_same_variance(q, p, v.clamp(min=1e-2)),
+        "square of a root": kl_of_a_root,
         "never above 100": lambda *given: variational.kl_same_variance(*given).clamp(max=100),
         "in double precision": lambda q, p, v: variational.kl_same_variance(q.double(), p.double(), v.double()),
     },
     "training/bound-weight": {
+        "of the first schedule as long": of_the_first_as_long(right("training/bound-weight")),
         "zero at 1": weight_zero_at_one,
         "one step late": weight_next_step,
         "difference of logarithms": lambda s, t: torch.where(t == 1, 0.5, 0.5 * (s.log_snr[t - 1] - s.log_snr[t])),
@@ -1182,6 +1315,7 @@ MUTANTS = {
         "a column": lambda s, t: variational.bound_weight(s, t)[:, None],
     },
     "training/algorithm-1": {
+        "of the first schedule as long": of_the_first_as_long(right("training/algorithm-1")),
         "detached": loss_detached,
         "noise of its own": loss_own_noise,
         "L1": loss_l1,
@@ -1223,11 +1357,12 @@ MUTANTS = {
         "kept for each shape": keeping(right_one_step),
         "chance of its own": own_chance(),
         "steps counted from call to call": drawing(steps=counting()),
-        "on the CPU": drawing(),
+        "on the CPU": drawing(moved=False),
         **{f"steps {name}": drawing(steps=way) for name, way in WRONG_STEPS.items()},
         **{f"noise {name}": drawing(noise=way) for name, way in WRONG_NOISE.items()},
     },
     "training/wrong-pair": {
+        "of the first schedule as long": of_the_first_as_long(right("training/wrong-pair")),
         "both moved": loss_of_the_difference,
         "scaled noise": slip("training/algorithm-1", "scaled noise as the target"),
         "clean input": slip("training/algorithm-1", "fed with the clean image"),
@@ -1240,10 +1375,12 @@ MUTANTS = {
         "noised image kept": loss_kept(),
     },
     "training/v-target": {
+        "of the first schedule as long": of_the_first_as_long(right("training/v-target")),
         "first step for all": v_first_step,
         "step before": v_step_before,
         "in double precision": v_float64,
         "rates along rows": v_flat_rates,
+        "batch and channels mixed": v_of_mixed_channels,
         "a thousand steps": v_thousand_steps,
         "detached": v_detached,
         "in place": v_in_place,
@@ -1253,30 +1390,37 @@ MUTANTS = {
         "schedule touched": v_touching_the_schedule,
     },
     "training/to-x0": {
+        "of the first schedule as long": of_the_first_as_long(right("training/to-x0")),
         "division made safe": x0_safe_division,
         "step before": lambda k, o, x, t, s: right_to_x0(k, o, x, (t - 1).clamp(min=1), s),
         "an ε in the division": x0_with_epsilon,
         "detached": x0_detached,
         "in place": x0_in_place,
         "x_t for x0": x0_of_x_t,
+        "batch and channels mixed for v": x0_of_mixed_channels("v"),
+        "batch and channels mixed for noise": x0_of_mixed_channels("noise"),
         "exchanged": x0_exchanged,
     },
     "training/to-noise": {
+        "of the first schedule as long": of_the_first_as_long(right("training/to-noise")),
         "sign": lambda *given: -right_to_noise(*given),
         "step before": noise_step_before,
         "an ε in the division": noise_with_epsilon,
         "division made safe": noise_safe_division,
         "exchanged": noise_exchanged,
+        "batch and channels mixed": noise_of_mixed_channels,
         "detached": noise_detached,
         "in place": noise_in_place,
         "bounded": noise_bounded,
     },
     "training/min-snr": {
+        "of the first schedule as long": of_the_first_as_long(right("training/min-snr")),
         "of ᾱ": lambda s, k, t, gamma=5.0: s.alpha_bar[t].clamp(max=gamma),
         "clipped after dividing": lambda s, k, t, gamma=5.0: (s.snr[t] / (s.snr[t] + 1)).clamp(max=gamma),
         "precedence": min_snr_precedence,
         "step before": min_snr_step_before,
         "never small": min_snr_never_small,
+        **{f"γ fixed for {kind}": min_snr_fixed(kind) for kind in ("noise", "x0", "v")},
         "unbounded": min_snr_unbounded,
         "in single precision": min_snr_single,
         "one for the batch": min_snr_of_the_batch,
@@ -1294,10 +1438,12 @@ MUTANTS = {
         "list in place": ema_list_in_place,
         "product": ema_product,
         "never below a half": ema_never_below_half,
+        "a start of a hundred updates": ema_short_start,
         "flattened": ema_rows,
         "on the CPU": ema_on_the_cpu,
     },
     "training/mode": {
+        "of the first schedule as long": of_the_first_as_long(right("training/mode")),
         "not clipped": sample_not_clipped,
         "another target": sample_wrong_target,
         "only dropout asleep": sample_without_mode_of_norm,
@@ -1347,6 +1493,9 @@ ALTERNATIVES = {
         "floats": draw_by_floats,
         "noise first": draw_noise_first,
         "stratified": draw_stratified,
+        "strata, shuffled": draw_strata_shuffled,
+        "one start, equal distances": draw_from_one_start,
+        "where the generator is": draw_where_the_generator_is,
         "one image at a time": draw_in_a_list,
         "antithetic": draw_antithetic,
         "without return": draw_without_return,

@@ -49,6 +49,33 @@ def kept(answer, *places):
     return cached
 
 
+def kept_by_length(answer):
+    """The first schedule of so many steps is kept and used again, for numbers of the same type."""
+    schedules = {}
+
+    def with_tables(*args):
+        like = next(a for a in args if isinstance(a, torch.Tensor))
+
+        def kept(schedule):
+            return schedules.setdefault((schedule.T, like.dtype, like.device), schedule)
+
+        return answer(*(kept(a) if hasattr(a, "alpha_bar") else a for a in args))
+
+    return with_tables
+
+
+def kept_by_all_else(answer):
+    """What comes of the schedule is kept under everything else: shape, type, and all whole numbers."""
+    schedules = {}
+
+    def cached(*args):
+        shapes = tuple((a.shape, a.dtype, a.device) for a in args if isinstance(a, torch.Tensor))
+        key = shapes, tuple(a for a in args if isinstance(a, int))
+        return answer(*(schedules.setdefault(key, a) if hasattr(a, "alpha_bar") else a for a in args))
+
+    return cached
+
+
 def one_by_one(answer, images):
     """Image by image: arguments at these places are batches."""
 
@@ -161,6 +188,20 @@ def ancestral_silent_at_T(x_t, x0, t, s, noise, schedule, kappa=0.0):
     return right_ancestral_step(x_t, x0, t, s, noise * (t < schedule.T), schedule, kappa)
 
 
+def near_the_end(schedule, s):
+    """The last hundredth of the way."""
+    return s < schedule.T / 100
+
+
+def ancestral_silent_near_the_end(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    return right_ancestral_step(x_t, x0, t, s, noise * (not near_the_end(schedule, s)), schedule, kappa)
+
+
+def ancestral_silent_by_variance(x_t, x0, t, s, noise, schedule, kappa=0.0):
+    """No noise where there is hardly any left."""
+    return right_ancestral_step(x_t, x0, t, s, noise * bool(schedule.alpha_bar[s] < 0.99), schedule, kappa)
+
+
 def ancestral_silent_single_steps(x_t, x0, t, s, noise, schedule, kappa=0.0):
     return right_ancestral_step(x_t, x0, t, s, noise * (t - s > 1), schedule, kappa)
 
@@ -223,6 +264,14 @@ def product_by_deviation(x_t, x0, t, noise, schedule):
 
 def product_silent_before_the_end(x_t, x0, t, noise, schedule):
     return right_product(x_t, x0, t, noise * (t > 2), schedule)
+
+
+def product_silent_near_the_end(x_t, x0, t, noise, schedule):
+    return right_product(x_t, x0, t, noise * (t > schedule.T / 50), schedule)
+
+
+def product_silent_by_variance(x_t, x0, t, noise, schedule):
+    return right_product(x_t, x0, t, noise * bool(schedule.alpha_bar[t - 1] < 0.99), schedule)
 
 
 def product_silent_at_T(x_t, x0, t, noise, schedule):
@@ -357,6 +406,24 @@ def walk_in_place(denoise, schedule, x, draws):
     return x.copy_(right_short_loop(denoise, schedule, x, draws))
 
 
+def walk_in_twenty_strides(denoise, schedule, x, draws):
+    for t in range(schedule.T, 0, -max(1, schedule.T // 20)):
+        x = right_product(x, denoise(x, full(x, t)), t, draws[t], schedule)
+    return x
+
+
+def walk_no_longer_than_thirty(denoise, schedule, x, draws):
+    for t in range(min(schedule.T, 30), 0, -1):
+        x = right_product(x, denoise(x, full(x, t)), t, draws[t], schedule)
+    return x
+
+
+def walk_silent_in_the_last_tenth(denoise, schedule, x, draws):
+    draws = draws.clone()
+    draws[: schedule.T // 10 + 1] = 0
+    return right_short_loop(denoise, schedule, x, draws)
+
+
 def walk_every_other(denoise, schedule, x, draws):
     for t in range(schedule.T, 0, -2):
         x = right_product(x, denoise(x, full(x, t)), t, draws[t], schedule)
@@ -392,6 +459,12 @@ def beta_asks_late(denoise, schedule, x, draws):
 
 def beta_clipped(denoise, schedule, x, draws):
     return right_beta_walk(lambda x, t: denoise(x, t).clamp(-1, 1), schedule, x, draws)
+
+
+def beta_silent_in_the_last_tenth(denoise, schedule, x, draws):
+    draws = draws.clone()
+    draws[: max(1, schedule.T // 10) + 1] = 0
+    return right_beta_walk(denoise, schedule, x, draws)
 
 
 def beta_by_where(denoise, schedule, x, draws):
@@ -503,6 +576,14 @@ def ddim_between_the_ends(x_t, x0, t, s, noise, schedule, eta=0.0):
 
 def ddim_silent_at_T(x_t, x0, t, s, noise, schedule, eta=0.0):
     return right_ddim_step(x_t, x0, t, s, noise * (t < schedule.T), schedule, eta)
+
+
+def ddim_silent_near_the_end(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return right_ddim_step(x_t, x0, t, s, noise, schedule, eta * (not near_the_end(schedule, s)))
+
+
+def ddim_silent_by_variance(x_t, x0, t, s, noise, schedule, eta=0.0):
+    return right_ddim_step(x_t, x0, t, s, noise, schedule, eta * bool(schedule.alpha_bar[s] < 0.99))
 
 
 def ddim_silent_single_steps(x_t, x0, t, s, noise, schedule, eta=0.0):
@@ -624,6 +705,18 @@ def heun_asked_at_1(denoise, x_t, t, schedule):
 
 def heun_euler_at_T(denoise, x_t, t, s, schedule):
     if t == schedule.T:
+        return slip("sampling/heun-step", "Euler's method")(denoise, x_t, t, s, schedule)
+    return right_heun_step(denoise, x_t, t, s, schedule)
+
+
+def heun_euler_near_the_end(denoise, x_t, t, s, schedule):
+    if near_the_end(schedule, s):
+        return slip("sampling/heun-step", "Euler's method")(denoise, x_t, t, s, schedule)
+    return right_heun_step(denoise, x_t, t, s, schedule)
+
+
+def heun_euler_by_variance(denoise, x_t, t, s, schedule):
+    if schedule.alpha_bar[s] > 0.99:
         return slip("sampling/heun-step", "Euler's method")(denoise, x_t, t, s, schedule)
     return right_heun_step(denoise, x_t, t, s, schedule)
 
@@ -762,6 +855,10 @@ def multistep_no_memory_at_T(x_t, x0, x0_before, r, t, s, schedule):
     return right_multistep(x_t, x0, x0 if r == schedule.T else x0_before, r, t, s, schedule)
 
 
+def multistep_no_memory_near_the_end(x_t, x0, x0_before, r, t, s, schedule):
+    return right_multistep(x_t, x0, x0 if near_the_end(schedule, s) else x0_before, r, t, s, schedule)
+
+
 def multistep_clipped(x_t, x0, x0_before, r, t, s, schedule):
     half = (schedule.log_snr / 2).tolist()
     guess = x0 + (half[s] - half[t]) / (2 * (half[t] - half[r])) * (x0 - x0_before)
@@ -894,7 +991,11 @@ MUTANTS = {
         "single precision": ancestral_single,
         "on the CPU": ancestral_on_the_cpu,
         "a thousand linear steps": one_thousand(ancestral_by_noise, 5),
+        "no noise in the last hundredth": ancestral_silent_near_the_end,
+        "no noise where little is left": ancestral_silent_by_variance,
         "kept by its steps": kept(right_ancestral_step, 2, 3),
+        "kept by its schedule's length": kept_by_length(right_ancestral_step),
+        "kept by all else": kept_by_all_else(right_ancestral_step),
     },
     "sampling/product": {
         "bracket": product_times_noise,
@@ -905,7 +1006,11 @@ MUTANTS = {
         "the same noise for all": product_same_noise,
         "minus": product_minus,
         "in place": product_in_place,
+        "no noise in the last 2 %": product_silent_near_the_end,
+        "no noise where little is left": product_silent_by_variance,
         "kept by its step": kept(right_product, 2),
+        "kept by its schedule's length": kept_by_length(right_product),
+        "kept by all else": kept_by_all_else(right_product),
     },
     "sampling/short-loop": {
         "to t = 0": walk_to_zero,
@@ -920,6 +1025,10 @@ MUTANTS = {
         "clipped": walk_clipped,
         "in place": walk_in_place,
         "every other step": walk_every_other,
+        "in 20 strides": walk_in_twenty_strides,
+        "at most 30 steps": walk_no_longer_than_thirty,
+        "no noise in the last tenth": walk_silent_in_the_last_tenth,
+        "kept by its schedule's length": kept_by_length(right_short_loop),
     },
     "sampling/noise-at-the-end": {
         "the other variance": right_short_loop,
@@ -927,6 +1036,8 @@ MUTANTS = {
         "β not rooted": beta_not_rooted,
         "asks a step late": beta_asks_late,
         "clipped": beta_clipped,
+        "no noise in the last tenth": beta_silent_in_the_last_tenth,
+        "kept by its schedule's length": kept_by_length(right_beta_walk),
     },
     "sampling/timesteps": {
         "a tensor": steps_as_tensor,
@@ -950,7 +1061,11 @@ MUTANTS = {
         "an epsilon below the bar": ddim_floored,
         "in place": ddim_in_place,
         "a thousand linear steps": one_thousand(ddim_kept_share, 5),
+        "no fresh noise in the last hundredth": ddim_silent_near_the_end,
+        "no fresh noise where little is left": ddim_silent_by_variance,
         "kept by its steps": kept(right_ddim_step, 2, 3),
+        "kept by its schedule's length": kept_by_length(right_ddim_step),
+        "kept by all else": kept_by_all_else(right_ddim_step),
     },
     "sampling/heun-step": {
         "uneven": heun_uneven,
@@ -965,7 +1080,11 @@ MUTANTS = {
         "in √(1 − ᾱ)": heun_in_the_spread,
         "the first image's slope": heun_first_image,
         "in place": heun_in_place,
+        "Euler in the last hundredth": heun_euler_near_the_end,
+        "Euler where little noise is left": heun_euler_by_variance,
         "kept by its steps": kept(right_heun_step, 2, 3),
+        "kept by its schedule's length": kept_by_length(right_heun_step),
+        "kept by all else": kept_by_all_else(right_heun_step),
     },
     "sampling/multistep": {
         "in SNR": multistep_in_snr,
@@ -978,7 +1097,10 @@ MUTANTS = {
         "clipped": multistep_clipped,
         "share bounded": multistep_share_bounded,
         "in place": multistep_in_place,
+        "no memory in the last hundredth": multistep_no_memory_near_the_end,
         "kept by its steps": kept(right_multistep, 3, 4, 5),
+        "kept by its schedule's length": kept_by_length(right_multistep),
+        "kept by all else": kept_by_all_else(right_multistep),
     },
     "sampling/langevin-step": {
         "in place": langevin_in_place,

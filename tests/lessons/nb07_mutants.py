@@ -154,6 +154,10 @@ def drop_one_by_one(y, null, share, generator):
     return torch.tensor([null if u < share else label for u, label in zip(tossed, y.tolist())])
 
 
+def drop_where_the_generator_is(y, null, share, generator):
+    return y.masked_fill(torch.rand(y.shape, generator=generator, device=generator.device) < share, null)
+
+
 def drop_upper_tail(labels, /, no_class, fraction, chance):
     draws = torch.rand(labels.shape, generator=chance, device=labels.device)
     return torch.where(draws >= 1 - fraction, no_class, labels)
@@ -208,7 +212,7 @@ def drop_removed(y, null, share, generator):
 
 def drop_to_any_class(y, null, share, generator):
     lost = torch.rand(y.shape, generator=generator) < share
-    return torch.where(lost, torch.randint(null, y.shape, generator=generator), y)
+    return torch.where(lost, torch.randint(null or 10, y.shape, generator=generator), y)
 
 
 def drop_to_the_next(y, null, share, generator):
@@ -237,7 +241,7 @@ def drop_none(y, null, share, generator):
 
 def drop_a_class(y, null, share, generator):
     """Tosses for each class, not for each image."""
-    lost = torch.rand(null, generator=generator) < share
+    lost = torch.rand(20, generator=generator) < share
     return torch.where(lost[y], null, y)
 
 
@@ -262,6 +266,34 @@ def drop_but_not_the_first(y, share, generator):
 
 def drop_more_at_the_end(y, share, generator):
     return torch.rand(len(y), generator=generator) < share * torch.linspace(0.5, 1.5, len(y))
+
+
+def in_steps_of(levels):
+    """A die in the place of a number: shares between two of its faces are rounded up."""
+    return dropping(
+        lambda y, share, g: torch.randint(0, levels, y.shape, generator=g, device=y.device) < levels * share
+    )
+
+
+def drop_by_a_rounded_die(y, share, generator):
+    return torch.randint(0, 100, y.shape, generator=generator, device=y.device) < round(100 * share)
+
+
+def drop_at_least_a_tenth(y, share, generator):
+    return tossed(y, share and max(share, 0.1), generator)
+
+
+def drop_at_most_most(y, share, generator):
+    return tossed(y, share if share == 1 else min(share, 0.7), generator)
+
+
+def drop_unless_null_is_0(y, null, share, generator):
+    return library.drop_labels(y, null, share, generator) if null else y.clone()
+
+
+def drop_to_the_number_after_all(y, null, share, generator):
+    """The null label counted anew."""
+    return library.drop_labels(y, max(null, 1), share, generator)
 
 
 def drop_kept():
@@ -555,7 +587,17 @@ def gradient_all_pairs(classifier, x_t, t, y):
 
 def gradient_normalised(classifier, x_t, t, y):
     uphill = right_classifier_gradient(classifier, x_t, t, y)
-    return uphill / uphill.flatten(1).norm(dim=1)[:, None, None, None]
+    return uphill / uphill.flatten(1).norm(dim=1).reshape(-1, *[1] * (x_t.ndim - 1))
+
+
+def gradient_of_images_only(classifier, x_t, t, y):
+    """As if there were always channels, rows and columns."""
+    return right_classifier_gradient(classifier, x_t, t, y).view(-1, *x_t.shape[-3:])
+
+
+def gradient_of_three_axes(classifier, x_t, t, y):
+    """Points get none."""
+    return right_classifier_gradient(classifier, x_t, t, y) * (x_t.ndim == 4)
 
 
 def gradient_at_one_step(classifier, x_t, t, y):
@@ -612,6 +654,29 @@ def noise_step_before(noise, uphill, t, schedule, scale):
 
 def noise_scale_bounded(noise, uphill, t, schedule, scale):
     return right_guided_noise(noise, uphill, t, schedule, min(scale, 5.0))
+
+
+def noise_scale_or_1(noise, uphill, t, schedule, scale):
+    return right_guided_noise(noise, uphill, t, schedule, scale or 1)
+
+
+def noise_scale_positive(noise, uphill, t, schedule, scale):
+    return right_guided_noise(noise, uphill, t, schedule, abs(scale))
+
+
+def noise_scale_not_below_0(noise, uphill, t, schedule, scale):
+    return right_guided_noise(noise, uphill, t, schedule, max(scale, 0.0))
+
+
+def noise_of_a_kept_schedule(key):
+    """The first schedule for each key is used for ever."""
+    schedules = {}
+
+    def answer(noise, uphill, t, schedule, scale):
+        known = schedules.setdefault((schedule.T, noise.device, key(noise)), schedule)
+        return right_guided_noise(noise, uphill, t, known, scale)
+
+    return answer
 
 
 def noise_scale_squared(noise, uphill, t, schedule, scale):
@@ -881,6 +946,14 @@ MUTANTS = {
         "never all": dropping(lambda y, share, g: tossed(y, min(share, 0.99), g)),
         "kept": drop_kept(),
         "every other call": drop_every_other_call(),
+        "in tenths": in_steps_of(10),
+        "in hundredths": in_steps_of(100),
+        "in 256 steps": in_steps_of(256),
+        "in rounded hundredths": dropping(drop_by_a_rounded_die),
+        "at least a tenth": dropping(drop_at_least_a_tenth),
+        "at most 70 %": dropping(drop_at_most_most),
+        "none if null is 0": drop_unless_null_is_0,
+        "null at least 1": drop_to_the_number_after_all,
     },
     "guidance/null-never-trained": {
         "in place": train_in_place,
@@ -920,6 +993,8 @@ MUTANTS = {
         "clipped": gradient_clipped,
         "single precision": gradient_single,
         "the mean over classes": gradient_divided_by_classes,
+        "of images only": gradient_of_images_only,
+        "0 for points": gradient_of_three_axes,
         "kept": kept(right_classifier_gradient),
     },
     "guidance/wrong-quantity": {
@@ -932,6 +1007,8 @@ MUTANTS = {
         "normalised": gradient_normalised,
         "one step for all": gradient_at_one_step,
         "the mean over classes": gradient_divided_by_classes,
+        "of images only": gradient_of_images_only,
+        "0 for points": gradient_of_three_axes,
     },
     "guidance/guided-noise": {
         "first step for all": noise_first_step,
@@ -947,7 +1024,12 @@ MUTANTS = {
         "another schedule": noise_of_another_schedule,
         "double precision": noise_in_double,
         "on the CPU": noise_on_the_cpu,
+        "scale or 1": noise_scale_or_1,
+        "scale positive": noise_scale_positive,
+        "scale not below 0": noise_scale_not_below_0,
         "kept": kept(right_guided_noise),
+        "kept by its schedule's length": noise_of_a_kept_schedule(lambda noise: None),
+        "kept by length and shape": noise_of_a_kept_schedule(lambda noise: (noise.shape, noise.dtype)),
     },
     "guidance/guided-guess": {
         "chunks exchanged": guess_chunks_exchanged,
@@ -995,6 +1077,7 @@ ALTERNATIVES = {
         "arithmetic": drop_arithmetic,
         "in turn": drop_in_turn,
         "an object": Dropping(),
+        "on the generator's device": drop_where_the_generator_is,
     },
     "guidance/null-never-trained": {
         "masked": train_masked,

@@ -131,7 +131,7 @@ def _known(number: str, notebook: HandedOut) -> _Known:
 
 def _who_and_what(parts: Sequence[str], known: Sequence[_Known]) -> tuple[str, str]:
     """The student, exactly as written, and where a name says so the notebook's number."""
-    stem = re.sub(r"\.ipynb$", "", parts[-1], flags=re.IGNORECASE)
+    stem = _ENDING.sub("", parts[-1])
     number, rest = _number_in(stem, known)
     if len(parts) == 1:
         return rest or stem, number
@@ -153,7 +153,22 @@ def _number_in(name: str, known: Sequence[_Known]) -> tuple[str, str]:
     each, match = found[0]
     before, behind = (part.strip(" _-.,") for part in (name[: match.start()], name[match.end() :]))
     rest = f"{before} {behind}".strip()
-    return each.number, re.sub(r"[ _-]*(\(\d+\)|-?copy\d*)[ _-]*$", "", rest, flags=re.IGNORECASE).strip(" _-.,")
+    return each.number, _without_copies(rest)
+
+
+# As browsers and systems end the name of a download, and as they and Colab name a copy.
+_ENDING = re.compile(r"\.ipynb(\.(ipynb|txt|json|download))*\s*$", re.IGNORECASE)
+_COPIES = re.compile(r"^copy of[ _]|[ _-]*(\(\d+\)|\bcopy[ _-]*\d*|-copy\d*)[ _-]*$", re.IGNORECASE)
+
+
+def _without_copies(name: str) -> str:
+    """A name without what programs add to that of a copy.
+
+    >>> [_without_copies(name) for name in ("Copy of ada", "ada copy 2", "ada - Copy (2)", "ada-Copy1", "Copy")]
+    ['ada', 'ada', 'ada', 'ada', 'Copy']
+    """
+    left = _COPIES.sub("", name).strip(" _-.,")
+    return name if not left else left if left == name else _without_copies(left)
 
 
 def _number_of(place: _Place, named: str, known: Sequence[_Known]) -> tuple[str, str]:
@@ -215,7 +230,7 @@ def _wanted(name: str) -> bool:
 
 
 def _is_notebook(name: str) -> bool:
-    return name.lower().endswith(".ipynb")
+    return _ENDING.search(name) is not None
 
 
 def _refused(parts: tuple[str, ...], why: str) -> _Place:

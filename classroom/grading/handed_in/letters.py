@@ -63,44 +63,72 @@ def typed(tree: ast.Module, name: str, quiz: str = "") -> _Value | None:
     known: dict[str, _Value] = {}
     asked = None
     for node in tree.body:
+        for part in ast.walk(node):  # print(noisier := "b")
+            if isinstance(part, ast.NamedExpr):
+                known[part.target.id] = _literal(part.value, known)
         value = getattr(node, "value", None)
         call = _asked(value, quiz, known)
         if call is not None:
             asked = call
         elif isinstance(node, ast.Assign | ast.AnnAssign) and value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            given = _literal(value, known)
-            for target in targets:
-                plain = isinstance(target, ast.Name)
-                known |= {each: given if plain else _Value(None) for each in bound(target)}
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                known |= _given(target, value, known)
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            known[node.target.id] = _literal(ast.BinOp(node.target, node.op, node.value), known)
         elif not isinstance(node, ast.Expr):
             known |= {each: _Value(None) for each in bound(node)}
     own = known.get(name)
     return asked if own is None or (own.text is not None and not own.text.strip() and asked) else own
 
 
+def _given(target: ast.expr, value: ast.expr, known: dict[str, _Value]) -> dict[str, _Value]:
+    """What an assignment gives to which names: one name, or a row of them that each get their own."""
+    if isinstance(target, ast.Name):
+        return {target.id: _literal(value, known)}
+    rows = isinstance(target, ast.Tuple | ast.List) and isinstance(value, ast.Tuple | ast.List)
+    if rows and len(target.elts) == len(value.elts):
+        pairs = zip(target.elts, value.elts)
+        return {name: given for pair in pairs for name, given in _given(*pair, known).items()}
+    return {each: _Value(None) for each in bound(target)}
+
+
 def _literal(node: ast.expr, known: dict[str, _Value]) -> _Value:
-    if isinstance(node, ast.Tuple) and len(node.elts) == 1:  # a comma too many: noisier = "b",
-        node = node.elts[0]
-    if isinstance(node, ast.Constant):
-        empty = node.value is None or node.value is Ellipsis
-        return _Value(node.value if isinstance(node.value, str) else "" if empty else None)
-    if isinstance(node, ast.Name) and node.id in known:
-        return known[node.id]
-    if isinstance(node, ast.Name) and node.id in _BARE:
-        return _Value(node.id, bare=True)
+    """The text that an expression gives, where no more than reading it is needed to tell."""
+    match node:
+        case ast.Tuple(elts=[alone]):  # a comma too many: noisier = "b",
+            return _literal(alone, known)
+        case ast.Constant(value=value):
+            return _Value(value if isinstance(value, str) else "" if value is None or value is Ellipsis else None)
+        case ast.Name(id=name) if name in known:
+            return known[name]
+        case ast.Name(id=name) if name in _BARE:
+            return _Value(name, bare=True)
+        case ast.NamedExpr(value=inner) | ast.FormattedValue(value=inner, format_spec=None):
+            return _literal(inner, known)
+        case ast.Call(ast.Name("str"), [inner], []):
+            return _literal(inner, known)
+        case ast.JoinedStr(values=parts):
+            return _joined([_literal(part, known) for part in parts])
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _joined([_literal(left, known), _literal(right, known)])
+        case ast.Call(ast.Attribute(inner, "lower" | "upper" | "strip" | "casefold" | "title" | "capitalize"), [], []):
+            return _literal(inner, known)  # none of which makes another letter of it
     return _Value(None)
 
 
+def _joined(parts: list[_Value]) -> _Value:
+    return _Value(None if any(part.text is None for part in parts) else "".join(part.text for part in parts))
+
+
 def _asked(node: ast.expr | None, quiz: str, known: dict[str, _Value]) -> _Value | None:
-    """The answer in `ask(quiz, answer)`, typed there: None if this is no such call or the answer is a mere name."""
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ask"):
+    """The answer in `ask(quiz, answer)`, typed there: None if this is no such call or nobody knows what it is given."""
+    if not (isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "ask"):
         return None
     given = dict(zip(("id", "answer"), node.args)) | {word.arg: word.value for word in node.keywords}
     which, answer = given.get("id"), given.get("answer")
     if quiz and not (isinstance(which, ast.Constant) and which.value == quiz):
         return None
-    if answer is None or isinstance(answer, ast.Name) and answer.id not in _BARE:
+    if answer is None or isinstance(answer, ast.Name) and answer.id not in {*_BARE, *known}:
         return None
     return _literal(answer, known)
 

@@ -116,6 +116,9 @@ def _kept(new: str, old: str) -> str:
     return new + "\n" * (old.count("\n") - new.count("\n"))
 
 
+_SETTING = re.compile(r"(?:set_)?env\s+(\w+)(?:=|\s)\s*([^{}$]*)")
+
+
 def _translated(command: str, value: bool = False) -> str:
     """What a command does to the names of a notebook. value: what it gives, where it is assigned."""
     line = command.replace("\\\n", "")
@@ -126,6 +129,8 @@ def _translated(command: str, value: bool = False) -> str:
     if sign == "%" and len(words) > 1 and words[0] == "time":  # runs its line in the notebook
         timed = line[1:].strip().removeprefix("time").strip()
         return timed if _is_python(timed, "eval" if value else "exec") else nothing
+    if sign == "%" and words and words[0] in ("env", "set_env") and (pair := _SETTING.fullmatch(line[1:].strip())):
+        return f"__import__('os').environ[{pair[1]!r}] = {pair[2]!r}"
     if sign in ",;/" and words and re.fullmatch(r"[^\W\d][\w.]*", words[0]):
         given = [" ".join(words[1:])] if sign == ";" else words[1:]
         call = f"{words[0]}({', '.join(given if sign == '/' else map(repr, given))})"

@@ -154,11 +154,15 @@ def _read_annotation(node: ast.expr | None, have: set[str], found: Reads) -> Non
 
 
 def _read_comprehension(node: ast.expr, have: set[str], found: Reads) -> None:
-    inside = set(have)
+    inside, parts = set(have), Reads()
     for part in node.generators:
-        _read(part.iter, inside, found)
-        _read_all([part.target, *part.ifs], inside, found)
-    _read_all([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt], inside, found)
+        _read(part.iter, inside, parts)
+        _read_all([part.target, *part.ifs], inside, parts)
+    _read_all([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt], inside, parts)
+    own = inside - have  # which functions in there read too
+    found.now |= parts.now
+    found.later |= parts.later - own
+    found.perhaps |= parts.perhaps - own
     have |= {leaf.target.id for leaf in ast.walk(node) if isinstance(leaf, ast.NamedExpr)}
 
 
@@ -364,13 +368,13 @@ class Statement:
         return isinstance(self.node, ast.Import | ast.ImportFrom)
 
     @property
-    def modules(self) -> set[str]:
-        """What it imports, by the first part of its name."""
+    def imports(self) -> set[str]:
+        """What it imports, by the full name: "torch.nn", "itertools.batched"."""
         match self.node:
             case ast.Import(names=names):
-                return {alias.name.partition(".")[0] for alias in names}
-            case ast.ImportFrom(module=str(module), level=0):
-                return {module.partition(".")[0]}
+                return {alias.name for alias in names}
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                return {f"{module}.{alias.name}" if alias.name != "*" else module for alias in names}
         return set()
 
     @property

@@ -11,7 +11,7 @@ import ast
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,10 +22,13 @@ from .read import Cell
 MOST_STATEMENTS = 10_000  # of a notebook; ours have 400
 # What a kernel has without any cell, and what stands in for the rest where answers are run.
 _KNOWN = BUILTINS | {"__name__", "__file__", "In", "Out", "_", "__", "___", "exit", "quit"}
+_KNOWN |= {"__builtins__", "__class__", "__module__", "__qualname__", "__annotations__", "__dict__"}
 _STAND_INS = {"lab", "display", "get_ipython"}
 _DEEPEST = 50  # definitions below each other that need the next
 _MOST_NEEDS = 20_000  # names at places
-_BRINGING = re.compile(r"(?m)^[ \t]*(%(?:run|store|load|loadpy|load_ext|pylab|macro|rerun|recall|edit))\b")
+_BRINGING = re.compile(
+    r"(?m)^[ \t]*(%(?:run|store|load|loadpy|load_ext|pylab|macro|rerun|recall|edit)|%%capture \w+)\b"
+)
 _ROUNDS = 4  # functions that change something by calling others that do
 
 
@@ -51,12 +54,14 @@ class Order(NamedTuple):
 class Needed:
     """What an answer needs from elsewhere.
 
-    text: source that binds it;  names: what students' own cells bind there;  lent: functions of other quizzes, as
-    `check` gives them;  missing: name -> place of the cell that reads it, for what no cell binds;  imports: module that
-    is the student's own choice -> place of the cell that imports it.
+    text: source that binds it;  all_above: the same with all that students' own cells have above, "" where that is no
+    more;  names: what students' own cells bind there;  lent: functions of other quizzes, as `check` gives them;
+    missing: name -> place of the cell that reads it, for what no cell binds;  imports: what students' own cells import
+    for it, by its full name -> place of the cell.
     """
 
     text: str
+    all_above: str
     names: frozenset[str]
     lent: frozenset[str]
     missing: dict[str, int]
@@ -181,7 +186,19 @@ class Program:
         search.rest_of_the_cell()
         search.all_of(i for i, each in enumerate(self.placed) if each.place in set(parts) and not each.quiz)
         search.follow()
-        return search.found(missing)
+        found = search.found(missing)
+        own = self._own_above(search.end, home)
+        if own <= search.taken.keys():
+            return found
+        search.run_as_they_stand(own)
+        everything = search.found(missing)
+        return replace(found, all_above=everything.text, lent=everything.lent)
+
+    def _own_above(self, end: int, home: int | None) -> set[int]:
+        """Indices of all that a student has above, but the answers to other quizzes, whose functions are lent."""
+        above = [(index, each) for index, each in enumerate(self.placed[:end]) if not each.is_given and not each.quiz]
+        asked = set(self.notebook.names.values())
+        return {index for index, each in above if each.place != home and not each.statement.binds & asked}
 
     def _settings_for(self, home: int | None, end: int) -> list[int]:
         nodes = [each.statement.node for each in self.placed if each.place == home]
@@ -195,10 +212,16 @@ class Program:
         return max(checks[-1] + 1 if checks else end, 0 if home is None else self.ends[home])
 
     @cached_property
-    def brings_unseen(self) -> str:
-        """The first magic that may bind anything from outside of the notebook, with its cell; "" if there is none."""
-        found = ((cell.place, _BRINGING.search(cell.source)) for cell in self.cells if cell.kind == "code")
-        return next((f"`{match[1]}` in cell {place + 1}" for place, match in found if match), "")
+    def unseen(self) -> str:
+        """What may bind anything without being seen: a magic that brings something along, a cell too long to be read;
+        the first one in a few words, "" if there is none."""
+        for cell in self.cells:
+            match = _BRINGING.search(cell.source) if cell.kind == "code" else None
+            if match:
+                return f"`{match[1]}` in cell {cell.place + 1} is not followed"
+            if cell.too_long:
+                return f"cell {cell.place + 1} is too long to be read"
+        return ""
 
     def where_else(self, name: str) -> str:
         """Where a name is defined that no cell binds: in one that Python cannot read, or that is no code."""
@@ -219,6 +242,8 @@ def _placed(cell: Cell, notebook: HandedOut) -> list[tuple[Statement, int, bool,
     if cell.code.tree is None:
         return []
     found = statements(cell.code.tree, cell.code.source)
+    end = next((index for index, each in enumerate(found) if isinstance(each.node, ast.Raise)), len(found))
+    found = found[:end]  # nothing passes a `raise`
     return [(each, cell.place, each.text in notebook.texts, notebook.quiz_of(each)) for each in found]
 
 
@@ -321,6 +346,14 @@ class _Search:
             if name in self.program.touching:
                 self.need(name, index, order, index, outside)
 
+    def run_as_they_stand(self, indices: Iterable[int]) -> None:
+        """... whatever they are good for, with the functions of other quizzes that they name."""
+        for index in indices:
+            self.taken.setdefault(index, Order(index, 0, index))
+            self.outside.add(index)
+            found = self.program.placed[index].statement.reads
+            self.lent |= (found.now | found.later) & self.program.notebook.functions
+
     def found(self, missing: dict[str, int]) -> Needed:
         placed, covered = self.program.placed, self.program.notebook.covered
         futures = [index for index in self.program.futures if index < self.end and placed[index].place != self.home]
@@ -332,5 +365,5 @@ class _Search:
         names = frozenset().union(*(each.statement.binds - self.program.imported for each in own))
         names |= frozenset().union(*(each.statement.binds_whole for each in own))
         chosen = [placed[index] for index in sorted(self.taken) if not placed[index].is_given]
-        imports = {module: each.place for each in chosen for module in each.statement.modules}
-        return Needed(text, names, frozenset(self.lent - {self.asked.name}), missing, imports)
+        imports = {wanted: each.place for each in chosen for wanted in each.statement.imports}
+        return Needed(text, "", names, frozenset(self.lent - {self.asked.name}), missing, imports)

@@ -112,10 +112,11 @@ def _chosen(asked: Asked, found: Sequence[Cell], homes: dict[int, str], notebook
 
 
 def _gives(asked: Asked, cell: Cell, is_own: bool, own: Sequence[Cell], until: int, notebook: HandedOut) -> bool:
-    """Whether a code cell answers a quiz: its own, a new one between that and its check, or any that clearly does."""
+    """Whether a code cell answers a quiz: its own, a new one between that (if it is there) and its check, or any that
+    clearly does."""
     if cell.source.strip() in notebook.given or asked.untouched(cell.code):
         return False
-    between = any(each.place < cell.place <= until for each in own) and not asked.is_question
+    between = all(each.place < cell.place for each in own[:1]) and cell.place <= until and not asked.is_question
     return asked.given_by(cell.code) if is_own or between else asked.given_elsewhere(cell.code)
 
 
@@ -138,9 +139,7 @@ def _checked_at(
                 quiz, answer = asked_in(node)
                 if quiz == asked.quiz:
                     other = not asked.is_question and not (isinstance(answer, ast.Name) and answer.id == asked.name)
-                    text = ast.get_source_segment(cell.code.source, answer) if other else None
-                    text = text if not text or text.isidentifier() else f"({text})"
-                    place, line = cell.place, f"{asked.name} = {text}" if text and "\n" not in text else ""
+                    place, line = cell.place, f"{asked.name} = {ast.unparse(answer)}" if other else ""
     if place >= 0:
         return place, line
     place = own[-1].place if own else -1
@@ -223,29 +222,48 @@ def _function(asked: Asked, choice: _Choice, program: Program, data: bytes) -> A
     notes = [choice.note]
     if needed.names:
         notes.append(f"taken along from other cells: {', '.join(sorted(needed.names)[:5])}")
-    notes += [_about_missing(name, place, program) for name, place in sorted(needed.missing.items())[:3]]
-    notes += [_about_import(*each) for each in sorted(needed.imports.items()) if not _is_installed(each[0])][:3]
+    lacks = [_about_missing(name, place, program) for name, place in sorted(needed.missing.items())[:3]]
+    lacks += [_about_import(*each) for each in sorted(needed.imports.items()) if not _is_there(each[0])][:3]
     source = "\n".join(filter(None, [code.source, choice.line]))
-    needs = tuple(sorted(needed.lent))
-    return Answer(asked.quiz, source, needed.text, "; ".join(filter(None, notes)), needs=needs)
+    return Answer(
+        asked.quiz,
+        source,
+        needed.text,
+        needed.all_above,
+        note="; ".join(filter(None, notes)),
+        lacks="; ".join(lacks),
+        needs=tuple(sorted(needed.lent)),
+    )
 
 
 def _about_missing(name: str, place: int, program: Program) -> str:
     where = program.where_else(name)
     found = f"defined in {where}" if where else "defined nowhere in the notebook"
-    found += f" ({program.brings_unseen} is not followed)" if program.brings_unseen and not where else ""
+    found += f": {program.unseen}" if program.unseen and not where else ""
     return f"`{one_line(name, 40)}` is used in cell {place + 1} and {found}"
 
 
-def _about_import(module: str, place: int) -> str:
-    return f"`{one_line(module, 40)}`, imported in cell {place + 1}, is not installed where answers run"
+def _about_import(wanted: str, place: int) -> str:
+    module, _, name = wanted.rpartition(".")
+    if module in sys.modules:
+        what, where = name, f"in `{module}` of this grader's Python {'.'.join(map(str, sys.version_info[:2]))}"
+    else:
+        what, where = wanted.partition(".")[0], "installed where answers run"
+    return f"`{one_line(what, 40)}`, imported in cell {place + 1}, is not {where}"
 
 
-def _is_installed(module: str) -> bool:
+def _is_there(wanted: str) -> bool:
+    """Whether a module, or what is to come from it, can be imported where answers run."""
+    top, *_ = wanted.split(".")
+    module, _, name = wanted.rpartition(".")
+    if top in ("course_utils", "classroom"):  # hidden where cells are read, and there where answers run
+        return True
+    if top in sys.stdlib_module_names and module in sys.modules:  # a newer Python's may have more
+        return hasattr(sys.modules[module], name) or wanted in sys.modules
     try:
-        return importlib.util.find_spec(module) is not None
+        return importlib.util.find_spec(top) is not None
     except (ImportError, ValueError):
-        return module in sys.modules
+        return top in sys.modules
 
 
 def _with_what_they_lend(answers: Sequence[Answer], chosen: dict[str, _Choice], program: Program) -> list[Answer]:

@@ -38,6 +38,7 @@ class Limits:
     seconds: int | float = 20
     cpu: int | float = 20
     submission: int | float = 120
+    again: int | float = 30
     reading: int | float = 20
     memory: int = 3000
     total_memory: int = 4000
@@ -114,16 +115,18 @@ class Sandbox:
 
     # ------------------------------------------------------------------------------------------------------ answering
 
-    def run(self, questions: Sequence[Question]) -> list[Outcome]:
-        """The outcomes of one submission's questions, in order. Nothing that an answer does gets out of here."""
+    def run(self, questions: Sequence[Question], seconds: int | float | None = None) -> list[Outcome]:
+        """The outcomes of one submission's questions, in order. Nothing that an answer does gets out of here.
+
+        seconds: for all of them together, if not as many as a submission may have.
+        """
         try:
-            return self._run(questions)
+            return self._run(questions, time.monotonic() + (seconds or self.limits.submission))
         except BaseException:  # Ctrl-C: what is half said and half read cannot be continued
             self._end("server")
             raise
 
-    def _run(self, questions: Sequence[Question]) -> list[Outcome]:
-        deadline = time.monotonic() + self.limits.submission
+    def _run(self, questions: Sequence[Question], deadline: int | float) -> list[Outcome]:
         outcomes = []
         for question in questions:
             if len(question.source) + len(question.above) > LARGEST_SOURCE:

@@ -22,7 +22,8 @@ class _TooLong(BaseException):
 def run_cell(
     source: str, filename: str, namespace: dict, seconds: int | float, called: str = "the cell"
 ) -> tuple[str, bool]:
-    """Run a cell, one statement after another: one that fails does not take the others with it.
+    """Run a cell, one statement after another: one that fails does not take the others with it, since in here it may
+    only lack what a notebook has. A `raise`, which nothing can pass, ends it.
 
     source: plain Python, magics and the like already replaced (`handed_in.python`);  called: so in messages.
     After so many seconds, only definitions and imports are still run.
@@ -55,6 +56,8 @@ def run_cell(
         except BaseException as error:
             late = late or isinstance(error, _TooLong)
             first = first or f"{_said(error)} (line {statement.lineno} of {called})"
+            if isinstance(statement, ast.Raise):
+                break
     signal.setitimer(signal.ITIMER_REAL, 0)
     return first, late
 

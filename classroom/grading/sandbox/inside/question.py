@@ -17,6 +17,8 @@ from .cell import run_cell
 from .preload import Notebooks
 from .protocol import CRASHED, DATA, HEAD, MISSING, TIMEOUT, close_all_but, in_one_line, receive, send
 
+RECURSION = 3_000  # as deep as a notebook's kernel lets functions call each other
+
 
 def answer(
     incoming: int,
@@ -98,6 +100,7 @@ def _run(question: Mapping[str, Any], namespace: dict[str, Any], seconds: int | 
 
     random.seed(0)
     numpy.random.seed(0)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION))
     deadline = time.monotonic() + seconds
     other, late = run_cell(question["above"], f"<above {question['id']}>", namespace, seconds, "what stands above it")
     left = max(deadline - time.monotonic(), 0.01)
