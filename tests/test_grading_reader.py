@@ -363,6 +363,11 @@ def test_nothing_is_said_to_lack_that_is_there(cells):
     assert not changed(cells).lacks
 
 
+def test_nothing_passes_a_raise():
+    above = changed(["ONE = 1\nraise SystemExit('what follows is old')\nONE = 5\nTWO = 2", "ONE *= TWO // 2"]).above
+    assert "ONE = 1" in above and "TWO = 2" in above and "5" not in above
+
+
 def test_a_magic_that_is_only_mentioned_is_none():
     assert changed(["# %run mine.py\ns = '%run'"]).lacks.endswith("defined nowhere in the notebook")
 

@@ -150,6 +150,7 @@ def test_the_prelude_is_there_and_sees_the_answers_names(run):
         "   def answer(x):\n       return 2 * x",
         "exit()\ndef answer(x):\n    return 2 * x",
         "raise KeyboardInterrupt\ndef answer(x):\n    return 2 * x",
+        "def answer(x):\n    return 2 * x\nraise SystemExit('the rest is old')\ndef answer(x):\n    return 3 * x",
         "def answer(x):\n    return 2 * x\nwhile True:\n    pass",
         "from __future__ import annotations\ndef answer(x: Nowhere) -> Nothing:\n    return 2 * x",
         "import dataclasses as d\n@d.dataclass\nclass Two:\n    n: int = 2\ndef answer(x):\n    return Two().n * x",

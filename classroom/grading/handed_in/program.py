@@ -243,7 +243,8 @@ def _placed(cell: Cell, notebook: HandedOut) -> list[tuple[Statement, int, bool,
         return []
     found = statements(cell.code.tree, cell.code.source)
     end = next((index for index, each in enumerate(found) if isinstance(each.node, ast.Raise)), len(found))
-    found = found[:end]  # nothing passes a `raise`
+    have = set().union(*(each.binds for each in found[:end]))  # stays as it is: nothing passes a `raise`
+    found = found[:end] + [each for each in found[end:] if not each.binds & have]
     return [(each, cell.place, each.text in notebook.texts, notebook.quiz_of(each)) for each in found]
 
 

@@ -104,5 +104,6 @@ def _run(question: Mapping[str, Any], namespace: dict[str, Any], seconds: int | 
     deadline = time.monotonic() + seconds
     other, late = run_cell(question["above"], f"<above {question['id']}>", namespace, seconds, "what stands above it")
     left = max(deadline - time.monotonic(), 0.01)
-    trouble, late_too = run_cell(question["source"], f"<answer {question['id']}>", namespace, left)
+    source, name = question["source"], question["name"]
+    trouble, late_too = run_cell(source, f"<answer {question['id']}>", namespace, left, name=name)
     return trouble or other, late or late_too
