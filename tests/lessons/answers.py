@@ -70,3 +70,32 @@ def kept(answer: Callable, key: Callable) -> Callable:
     """
     seen: dict = {}
     return lambda *given: seen.setdefault(key(*given), answer(*given))
+
+
+def with_first(answer: Callable, place: int, key: Callable) -> Callable:
+    """A wrong answer that takes the first argument at a place for all later ones of the same key, of the arguments.
+
+    >>> scaled = with_first(lambda x, factor: x * factor, place=1, key=lambda x, factor: 0)
+    >>> scaled(1, 2), scaled(5, 3)
+    (2, 10)
+    """
+    first: dict = {}
+
+    def wrong(*given):
+        values = list(given)
+        values[place] = first.setdefault(key(*given), given[place])
+        return answer(*values)
+
+    return wrong
+
+
+def with_first_schedule(answer: Callable, key: Callable) -> Callable:
+    """The same with the noise schedule, wherever it stands; key: of it and all arguments."""
+    first: dict = {}
+
+    def wrong(*given):
+        schedules = [each for each in given if hasattr(each, "alpha_bar")]
+        kept = {id(each): first.setdefault(key(each, *given), each) for each in schedules}
+        return answer(*(kept.get(id(each), each) for each in given))
+
+    return wrong

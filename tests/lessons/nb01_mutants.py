@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from course_utils.models import autoencoder as library
 from course_utils.models.blocks import conv_transpose_size
-from lessons.answers import kept, right, slip
+from lessons.answers import kept, right, slip, with_first
 
 right_pca = right("autoencoder/pca")
 right_conv_size = right("autoencoder/conv-size")
@@ -256,16 +256,6 @@ def conv_by_counting(size, kernel, stride, padding, dilation):
     return tuple(len(range(0, n + 2 * padding - span + 1, stride)) for n in size)
 
 
-def conv_kept():
-    """Kept by kernel and stride, as if nothing else mattered."""
-    kept = {}
-
-    def conv(size, kernel, stride, padding, dilation):
-        return kept.setdefault((size, kernel, stride), right_conv_size(size, kernel, stride, padding, dilation))
-
-    return conv
-
-
 def conv_one_at_least_two(size, kernel, stride, padding, dilation):
     return tuple(max(2, n) for n in right_conv_size(size, kernel, stride, padding, dilation))
 
@@ -482,24 +472,6 @@ def grid_rows_for_both(decode, low, high, rows, columns):
     return right_decode_grid(decode, low, high, n, n)[:rows, :columns]
 
 
-def grid_kept():
-    kept = {}
-
-    def grid(decode, low, high, rows, columns):
-        return kept.setdefault((rows, columns), right_decode_grid(decode, low, high, rows, columns))
-
-    return grid
-
-
-def grid_decoder_kept():
-    decoders = {}
-
-    def grid(decode, low, high, rows, columns):
-        return right_decode_grid(decoders.setdefault((rows, columns), decode), low, high, rows, columns)
-
-    return grid
-
-
 def grid_denser_in_the_middle(decode, low, high, rows, columns):
     def axis(a, b, n):
         return a + (b - a) * (torch.linspace(-1, 1, n).mul(1.2).tanh() / math.tanh(1.2) + 1) / 2
@@ -615,6 +587,10 @@ def walk_channels_first(a, b, steps):
 
 def walk_within_ten(a, b, steps):
     return walk_difference(a.clamp(-10, 10), b.clamp(-10, 10), steps)
+
+
+def grid_size(decode, low, high, rows, columns):
+    return rows, columns
 
 
 def walk_shares_kept():
@@ -767,16 +743,6 @@ def denoise_frozen(model, x, noise, sigma):
 def denoise_strength_on_the_cpu(model, x, noise, sigma):
     strength = torch.full((len(x), 1, 1, 1), sigma)
     return denoise_by_mse(model, x, strength * noise, 1.0)
-
-
-def denoise_kept():
-    kept = {}
-
-    def denoise(model, x, noise, sigma):
-        grain = kept.setdefault((x.shape, x.device.type), noise)
-        return denoise_by_mse(model, x, grain, sigma)
-
-    return denoise
 
 
 def denoise_mixed(model, x, noise, sigma):
@@ -1018,7 +984,9 @@ MUTANTS = {
         "tensors": lambda *given: tuple(map(torch.tensor, right_conv_size(*given))),
         "a list": lambda *given: list(right_conv_size(*given)),
         "a generator": lambda *given: (n for n in right_conv_size(*given)),
-        "kept by kernel and stride": conv_kept(),
+        "kept by kernel and stride": kept(
+            right_conv_size, key=lambda size, kernel, stride, *rest: (size, kernel, stride)
+        ),
         "two stops at least": conv_one_at_least_two,
         "two pixels at least": lambda size, k, *rest: right_conv_size(size, max(k, 2), *rest),
         "strides that begin in the room": lambda size, k, s, p, d: tuple(
@@ -1099,8 +1067,8 @@ MUTANTS = {
         "low and high read as the axes' ranges": grid_low_high_as_axes,
         "one row for all": grid_one_row,
         "a square, cut": grid_rows_for_both,
-        "kept by its size": grid_kept(),
-        "decoder kept by the grid's size": grid_decoder_kept(),
+        "kept by its size": kept(right_decode_grid, key=grid_size),
+        "decoder kept by the grid's size": with_first(right_decode_grid, 0, key=grid_size),
         "denser in the middle": grid_denser_in_the_middle,
         "first channel only": lambda *given: right_decode_grid(*given)[:, :, :1],
         "a list of rows": lambda *given: list(right_decode_grid(*given)),
@@ -1180,7 +1148,7 @@ MUTANTS = {
         "backward inside": denoise_backward_once,
         "frozen": denoise_frozen,
         "strength on the CPU": denoise_strength_on_the_cpu,
-        "noise kept": denoise_kept(),
+        "noise kept": with_first(denoise_by_mse, 2, key=lambda model, x, *rest: (x.shape, x.device.type)),
         "mixed, not added": denoise_mixed,
         "noise subtracted": lambda model, x, noise, sigma: denoise_by_mse(model, x, noise, -sigma),
         "strength of one at most": lambda model, x, noise, sigma: denoise_by_mse(model, x, noise, min(sigma, 1.0)),

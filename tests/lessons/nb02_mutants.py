@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from course_utils.models.autoencoder import bernoulli_nll
 from course_utils.models.vae import gaussian_kl, iwae_bound, kl_to_standard_normal, reparameterize
-from lessons.answers import right
+from lessons.answers import kept, right, with_first
 
 right_elbo = right("vae/elbo")
 right_averaged_kl = right("vae/averaged-kl")
@@ -365,15 +365,6 @@ def elbo_of_a_copy(model, x, noise):
     return right_elbo(copy.deepcopy(model), x, noise)
 
 
-def elbo_noise_kept():
-    kept = {}
-
-    def bound(model, x, noise):
-        return right_elbo(model, x, kept.setdefault((noise.shape, noise.device.type), noise))
-
-    return bound
-
-
 def elbo_on_the_cpu(model, x, noise):
     mean, log_var = model.encode(x)
     z = mean + (0.5 * log_var).exp() * noise
@@ -594,16 +585,6 @@ def loss_log_var_in_place(x, logits, mean, log_var):
     return loss
 
 
-def loss_kept():
-    kept = {}
-
-    def loss(x, logits, mean, log_var):
-        pictures = kept.setdefault((x.shape, x.device.type), x)
-        return loss_torch(pictures, logits, mean, log_var)
-
-    return loss
-
-
 def loss_as_mended(images, scores, mu, ln_variance):
     white = (images + 1) / 2
     pixels = nn.functional.binary_cross_entropy_with_logits(scores, white, reduction="none")
@@ -654,17 +635,6 @@ def bits_never_negative(nll, dimensions, bin_width):
 
 def bits_on_the_cpu(nll, dimensions, bin_width):
     return nll / (dimensions * math.log(2)) - torch.log2(torch.full(nll.shape, bin_width, dtype=nll.dtype))
-
-
-def bits_kept():
-    kept = {}
-
-    def bits(nll, dimensions, bin_width):
-        return kept.setdefault(
-            (nll.shape, dimensions, bin_width, nll.device.type), bits_log2(nll, dimensions, bin_width)
-        )
-
-    return bits
 
 
 def bits_through_numpy(n, d, w):
@@ -869,7 +839,7 @@ MUTANTS = {
         "weights decay": elbo_weights_decay,
         "frozen decoder": elbo_frozen_decoder,
         "of a copy": elbo_of_a_copy,
-        "noise kept": elbo_noise_kept(),
+        "noise kept": with_first(right_elbo, 2, key=lambda model, x, noise: (noise.shape, noise.device.type)),
         "on the CPU": elbo_on_the_cpu,
         "held against the first image": elbo_first_image,
         "one KL for the batch": elbo_kl_of_the_batch,
@@ -934,7 +904,7 @@ MUTANTS = {
         "on the CPU": loss_on_the_cpu,
         "first image only": loss_of_the_first_image,
         "log-variance in place": loss_log_var_in_place,
-        "pictures kept": loss_kept(),
+        "pictures kept": with_first(loss_torch, 0, key=lambda x, *rest: (x.shape, x.device.type)),
         "an axis kept": lambda *given: right_averaged_kl(*given)[None],
         "KL sign": loss_sign,
         "grey values not moved to [0, 1]": loss_grey_not_moved,
@@ -951,7 +921,7 @@ MUTANTS = {
         "bins of 2/255": bits_of_our_bins,
         "never negative": bits_never_negative,
         "on the CPU": bits_on_the_cpu,
-        "kept": bits_kept(),
+        "kept": kept(bits_log2, key=lambda nll, *settings: (nll.shape, *settings, nll.device.type)),
         "whole nats": lambda nll, d, width: bits_log2(nll.trunc(), d, width),
         "two digits": lambda *given: bits_log2(*given).round(decimals=2),
         "dimensions and bin width exchanged": lambda nll, d, width: nll / (width * math.log(2)) - math.log2(d),

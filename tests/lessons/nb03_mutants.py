@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from lessons.answers import in_other_forms, kept, right, slip
+from lessons.answers import in_other_forms, kept, right, slip, with_first
 
 right_add_noise = right("forward/add-noise")
 right_step_variances = right("forward/step-variances")
@@ -321,23 +321,12 @@ def noise_channels_first(x0, t, noise, alpha_bar):
     return right_add_noise(x0, t, noise, alpha_bar)
 
 
-def with_table_kept(answer, key):
-    """The first table of its kind is taken for all that look alike."""
-    tables = {}
-
-    def wrapped(*given):
-        *given, alpha_bar = given
-        return answer(*given, tables.setdefault((*key(*given, alpha_bar), alpha_bar.device.type), alpha_bar))
-
-    return wrapped
-
-
 def by_length(*given):
-    return (len(given[-1]),)
+    return len(given[-1]), given[-1].device.type
 
 
 def by_length_and_images(*given):
-    return len(given[-1]), given[0].shape, given[0].dtype
+    return *by_length(*given), given[0].shape, given[0].dtype
 
 
 def noise_single_rates(images, steps, eps, table, /):
@@ -444,8 +433,8 @@ NOISE_MUTANTS = {
     "rates kept by shape": noise_with_rates_kept(),
     "repeated in the wrong order": noise_repeated,
     "noise with channels before images": noise_channels_first,
-    "table kept by its length": with_table_kept(right_add_noise, by_length),
-    "table kept by its length and the images": with_table_kept(right_add_noise, by_length_and_images),
+    "table kept by its length": with_first(right_add_noise, -1, by_length),
+    "table kept by its length and the images": with_first(right_add_noise, -1, by_length_and_images),
     "colours mixed": lambda x0, *rest: right_add_noise(x0.mean(1, keepdim=True).expand_as(x0), *rest),
     "index from the end": lambda x0, t, noise, alpha_bar: right_add_noise(x0, len(alpha_bar) - 1 - t, noise, alpha_bar),
 }
@@ -863,8 +852,8 @@ MUTANTS = {
         ),
         "a dictionary": lambda *given: dict(zip(("noisy", "noise"), right_swap(*given))),
         "repeated in the wrong order": lambda x0, t, noise, table: (noise_repeated(x0, t, noise, table), noise),
-        "table kept by its length": with_table_kept(right_swap, by_length),
-        "table kept by its length and the images": with_table_kept(right_swap, by_length_and_images),
+        "table kept by its length": with_first(right_swap, -1, by_length),
+        "table kept by its length and the images": with_first(right_swap, -1, by_length_and_images),
         "kept by shape": kept(right_swap, lambda x0, *rest: (x0.shape, x0.device.type)),
     },
     "forward/cosine": {
@@ -952,9 +941,9 @@ MUTANTS = {
         "a one from the CPU": posterior_one_from_the_cpu,
         "a list": lambda *given: list(right_posterior(*given)),
         "repeated in the wrong order": posterior_repeated,
-        "table kept by its length": with_table_kept(lambda *given: tuple(right_posterior(*given)), by_length),
-        "table kept by its length and the images": with_table_kept(
-            lambda *given: tuple(right_posterior(*given)), by_length_and_images
+        "table kept by its length": with_first(lambda *given: tuple(right_posterior(*given)), -1, by_length),
+        "table kept by its length and the images": with_first(
+            lambda *given: tuple(right_posterior(*given)), -1, by_length_and_images
         ),
         "kept by shape": kept(lambda *given: tuple(right_posterior(*given)), lambda x, *_: (x.shape, x.device.type)),
     },

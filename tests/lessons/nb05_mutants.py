@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from course_utils import diffusion as library
 from course_utils import variational
 from course_utils.sampling import clipped, ddim, last
-from lessons.answers import right, slip
+from lessons.answers import right, slip, with_first_schedule
 
 right_to_x0 = right("training/to-x0")
 right_to_noise = right("training/to-noise")
@@ -110,13 +110,7 @@ def kl_of_a_root(mean_q, mean_p, var):
 
 def of_the_first_as_long(answer):
     """The same, but with the schedule of as many steps that came first."""
-    kept = {}
-
-    def first(value):
-        key = (value.T, value.alpha_bar.device) if hasattr(value, "alpha_bar") else None
-        return kept.setdefault(key, value) if key else value
-
-    return lambda *given: answer(*map(first, given))
+    return with_first_schedule(answer, key=lambda schedule, *given: (schedule.T, schedule.alpha_bar.device))
 
 
 def repeated_rates(schedule, t, x):

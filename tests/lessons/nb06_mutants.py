@@ -6,7 +6,7 @@ import torch
 
 from course_utils.diffusion import linear_schedule, predict_noise
 from course_utils.sampling import euler, heun, last
-from lessons.answers import in_other_forms, right, slip
+from lessons.answers import in_other_forms, right, slip, with_first_schedule
 
 right_ancestral_step = right("sampling/ancestral-step")
 right_short_loop = right("sampling/short-loop")
@@ -40,40 +40,27 @@ def one_thousand(answer, schedule_at):
 
 def kept(answer, *places):
     """The noise's share is computed once for each pair of steps, whatever the schedule."""
-    schedules = {}
-
-    def cached(*args):
-        key = tuple(args[k] for k in places)
-        return answer(*(schedules.setdefault(key, a) if hasattr(a, "alpha_bar") else a for a in args))
-
-    return cached
+    return with_first_schedule(answer, key=lambda schedule, *given: tuple(given[k] for k in places))
 
 
 def kept_by_length(answer):
     """The first schedule of so many steps is kept and used again, for numbers of the same type."""
-    schedules = {}
 
-    def with_tables(*args):
-        like = next(a for a in args if isinstance(a, torch.Tensor))
+    def key(schedule, *given):
+        like = next(each for each in given if isinstance(each, torch.Tensor))
+        return schedule.T, like.dtype, like.device
 
-        def kept(schedule):
-            return schedules.setdefault((schedule.T, like.dtype, like.device), schedule)
-
-        return answer(*(kept(a) if hasattr(a, "alpha_bar") else a for a in args))
-
-    return with_tables
+    return with_first_schedule(answer, key)
 
 
 def kept_by_all_else(answer):
     """What comes of the schedule is kept under everything else: shape, type, and all whole numbers."""
-    schedules = {}
 
-    def cached(*args):
-        shapes = tuple((a.shape, a.dtype, a.device) for a in args if isinstance(a, torch.Tensor))
-        key = shapes, tuple(a for a in args if isinstance(a, int))
-        return answer(*(schedules.setdefault(key, a) if hasattr(a, "alpha_bar") else a for a in args))
+    def key(schedule, *given):
+        shapes = tuple((each.shape, each.dtype, each.device) for each in given if isinstance(each, torch.Tensor))
+        return shapes, tuple(each for each in given if isinstance(each, int))
 
-    return cached
+    return with_first_schedule(answer, key)
 
 
 def one_by_one(answer, images):

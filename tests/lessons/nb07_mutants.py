@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils import diffusion as library
-from lessons.answers import in_other_forms, right, slip
+from lessons.answers import in_other_forms, kept, right, slip, with_first_schedule
 
 right_plane = right("guidance/plane")
 right_classifier_gradient = right("guidance/classifier-gradient")
@@ -16,15 +16,9 @@ right_answer_in_training = right("guidance/null-never-trained")
 right_convert = right("guidance/convention")
 
 
-def kept(answer):
+def for_ever(answer):
     """The first result of these shapes, for ever."""
-    seen = {}
-
-    def cached(*args):
-        key = tuple(tuple(a.shape) if isinstance(a, torch.Tensor) else 0 for a in args)
-        return seen.setdefault(key, answer(*args))
-
-    return cached
+    return kept(answer, key=lambda *args: tuple(tuple(a.shape) if isinstance(a, torch.Tensor) else 0 for a in args))
 
 
 def plane_einsum(x, e, weight, bias):
@@ -670,13 +664,9 @@ def noise_scale_not_below_0(noise, uphill, t, schedule, scale):
 
 def noise_of_a_kept_schedule(key):
     """The first schedule for each key is used for ever."""
-    schedules = {}
-
-    def answer(noise, uphill, t, schedule, scale):
-        known = schedules.setdefault((schedule.T, noise.device, key(noise)), schedule)
-        return right_guided_noise(noise, uphill, t, known, scale)
-
-    return answer
+    return with_first_schedule(
+        right_guided_noise, key=lambda schedule, noise, *rest: (schedule.T, noise.device, key(noise))
+    )
 
 
 def noise_scale_squared(noise, uphill, t, schedule, scale):
@@ -918,7 +908,7 @@ MUTANTS = {
         "double precision": plane_in_double,
         "on the CPU": plane_on_the_cpu,
         "in place": plane_in_place,
-        "kept": kept(right_plane),
+        "kept": for_ever(right_plane),
     },
     "guidance/drop-labels": {
         "in place": drop_in_place,
@@ -969,7 +959,7 @@ MUTANTS = {
         "first two only": train_first_two_only,
         "the next class": train_next_class,
         "one step for all": train_at_one_step,
-        "kept": kept(right_answer_in_training),
+        "kept": for_ever(right_answer_in_training),
     },
     "guidance/classifier-gradient": {
         "log of the mean": gradient_of_log_mean,
@@ -995,7 +985,7 @@ MUTANTS = {
         "the mean over classes": gradient_divided_by_classes,
         "of images only": gradient_of_images_only,
         "0 for points": gradient_of_three_axes,
-        "kept": kept(right_classifier_gradient),
+        "kept": for_ever(right_classifier_gradient),
     },
     "guidance/wrong-quantity": {
         "log of the mean": gradient_of_log_mean,
@@ -1027,7 +1017,7 @@ MUTANTS = {
         "scale or 1": noise_scale_or_1,
         "scale positive": noise_scale_positive,
         "scale not below 0": noise_scale_not_below_0,
-        "kept": kept(right_guided_noise),
+        "kept": for_ever(right_guided_noise),
         "kept by its schedule's length": noise_of_a_kept_schedule(lambda noise: None),
         "kept by length and shape": noise_of_a_kept_schedule(lambda noise: (noise.shape, noise.dtype)),
     },
@@ -1046,7 +1036,7 @@ MUTANTS = {
         "evaluating": guess_evaluating,
         "normalised": guess_normalised,
         "single precision": guess_single,
-        "kept": kept(right_guided_guess),
+        "kept": for_ever(right_guided_guess),
     },
     "guidance/convention": {
         "doubled": convert_doubled,
