@@ -26,7 +26,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m classroom build --check
 
 $(VENV)/.dev: requirements-dev.txt requirements.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(BIN)/python -m pip install -r requirements-dev.txt
 	@touch $@ $(VENV)/.student
 
 # The browser test drives a Chromium. Where there is none and we may, install Debian's; else the test says why it skips.

@@ -17,7 +17,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 lab: $(VENV)/.student
-	@$(BIN)/jupyter lab $(LAB) $(or $(FIRST),.)
+	@$(BIN)/jupyter lab --ServerApp.root_dir=. $(LAB) $(or $(FIRST),.)
 
 doctor: $(VENV)/.student
 	@$(BIN)/python -m course_utils doctor
@@ -27,7 +27,8 @@ clean:
 
 # A stamp is newer than what it was made from, or pip runs again (and finds most of it there).
 $(VENV)/.student: requirements.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@echo "Installing what requirements.txt names. The first time takes minutes: PyTorch alone is hundreds of megabytes."
+	$(BIN)/python -m pip install -r requirements.txt
 	@touch $@
 
 # The first Python that is new enough and can make an environment; Debian keeps `venv` in a package of its own.

@@ -436,7 +436,7 @@ plots.triangle(
 # | **08** | GAN | what if a second network judged the first? |
 # | **09** | Evaluation | good, fast, complete: how does one measure it? |
 #
-# Each builds on the ones before it, but imports from `course_utils` what they made, so you can enter anywhere. Notebooks 01 to 05 are here; the later ones follow.
+# Each builds on the ones before it, but imports from `course_utils` what they made, so you can enter anywhere. Notebooks 01 to 07 are here; the later ones follow.
 
 # %% [markdown]
 # ## Recap of this run

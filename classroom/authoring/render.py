@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import textwrap
 from pathlib import Path
 
@@ -17,30 +18,36 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from .directives import expand, folded_solution
-from .masters import Cell, Master, MasterError
+from .links import Shelf, linked, navigation, shelf
+from .masters import Cell, Master, MasterError, find_masters
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+TITLE = re.compile(r"# \d\d ")
+REFERENCES = re.compile(r"^## References$", re.MULTILINE)
 ONLY_WITH_OUTPUTS = {"nbval-check-output"}  # a tag about saved outputs says nothing in a notebook without any
 
 
 def solved(master: Master, budgets: Path) -> NotebookNode:
     """The solution notebook, not executed yet. HANDED OUT regions are gone, the solution markers stay (nbgrader's)."""
     cells = []
-    for node, cell in _nodes(master, budgets):
+    for node, cell in _nodes(master, budgets, _all_of(master)):
         if cell.role == "answer":
             node.source = _without(cell, cell.region("HANDED OUT"))
         cells.append(node)
     return _finish(new_notebook(cells=cells, metadata=dict(METADATA)))
 
 
-def student(master: Master, budgets: Path, *, solutions: bool = True) -> NotebookNode:
-    """The notebook that is handed out: stubs for answers, locked checks, no outputs, solutions folded or left out."""
+def student(master: Master, budgets: Path, *, solutions: bool = True, beside: Shelf | None = None) -> NotebookNode:
+    """The notebook that is handed out: stubs for answers, locked checks, no outputs, solutions folded or left out.
+
+    beside: the notebooks that lie in the same folder, for the links between them; all there are where None.
+    """
     preprocessors = _preprocessors()
     cells = []
-    for node, cell in _nodes(master, budgets):
+    for node, cell in _nodes(master, budgets, _all_of(master) if beside is None else beside):
         tags = [t for t in cell.tags if t not in ONLY_WITH_OUTPUTS]
         node.metadata.pop("tags", None)
         if tags:
@@ -83,11 +90,19 @@ def _preprocessors():
     return nbgrader.preprocessors
 
 
-def _nodes(master: Master, budgets: Path):
+def _all_of(master: Master) -> Shelf:
+    return shelf(find_masters(master.path.parent))
+
+
+def _nodes(master: Master, budgets: Path, beside: Shelf):
     """Every cell of the master as a notebook cell with its metadata, beside the cell it came from."""
     seen: dict[str, int] = {}
     for cell in master.cells:
         source = expand(master, cell, budgets)
+        if cell.kind == "markdown":
+            source = linked(source, master.stem, beside)
+            if TITLE.match(source) or REFERENCES.search(source):  # where one comes in, and where one leaves
+                source = f"{source}\n\n{navigation(master.stem, beside)}"
         node = new_code_cell(source) if cell.kind == "code" else new_markdown_cell(source)
         key = f"{cell.role}:{cell.quiz}" if cell.role else cell.source
         seen[key] = seen.get(key, 0) + 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+from ..authoring.links import shelf
 from ..authoring.masters import Master, find_masters, read_master
 from ..quizzes.variants import write_variants
 from .variants import Maker
@@ -30,9 +31,10 @@ def release(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already: expected a new or an empty folder, and nothing there is overwritten")
-    masters = [read_master(path) for path in find_masters(root / "solutions", numbers)]
+    paths = find_masters(root / "solutions", numbers)
+    masters, beside = [read_master(path) for path in paths], shelf(paths)
     try:
-        makers = {m.stem: Maker(m, root / "solutions" / "budgets.json", solutions=solutions) for m in masters}
+        makers = {m.stem: Maker(m, root / "solutions" / "budgets.json", beside, solutions=solutions) for m in masters}
     except ModuleNotFoundError as error:  # nbgrader, which learning does not need
         raise ValueError(str(error)) from None
     out = out.resolve()

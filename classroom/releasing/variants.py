@@ -11,6 +11,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from ..authoring import render
+from ..authoring.links import Shelf
 from ..authoring.masters import Cell, Master
 from ..quizzes.declarations import Concept
 from ..quizzes.variants import order_for, reordered
@@ -19,9 +20,10 @@ from ..quizzes.variants import order_for, reordered
 class Maker:
     """Makes any student's version of one notebook. What doesn't depend on the student is built once."""
 
-    def __init__(self, master: Master, budgets: Path, *, solutions: bool) -> None:
-        self.plain = render.student(master, budgets, solutions=solutions)
-        self._master, self._budgets, self._solutions = master, budgets, solutions
+    def __init__(self, master: Master, budgets: Path, beside: Shelf, *, solutions: bool) -> None:
+        self._render = functools.partial(render.student, budgets=budgets, beside=beside, solutions=solutions)
+        self.plain = self._render(master)
+        self._master = master
         self._concepts = [quiz for quiz in master.quizzes.values() if isinstance(quiz, Concept)]
         self._cells = functools.cache(self._make_cells)
 
@@ -39,7 +41,7 @@ class Maker:
         cells = [_with_order(cell, order) for cell in self._master.cells if cell.quiz == quiz]
         reordered_only = {quiz: reordered(self._master.quizzes[quiz], order)}
         little = dataclasses.replace(self._master, cells=cells, quizzes=reordered_only)
-        return {cell.id: cell for cell in render.student(little, self._budgets, solutions=self._solutions).cells}
+        return {cell.id: cell for cell in self._render(little).cells}
 
 
 def _with_order(cell: Cell, order: str) -> Cell:
