@@ -1,16 +1,20 @@
-"""What INSTRUCTORS.md tells a teacher to paste does what it says, word for word."""
+"""What the pages tell people to paste does what they say, word for word."""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from classroom.__main__ import parser as classroom
+from course_utils.__main__ import parser as course_utils
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = re.compile(r"git clone|cd |python3 -m venv|source |pip install")  # what made the environment that tests run in
@@ -21,6 +25,17 @@ def blocks(section: str) -> list[str]:
     text = (ROOT / "INSTRUCTORS.md").read_text(encoding="utf-8")
     inside = text.partition(f"\n## {section}")[2].partition("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", inside, re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", "INSTRUCTORS.md", "classroom/releasing/for_students.md"])
+def test_every_command_of_a_page_is_one_that_there_is(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m (course_utils|classroom) ([^#\n]+)", text, re.MULTILINE)
+    commands += re.findall(r"`python -m (course_utils|classroom) ([^`]+)`", text)
+    assert commands
+    for package, arguments in commands:
+        parser = {"course_utils": course_utils, "classroom": classroom}[package]()
+        assert parser.parse_args(shlex.split(arguments)).command
 
 
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="no bubblewrap, which the grader needs")
