@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils.data import DataUnavailable, ImageSet, digits, fetching, folders, load, loading, where
+from course_utils.data import DataUnavailable, ImageSet, digits, fetching, load, loading, pixels, where
 from course_utils.data.sets import SETS, Published
 
 GENUINE = Path(os.environ["COURSE_DATA"]) if os.environ.get("COURSE_DATA") else None
@@ -730,7 +730,7 @@ def test_a_text_file_and_a_large_photo(photos, capsys):
 
 def test_large_photo_is_cropped_and_shrunk(tmp_path):
     picture(3000, 2000).save(tmp_path / "a.jpg", quality=95)
-    got = folders.read_image(tmp_path / "a.jpg", 28)
+    got = pixels.read_image(tmp_path / "a.jpg", 28)
     expected = picture(3000, 2000).crop((500, 0, 2500, 2000)).resize((28, 28), Image.Resampling.BOX)
     assert np.abs(got.astype(int) - np.asarray(expected).astype(int)).max() <= 6
 
@@ -740,7 +740,7 @@ def test_shrinking_does_not_alias(tmp_path):
     stripes = np.zeros((700, 700), np.uint8)
     stripes[:, ::2] = 255
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    assert np.abs(folders.read_image(tmp_path / "stripes.png", 28).astype(int) - 127).max() <= 3
+    assert np.abs(pixels.read_image(tmp_path / "stripes.png", 28).astype(int) - 127).max() <= 3
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F", "YCbCr"])
@@ -755,7 +755,7 @@ def test_modes(tmp_path, mode):
         image = base.convert(mode)
     suffix = "tif" if mode in ("CMYK", "F") else "jpg" if mode == "YCbCr" else "png"
     image.save(tmp_path / f"a.{suffix}")
-    got = folders.read_image(tmp_path / f"a.{suffix}", 28).astype(float)
+    got = pixels.read_image(tmp_path / f"a.{suffix}", 28).astype(float)
     if mode == "1":
         assert abs(got.mean() - luma.mean()) < 6 and got.std() > 20  # dithered: right on average
     elif mode in ("RGB", "RGBA", "CMYK", "P", "YCbCr"):
@@ -770,12 +770,12 @@ def test_transparency_lies_on_white(tmp_path):
     rgba = np.zeros((20, 20, 4), np.uint8)
     rgba[:, 10:] = (255, 0, 0, 255)
     Image.fromarray(rgba).save(tmp_path / "a.png")
-    got = folders.read_image(tmp_path / "a.png", 28)
+    got = pixels.read_image(tmp_path / "a.png", 28)
     assert got[:, :10].min() == 255 and got[:, 20:, 0].min() == 255 and got[:, 20:, 1].max() == 0
     indexed = Image.new("P", (20, 20), 0)
     indexed.putpalette([0, 0, 0, 255, 0, 0])
     indexed.save(tmp_path / "b.png", transparency=0)
-    assert folders.read_image(tmp_path / "b.png", 28).min() == 255
+    assert pixels.read_image(tmp_path / "b.png", 28).min() == 255
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -791,7 +791,7 @@ def test_photos_are_turned_upright(tmp_path, orientation):
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
     upright.save(tmp_path / "b.png")
-    got, expected = (folders.read_image(tmp_path / name, 28).astype(int) for name in ("a.jpg", "b.png"))
+    got, expected = (pixels.read_image(tmp_path / name, 28).astype(int) for name in ("a.jpg", "b.png"))
     assert np.abs(got - expected).mean() < 3
 
 

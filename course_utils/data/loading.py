@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from ..arrays import is_whole
 from ..device import pick_device
 from .fetching import DataUnavailable, fetch, places
-from .folders import read_folder, to_grey
+from .folders import read_folder
 from .image_set import ImageSet
+from .pixels import to_grey
 from .sets import SETS, Made, Published
 
 
