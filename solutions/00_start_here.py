@@ -69,8 +69,8 @@ train = everything.first(lab.pick(smoke=1000, cpu=6000, gpu=20_000))
 x = train.x
 print(f"{train.title}: {len(train):,} images, as one tensor {tuple(x.shape)} with values from {x.min():g} to {x.max():g}")
 
-examples = [int((train.labels == k).nonzero()[0]) for k in range(len(train.classes))]
-plots.image_grid(train.take(examples), labels=train.classes, title=f"{train.title}: one image of each class")
+examples = train.examples()
+plots.image_grid(train.take(examples), labels=[train.classes[train.labels[i]] for i in examples], title=f"{train.title}: one image of each class")
 
 # %% [markdown]
 # ### {{heading start/to-unit}}

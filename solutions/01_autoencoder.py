@@ -263,8 +263,7 @@ project_and_rebuild = check("autoencoder/pca", project_and_rebuild)
 # %%
 pca_images = {d: project_and_rebuild(x_test, mean, directions[:d])[1] for d in latents}
 pca_error = {d: reconstruction_error(x_test, pca_images[d]).mean().item() for d in latents}
-firsts = [(test.labels == k).nonzero()[:1] for k in range(len(test.classes))]
-shown = [int(first) for first in firsts if len(first)][:10]  # one image of each class
+shown = test.examples(10)  # one image of each class
 plots.image_rows(
     {"original": x_test[shown]} | {f"PCA, {d} numbers": pca_images[d][shown] for d in latents},
     title="Test images rebuilt by PCA, without any training",
@@ -299,6 +298,7 @@ fit(
 reached = trace[-1][1]
 left_out = variances[k:].sum().item() / pixels
 at_pca = reconstruction_error(x_pca, project_and_rebuild(x_pca, mean, directions[:k])[1]).mean().item()
+at_pca = max(at_pca, 1e-12)  # a handful of images may have no more than k directions
 basis = torch.linalg.qr(linear[2].weight.detach()).Q  # an orthonormal basis of what its decoder can draw
 overlap = (directions[:k] @ basis).square().sum().item() / k
 print(f"MSE per pixel with {k} latents, on the images fitted to:")
@@ -641,6 +641,7 @@ ask("autoencoder/linear-wins", linear_wins)
 plane = models[2]
 z_plane = in_batches(plane.encode, x_test)
 low, high = z_plane.quantile(0.01, dim=0), z_plane.quantile(0.99, dim=0)
+high = torch.maximum(high, low + 1e-3)  # they meet where all images are the same
 for name, values in zip(("z₁", "z₂"), z_plane.T):
     print(f"{name} runs from {values.min():.1f} to {values.max():.1f}")
 plots.scatter_classes(
@@ -790,6 +791,7 @@ plots.bars(bends, title="Half-way: how far latent walks leave the cross-fade", y
 
 # %%
 names = [test.classes[test.labels[i]] for i in shown]
+names = [name if names.count(name) == 1 else f"{name} {k}" for k, name in enumerate(names, 1)]
 pairs = {}
 for i, j in ((0, 1), (0, 2), (2, 4), (1, 3), (5, 7), (7, 9), (9, 8), (0, 9)):
     if max(i, j) < len(shown):
@@ -853,9 +855,9 @@ def draw_codes(z, n, generator):
 
 
 def different_pairs(labels, n, generator):
-    """Indices (i, j) of n random pairs of images from different classes."""
+    """Indices (i, j) of n random pairs of images from different classes, or of any where there is one class."""
     i, j = torch.randint(len(labels), (2, 4 * n), generator=generator, device=labels.device)
-    keep = labels[i] != labels[j]
+    keep = (labels[i] != labels[j]) | (labels == labels[0]).all()
     return i[keep][:n], j[keep][:n]
 
 
@@ -866,11 +868,12 @@ def places(model):
     """Codes from four places of a model's latent space."""
     generator = lab.generator(7)
     z_train, z = in_batches(model.encode, some_real), in_batches(model.encode, x_test[:n_draws])
-    i, j = different_pairs(test.labels[: len(z)], len(z), generator)
+    labels = test.labels[: len(z)]
+    i, j = different_pairs(labels, len(z), generator)
     return {
         "test images": z,
         "Gaussian draws": draw_codes(z_train, len(z), generator),
-        "between classes": (z[i] + z[j]) / 2,
+        "between classes" if (labels != labels[0]).any() else "between images": (z[i] + z[j]) / 2,
         "three times as far out": z_train.mean(0) + 3 * (z - z_train.mean(0)),
     }
 
@@ -899,7 +902,7 @@ show_places(32)
 def report(model, images_of, codes_of, among):
     """place -> (distance to the nearest real image, re-encoding gap in radii of the cloud)."""
     z = codes_of["test images"]
-    radius = (z - z.mean(0)).square().sum(1).mean().sqrt()
+    radius = (z - z.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-6)
     table = {}
     for name, images in images_of.items():
         gap = (in_batches(model.encode, images) - codes_of[name]).norm(dim=1) / radius

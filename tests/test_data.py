@@ -83,8 +83,7 @@ def server():
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     """Fashion-MNIST made of 40 images, no mirrors, an empty shared folder and an empty cache of the user's own."""
-    files = {file: (len(content), hashlib.sha256(content).hexdigest()) for file, content in FILES.items()}
-    small = replace(SETS["fashion-mnist"], files=files, mirrors=())
+    small = replace(SETS["fashion-mnist"], files=published(FILES), mirrors=())
     monkeypatch.setitem(SETS, "fashion-mnist", small)
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "shared"))
     monkeypatch.setattr(fetching, "user_cache", lambda: tmp_path / "own")
@@ -93,6 +92,10 @@ def small(monkeypatch, tmp_path):
     fetching._say.cache_clear()
     monkeypatch.setattr(loading, "_told", set())
     return small
+
+
+def published(files: dict[str, bytes]) -> dict[str, tuple[int, str]]:
+    return {file: (len(content), hashlib.sha256(content).hexdigest()) for file, content in files.items()}
 
 
 def put(folder: Path) -> None:
@@ -169,10 +172,15 @@ def test_colour_gives_three_equal_channels():
     assert load("digits", "test", limit=4, colour=False).shape == (1, 28, 28)
 
 
-def test_kmnist_has_no_training_images():
+def test_a_set_may_come_with_one_split_only(monkeypatch):
+    monkeypatch.setitem(SETS, "kmnist", replace(SETS["kmnist"], splits={"test": SETS["kmnist"].splits["test"]}))
     with pytest.raises(ValueError, match="kmnist comes with the split 'test' only, got 'train'") as error:
         load("kmnist")
     one_line(error)
+
+
+def test_every_published_set_has_both_splits():
+    assert all(set(entry.splits) == {"train", "test"} for entry in SETS.values())
 
 
 # ----------------------------------------------------------------------------------------------- any kind of data set
@@ -365,6 +373,39 @@ def test_a_file_in_place_of_a_folder(tmp_path):
     one_line(error)
 
 
+def test_a_relative_path_begins_beside_the_notebook_or_one_folder_above(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with pytest.raises(ValueError, match="no data set and no folder called 'pics'") as error:
+        load("pics")
+    assert f"looked for {tmp_path / 'notebooks' / 'pics'} and {tmp_path / 'pics'}" in one_line(error)
+    for folder in (tmp_path / "pics", tmp_path / "notebooks" / "pics"):  # what lies beside it comes first
+        folder.mkdir()
+        picture().save(folder / "a.png")
+        assert loading.resolve("pics") == folder and loading.resolve("./pics/") == folder
+        assert load("pics").name == "pics"
+
+
+def test_a_path_beginning_at_home(tmp_path, monkeypatch):
+    (tmp_path / "pics").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert loading.resolve("~/pics") == tmp_path / "pics"
+
+
+@pytest.mark.parametrize("name", ["./digits", "digits/", "~/digits", "{}/digits"])
+def test_a_folder_may_be_called_like_a_set(tmp_path, monkeypatch, name):
+    """Written as a path it is the folder, and nobody takes it for the set, which comes with trained models."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "digits").mkdir()
+    picture().save(tmp_path / "digits" / "a.png")
+    own = load(name.format(tmp_path))
+    assert len(own) == 1 and own.name == own.title == "digits (folder)"
+    assert load("digits", limit=1).title == "digits"
+
+
 @pytest.mark.parametrize("name", ["Fashion-MNIST", "fashion_mnist", "FashionMNIST"])
 def test_names_as_people_write_them(name):
     assert loading.resolve(name) == "fashion-mnist"
@@ -434,6 +475,18 @@ def test_fallback_says_so_in_full_once_and_in_every_title(small, capsys):
     assert data.title == "digits (instead of Fashion-MNIST)" and len(data) == 5
     load("fashion-mnist", fallback="digits")
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_half_a_set_is_none(small, tmp_path, monkeypatch, server):
+    """Digits to train on and garments to test with would be nobody's wish."""
+    files = {name.replace("train", "t10k"): FILES[name] for name in FILES}
+    entry = replace(SETS["fashion-mnist"], files=published(FILES | files), mirrors=(server.url + "/",))
+    entry = replace(entry, splits={"train": tuple(FILES), "test": tuple(files)})
+    monkeypatch.setitem(SETS, "fashion-mnist", entry)
+    server.behaviour = dict(files)  # the training images can't be had
+    assert len(load("fashion-mnist", "test")) == 40
+    splits = [load("fashion-mnist", split, fallback="digits", limit=5) for split in ("train", "test")]
+    assert [data.title for data in splits] == ["digits (instead of Fashion-MNIST)"] * 2
 
 
 def test_nothing_is_replaced_silently_by_default(small):
@@ -764,6 +817,139 @@ def test_modes(tmp_path, mode):
     else:
         expected = np.asarray(base.convert("L").resize((28, 28), Image.Resampling.BOX)).astype(float)
         assert np.abs(got - expected[..., None]).mean() < 3
+
+
+RAMP = np.tile(np.linspace(0, 255, 56), (56, 1))  # grey from black to white
+NUMBERS = {  # how files count from black to white, and what such a file is called
+    "1 bit": (lambda ramp: (ramp > 127).astype(np.uint16), "png"),
+    "8 bits": (lambda ramp: ramp.astype(np.uint8), "png"),
+    "10 bits": (lambda ramp: (ramp * (1023 / 255)).astype(np.uint16), "png"),
+    "12 bits": (lambda ramp: (ramp * (4095 / 255)).astype(np.uint16), "tif"),
+    "14 bits": (lambda ramp: (ramp * (16383 / 255)).astype(np.uint16), "png"),
+    "16 bits": (lambda ramp: (ramp * 257).astype(np.uint16), "png"),
+    "16 bits, the other way round": (lambda ramp: (ramp * 257).astype(">u2"), "tif"),
+    "whole numbers to 255": (lambda ramp: ramp.astype(np.int32), "tif"),
+    "whole numbers to 4095": (lambda ramp: (ramp * (4095 / 255)).astype(np.int32), "tif"),
+    "whole numbers to a million": (lambda ramp: (ramp * (1e6 / 255)).astype(np.int32), "tif"),
+    "with a sign": (lambda ramp: (ramp * 16 - 1000).astype(np.int32), "tif"),
+    "floats to 1": (lambda ramp: (ramp / 255).astype(np.float32), "tif"),
+    "floats, sharpened": (lambda ramp: (ramp / 255 * 1.08 - 0.04).astype(np.float32), "tif"),
+    "floats to 255": (lambda ramp: ramp.astype(np.float32), "tif"),
+    "floats from -1 to 1": (lambda ramp: (ramp / 127.5 - 1).astype(np.float32), "tif"),
+    "floats to 3.5": (lambda ramp: (ramp * (3.5 / 255)).astype(np.float32), "tif"),
+}
+
+
+@pytest.mark.parametrize("count", NUMBERS)
+def test_numbers_of_any_depth(tmp_path, count, capsys):
+    """From black to white; and a dark picture beside a bright one stays dark: they have one scale."""
+    write, suffix = NUMBERS[count]
+    for name, ramp in {"bright": RAMP, "dark": RAMP / 5}.items():
+        (tmp_path / name).mkdir()
+        Image.fromarray(write(RAMP if count == "1 bit" else ramp)).save(tmp_path / name / f"a.{suffix}")
+    data = load(tmp_path)
+    bright, dark = data.images[data.labels.argsort(), 0].numpy().astype(int)
+    expected = np.asarray(Image.fromarray(RAMP.astype(np.uint8)).resize((28, 28), Image.Resampling.BICUBIC))
+    off = 11 if count == "floats, sharpened" else 3
+    if count == "1 bit":
+        assert set(bright.ravel()) >= {0, 255} and bright.mean() == pytest.approx(127.5, abs=1)
+    else:
+        assert np.abs(bright - expected).max() <= off and np.abs(dark - expected / 5).max() <= off
+    assert "nearly black" not in capsys.readouterr().out
+
+
+def test_each_way_to_count_has_a_scale_of_its_own(tmp_path):
+    for name, count in (("a", "16 bits"), ("b", "whole numbers to 255"), ("c", "floats to 1")):
+        (tmp_path / name).mkdir()
+        write, _ = NUMBERS[count]
+        Image.fromarray(write(RAMP)).save(tmp_path / name / "a.tif")
+    assert [image.max().item() > 250 and image.float().mean().item() for image in load(tmp_path).images] == (
+        pytest.approx([127] * 3, abs=2)
+    )
+
+
+def test_numbers_that_are_none_spoil_no_other_file(tmp_path, capsys):
+    values = (RAMP / 255).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    Image.fromarray(np.where(values > 0.9, np.nan, values)).save(tmp_path / "b.tif")
+    data = load(tmp_path, fallback="digits")
+    assert data.note == "1 image, repeated" and data.images.max() > 250
+    assert "b.tif (holds nan or infinity)" in capsys.readouterr().out
+
+
+def test_nearly_black_pictures_are_named(tmp_path, capsys):
+    for number in range(3):  # such as 12 bits in a colour file of 16, whose lower half Pillow doesn't read
+        Image.fromarray((np.asarray(picture(seed=number)) // 16).astype(np.uint8)).save(tmp_path / f"{number}.png")
+    load(tmp_path)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and f"{tmp_path}: all pictures are nearly black (nothing is brighter than 1" in said
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_of_several_pictures_in_a_file_the_first_is_taken(tmp_path, suffix):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    red, green, blue = load(tmp_path).images[0].float().mean(dim=(1, 2)).tolist()
+    assert red > 240 and green < 15 and blue < 15
+
+
+def test_a_few_images_show_every_class(tmp_path):
+    """One cat among two hundred dogs is in front all the same; the rest is in no order."""
+    for name, count in (("dog", 200), ("cat", 1), ("bird", 2)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.new("RGB", (3, 3), (number, len(name), ord(name[0]))).save(tmp_path / name / f"{number}.png")
+    train = load(tmp_path)
+    assert sorted(train.first(3).labels.tolist()) == [0, 1, 2]
+    assert train.examples(4) == [*sorted(range(3), key=train.labels.tolist().__getitem__), 3]
+    assert torch.equal(load(tmp_path, limit=2).images, train.images[:2])
+
+
+# --------------------------------------------------------------------------------------------- few, for who must go on
+
+
+@pytest.fixture
+def few(tmp_path):
+    def folder(count: int, different: bool = True) -> Path:
+        (tmp_path / "few").mkdir()
+        for number in range(count):
+            picture(seed=number * different).save(tmp_path / "few" / f"{number}.png")
+        return tmp_path / "few"
+
+    return folder
+
+
+def test_few_images_are_repeated_in_turn_and_titles_say_so(few, capsys):
+    folder = few(8)
+    plain, train = load(folder), load(folder, fallback="digits")
+    assert len(plain) == 7 and plain.title == "few" and len(train) == loading.FEWEST["train"] > 100
+    assert torch.equal(train.images[:7], plain.images) and torch.equal(train.images[7:14], plain.images)
+    assert train.title == "few (7 images, repeated)"
+    assert (
+        capsys.readouterr().out
+        == f"{folder}: 7 images to train with, fewer than 128: repeated in turn, as titles of plots say.\n"
+    )
+    test = load(folder, "test", fallback="digits")
+    assert len(test) == loading.FEWEST["test"] and test.title == "few (1 image, repeated)"
+    assert len(load(folder, limit=3, fallback="digits")) == 3 and len(load(folder, limit=20, fallback="digits")) == 20
+
+
+@pytest.mark.parametrize("different", [True, False], ids=["one image", "copies"])
+def test_what_cannot_be_split_is_trained_and_tested_on(few, capsys, different):
+    folder = few(1 if different else 8, different)
+    train, test = (load(folder, split, fallback="digits") for split in ("train", "test"))
+    assert torch.equal(train.images.unique(dim=0), test.images.unique(dim=0))
+    assert capsys.readouterr().out.count("too few different images for training and testing; both use the same.") == 1
+    with pytest.raises(ValueError, match="too few for a test split"):  # who doesn't have to go on wants to know
+        load(folder, "test")
+
+
+def test_many_images_are_what_they_are(tmp_path, capsys):
+    for number in range(320):
+        Image.new("L", (2, 3), number % 256).resize((2 + number // 256, 3)).save(tmp_path / f"{number}.png")
+    sets = [load(tmp_path, split, fallback="digits") for split in ("train", "test")]
+    assert sum(map(len, sets)) == 320 and {data.note for data in sets} == {""}
+    assert capsys.readouterr().out == ""
 
 
 def test_transparency_lies_on_white(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -107,6 +108,21 @@ class ImageSet:
         if not is_whole(n, least=1):
             raise ValueError(f"first: expected a whole number of at least 1, got {n!r}")
         return replace(self, images=self.images[:n], labels=self.labels[:n])
+
+    def examples(self, n: int | None = None) -> list[int]:
+        """Indices of one image of each class that has any, in the order of the classes; or of n different images.
+
+        n: of more classes the first n; of fewer, the next images from the front (all there are, if fewer than n).
+
+        >>> images = torch.zeros(4, 1, 1, 1, dtype=torch.uint8)
+        >>> data = ImageSet(images, torch.tensor([1, 1, 0, 1]), ("cat", "dog"), "pets")
+        >>> data.examples(), data.examples(3)
+        ([2, 0], [2, 0, 1])
+        """
+        firsts = {label: i for i, label in reversed([*enumerate(self.labels.tolist())])}
+        chosen = [firsts[label] for label in sorted(firsts)]
+        others = (i for i in range(len(self)) if i not in firsts.values())
+        return chosen if n is None else [*chosen, *islice(others, max(0, n - len(chosen)))][:n]
 
     def to(self, device: str | torch.device) -> ImageSet:
         """The same set on another device."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,10 +14,13 @@ from torch.nn import functional as F
 from ..arrays import is_whole
 from ..device import pick_device
 from .fetching import DataUnavailable, fetch, places
-from .folders import read_folder
+from .folders import NoneLeft, read_folder
 from .image_set import ImageSet
 from .pixels import to_grey
 from .sets import SETS, Made, Published
+
+# So many images the figures, batches and principal directions of a notebook need.
+FEWEST = {"train": 128, "test": 32}
 
 
 def load(
@@ -38,7 +42,9 @@ def load(
     colour: three channels or one; None takes what the images are.  limit: so many images drawn at random (a larger
     limit holds the smaller one's images); more than there are gives all.
     seed: of that draw and of the moved copies in digits, never of the split.  device: where the images live.
-    fallback: "digits" to go on with digits where a published set is not available: says so, here and in `.title`.
+    fallback: "digits" for a caller that must go on, as a notebook must: with digits where a published set is not
+    available, with a folder's few images again and again where they don't fill a figure (`FEWEST`), and with those of
+    the other split where it has none for this one. Says so, here and, but for the last, in `.title`.
 
     Raises DataUnavailable (what was tried, what to do) or ValueError (one line) for a wrong name, split, size or limit.
 
@@ -54,9 +60,10 @@ def load(
     device = pick_device(device)
     known, note = resolve(name), ""
     if isinstance(known, Path):
-        images, labels, classes = read_folder(known, split, size, colour, limit)
-        return ImageSet(images.to(device), labels.to(device), classes, known.resolve().name)
+        return _own_images(known, split, size, colour, limit, enough=fallback is not None).to(device)
     try:
+        if fallback:
+            _fetch_all(known)  # so that train and test are never of different sets
         images, labels = _read(known, split, limit, seed)
     except DataUnavailable as reason:
         if fallback is None:
@@ -84,27 +91,68 @@ def _tell(name: str, reason: str) -> None:
 
 
 def resolve(name: str | os.PathLike) -> str | Path:
-    """The official name of a published set ("Fashion_MNIST" -> "fashion-mnist"), or the folder that is meant."""
-    if isinstance(name, str):
-        plain = {_plain(known): known for known in SETS}
-        if _plain(name) in plain:
-            return plain[_plain(name)]
-    elif not isinstance(name, os.PathLike):
+    """The official name of a published set ("Fashion_MNIST" -> "fashion-mnist"), or the folder that is meant.
+
+    A relative path begins where Python runs (for a notebook, beside it) or, failing that, one folder above.
+    """
+    if not isinstance(name, str | os.PathLike):
         raise TypeError(f"load: expected the name of a data set or the path of a folder, got {name!r}")
-    path = Path(name).expanduser()
-    if path.is_dir() and str(name).strip():
-        return path
-    if path.is_file():
-        raise ValueError(f"load: {str(name)!r} is a file; give the folder that your images are in")
+    text = os.fspath(name)
+    plain = {_plain(known): known for known in SETS}
+    if isinstance(name, str) and not _is_path(text) and _plain(text) in plain:
+        return plain[_plain(text)]
+    path = Path(text).expanduser()
+    looked = list(dict.fromkeys([Path.cwd() / path, Path.cwd().parent / path]))  # one, where the path is absolute
+    for place in looked if text.strip() else ():
+        if place.is_dir():
+            return place
+        if place.is_file():
+            raise ValueError(f"load: {text!r} is a file; give the folder that your images are in")
     expected = f"expected one of {', '.join(SETS)}, or the path of a folder of images"
-    close = difflib.get_close_matches(str(name).lower(), SETS, n=1, cutoff=0.5)
-    if close and not set("/\\") & set(str(name)):
-        raise ValueError(f"load: unknown data set {str(name)!r}; did you mean {close[0]!r}? ({expected})")
-    raise ValueError(f"load: no data set and no folder called {str(name)!r}; {expected}")
+    close = difflib.get_close_matches(text.lower(), SETS, n=1, cutoff=0.5)
+    if close and not _is_path(text):
+        raise ValueError(f"load: unknown data set {text!r}; did you mean {close[0]!r}? ({expected})")
+    places = f" (looked for {' and '.join(map(str, looked))})" if text.strip() else ""
+    raise ValueError(f"load: no data set and no folder called {text!r}{places}; {expected}")
+
+
+def _is_path(text: str) -> bool:
+    return bool(set("/\\~") & set(text))
 
 
 def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _own_images(folder: Path, split: str, size: int, colour: bool | None, limit: int | None, enough: bool) -> ImageSet:
+    """The images of a folder; with `enough`, never none, and never fewer than a notebook needs: see `load`."""
+    try:
+        images, labels, classes = read_folder(folder, split, size, colour, limit)
+    except NoneLeft:
+        if not enough:
+            raise
+        images, labels, classes = read_folder(folder, _other(split), size, colour, limit)
+        print(f"{folder}: it has too few different images for training and testing; both use the same.")
+    name = folder.resolve().name
+    own = ImageSet(images, labels, classes, f"{name} (folder)" if name in SETS else name)
+    fewest = min(FEWEST[split], limit or FEWEST[split])
+    if not enough or len(own) >= fewest:
+        return own
+    count = f"{len(own)} image{'s' * (len(own) != 1)}"
+    print(f"{folder}: {count} to {split} with, fewer than {fewest}: repeated in turn, as titles of plots say.")
+    index = torch.arange(fewest) % len(own)
+    return replace(own, images=images[index], labels=labels[index], note=f"{count}, repeated")
+
+
+def _other(split: str) -> str:
+    return "test" if split == "train" else "train"
+
+
+def _fetch_all(name: str) -> None:
+    """Have all files of a published set. Raises DataUnavailable."""
+    data = SETS[name]
+    for file in data.files if isinstance(data, Published) else ():
+        fetch(data, file)
 
 
 def _read(name: str, split: str, limit: int | None, seed: int) -> tuple[Tensor, Tensor]:

@@ -91,7 +91,8 @@ def to_rgb(image: Image.Image, found: Mapping[str, Numbers]) -> Image.Image:
     """Any mode as RGB: numbers of more than 8 bits scaled to bytes, transparency laid on white."""
     if deep := depth(image.mode):
         numbers = np.asarray(image)
-        return Image.fromarray(to_bytes(numbers, found.get(deep) or numbers_of(numbers))).convert("RGB")
+        own = numbers_of(numbers)
+        return Image.fromarray(to_bytes(numbers, *black_and_white(found.get(deep, own)))).convert("RGB")
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -148,9 +149,8 @@ def black_and_white(found: Numbers) -> tuple[float, float]:
     return min(0.0, found.low), found.high
 
 
-def to_bytes(values: np.ndarray, found: Numbers) -> np.ndarray:
+def to_bytes(values: np.ndarray, black: float, white: float) -> np.ndarray:
     """Grey values as uint8, 0 black and 255 white."""
-    black, white = black_and_white(found)
     shares = (values.astype(np.float32) - black) / ((white - black) or 1)
     return np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
 

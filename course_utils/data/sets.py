@@ -115,10 +115,12 @@ KMNIST = Published(
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     mirrors=("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
     files={
+        TRAIN[0]: (18_165_135, "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
+        TRAIN[1]: (29_497, "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
         TEST[0]: (3_041_136, "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
         TEST[1]: (5_120, "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
     },
-    splits={"test": TEST},
+    splits={"train": TRAIN, "test": TEST},
 )
 DIGITS = Made(name="digits", title="digits", classes=CLASSES, make=digits)
 
