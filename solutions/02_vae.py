@@ -742,7 +742,7 @@ def posteriors_over_prior(shown, kind):
 explore(
     posteriors_over_prior,
     shown=slider(5, 100, value=60, step=5, label="images"),
-    kind=choice(["all", *test.classes], label="class"),
+    kind=choice(["all", *(test.classes[test.labels[i]] for i in test.examples())], label="class"),
     title="Do the little Gaussians, taken together, fill the prior?",
     alt="Ellipses of the posteriors q(z|x) of test images over a dashed circle that holds 86 % of the prior",
 )

@@ -24,6 +24,7 @@ from PIL import Image
 
 from course_utils.data import DataUnavailable, ImageSet, digits, fetching, load, loading, pixels, where
 from course_utils.data.sets import SETS, Published
+from course_utils.plots import image_grid
 
 GENUINE = Path(os.environ["COURSE_DATA"]) if os.environ.get("COURSE_DATA") else None
 
@@ -927,7 +928,7 @@ def test_few_images_are_repeated_in_turn_and_titles_say_so(few, capsys):
     assert train.title == "few (7 images, repeated)"
     assert (
         capsys.readouterr().out
-        == f"{folder}: 7 images to train with, fewer than 128: repeated in turn, as titles of plots say.\n"
+        == f"{folder}: 7 images to train with; 128 are needed, so they are repeated, as titles of plots say.\n"
     )
     test = load(folder, "test", fallback="digits")
     assert len(test) == loading.FEWEST["test"] and test.title == "few (1 image, repeated)"
@@ -950,6 +951,26 @@ def test_many_images_are_what_they_are(tmp_path, capsys):
     sets = [load(tmp_path, split, fallback="digits") for split in ("train", "test")]
     assert sum(map(len, sets)) == 320 and {data.note for data in sets} == {""}
     assert capsys.readouterr().out == ""
+
+
+def test_names_of_folders_can_be_printed_and_drawn(tmp_path, capsys):
+    """Dollars, line breaks, and bytes that are no UTF-8, as old archives leave them."""
+    for name in (b"5 $_$ 6", b"a\nb", b"H\xe4user"):
+        folder = os.fsencode(tmp_path) + b"/$names/" + name
+        try:
+            os.makedirs(folder)
+        except OSError:  # some file systems have no such names
+            continue
+        picture(seed=len(name)).save(os.fsdecode(folder + b"/a.png"))
+    (tmp_path / "$names" / "no\npicture").write_text("")
+    data = load(tmp_path / "$names")
+    assert data.classes[0] == r"5 \$_\$ 6" and data.name == r"\$names" and set(data.classes) <= {
+        data.classes[0], "a b", "H\ufffduser"
+    }  # fmt: skip
+    assert "no picture (not an image)" in capsys.readouterr().out
+    figure = image_grid(data.take(slice(0, 3)), labels=data.classes, title=" ".join([data.title, *data.classes]))
+    figure.canvas.draw()
+    str(data).encode()
 
 
 def test_transparency_lies_on_white(tmp_path):

@@ -64,11 +64,11 @@ def read_folder(
         pixels, refused = _each({entry.path for entry in chosen + sample}, read, "reading images")
     left_out |= refused
     if left_out:
-        skipped = _named([f"{path.relative_to(folder)} ({why})" for path, why in left_out.items()])
-        print(f"{folder}: skipped {_count(left_out, 'file')}: {skipped}.")
+        skipped = _named([f"{readable(path.relative_to(folder))} ({why})" for path, why in left_out.items()])
+        print(f"{readable(folder)}: skipped {_count(left_out, 'file')}: {skipped}.")
     good = _each_class_first([entry for entry in chosen if entry.path in pixels])
     if not good and refused:
-        names = _named([path.name for path in refused])
+        names = _named([readable(path.name) for path in refused])
         raise NoneLeft(f"load: the {len(refused)} images of {folder} can't be read ({names}); replace them")
     if not good:
         raise NoneLeft(
@@ -80,8 +80,8 @@ def read_folder(
     images = torch.from_numpy(np.stack([pixels[entry.path] for entry in good])).permute(0, 3, 1, 2).contiguous()
     if images.max() < DARK:
         print(
-            f"{folder}: all pictures are nearly black (nothing is brighter than {images.max()} of 255); if they should "
-            "not be, save them as PNG of 8 bits, 0 for black and 255 for white."
+            f"{readable(folder)}: all pictures are nearly black (nothing is brighter than {images.max()} of 255); if "
+            "they shouldn't be, save them as PNG of 8 bits, 0 for black and 255 for white."
         )
     return images if colour else to_grey(images), torch.tensor([entry.label for entry in good]), classes
 
@@ -107,18 +107,34 @@ def survey(folder: Path) -> tuple[list[Entry], tuple[str, ...], dict[Path, str]]
         except NotAnImage as problem:
             left_out[path] = str(problem)
     if not images:
-        others = f"; {_count(files, 'file')} of other kinds are in it ({_named([path.name for path in files])})"
+        others = (
+            f"; {_count(files, 'file')} of other kinds are in it ({_named([readable(path.name) for path in files])})"
+        )
         raise ValueError(
             f"load: the folder {folder} holds no images{others if files else ' and is empty'}; put PNG, JPEG, ... "
             "files into it, in one subfolder a class if there are classes"
         )
-    inside = {path: path.relative_to(folder).parts[0] for path in images if path.parent != folder}
+    inside = {path: caption(path.relative_to(folder).parts[0]) for path in images if path.parent != folder}
     if not inside:
-        inside = dict.fromkeys(images, folder.resolve().name or str(folder))
+        inside = dict.fromkeys(images, caption(folder.resolve().name or str(folder)))
     left_out |= {path: "lies beside the class folders" for path in images if path not in inside}
     classes = sorted(set(inside.values()), key=_natural)
     entries = sorted(Entry(_digest(path), path, classes.index(name), images[path]) for path, name in inside.items())
     return entries, tuple(classes), left_out
+
+
+def readable(name: str | Path) -> str:
+    r"""The name of a file on one line, and in letters that can be printed and saved.
+
+    >>> readable("H\udce4user\nund B\xe4ume")  # the first ä is a byte from an archive that wasn't in UTF-8
+    'H�user und Bäume'
+    """
+    return " ".join(os.fsencode(name).decode("utf-8", "replace").split())
+
+
+def caption(name: str) -> str:
+    """The name of a folder for a figure, where what stands between two dollars would be taken for mathematics."""
+    return readable(name).replace("$", r"\$")
 
 
 def _hidden(path: Path) -> bool:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..arrays import is_whole
 from ..device import pick_device
 from .fetching import DataUnavailable, fetch, places
-from .folders import NoneLeft, read_folder
+from .folders import NoneLeft, caption, read_folder, readable
 from .image_set import ImageSet
 from .pixels import to_grey
 from .sets import SETS, Made, Published
@@ -132,14 +132,15 @@ def _own_images(folder: Path, split: str, size: int, colour: bool | None, limit:
         if not enough:
             raise
         images, labels, classes = read_folder(folder, _other(split), size, colour, limit)
-        print(f"{folder}: it has too few different images for training and testing; both use the same.")
-    name = folder.resolve().name
+        print(f"{readable(folder)}: it has too few different images for training and testing; both use the same.")
+    name = caption(folder.resolve().name)
     own = ImageSet(images, labels, classes, f"{name} (folder)" if name in SETS else name)
     fewest = min(FEWEST[split], limit or FEWEST[split])
     if not enough or len(own) >= fewest:
         return own
     count = f"{len(own)} image{'s' * (len(own) != 1)}"
-    print(f"{folder}: {count} to {split} with, fewer than {fewest}: repeated in turn, as titles of plots say.")
+    place = readable(folder)
+    print(f"{place}: {count} to {split} with; {fewest} are needed, so they are repeated, as titles of plots say.")
     index = torch.arange(fewest) % len(own)
     return replace(own, images=images[index], labels=labels[index], note=f"{count}, repeated")
 
