@@ -22,6 +22,8 @@ import running
 import torch
 from PIL import Image
 
+from course_utils import plots
+
 NUMBERS = [name[:2] for name in running.NOTEBOOKS]
 LOAD_OWN = ["00", "01", "02", "03", "04", "05"]  # 06 and 07 need trained models and go on with digits, as 00 does later
 
@@ -108,6 +110,14 @@ def test_pairs_of_one_class_where_there_is_no_other():
     different_pairs = masters.definitions("01")["different_pairs"]
     i, j = different_pairs(torch.full((6,), 3), 20, torch.Generator().manual_seed(0))
     assert len(i) == len(j) == 20 and 0 <= min(i.min(), j.min()) <= max(i.max(), j.max()) < 6
+
+
+def test_no_two_of_many_classes_look_alike():
+    classes = [f"kind {k}" for k in range(24)]
+    figure = plots.scatter_classes(torch.rand(48, 2), torch.arange(48) % 24, classes, title="Twenty-four classes")
+    drawn = figure.axes[0].collections
+    looks = {(tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.round(3).tobytes()) for c in drawn}
+    assert len(drawn) == len(looks) == 24
 
 
 @pytest.mark.slow

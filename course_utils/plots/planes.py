@@ -15,6 +15,8 @@ from .canvas import COLOURS, DIVERGING, INK, SEQUENTIAL, WIDTH, Number, bare, si
 from .checks import as_numbers, known, named, sides
 from .images import show
 
+MARKERS = "os^DvP*X"  # another one for each ten classes, when all colours are taken
+
 
 @styled
 def heatmap(matrix: Any, *, title: str, x_label: str = "", y_label: str = "", unit: str = "") -> Figure:
@@ -166,7 +168,8 @@ def draw_scatter(
     size, alpha = (14, 0.75) if len(points) <= 1500 else (7, 0.55)
     for k, name in enumerate(classes):
         if (index == k).any():
-            look = {"s": size, "alpha": alpha, "color": COLOURS[k % len(COLOURS)], "linewidth": 0}
+            marker = MARKERS[k // len(COLOURS) % len(MARKERS)]
+            look = {"s": size, "alpha": alpha, "color": COLOURS[k % len(COLOURS)], "marker": marker, "linewidth": 0}
             axes.scatter(*points[index == k].T, label=str(name), **look)
     if ellipses is not None:
         centres, deviations = (as_numbers(part, "ellipses", points.shape) for part in ellipses)
