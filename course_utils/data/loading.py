@@ -21,6 +21,7 @@ from .sets import SETS, Made, Published
 
 # So many images the figures, batches and principal directions of a notebook need.
 FEWEST = {"train": 128, "test": 32}
+NOT_HERE = "not here yet"
 
 
 def load(
@@ -42,9 +43,9 @@ def load(
     colour: three channels or one; None takes what the images are.  limit: so many images drawn at random (a larger
     limit holds the smaller one's images); more than there are gives all.
     seed: of that draw and of the moved copies in digits, never of the split.  device: where the images live.
-    fallback: "digits" for a caller that must go on, as a notebook must: with digits where a published set is not
-    available, with a folder's few images again and again where they don't fill a figure (`FEWEST`), and with those of
-    the other split where it has none for this one. Says so, here and, but for the last, in `.title`.
+    fallback: "digits" for who must go on, as a notebook must: digits stand in where a published set is not available;
+    images of a folder that has fewer than a notebook needs (`FEWEST`) are repeated; where none is left for a split, the
+    other's serve. Says so; of digits and of repeated images also in `.title`.
 
     Raises DataUnavailable (what was tried, what to do) or ValueError (one line) for a wrong name, split, size or limit.
 
@@ -150,10 +151,10 @@ def _other(split: str) -> str:
 
 
 def _fetch_all(name: str) -> None:
-    """Have all files of a published set. Raises DataUnavailable."""
-    data = SETS[name]
-    for file in data.files if isinstance(data, Published) else ():
-        fetch(data, file)
+    """Get all files of a published set, if they don't lie here. Raises DataUnavailable."""
+    if _place(SETS[name]) == NOT_HERE:
+        for file in SETS[name].files:
+            fetch(SETS[name], file)
 
 
 def _read(name: str, split: str, limit: int | None, seed: int) -> tuple[Tensor, Tensor]:
@@ -206,4 +207,4 @@ def _place(data: Published | Made) -> str:
         sizes = {folder / file: size for file, (size, _) in data.files.items()}
         if all(path.is_file() and path.stat().st_size == size for path, size in sizes.items()):
             return str(folder)
-    return "not here yet"
+    return NOT_HERE
