@@ -28,7 +28,9 @@ from course_utils.training import (
     diverging,
     fit,
     learning_rate_factor,
+    loop,
     train,
+    until_stopped,
 )
 
 CPU = torch.device("cpu")
@@ -561,16 +563,151 @@ def test_what_a_run_says_goes_where_it_is_told(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_second_interrupt_stops_at_once():
-    started = time.monotonic()
+def test_the_second_press_stops_at_once_and_is_an_interrupt_as_elsewhere(tmp_path, capsys):
+    """Or a notebook's "Run All" would go on: it ends where a cell raises."""
+    file, model, calls = tmp_path / "c.pt", network(), []
 
     def loss(m, x, y, g):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        raise AssertionError("never reached")
+        calls.append(1)
+        if len(calls) == 6:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("never reached")
+        return m(x).square().mean()
 
-    history = fit(network(), loss, images(), steps=10**6)
-    assert history.interrupted and history.steps == [] and time.monotonic() - started < 60
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, loss, images(), steps=10**6, checkpoint=file, checkpoint_every=4)
+    assert capsys.readouterr().out.startswith("Stopped by hand after step 5 of 1,000,000.") and not model.training
+    assert len(torch.load(file, weights_only=True)["loss"]) == 4  # and nothing torn was saved
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_press_while_a_training_is_prepared_counts(monkeypatch):
+    """PyTorch imports much when it makes its first optimizer; an import cut off would leave it broken."""
+    make = loop.make_optimizer
+
+    def pressed(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return make(*arguments)
+
+    monkeypatch.setattr(loop, "make_optimizer", pressed)
+    assert fit(network(), squared_error, images(), steps=9, say=None).steps == [1]
+
+
+def test_a_loop_of_ones_own_ends_after_its_step(capsys):
+    done = []
+    for step in until_stopped(range(9)):
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        done.append(step)
+    assert done == [0, 1, 2] and capsys.readouterr().out == "Stopped by hand after step 3 of 9.\n"
+    assert list(until_stopped("ab")) == ["a", "b"] and list(until_stopped(iter([]))) == []
+    assert capsys.readouterr().out == "" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        for _ in until_stopped(range(3)):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    for _ in until_stopped(range(3)):
+        break
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+# ------------------------------------------------------------------------------- the stop button of a notebook's kernel
+
+PREPARE = """
+import os, time
+os.environ["COURSE_QUIET"] = "1"
+import torch
+from torch import nn
+from course_utils.training import fit, until_stopped
+
+def loss(model, x, y, generator):
+    time.sleep(0.02)
+    return model(x).square().mean()
+
+def go(steps, **options):
+    return len(fit(nn.Linear(2, 2), loss, torch.ones(8, 2), steps=steps, **options).steps)
+
+go(1)
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """run(code, press=0): the code as a cell; where it prints "now" the stop button is pressed so many times. Returns
+    what was printed, and the name of the error that ended the cell, if any."""
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel()
+
+    def run(code: str, press: int = 0) -> tuple[str, str]:
+        request, printed, error, pressed = client.execute(code), "", "", 0
+        while True:
+            message = client.get_iopub_msg(timeout=60)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            content = message["content"]
+            printed += content.get("text", "")
+            error = content.get("ename", error)
+            while pressed < min(press, printed.count("now")):
+                time.sleep(0.1)
+                manager.interrupt_kernel()
+                pressed += 1
+            if content.get("execution_state") == "idle":
+                return printed, error
+
+    assert run(PREPARE) == ("", "")
+    yield run
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def test_one_press_ends_every_training_of_its_cell_and_none_of_the_next(kernel):
+    printed, error = kernel("print('now', flush=True); done = [go(300) for _ in range(3)]; print(done)", press=1)
+    lines = printed.splitlines()
+    assert error == "" and re.fullmatch(r"\[\d+, 1, 1\]", lines[-1])
+    first = int(lines[-1][1:].split(",")[0])
+    assert first < 300 and lines[1].startswith(f"Stopped by hand after step {first} of 300. The model keeps")
+    assert lines[1].endswith("Cells that wait run on: press stop twice to end them as well.")
+    assert (
+        lines[2:4] == ["Stopped with its cell after step 1 of 300: not to be compared with a model that had more."] * 2
+    )
+    assert kernel("print(go(5))") == ("5\n", "")
+
+
+def test_one_press_ends_a_loop_by_hand_and_what_follows_runs(kernel):
+    code = """
+        for step in until_stopped(range(300)):
+            if step == 0: print('now', flush=True)
+            time.sleep(0.02)
+        print('done', step + 1, go(5))
+    """
+    printed, error = kernel(textwrap.dedent(code), press=1)
+    step = int(re.search(r"Stopped by hand after step (\d+) of 300\. Cells that wait", printed)[1])
+    assert error == "" and step < 300 and printed.endswith(f"done {step} 1\n")
+
+
+def test_a_press_between_two_trainings_of_a_cell_counts(kernel):
+    code = "go(2); print('now', flush=True); time.sleep(0.3); print('measured'); print(go(300))"
+    printed, error = kernel(code, press=1)
+    assert error == "" and "Stop: this cell trains no more" in printed and printed.endswith("more.\n1\n")
+
+
+@pytest.mark.parametrize("start", ["go(9, on_step=lambda *_: (print('now now', flush=True), time.sleep(30)))",
+                                   "go(2); print('now now', flush=True); time.sleep(30)"])  # fmt: skip
+def test_the_second_press_ends_the_cell(kernel, start):
+    """And with it "Run All", as a press in a cell that trains nothing does."""
+    printed, error = kernel(f"{start}; print('went on')", press=2)
+    assert error == "KeyboardInterrupt" and "went on" not in printed
+
+
+def test_a_press_in_a_cell_that_trains_nothing_is_an_interrupt(kernel):
+    assert kernel("go(2)")[1] == ""
+    assert kernel("print('now', flush=True); time.sleep(30)", press=1)[1] == "KeyboardInterrupt"
+    assert kernel("print(go(2))") == ("2\n", "")
 
 
 def test_a_finished_run_is_loaded_and_not_repeated(tmp_path, capsys):

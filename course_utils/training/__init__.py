@@ -26,6 +26,7 @@ from .history import History
 from .loop import fit, train
 from .muon import Muon
 from .recipe import Recipe, learning_rate_factor
+from .stopping import until_stopped
 from .watching import Watch
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "fit",
     "learning_rate_factor",
     "train",
+    "until_stopped",
 ]

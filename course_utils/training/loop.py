@@ -16,9 +16,11 @@ from .checkpoints import name_of
 from .history import History
 from .optimizers import fastest_layout, learning_rates, make_optimizer
 from .recipe import Recipe
+from .stopping import BUTTON
 from .watching import Watch, running
 
 
+@BUTTON  # from here on: PyTorch imports much when the first optimizer is made, and an import cut off can't be repeated
 def fit(model: nn.Module, loss: Callable, data: Any, recipe: Recipe | None = None, **options) -> History:
     """Train `model` in place with one loss and one optimizer, and leave it in eval mode. Returns the `History`.
 
@@ -31,8 +33,9 @@ def fit(model: nn.Module, loss: Callable, data: Any, recipe: Recipe | None = Non
     recipe, options: a `Recipe`, its fields as keywords (`steps=400, lr=2e-3, ema=0.999`), or both; keywords win. The
         fields of `Watch` are keywords as well: `checkpoint="run.pt"`, `on_step=look`, `every=50`, `progress=False`.
 
-    The stop button or Ctrl-C ends the run after the current step, keeps the model and saves the checkpoint; pressed
-    twice, it ends at once. Raises TrainingDiverged, CheckpointRefused, and ValueError or TypeError on bad input.
+    The stop button or Ctrl-C ends the run after the current step, keeps the model and saves the checkpoint. In a
+    notebook, trainings that begin later in the same cell end after one step. The second press ends the run at once and
+    is a KeyboardInterrupt. Raises TrainingDiverged, CheckpointRefused, and ValueError or TypeError on bad input.
 
     >>> x = torch.linspace(-1, 1, 64).reshape(64, 1)
     >>> model = nn.Linear(1, 1)
@@ -74,6 +77,7 @@ def fit(model: nn.Module, loss: Callable, data: Any, recipe: Recipe | None = Non
     return run.history
 
 
+@BUTTON
 def train(update: Callable, data: Any, parts: Mapping[str, Any], recipe: Recipe, about: str = "", **options) -> History:
     """The loop of `fit` around a step of your own, such as the two optimizer steps of a GAN. Returns the `History`.
 
@@ -119,8 +123,7 @@ def _recipe_and_watch(recipe: Recipe | None, options: dict) -> tuple[Recipe, Wat
     of_recipe, of_watch = ([f.name for f in fields(kind)] for kind in (Recipe, Watch))
     for name in options.keys() - {*of_recipe, *of_watch}:
         raise TypeError(
-            f"unknown option {name!r}; a recipe has {', '.join(of_recipe)}; beside it there are "
-            f"{', '.join(of_watch)}"
+            f"unknown option {name!r}; a recipe has {', '.join(of_recipe)}; beside it there are {', '.join(of_watch)}"
         )
     if recipe is None and "steps" not in options:
         raise TypeError("expected steps=..., the number of training steps, or a Recipe")

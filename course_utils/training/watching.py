@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from .checkpoints import Saver, plain
 from .diverging import LastGood
 from .history import History, Recorder
 from .recipe import Recipe
+from .stopping import BUTTON, StopButton
 
 
 @dataclass(frozen=True)
@@ -67,24 +67,26 @@ def running(
     with (
         _training_mode([part for part in parts.values() if isinstance(part, nn.Module)]),
         own_randomness(device),
-        _StopButton() as button,
+        BUTTON as button,
         _progress_bar(watch.progress, first, recipe) as bar,
     ):
         run = Run(parts, recipe, watch, history, saver, button, bar)
         if first:
             nothing_left = ": nothing left to do" * (first == recipe.steps)
             run.say(f"Resumed '{saver.path}' at step {first} of {recipe.steps}{nothing_left}.")
+        at_once = None
         try:
             yield run
-        except KeyboardInterrupt:  # the second press, or one that was raised by hand
+        except KeyboardInterrupt as interrupt:
+            at_once = interrupt if button.pressed else None  # the second press; the first where it was raised by hand
             button.pressed = True
         run.finish(first)
     if history.interrupted:
         resumes = f"; '{saver.path}' holds step {saver.step}, to go on from" if saver and saver.step else ""
-        run.say(
-            f"Stopped by hand after step {len(history.steps)} of {recipe.steps}."
-            f" The model keeps what it learnt{resumes}."
-        )
+        kept = f" The model keeps what it learnt{resumes}."
+        run.say(button.report(len(history.steps), recipe.steps, kept))
+    if at_once:
+        raise at_once
 
 
 class Run:
@@ -97,7 +99,7 @@ class Run:
         watch: Watch,
         history: History,
         saver: Saver | None,
-        button: _StopButton,
+        button: StopButton,
         bar: tqdm,
     ):
         self.recipe, self.watch, self.history, self.saver = recipe, watch, history, saver
@@ -177,28 +179,6 @@ class Run:
 
     def _told_to_stop(self, done: int) -> bool:
         return self.watch.stop is not None and bool(self.watch.stop(done, self.history))
-
-
-class _StopButton:
-    """Makes of the first Ctrl-C or stop button a wish to stop after the step: no weight is caught half-way."""
-
-    def __init__(self):
-        self.pressed, self.before = False, None
-
-    def __enter__(self) -> _StopButton:
-        if callable(signal.getsignal(signal.SIGINT)):
-            with contextlib.suppress(ValueError):  # only the main thread may set it; no other is interrupted anyway
-                self.before = signal.signal(signal.SIGINT, self._press)
-        return self
-
-    def _press(self, *_) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
-
-    def __exit__(self, *_) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
 
 
 @contextlib.contextmanager
