@@ -6,9 +6,15 @@ import contextlib
 import glob
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["check_writable", "clear_left_overs", "write_whole"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["check_writable", "clear_left_overs", "sole_user", "write_whole"]
 
 
 def write_whole(path: str | os.PathLike, content: bytes | memoryview) -> None:
@@ -47,3 +53,23 @@ def clear_left_overs(path: str | os.PathLike) -> None:
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with contextlib.suppress(OSError):
             left_over.unlink()
+
+
+@contextlib.contextmanager
+def sole_user(folder: str | os.PathLike) -> Iterator[None]:
+    """Inside, no other process is inside for the same folder: BlockingIOError where one is already.
+
+    The system keeps the lock and gives it up when the process ends, however it ends; nothing is written. Where there
+    are no such locks (Windows, some network disks) everyone is let in.
+    """
+    with contextlib.ExitStack() as afterwards:
+        if fcntl is not None:
+            handle = os.open(folder, os.O_RDONLY)
+            afterwards.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -28,11 +29,11 @@ from course_utils.cli import train as train_command
 from course_utils.cli.sample import number_of
 from course_utils.device import generator
 from course_utils.diffusion import Denoiser
-from course_utils.files import write_whole
+from course_utils.files import sole_user, write_whole
 from course_utils.models.classifier import Classifier, NoisyClassifier
 from course_utils.models.unet import UNet
 from course_utils.sampling import clipped, dpm_solver, last
-from course_utils.training import checkpoints
+from course_utils.training import checkpoints, watching
 from course_utils.weights import (
     load_classifier,
     load_denoiser,
@@ -156,8 +157,10 @@ def test_train_leaves_model_card_samples_losses_and_a_record(capsys, leaves, tmp
 
 
 def test_the_command_on_a_card_repeats_the_run(capsys, leaves, tmp_path):
+    """Typed where the images are: the card holds of each place the last name only."""
     first = ("train", "ddpm", "--data", leaves, "--steps", 4, "--batch", 8, "--lr", 0.004, "--size", 32, "--out", "a")
     assert call(capsys, *first)[0] == 0
+    Path("leaves").symlink_to(leaves)
     again = shlex.split(read_card("a")["command"].strip("`"))
     assert again[:3] == ["python", "-m", "course_utils"]
     assert call(capsys, *again[3:-1], "b")[0] == 0
@@ -199,6 +202,7 @@ def test_train_a_noisy_classifier(capsys, leaves, tmp_path):
     assert model.classes == ("Maple", "oak") and model.schedule.T == 1000
     assert set(model.card["on the test split"]) == {f"accuracy at t = {t}" for t in (1, 250, 500, 750, 1000)}
     assert losses("a")[0].keys() == {"step", "loss", "accuracy"}
+    Path("leaves").symlink_to(leaves)
     again = shlex.split(read_card("a")["command"].strip("`"))
     assert again[3:5] == ["train", "noisy-classifier"] and call(capsys, *again[3:-1], "b")[0] == 0
     assert all(map(torch.equal, weights_of(tmp_path / "a"), weights_of(tmp_path / "b")))
@@ -348,20 +352,21 @@ def test_killed_before_the_first_checkpoint(capsys, tmp_path, leaves, root):
 
 
 def test_interrupting_keeps_everything_and_says_how_to_go_on(capsys, tmp_path, leaves, root):
+    """The command works as it is copied, in another folder, though there is a space in the name."""
     run = ("train", "ddpm", "--data", leaves, "--steps", 60, "--batch", 8, "--out")
-    process = start(tmp_path, root, *run, "cut", pause=0.3)
+    process = start(tmp_path, root, *run, "my run", pause=0.3)
     until(process, 5)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate()
-    assert process.returncode == 130
-    assert "Stopped by hand after step" in out and "train ddpm --out cut --resume" in out
-    assert load_denoiser("cut").card["steps"].endswith(" of 60") and Path("cut/samples.png").exists()
-    hint = re.search(r"Go on with: python -m course_utils (.*)", out)[1].split()
-    process = start(tmp_path, root, *hint)
+    assert process.returncode == 130 and "Stopped by hand after step" in out
+    assert load_denoiser("my run").card["steps"].endswith(" of 60") and Path("my run/samples.png").exists()
+    hint = shlex.split(re.search(r"Go on with: \S+ -m course_utils (.*)", out)[1])
+    assert hint == ["train", "ddpm", "--out", str(tmp_path / "my run"), "--resume"]
+    process = start(root, root, *hint)
     process.communicate()
     assert process.returncode == 0
     assert call(capsys, *run, "whole")[0] == 0
-    assert equal_runs(tmp_path / "whole", tmp_path / "cut")
+    assert equal_runs(tmp_path / "whole", tmp_path / "my run")
 
 
 def test_a_finished_run_is_not_repeated(capsys, tmp_path, leaves):
@@ -377,14 +382,183 @@ def test_another_number_of_threads_is_said(capsys, leaves, monkeypatch):
     assert "began with 1 threads" in call(capsys, "train", "ddpm", "--out", "run", "--resume")[1]
 
 
+# --------------------------------------------------------------------------------------- no model lost, and trained on
+
+
+def interrupted(monkeypatch, step: int, presses: int = 1):
+    """Ctrl-C in that step of the next training."""
+    calls = []
+
+    def note(run, step, numbers, note=watching.Run.note):
+        calls.append(1)
+        for _ in range(presses if len(calls) == at else 0):
+            signal.raise_signal(signal.SIGINT)
+        note(run, step, numbers)
+
+    at = step
+    monkeypatch.setattr(watching.Run, "note", note)
+
+
+def contents(folder: str | Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "classifier"])
+def test_a_model_without_its_checkpoint_is_never_trained_anew(capsys, leaves, kind):
+    call(capsys, "train", kind, "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
+    Path("run/checkpoint.pt").unlink()
+    before = contents("run")
+    for more in ((), ("--steps", 9), ("--minutes", 0.01)):
+        status, _, err = call(capsys, "train", kind, "--out", "run", "--resume", *more)
+        assert status == 2 and err.count("\n") == 1 and "no checkpoint.pt to go on from" in err
+    assert contents("run") == before
+
+
+def test_a_model_that_had_more_steps_stays(capsys, leaves, monkeypatch):
+    """Somebody put an old checkpoint back, and pressed Ctrl-C."""
+    run = ("train", "ddpm", "--data", leaves, "--steps", 6, "--batch", 8, "--save-every", 2, "--out", "run")
+    with monkeypatch.context() as patch:
+        interrupted(patch, 2)
+        assert call(capsys, *run)[0] == 130
+    old = Path("run/checkpoint.pt").read_bytes()
+    assert call(capsys, "train", "ddpm", "--out", "run", "--resume")[0] == 0
+    Path("run/checkpoint.pt").write_bytes(old)
+    before = contents("run")
+    interrupted(monkeypatch, 1)
+    status, out, _ = call(capsys, "train", "ddpm", "--out", "run", "--resume")
+    assert status == 130 and "model.safetensors' stays: it is this run after 6 steps" in out
+    assert {**contents("run"), "checkpoint.pt": b""} == {**before, "checkpoint.pt": b""}
+
+
+def test_a_second_press_still_says_how_to_go_on(capsys, leaves, monkeypatch):
+    interrupted(monkeypatch, 2, presses=2)
+    run = ("train", "ddpm", "--data", leaves, "--steps", 9, "--batch", 8, "--save-every", 1, "--out", "run")
+    status, out, err = call(capsys, *run)
+    assert status == 130 and err == "" and out.splitlines()[-1].startswith("Go on with: ")
+    assert set(contents("run")) == {"run.json", "checkpoint.pt"}
+
+
+def test_two_trainings_do_not_share_a_folder(capsys, leaves):
+    run = ("train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
+    for more in ((), ("--resume",)):
+        with sole_user(Path("run").absolute()) if more else contextlib.nullcontext():
+            status, _, err = call(capsys, *run, *more)
+            assert status == 2 * bool(more)
+    assert err.count("\n") == 1 and "another training is at work in 'run'" in err
+    assert call(capsys, *run, "--resume")[0] == 0
+
+
+def test_trained_on_after_the_end_bit_for_bit(capsys, leaves, tmp_path, monkeypatch):
+    """A warm restart, which may be cut off and resumed; the finished model is kept, and the card repeats it all."""
+    run = ("train", "ddpm", "--data", leaves, "--batch", 8, "--save-every", 2, "--steps", 6, "--out")
+    on = ("train", "ddpm", "--resume", "--save-every", 2, "--out")
+    for name in ("whole", "cut"):
+        call(capsys, *run, name)
+    finished = Path("cut/model.safetensors").read_bytes()
+    status, out, _ = call(capsys, *on, "whole", "--steps", 16)
+    assert status == 0 and "Trained on from step 6 to 16: the learning rate climbs again over 1 steps" in out
+    with monkeypatch.context() as patch:
+        interrupted(patch, 3)
+        status, out, _ = call(capsys, *on, "cut", "--steps", 16)
+    assert status == 130 and "The model of 6 steps is kept as 'cut/model-6.safetensors'" in out
+    assert Path("cut/model-6.safetensors").read_bytes() == finished and Path("cut/model-6.md").exists()
+    assert read_card("cut")["steps"] == "9 of 16"
+    status, out, _ = call(capsys, *on, "cut")
+    assert status == 0 and "at step 9 of 16" in out and equal_runs(tmp_path / "whole", tmp_path / "cut")
+    assert len(losses("cut")) == 16 and read_card("cut")["steps"] == "16"
+
+    Path("leaves").symlink_to(leaves)
+    for command in re.findall("`(.*?)`", read_card("cut")["command"]):
+        typed = [{"cut": "again"}.get(word, word) for word in shlex.split(command)[3:]]
+        assert call(capsys, *typed)[0] == 0
+    assert equal_runs(tmp_path / "whole", tmp_path / "again")
+
+
+def test_a_run_whose_rate_has_not_fallen_yet_just_becomes_longer(capsys, leaves, tmp_path, monkeypatch):
+    run = ("train", "ddpm", "--data", leaves, "--batch", 8, "--save-every", 1, "--out")
+    with monkeypatch.context() as patch:
+        interrupted(patch, 4)
+        call(capsys, *run, "cut", "--steps", 10)
+    status, out, _ = call(capsys, "train", "ddpm", "--out", "cut", "--resume", "--steps", 18)
+    assert status == 0 and "18 steps in all, as if it had been begun so" in out
+    call(capsys, *run, "whole", "--steps", 18)
+    assert equal_runs(tmp_path / "whole", tmp_path / "cut")
+    assert read_card("cut")["command"] == read_card("whole")["command"].replace("--out whole", "--out cut")
+
+
+def test_minutes_more(capsys, leaves):
+    """After the end, whatever it was begun with; before it, the same minutes mean the run as it was planned."""
+    run = ("train", "classifier", "--data", leaves, "--batch", 8, "--minutes", 0.001, "--out", "run")
+    call(capsys, *run)
+    before = json.loads(Path("run/run.json").read_text())["steps"]
+    status, out, _ = call(capsys, *run, "--resume")
+    after = json.loads(Path("run/run.json").read_text())["steps"]
+    assert status == 0 and after > before and f"Trained on from step {before}" in out
+    assert read_card("run")["steps"] == f"{after:,}" and len(losses("run")) == after
+
+
+@pytest.fixture
+def project(tmp_path, leaves) -> Path:
+    """A folder with images of its own."""
+    shutil.copytree(leaves, tmp_path / "project" / "leaves")
+    return tmp_path / "project"
+
+
+def test_a_run_goes_on_when_its_images_have_moved(capsys, leaves, tmp_path, project, monkeypatch):
+    run = ("train", "ddpm", "--data", project / "leaves", "--steps", 8, "--batch", 8, "--save-every", 1, "--out")
+    call(capsys, *run, "whole")
+    with monkeypatch.context() as patch:
+        interrupted(patch, 3)
+        call(capsys, *run, "cut")
+    (project / "leaves").rename(tmp_path / "new name")
+    status, _, err = call(capsys, "train", "ddpm", "--out", "cut", "--resume")
+    assert status == 2 and err.count("\n") == 1 and "no longer in" in err and "--data" in err
+    assert call(capsys, "train", "ddpm", "--out", "cut", "--resume", "--data", "new name")[0] == 0
+    assert equal_runs(tmp_path / "whole", tmp_path / "cut")
+    assert call(capsys, "train", "ddpm", "--out", "cut", "--resume", "--steps", 10)[0] == 0  # it knows the new place
+
+
+def test_a_run_goes_on_when_the_whole_project_has_moved(capsys, tmp_path, project, monkeypatch):
+    run = ("train", "ddpm", "--data", project / "leaves", "--steps", 8, "--batch", 8, "--save-every", 1, "--out")
+    call(capsys, *run, "whole")
+    with monkeypatch.context() as patch:
+        interrupted(patch, 3)
+        call(capsys, *run, project / "runs" / "cut")
+    project.rename(tmp_path / "elsewhere")
+    assert call(capsys, "train", "ddpm", "--out", "elsewhere/runs/cut", "--resume")[0] == 0
+    assert equal_runs(tmp_path / "whole", tmp_path / "elsewhere" / "runs" / "cut")
+
+
+@pytest.mark.parametrize("out", ["run", "home/ada/run"])
+def test_no_file_of_a_run_names_a_home(capsys, tmp_path, leaves, monkeypatch, out):
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "ada"))
+    shutil.copytree(leaves, tmp_path / "home" / "ada" / "leaves")
+    run = ("train", "ddpm", "--data", tmp_path / "home" / "ada" / "leaves", "--steps", 2, "--batch", 8)
+    assert call(capsys, *run, "--out", tmp_path / out)[0] == 0
+    for name, content in contents(out).items():
+        assert b"home/ada" not in content and bytes(tmp_path) not in content, name
+    assert "leaves" in read_card(out)["data"] and "--data leaves" in read_card(out)["command"]
+    assert call(capsys, "train", "ddpm", "--out", tmp_path / out, "--resume", "--steps", 4)[0] == 0
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_training_goes_on(capsys, leaves, monkeypatch):
+    call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied", "run")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", closed)
+    status, out, err = call(capsys, "train", "ddpm", "--out", "run", "--resume", "--steps", 4)
+    assert status == 2 and out == "" and err.count("\n") == 1 and "Permission denied" in err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (("--seed", 1), "its --seed is 0, not 1"),
-        (("--data", "digits"), "not digits"),
+        (("--data", "digits"), "'run' was begun with other images: 36 of 1×28×28"),
         (("--labels",), "its --labels is not given, not given"),
-        (("--steps", 9), "its --steps is 3, not 9"),
-        (("--minutes", 1), "its --minutes is not given, not 1"),
+        (("--steps", 2), "this run has made 3 steps; expected more than that in all, got 2"),
         (("--batch", 4), "its --batch is 8, not 4"),
         (("--size", 32), "its --size is 28, not 32"),
         (("--lr", 1), "its --lr is"),
@@ -733,6 +907,8 @@ WRONG = {
         ("ddpm --data {leaves} --minutes 0", "--minutes: expected a positive number, got '0'"),
         ("ddpm --data {leaves} --minutes inf", "--minutes: expected a positive number, got 'inf'"),
         ("ddpm --data {leaves} --minutes 1 --steps 3", "not allowed with argument"),
+        ("ddpm --data {leaves} --batch 100000", "36 images to train on; expected at most that, got 100,000"),
+        ("classifier --data {leaves} --evaluator {models}/judge.safetensors", "--evaluator is for ddpm"),
         ("ddpm --data {leaves} --batch 0", "--batch: expected a whole number of at least 1"),
         ("ddpm --data {leaves} --lr 0", "--lr: expected a positive number"),
         ("ddpm --data {leaves} --seed -1", "--seed: expected a whole number of at least 0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..metrics import frechet_distance
 from ..models.classifier import Classifier, NoisyClassifier
 from ..notebook import describe
 from ..training import History
-from ..weights import UNITS, save
+from ..weights import UNITS, WeightsRefused, read_card, save
 from .drawing import draw
 from .runs import Job
 
@@ -30,12 +31,18 @@ SAID = ("steps", "batch_size", "seed", "channels_last")  # elsewhere on the card
 def keep(job: Job, history: History) -> int:
     """Write everything. A full disk is one line, and what lay there before stays. Returns 0, or 1 if it was full."""
     folder, schedule, settings = job.folder, job.made.schedule, job.run.settings
+    lying = _lying(folder / MODEL)
+    if lying > (len(history.steps), len(history.steps) == settings.steps):
+        print(f"'{folder / MODEL}' stays: it is this run after {lying[0]:,} steps, finished or further than now")
+        return 0
     model = history.ema_model or job.made.model
     if settings.kind == "ddpm":
         model = Denoiser(model, schedule, job.run.prediction_type)
     said = _measured(job, model)
     card = _card(job, history) | {"on the test split": said}
     try:
+        if lying[1] and lying[0] < len(history.steps):
+            _set_aside(folder / MODEL, lying[0])
         write_whole(folder / "loss.csv", _table(history).encode())
         save(folder / MODEL, model, card, job.data.classes if settings.with_classes else (), schedule)
         if settings.kind == "ddpm":
@@ -56,14 +63,31 @@ def _card(job: Job, history: History) -> dict[str, Any]:
     """Where the model comes from."""
     settings, done = job.run.settings, len(history.steps)
     return {
-        "data": f"{settings.data}, train split, {len(job.data):,} images",
+        "data": f"{Path(settings.data).name}, train split, {len(job.data):,} images",
         "steps": f"{done:,}" if done == settings.steps else f"{done:,} of {settings.steps:,}",
         "batch": settings.batch,
         "seed": settings.seed,
         "recipe": {key: value for key, value in asdict(job.run.recipe).items() if key not in SAID and value},
         "training": f"{history.seconds:.0f} s on {describe(job.data.device, job.run.threads)}",
-        "command": f"`{job.run.command(job.folder)}`",
+        "command": job.run.command(job.folder),
     }
+
+
+def _lying(path: Path) -> tuple[int, bool]:
+    """Of the model that lies there from earlier: its steps, and whether those were all. (0, False) for none."""
+    try:
+        said = str(read_card(path)["steps"]).replace(",", "")
+        return int(said.split()[0]), " of " not in said
+    except (WeightsRefused, LookupError, ValueError):
+        return 0, False
+
+
+def _set_aside(path: Path, steps: int) -> None:
+    """A finished model that was trained on is kept: a rate that climbs again makes it worse before it gets better."""
+    for each in (path, path.with_suffix(".md")):
+        aside = each.with_stem(f"{each.stem}-{steps}")
+        write_whole(aside, each.read_bytes())
+    print(f"The model of {steps:,} steps is kept as '{path.with_stem(f'{path.stem}-{steps}')}'")
 
 
 def _table(history: History) -> str:

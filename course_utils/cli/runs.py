@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +19,16 @@ from torch import nn
 
 from .. import device as devices
 from ..data import ImageSet
+from ..data.sets import SETS
 from ..diffusion import Schedule, diffusion_loss, noisy_classifier_loss
 from ..files import write_whole
 from ..models.classifier import Classifier, classifier_loss
-from ..training import Recipe
+from ..training import Recipe, fingerprint, same_rates
 from ..weights import architecture, build
 from . import Refused, defaults
 
 RECORD = "run.json"
+PROGRAM = ("python", "-m", "course_utils")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +58,10 @@ class Settings:
         """Does the model learn about classes?"""
         return self.labels or self.kind != "ddpm"
 
-    def recipe(self) -> Recipe:
-        return defaults.recipe(self.kind, self.steps, self.batch, self.lr, self.seed)
+    def recipe(self, restart: int = 0) -> Recipe:
+        """How it is trained. restart: the step from which it is trained on, with a learning rate that begins anew."""
+        alone = defaults.recipe(self.kind, self.steps - restart, self.batch, self.lr, self.seed)
+        return replace(alone, steps=self.steps, restart=restart)
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -79,6 +87,8 @@ class Run:
     schedule: dict[str, Any] | None = None  # {"name": ..., "T": ...}, of the noise
     prediction_type: str | None = None
     threads: int
+    images: str | None = None  # their fingerprint: they may lie elsewhere by now, or be called otherwise
+    earlier: list[dict[str, int]] = field(default_factory=list)  # {"steps", "done"}: planned and made, before a restart
 
     @classmethod
     def new(cls, settings: Settings, data: ImageSet) -> Run:
@@ -90,6 +100,7 @@ class Run:
             network=architecture(defaults.model(settings.kind, data.shape, classes, settings.conditioning)),
             recipe=settings.recipe(),
             threads=torch.get_num_threads(),
+            images=fingerprint(data),
             **({} if settings.kind == "classifier" else noisy),
         )
 
@@ -101,6 +112,7 @@ class Run:
             if content.pop("format") != 1:
                 raise LookupError
             settings = Settings(**{f.name: content.pop(f.name) for f in fields(Settings) if f.name in content})
+            settings = replace(settings, data=_found(settings.data, content.pop("data_from_here", None), folder))
             return cls(settings=settings, recipe=Recipe(**content.pop("recipe")), **content)
         except FileNotFoundError:
             raise Refused(
@@ -112,14 +124,14 @@ class Run:
     def write(self, folder: Path) -> None:
         """Write run.json."""
         content = asdict(self)
-        content = {"format": 1} | content.pop("settings") | content
+        content = {"format": 1} | content.pop("settings") | _places(self.settings.data, folder) | content
         write_whole(folder / RECORD, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
     def refuse_others(self, folder: Path, arguments: argparse.Namespace) -> None:
-        """Raises Refused where something was typed that contradicts the run."""
+        """Raises Refused where something was typed that contradicts the run. (Images may move, and a run may grow.)"""
         for key, value in given(arguments).items():
             mine = getattr(self.settings, key)
-            if value != mine:
+            if value != mine and key not in ("data", "steps", "minutes"):
                 what = "it trains a" if key == "kind" else f"its --{key} is"
                 raise Refused(
                     f"--resume: '{folder}' holds another run: {what} {_said(mine)}, not {_said(value)}; leave that "
@@ -137,20 +149,42 @@ class Run:
             return Made(model, schedule, noisy_classifier_loss(schedule))
         return Made(model, schedule, diffusion_loss(schedule, self.prediction_type, null=model.null))
 
+    def train_on(self, done: int, steps: int) -> Run:
+        """The same run with so many steps in all, of which `done` are made.
+
+        As long as the learning rate hasn't begun to fall it is simply longer, as if it had been begun so. After that
+        the rate climbs again and falls once more at the new end: a warm restart (Loshchilov and Hutter 2017), which is
+        also how language models are trained on (Ibrahim et al. 2024).
+        """
+        settings = replace(self.settings, steps=steps)
+        longer = settings.recipe(self.recipe.restart)
+        if same_rates(self.recipe, longer, done):
+            return replace(self, settings=settings, recipe=longer)
+        earlier = [*self.earlier, {"steps": self.settings.steps, "done": done}]
+        return replace(self, settings=settings, recipe=settings.recipe(restart=done), earlier=earlier)
+
     def command(self, folder: Path) -> str:
-        """The command that repeats a run. (Minutes depend on the machine, steps don't.)
+        """The commands that repeat a run, for its card: private places are left out, of each the last name stays.
+
+        (Minutes depend on the machine, steps don't.)
 
         >>> settings = Settings(kind="ddpm", data="digits", labels=True, steps=9, batch=5, lr=defaults.LR["ddpm"])
         >>> Run(settings=settings, network={}, recipe=settings.recipe(), threads=1).command(Path("out"))
-        'python -m course_utils train ddpm --data digits --labels --steps 9 --batch 5 --seed 0 --out out'
+        '`python -m course_utils train ddpm --data digits --labels --steps 9 --batch 5 --seed 0 --out out`'
         """
-        kind, words = self.settings.kind, []
+        kind, words, out = self.settings.kind, [], ("--out", folder.resolve().name)
         usual = {"size": Settings.size, "labels": False, "conditioning": Settings.conditioning}
         usual |= {"batch": defaults.BATCH[kind], "lr": defaults.LR[kind]}
-        for name, value in asdict(self.settings).items():
+        steps = [*(part["steps"] for part in self.earlier), self.settings.steps]
+        shown = asdict(self.settings) | {"data": Path(self.settings.data).name, "steps": steps[0]}
+        for name, value in shown.items():
             if name not in ("kind", "minutes") and value != usual.get(name):
                 words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-        return shlex.join(["python", "-m", "course_utils", "train", kind, *words, "--out", str(folder)])
+        said = f"`{shlex.join([*PROGRAM, 'train', kind, *words, *out])}`"
+        for part, more in zip(self.earlier, steps[1:]):
+            on = [*PROGRAM, "train", kind, *out, "--resume", "--steps", str(more)]
+            said += f", after {part['done']:,} steps `{shlex.join(on)}`"
+        return said
 
 
 @dataclass(frozen=True)
@@ -166,3 +200,35 @@ class Job:
 
 def _said(value: Any) -> str:
     return {"None": "not given", "True": "given", "False": "not given"}.get(str(value), str(value))
+
+
+def to_type(*words: str) -> str:
+    """A command that works when it is copied, from any folder, with this Python: quoted for the shell at hand.
+
+    >>> to_type("train", "ddpm", "--out", "my run").endswith("-m course_utils train ddpm --out 'my run'")
+    True
+    """
+    here = shutil.which("python")
+    same = here is not None and Path(here).absolute() == Path(sys.executable).absolute()
+    command = ["python" if same else sys.executable, *PROGRAM[1:], *words]
+    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+
+
+def _places(data: str, folder: Path) -> dict[str, str]:
+    """Where the images lie, as run.json holds it: seen from home and from the run's folder. No home is named in it."""
+    if data in SETS:
+        return {}
+    path, home, folder = Path(data), Path.home(), folder.resolve()
+    private = path.is_relative_to(home)
+    places = {"data": str(Path("~", path.relative_to(home))) if private else data}
+    if folder.is_relative_to(home) or not private:
+        places["data_from_here"] = Path(os.path.relpath(path, folder)).as_posix()
+    return places
+
+
+def _found(data: str, from_here: str | None, folder: Path) -> str:
+    """The place of the images now: where they were, or where they lie seen from the run's folder, if both moved."""
+    if data in SETS:
+        return data
+    places = [Path(data).expanduser(), *([folder.resolve() / from_here] if from_here else [])]
+    return str(next((place.resolve() for place in places if place.is_dir()), places[0]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +15,22 @@ import torch
 from .. import device as devices
 from ..data import ImageSet, load
 from ..data.loading import resolve
-from ..files import check_writable, clear_left_overs
+from ..data.sets import SETS
+from ..files import check_writable, clear_left_overs, sole_user
 from ..models.classifier import Classifier
 from ..notebook import describe
-from ..training import CheckpointRefused, TrainingDiverged, fit
+from ..training import CheckpointRefused, TrainingDiverged, fingerprint, fit, steps_in
 from ..weights import load_classifier
 from . import Refused, cli_errors
 from .artifacts import MODEL, keep
-from .runs import RECORD, Job, Run, Settings
+from .runs import RECORD, Job, Run, Settings, to_type
 
 CHECKPOINT = "checkpoint.pt"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, keep, say so. Returns 0, 1 if the run failed, 130 if it was stopped by hand."""
+    _fit_together(arguments)
     with cli_errors():
         device = devices.pick_device(arguments.device)
         if arguments.data is not None:
@@ -34,19 +38,42 @@ def run(arguments: argparse.Namespace) -> int:
         evaluator = None if arguments.evaluator is None else load_classifier(arguments.evaluator, device)
     torch.set_num_threads(devices.pick_threads())
     folder = _folder(arguments)
-    if arguments.resume:
+    with cli_errors(folder):
+        resumed = Run.read(folder) if arguments.resume else None
+        check_writable(folder)
+    with _alone_in(folder):
+        if resumed is None:
+            settings = _new_settings(folder, arguments)
+            data = _images(settings, evaluator, device)
+            run = _begin(folder, settings, data, arguments.batch)
+        else:
+            resumed.refuse_others(folder, arguments)
+            run, data = _resume(folder, resumed, arguments, evaluator, device)
         with cli_errors():
-            run = Run.read(folder)
-        run.refuse_others(folder, arguments)
-        data = _images(run.settings, evaluator, device)
-    else:
-        settings = _new_settings(folder, arguments)
-        data = _images(settings, evaluator, device)
-        run = _begin(folder, settings, data)
-    with cli_errors():
-        job = Job(folder, run, data, run.make(device), evaluator)
-    _announce(job)
-    return _train(job, arguments.save_every)
+            job = Job(folder, run, data, run.make(device), evaluator)
+        _announce(job)
+        return _train(job, arguments)
+
+
+def _fit_together(arguments: argparse.Namespace) -> None:
+    """Raises Refused for options that don't go together."""
+    if arguments.kind != "ddpm" and arguments.labels:
+        raise Refused("--labels is for ddpm: a classifier always learns the classes")
+    if arguments.kind != "ddpm" and arguments.evaluator:
+        raise Refused("--evaluator is for ddpm: it judges images that were drawn")
+    if arguments.conditioning and not (arguments.labels or arguments.resume):
+        raise Refused("--conditioning says how the classes come in: it is for ddpm, and needs --labels")
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two trainings in one folder would overwrite each other's files."""
+    with contextlib.ExitStack() as inside:
+        try:
+            inside.enter_context(sole_user(folder))
+        except BlockingIOError:
+            raise Refused(f"another training is at work in '{folder}': wait for it, or choose another --out") from None
+        yield
 
 
 def _data_name(name: str) -> str:
@@ -63,16 +90,10 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 
 def _new_settings(folder: Path, arguments: argparse.Namespace) -> Settings:
-    """Those of a new run. Refuses options that don't go together, and a folder with a run or that can't be written."""
+    """Those of a new run. Refuses a folder that holds one."""
     there = [name for name in (RECORD, CHECKPOINT, MODEL) if (folder / name).exists()]
     if there:
         raise Refused(f"'{folder}' already holds a run ({there[0]}): go on with --resume, or choose another --out")
-    if arguments.kind != "ddpm" and arguments.labels:
-        raise Refused("--labels is for ddpm: a classifier always learns the classes")
-    if arguments.conditioning and not arguments.labels:
-        raise Refused("--conditioning says how the classes come in: it is for ddpm, and needs --labels")
-    with cli_errors(folder):
-        check_writable(folder)
     return Settings.typed(arguments)
 
 
@@ -84,23 +105,86 @@ def _images(settings: Settings, evaluator: Classifier | None, device: torch.devi
     return data
 
 
-def _begin(folder: Path, settings: Settings, data: ImageSet) -> Run:
-    """Fix everything that decides the numbers of the run, the number of steps among it, and write it down."""
+def _begin(folder: Path, settings: Settings, data: ImageSet, batch: int | None) -> Run:
+    """Fix everything that decides the numbers of the run, the number of steps among it, and write it down.
+
+    batch: as it was typed; where it wasn't, a small set is one batch.
+    """
+    if batch is not None and batch > len(data):
+        raise Refused(f"--batch: there are {len(data):,} images to train on; expected at most that, got {batch:,}")
     with cli_errors():
-        run = Run.new(settings, data)
+        run = Run.new(replace(settings, batch=min(settings.batch, len(data))), data)
     if settings.minutes is not None:
-        run = _with_steps_for(run, settings.minutes, data)
+        run = run.train_on(0, _steps_in(settings.minutes, run, data))
     with cli_errors(folder):
         run.write(folder)
     return run
 
 
-def _with_steps_for(run: Run, minutes: float, data: ImageSet) -> Run:
-    """Turn minutes into steps, on a copy of the model: the learning rate must know the end of the run beforehand."""
-    made = run.make(data.device)
+def _resume(
+    folder: Path, run: Run, arguments: argparse.Namespace, evaluator: Classifier | None, device: torch.device
+) -> tuple[Run, ImageSet]:
+    """The run as it goes on, wherever its images are now, and longer if that was asked for."""
+    before = run
+    if arguments.data is not None:
+        run = replace(run, settings=replace(run.settings, data=arguments.data))
+    elif run.settings.data not in SETS and not Path(run.settings.data).is_dir():
+        raise Refused(f"--resume: its images are no longer in '{run.settings.data}'; say where they are with --data")
+    data = _images(run.settings, evaluator, device)
+    if run.images is not None and run.images != (here := fingerprint(data)):
+        raise Refused(
+            f"--resume: '{folder}' was begun with other images: {run.images}, not {here}; give those to --data"
+        )
+    with _checkpoint_errors():
+        done = steps_in(folder / CHECKPOINT)
+    if done == 0 and (folder / MODEL).exists():
+        raise Refused(
+            f"--resume: '{folder}' holds a model, but no {CHECKPOINT} to go on from; the model stays as it is: "
+            "to train another, choose another --out"
+        )
+    longer = _longer(run, arguments, done, data)
+    if longer != before:
+        with cli_errors(folder):
+            longer.write(folder)
+    return longer, data
+
+
+@contextlib.contextmanager
+def _checkpoint_errors() -> Iterator[None]:
+    try:
+        yield
+    except CheckpointRefused as error:
+        reason = str(error).split(";")[0]
+        raise Refused(f"--resume: {reason}; begin anew with another --out, or remove that folder") from None
+
+
+def _longer(run: Run, arguments: argparse.Namespace, done: int, data: ImageSet) -> Run:
+    """The run with more steps or minutes, if those were typed; what becomes of its learning rate is said."""
+    planned, steps = run.settings.steps, arguments.steps or run.settings.steps
+    if arguments.minutes is not None and (done == planned or arguments.minutes != run.settings.minutes):
+        run = replace(run, settings=replace(run.settings, minutes=arguments.minutes))
+        steps = done + _steps_in(arguments.minutes, run, data)
+    if steps == planned:
+        return run
+    if steps <= done:
+        raise Refused(f"--steps: this run has made {done:,} steps; expected more than that in all, got {steps:,}")
+    run = run.train_on(done, steps)
+    if run.recipe.restart == done > 0:
+        print(
+            f"Trained on from step {done:,} to {steps:,}: the learning rate climbs again over {run.recipe.warmup} "
+            "steps, stays, and falls over the second half of what is added (a warm restart)."
+        )
+    else:
+        print(f"{steps:,} steps in all, as if it had been begun so: the learning rate had not begun to fall.")
+    return run
+
+
+def _steps_in(minutes: float, run: Run, data: ImageSet) -> int:
+    """Minutes as steps, tried on a copy of the model: the learning rate must know the end of the run beforehand."""
+    made, recipe = run.make(data.device), replace(run.recipe, restart=0)
 
     def seconds_for(steps: int) -> float:
-        history = fit(made.model, made.loss, data, replace(run.recipe, steps=steps), progress=False, say=None)
+        history = fit(made.model, made.loss, data, replace(recipe, steps=steps), progress=False, say=None)
         if history.interrupted:
             raise KeyboardInterrupt
         return history.seconds
@@ -111,9 +195,9 @@ def _with_steps_for(run: Run, minutes: float, data: ImageSet) -> Run:
         more = max(1, 2 * steps)
         steps, spent = steps + more, spent + seconds_for(more)
     each = spent / steps
-    settings = replace(run.settings, steps=max(1, round(60 * minutes / each)))
-    print(f"{1000 * each:.1f} ms a step: {settings.steps:,} steps take about {minutes:g} minutes.")
-    return replace(run, settings=settings, recipe=settings.recipe())
+    steps = max(1, round(60 * minutes / each))
+    print(f"{1000 * each:.1f} ms a step: {steps:,} steps take about {minutes:g} minutes.")
+    return steps
 
 
 def _announce(job: Job) -> None:
@@ -132,23 +216,32 @@ def _announce(job: Job) -> None:
         )
 
 
-def _train(job: Job, save_every: int) -> int:
+def _train(job: Job, arguments: argparse.Namespace) -> int:
     clear_left_overs(job.folder / MODEL)
     settings, status = job.run.settings, 0
-    saving = {"checkpoint": job.folder / CHECKPOINT, "checkpoint_every": save_every}
+    saving = {"checkpoint": job.folder / CHECKPOINT, "checkpoint_every": arguments.save_every}
     try:
-        history = fit(job.made.model, job.made.loss, job.data, job.run.recipe, **saving)
-    except CheckpointRefused as error:
-        reason = str(error).split(";")[0]
-        raise Refused(f"--resume: {reason}; begin anew with another --out, or remove that folder") from None
-    except TrainingDiverged as error:
-        what = str(error).split(". Try ")[0]
-        print(f"train: {what}. Begin another run, with a smaller --lr (this had {settings.lr:g})", file=sys.stderr)
-        history, status = error.history, 1
-    if history.steps:
-        status = keep(job, history) or status
-    if len(history.steps) < settings.steps:
-        status = status or 130
+        try:
+            with _checkpoint_errors():
+                history = fit(job.made.model, job.made.loss, job.data, job.run.recipe, **saving)
+        except TrainingDiverged as error:
+            what = str(error).split(". Try ")[0]
+            print(f"train: {what}. Begin another run, with a smaller --lr (this had {settings.lr:g})", file=sys.stderr)
+            history, status = error.history, 1
+        if history.steps:
+            status = keep(job, history) or status
+        stopped = len(history.steps) < settings.steps
+    except KeyboardInterrupt:  # the second one, or one while the model is measured
+        stopped = True
+    status = status or 130 * stopped
     if status == 130:
-        print(f"Go on with: python -m course_utils train {settings.kind} --out {shlex.quote(str(job.folder))} --resume")
+        print(f"Go on with: {_to_go_on(job, arguments)}")
     return status
+
+
+def _to_go_on(job: Job, arguments: argparse.Namespace) -> str:
+    """The command, with what run.json doesn't hold."""
+    judge = arguments.evaluator and (os.path.exists(arguments.evaluator) and os.path.abspath(arguments.evaluator))
+    more = {"--evaluator": judge or arguments.evaluator, "--device": arguments.device}
+    words = [word for name, value in more.items() if value for word in (name, value)]
+    return to_type("train", job.run.settings.kind, "--out", str(job.folder.resolve()), "--resume", *words)

@@ -19,13 +19,13 @@ training mode while sampling is the field's commonest bug. Call `model.train()` 
 """
 
 from .averaging import EMA
-from .batches import batch_indices
-from .checkpoints import CheckpointRefused
+from .batches import batch_indices, fingerprint
+from .checkpoints import CheckpointRefused, steps_in
 from .diverging import TrainingDiverged
 from .history import History
 from .loop import fit, train
 from .muon import Muon
-from .recipe import Recipe, learning_rate_factor
+from .recipe import Recipe, learning_rate_factor, same_rates
 from .stopping import until_stopped
 from .watching import Watch
 
@@ -38,8 +38,11 @@ __all__ = [
     "TrainingDiverged",
     "Watch",
     "batch_indices",
+    "fingerprint",
     "fit",
     "learning_rate_factor",
+    "same_rates",
+    "steps_in",
     "train",
     "until_stopped",
 ]

@@ -83,13 +83,7 @@ class Batches:
             raise ValueError("data: expected at least one example, got none")
         self.size, self.seed = min(recipe.batch_size, len(self.labels)), recipe.seed
         self.device, self.channels_last = device, recipe.channels_last
-        # A name by which a checkpoint knows its data: eight examples and their labels go into it.
-        some = torch.linspace(0, len(self.labels) - 1, 8, device=self.labels.device).long()
-        x, y = self.take(some).cpu(), self.labels[some].cpu()
-        digest = hashlib.blake2b(
-            x.float().contiguous().numpy().tobytes() + y.contiguous().numpy().tobytes(), digest_size=4
-        )
-        self.name = f"{what}, {len(self.labels)} of {'×'.join(map(str, x.shape[1:]))} ({digest.hexdigest()})"
+        self.name = f"{what}, {_fingerprint(self.take, self.labels)}"  # by which a checkpoint knows its data
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         index = batch_indices(step, len(self.labels), self.size, self.seed, self.labels.device)
@@ -97,6 +91,23 @@ class Batches:
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         return x, self.labels[index].to(self.device, non_blocking=True)
+
+
+def fingerprint(data: Any) -> str:
+    """What tells examples from others, wherever they lie and whatever they are called: "40 of 1×28×28 (5f0c21d9)".
+
+    >>> fingerprint(torch.zeros(4, 2))
+    '4 of 2 (85fcd021)'
+    """
+    take, labels, _ = _taker(data)
+    return _fingerprint(take, labels)
+
+
+def _fingerprint(take: Callable, labels: Tensor) -> str:
+    some = torch.linspace(0, len(labels) - 1, 8, device=labels.device).long()  # eight examples and their labels
+    x, y = take(some).cpu(), labels[some].cpu()
+    digest = hashlib.blake2b(x.float().contiguous().numpy().tobytes() + y.contiguous().numpy().tobytes(), digest_size=4)
+    return f"{len(labels)} of {'×'.join(map(str, x.shape[1:]))} ({digest.hexdigest()})"
 
 
 def _taker(data: Any) -> tuple[Callable, Tensor, str]:

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from ..files import clear_left_overs, write_whole
 from .history import History
-from .recipe import Recipe
+from .recipe import LR_SCHEDULES, Recipe, same_rates
 
 
 class CheckpointRefused(ValueError):
     """The checkpoint is damaged, or of another model, data, loss or recipe. Neither it nor the model was changed."""
+
+
+SCHEDULE = ("steps", "warmup", "restart", "lr_schedule")  # what decides the learning rate of each step, beside its top
 
 
 class Saver:
@@ -80,13 +83,13 @@ class Saver:
         return self.step
 
     def _refuse_others(self, content: dict) -> None:
-        def refuse(what: str, there: Any, here: Any):
+        def refuse(what: str, there: Any, here: Any, way_out: str = ""):
             raise CheckpointRefused(
                 f"checkpoint '{self.path}' is of another run: {what} is {there} there and {here} here; "
-                "use another file, or resume=False to start anew and overwrite it"
+                f"{way_out}use another file, or resume=False to start anew and overwrite it"
             )
 
-        there, here = content["about"], self.about
+        there, here, done = {"restart": 0} | content["about"], self.about, len(content["loss"])
         # The shapes of weights first, then layers without weights, such as dropout, then the rest.
         for name, part in self.parts.items():
             if isinstance(part, torch.optim.Optimizer):
@@ -98,11 +101,36 @@ class Saver:
         for line_there, line_here in zip(there["model"].splitlines(), here["model"].splitlines()):
             if line_there != line_here:
                 refuse("a layer", line_there.strip(), line_here.strip())
-        # On a flat schedule a longer run begins exactly like a shorter one: that may go on.
-        free = {"steps"} if here["lr_schedule"] == "flat" and len(content["loss"]) <= here["steps"] else set()
         for key in dict.fromkeys([*here, *there]):
-            if there.get(key) != here.get(key) and key not in free:
-                refuse(key, repr(there.get(key)), repr(here.get(key)))
+            if key in SCHEDULE and _may_go_on(there, here, done):
+                continue
+            if key == "data" and _contents(there[key]) == _contents(here[key]):
+                continue  # whatever the folder is called now
+            if there.get(key) != here.get(key):
+                on = f"restart={done} trains on with a rate that climbs anew, " * (key in SCHEDULE)
+                refuse(key, repr(there.get(key)), repr(here.get(key)), on * (done < here["steps"]))
+
+
+def _may_go_on(there: dict[str, Any], here: dict[str, Any], done: int) -> bool:
+    """May a run of `done` steps under the one schedule go on under the other? If no step that was made differs, or if
+    the other begins anew where it stands."""
+    if done > here["steps"]:
+        return False
+    if done == here["restart"] or all(there[key] == here[key] for key in SCHEDULE):
+        return True
+    if not {there["lr_schedule"], here["lr_schedule"]} <= LR_SCHEDULES.keys():
+        return False  # somebody's own: known by its name alone
+    return same_rates(*(Recipe(**{key: about[key] for key in SCHEDULE}) for about in (there, here)), done)
+
+
+def _contents(name: str) -> str:
+    """Of "leaves, 40 of 1×28×28 (1f0c…)" all but what the set is called."""
+    return name.rpartition(", ")[2]
+
+
+def steps_in(path: str | os.PathLike) -> int:
+    """How many steps the run of a checkpoint has made; 0 where there is no file. Raises CheckpointRefused."""
+    return len(_read(Path(path))["loss"]) if Path(path).exists() else 0
 
 
 def _packed(content: dict) -> memoryview:
