@@ -4,6 +4,7 @@ Images are float tensors (b, c, h, w) in [-1, 1]: a batch of b images with c cha
 *probabilities* (of a Bernoulli likelihood) live in [0, 1]; `to_unit` leads from the one range to the other.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 __all__ = [
     "Bytes",
+    "Generators",
     "Images",
     "Labels",
     "at_least_float32",
@@ -25,6 +27,7 @@ __all__ = [
 Images = Float[Tensor, "b c h w"]  # a batch of images in [-1, 1]
 Bytes = UInt8[Tensor, "n c h w"]  # images as they are stored: 0 is black, 255 is white
 Labels = Int[Tensor, " n"]  # one class index per image, int64
+Generators = torch.Generator | Sequence[torch.Generator]  # one for all images, or one for each
 
 
 def to_unit(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -47,16 +50,23 @@ def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def normal_like(x: Float[Tensor, "..."], generator: torch.Generator | None = None) -> Float[Tensor, "..."]:
+def normal_like(x: Float[Tensor, "..."], generator: Generators | None = None) -> Float[Tensor, "..."]:
     """Standard normal noise with the shape, type and device of x, drawn from the generator that you pass.
 
-    One seed gives the same numbers however x lies in memory (channels last, or a view).
+    One seed gives the same numbers however x lies in memory (channels last, or a view). With a list of generators, one
+    for each image (`device.generators`), an image's noise doesn't depend on how many others there are; it is drawn
+    where they are and brought to where x is. Raises ValueError unless the list is as long as x.
 
     >>> import torch
     >>> normal_like(torch.zeros(2, 3), torch.Generator().manual_seed(0)).shape
     torch.Size([2, 3])
     """
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    if not isinstance(generator, Sequence):
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    if len(generator) != len(x):
+        raise ValueError(f"generator: expected one for each of {len(x)} images, got a list of {len(generator)}.")
+    each = [torch.randn(x.shape[1:], generator=one, dtype=x.dtype, device=one.device) for one in generator]
+    return torch.stack(each).to(x.device) if each else torch.empty_like(x)
 
 
 def check_same_shape(who: str, **tensors: Tensor) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ __all__ = [
     "EFFORTS",
     "autocast",
     "generator",
+    "generators",
     "has_bfloat16",
     "pick_device",
     "pick_effort",
@@ -154,6 +156,23 @@ def generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
     """
     _check_seed(seed)
     return torch.Generator(device=pick_device(device)).manual_seed(seed)
+
+
+def generators(seed: int, n: int, first: int = 0) -> list[torch.Generator]:
+    """One random generator for each of n images: what image k is made of depends on (seed, k) and on nothing else.
+
+    Not on how many are drawn, nor on how many at a time: image 300 is the first of `generators(seed, 100, first=300)`.
+    They draw on the CPU, the same numbers for every device.
+
+    >>> few, many = generators(0, 2), generators(0, 5)
+    >>> torch.equal(torch.randn(3, generator=few[1]), torch.randn(3, generator=many[1]))
+    True
+    """
+    _check_seed(seed)
+    # Well mixed, so that seeds don't overlap; then consecutive, so that no two images of a seed are the same: PyTorch's
+    # CPU generator reads the lower 32 bits.
+    start = int.from_bytes(hashlib.blake2b(f"images/{seed}".encode(), digest_size=4).digest(), "big")
+    return [torch.Generator().manual_seed((start + k) % 2**32) for k in range(first, first + n)]
 
 
 @contextlib.contextmanager

@@ -24,10 +24,11 @@ from PIL import Image
 from course_utils import device as devices
 from course_utils import sampling
 from course_utils.__main__ import main, parser
+from course_utils.arrays import normal_like
 from course_utils.cli import defaults, drawing, options, runs, samplers
 from course_utils.cli import train as train_command
 from course_utils.cli.sample import number_of
-from course_utils.device import generator
+from course_utils.device import generators
 from course_utils.diffusion import Denoiser
 from course_utils.files import sole_user, write_whole
 from course_utils.models.classifier import Classifier, NoisyClassifier
@@ -737,6 +738,17 @@ def test_seeds_decide_the_samples(capsys, models):
     assert not np.array_equal(a, drawn(capsys, models / "with", "-n", 3, "--steps", 5, "--seed", 1)["images"])
 
 
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_image_k_of_a_seed_is_image_k_however_many_are_drawn(capsys, models, monkeypatch, name):
+    eta = ("--eta", 1) if "eta" in samplers.options_of(name) else ()
+    how = (models / "with", "--steps", 4, "--label", 1, "--sampler", name, *eta, "--seed", 5, "-n")
+    many = drawn(capsys, *how, 7)["images"]
+    monkeypatch.setattr(drawing, "PIECE", 3)
+    for n in (1, 2, 5, 7):  # kernels for batches of another size round otherwise
+        np.testing.assert_allclose(drawn(capsys, *how, n)["images"], many[:n], atol=0.05)
+    assert np.abs(many[3:6] - many[:3]).mean() > 0.1  # and no piece repeats another
+
+
 def test_sampling_in_pieces_gives_as_many_images(capsys, models, monkeypatch):
     whole = drawn(capsys, models / "with", "-n", 7, "--steps", 3, "--label", 1)
     monkeypatch.setattr(drawing, "PIECE", 3)
@@ -776,8 +788,9 @@ def test_the_sampler_that_is_asked_for(capsys, models, eta):
     assert np.array_equal(drawn(capsys, *how, "--sampler", "ddim")["images"], plain)
     assert np.abs(plain - solved).mean() > 0.01
     denoiser, y = load_denoiser(models / "with"), torch.tensor([1, 1])
-    noise = torch.randn(2, 1, 28, 28, generator=generator(0))
-    own = last(dpm_solver(clipped(denoiser), denoiser.schedule, noise, 5, y, eta, generator(1)))
+    chance = generators(0, 2)
+    noise = normal_like(torch.empty(2, 1, 28, 28), chance)
+    own = last(dpm_solver(clipped(denoiser), denoiser.schedule, noise, 5, y, eta, chance))
     assert np.abs(own.numpy() - solved).mean() < 0.01
     call(capsys, "sample", *how, "--sampler", "dpm-solver", "--out", "way.gif")
     call(capsys, "sample", *how, "--sampler", "dpm-solver", "--out", "end.png")
@@ -793,10 +806,11 @@ def test_every_sampler_that_is_offered(capsys, models, name):
     """Its images are the library's, from the same noise; where it has no η, one that was typed is refused."""
     how = (models / "without", "-n", 2, "--steps", 4, "--sampler", name)
     images = drawn(capsys, *how)["images"]
-    denoiser, noise = load_denoiser(models / "without"), torch.randn(2, 1, 28, 28, generator=generator(0))
+    denoiser, chance = load_denoiser(models / "without"), generators(0, 2)
+    noise = normal_like(torch.empty(2, 1, 28, 28), chance)
     sampler = getattr(sampling, name.replace("-", "_"))
-    chance = {"generator": generator(1)} if name in ("ddim", "ddpm", "dpm-solver") else {}
-    own = last(sampler(clipped(denoiser), denoiser.schedule, noise, 4, **chance))
+    draws = {"generator": chance} if name in ("ddim", "ddpm", "dpm-solver") else {}
+    own = last(sampler(clipped(denoiser), denoiser.schedule, noise, 4, **draws))
     assert np.abs(own.clamp(-1, 1).numpy() - images).mean() < 0.01
     status, _, err = call(capsys, "sample", *how, "--eta", 0.5, "--out", "x.npz")
     if name in ("ddim", "dpm-solver"):

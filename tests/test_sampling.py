@@ -13,7 +13,9 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from course_utils import diffusion, sampling
+from course_utils.arrays import normal_like
 from course_utils.data import GaussianMixture
+from course_utils.device import generators
 from course_utils.diffusion import (
     NOISE_SCHEDULES,
     Denoiser,
@@ -497,3 +499,47 @@ def test_a_model_says_what_images_and_labels_it_takes():
         cfg(with_classes, 2.0, null=12)(noise, torch.tensor([1, 1, 1]), torch.tensor([3, 3, 3]))
     with pytest.raises(ValueError, match=r"the mixture's denoiser: expected labels in 0..3, got 0..4"):
         UNEVEN.denoiser(schedule)(noise[:2, 0, 0, :2], torch.tensor([1, 1]), torch.tensor([0, 4]))
+
+
+# ------------------------------------------------------------------------------------------ one generator for each image
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda denoise, schedule, noise, chance: last(ddim(denoise, schedule, noise, 5, eta=1.0, generator=chance)),
+        lambda denoise, schedule, noise, chance: last(ddpm(denoise, schedule, noise, 5, kappa=1.0, generator=chance)),
+        lambda denoise, schedule, noise, chance: last(
+            dpm_solver(denoise, schedule, noise, 5, eta=1.0, generator=chance)
+        ),
+        lambda denoise, schedule, noise, chance: last(
+            sampling.annealed_langevin(denoise, schedule, noise, 3, each=2, generator=chance)
+        ),
+        lambda denoise, schedule, noise, chance: sampling.sdedit(schedule, noise.clamp(-1, 1), 0.5, 5, chance)[0],
+        lambda denoise, schedule, noise, chance: [
+            *sampling.langevin_dynamics(lambda x: -x, noise, 0.1, 3, chance),
+        ][-1],
+    ],
+    ids=["ddim", "ddpm", "dpm_solver", "annealed_langevin", "sdedit", "langevin_dynamics"],
+)
+def test_with_a_generator_each_an_image_does_not_depend_on_the_others(draw):
+    """Image k of a seed is image k, alone, among few or many, and in whatever pieces they are drawn."""
+    schedule = diffusion.cosine_schedule(100)
+
+    def images(n, first=0):
+        chance = generators(7, n, first)
+        noise = normal_like(torch.empty(n, 1, 5, 3), chance)
+        return draw(lambda x_t, t, y=None: x_t / 2, schedule, noise, chance)
+
+    many = images(6)
+    assert torch.equal(images(2), many[:2]) and torch.equal(torch.cat([images(4), images(2, first=4)]), many)
+    assert len({image.numpy().tobytes() for image in many}) == 6
+
+
+def test_as_many_generators_as_images():
+    schedule, noise = diffusion.cosine_schedule(100), torch.zeros(3, 1, 5, 3)
+    with pytest.raises(ValueError, match="expected one for each of 3 images, got a list of 2"):
+        last(ddim(lambda x_t, t, y=None: x_t / 2, schedule, noise, 5, eta=1.0, generator=generators(0, 2)))
+    with pytest.raises(TypeError, match="seed: expected a whole number"):
+        generators(True, 2)
+    assert not torch.equal(*(normal_like(noise, generators(seed, 3)) for seed in (0, 1)))

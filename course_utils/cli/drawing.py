@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..device import autocast, generator, quiet
+from ..arrays import normal_like
+from ..device import autocast, generators, quiet
 from ..diffusion import Denoiser
 from ..plots.images import mosaic
 from ..sampling import Step, cfg, clipped
@@ -33,7 +34,9 @@ def walks(
     w: float = 1.0,
     sampler: str = "ddim",
 ) -> Iterator[Iterator[Step]]:
-    """For each piece of the n images a walk from noise to images. The first noise is the same on every device.
+    """For each piece of the n images a walk from noise to images.
+
+    The noise of image k, at first and on the way, depends on (seed, k) alone: not on n, on pieces or on the device.
 
     steps: in 1..T;  eta: in [0, 1];  y: labels, or None for any class;  w: the strength of guidance, for a model with a
     null label and images with labels, 1 for the model as it is;  sampler: one of SAMPLERS.
@@ -43,19 +46,19 @@ def walks(
     """
     device = denoiser.schedule.alpha_bar.device
     denoiser.to(memory_format=torch.channels_last)
-    noise = torch.randn(n, *denoiser.shape, generator=generator(seed))
 
     def quick(x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         with autocast(device):
             return denoiser(x_t.contiguous(memory_format=torch.channels_last), t, labels)
 
     denoise = quick if y is None else cfg(quick, w, denoiser.model.null)
-    draws = {"eta": eta, "generator": generator(seed + 1, device)}
-    draws = {name: draws[name] for name in options_of(sampler)}
     for start in range(0, n, PIECE):
-        piece = noise[start : start + PIECE].to(device)
+        chance = generators(seed, min(PIECE, n - start), first=start)
+        noise = normal_like(torch.empty(len(chance), *denoiser.shape), chance).to(device)
         labels = None if y is None else y[start : start + PIECE].to(device)
-        yield function_of(sampler)(clipped(denoise), denoiser.schedule, piece, steps, labels, **draws)
+        draws = {"eta": eta, "generator": chance}
+        draws = {name: draws[name] for name in options_of(sampler)}
+        yield function_of(sampler)(clipped(denoise), denoiser.schedule, noise, steps, labels, **draws)
 
 
 def draw(denoiser: Denoiser, n: int, steps: int = 50, **how: Any) -> Float[Tensor, "n c h w"]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arrays import Generators
 from ..diffusion import Denoise, Schedule
 from .loop import Step, Stride, sample_loop, timesteps, with_noise
 
@@ -19,14 +19,15 @@ def ddim(
     steps: int | Sequence[int] = 50,
     y: Int[Tensor, "b"] | None = None,
     eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> Iterator[Step]:
     """From noise at T to images at 0, equations (6.4) and (6.5). η = 0 is deterministic (DDIM, Song et al. 2021, their
     12 and 16), η = 1 is ancestral sampling (DDPM) with the posterior's variance.
 
     noise: (b, ...), mostly images (b, c, h, w), standard normal;  steps: strides, 1..T, or the timesteps themselves;
-    y: (b,) labels, or None;  eta: in [0, 1].
+    y: (b,) labels, or None;  eta: in [0, 1];  generator: of the noise on the way, or a list of b, one for each image.
 
+    >>> import torch
     >>> from course_utils.diffusion import cosine_schedule
     >>> to_zero = ddim(lambda x, t, y: 0 * x, cosine_schedule(100), torch.randn(2, 1, 4, 4), steps=4)
     >>> [step.t for step in to_zero]
@@ -49,7 +50,7 @@ def ddpm(
     steps: int | Sequence[int] = 50,
     y: Int[Tensor, "b"] | None = None,
     kappa: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> Iterator[Step]:
     """Ancestral sampling, Algorithm 2 of DDPM (Ho et al. 2020): the posterior's mean, and noise of a variance between
     two extremes. Equations (6.1) and (6.2).

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..arrays import normal_like
+from ..arrays import Generators, normal_like
 from ..diffusion import Denoise, Schedule
 from .loop import Step, Stride, sample_loop, timesteps
 
@@ -44,7 +44,7 @@ def sdedit(
     image: Float[Tensor, "b ..."],
     strength: float,
     steps: int = 50,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> tuple[Float[Tensor, "b ..."], list[int]]:
     """Image-to-image (SDEdit, Meng et al. 2022): an image noised to step strength · T, and the timesteps from there.
 

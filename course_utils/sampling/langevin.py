@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..arrays import normal_like
+from ..arrays import Generators, normal_like
 from ..diffusion import Denoise, Schedule, predict_noise
 from .loop import Step, timesteps
 
@@ -54,7 +54,7 @@ def langevin_dynamics(
     start: Float[Tensor, "b ..."],
     step_size: float,
     steps: int = 100,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> Iterator[Float[Tensor, "b ..."]]:
     """`langevin_step` over and over: for small h, x comes to be distributed as p.
 
@@ -92,7 +92,7 @@ def annealed_langevin(
     y: Int[Tensor, "b"] | None = None,
     each: int = 10,
     step_size: float = 0.1,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> Iterator[Step]:
     """Langevin dynamics at one noise level after another, from T down, equation (6.13) (Song and Ermon 2019).
 

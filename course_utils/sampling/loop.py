@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..arrays import is_whole, normal_like
+from ..arrays import Generators, is_whole, normal_like
 from ..diffusion import Denoise, Schedule
 
 __all__ = ["Step", "last", "timesteps"]
@@ -106,7 +106,7 @@ def timesteps(schedule: Schedule, steps: int | Sequence[int]) -> list[int]:
     return list(steps)
 
 
-def with_noise(x: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
+def with_noise(x: Tensor, sigma: float, generator: Generators | None) -> Tensor:
     """x + σ z with fresh z; for σ = 0 nothing is drawn."""
     if sigma == 0:
         return x

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arrays import Generators
 from ..diffusion import Denoise, Schedule
 from .ancestral import check_eta
 from .loop import Move, Step, Stride, sample_loop, timesteps, with_noise
@@ -66,7 +67,7 @@ def dpm_solver(
     steps: int | Sequence[int] = 20,
     y: Int[Tensor, "b"] | None = None,
     eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> Iterator[Step]:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), equation (6.10): `ddim`, but the prediction x̂_0 is extrapolated
     along a line through the last two.
@@ -80,7 +81,7 @@ def dpm_solver(
     return sample_loop(_multistep(schedule, eta, generator), denoise, schedule, noise, timesteps(schedule, steps), y)
 
 
-def _multistep(schedule: Schedule, eta: float, generator: torch.Generator | None) -> Move:
+def _multistep(schedule: Schedule, eta: float, generator: Generators | None) -> Move:
     """A move with a memory: the last prediction, and how long the stride after it was."""
     half = (schedule.log_snr / 2).tolist()
     before: tuple[Tensor, float] | None = None
