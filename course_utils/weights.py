@@ -96,7 +96,7 @@ def save(
 def load_denoiser(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> Denoiser:
     """A trained diffusion model, ready to sample: a denoiser (x_t, t, y=None) → x̂_0 in eval mode, without gradients.
 
-    name_or_path: one of `shipped()`, a .safetensors file, or a folder in which `train` left one.
+    name_or_path: one of `shipped("denoiser")`, a .safetensors file, or a folder in which `train` left one.
     With it come `.schedule`, `.shape` (c, h, w), `.classes` (names; empty for a model without classes) and `.card`.
     A model with classes also knows the label `denoiser.model.null`, "any class"; it is taken where y is None.
     Raises WeightsRefused in one line.
@@ -124,9 +124,13 @@ def load_noisy_classifier(name_or_path: str | os.PathLike, device: torch.device 
     return _with_card(model, about)
 
 
-def shipped() -> list[str]:
-    """Names of the models that come with the course."""
-    return sorted(path.stem for path in SHIPPED.glob(f"*{ENDING}"))
+def shipped(kind: str | None = None) -> list[str]:
+    """Names of the models that come with the course: all, or those of a kind.
+
+    kind: "denoiser", "classifier" or "noisy-classifier".
+    """
+    paths = sorted(SHIPPED.glob(f"*{ENDING}"))
+    return [path.stem for path in paths if kind is None or _header(path)["kind"] == kind]
 
 
 def read_card(name_or_path: str | os.PathLike) -> dict[str, Any]:
@@ -207,7 +211,8 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _find(name_or_path: str | os.PathLike) -> Path:
+def _find(name_or_path: str | os.PathLike, kind: str | None = None) -> Path:
+    """The file that is meant; where there is none, those of this kind are offered."""
     if isinstance(name_or_path, str) and name_or_path in shipped():
         return SHIPPED / f"{name_or_path}{ENDING}"  # a folder of your own of that name is "./NAME"
     path = Path(name_or_path).expanduser()
@@ -218,12 +223,13 @@ def _find(name_or_path: str | os.PathLike) -> Path:
         raise WeightsRefused(f"the folder '{path}' holds no {IN_A_FOLDER}{waits}.")
     if path.is_file():
         return path
-    close = difflib.get_close_matches(str(name_or_path), shipped(), n=1)
+    known = shipped(kind)
+    close = difflib.get_close_matches(str(name_or_path), known, n=1)
     raise WeightsRefused(
         f"no model called '{name_or_path}'"
         + (f"; did you mean '{close[0]}'?" if close else ".")
         + f" Expected a {ENDING} file, a folder that train wrote"
-        + (f", or one of {', '.join(shipped())}." if shipped() else ".")
+        + (f", or one of {', '.join(known)}." if known else ".")
     )
 
 
@@ -255,7 +261,7 @@ def _load(
     """The network in eval mode and without gradients, the schedule it was trained with (if any), and its card."""
     if isinstance(name_or_path, str) and f"{name_or_path}-{kind}" in shipped():
         name_or_path = f"{name_or_path}-{kind}"
-    path = _find(name_or_path)
+    path = _find(name_or_path, kind)
     about = _header(path)
     if about["kind"] != kind:
         raise WeightsRefused(f"'{path}' holds {KINDS[about['kind']]}; expected {KINDS[kind]}.")

@@ -501,7 +501,7 @@ def test_a_model_says_what_images_and_labels_it_takes():
         UNEVEN.denoiser(schedule)(noise[:2, 0, 0, :2], torch.tensor([1, 1]), torch.tensor([0, 4]))
 
 
-# ------------------------------------------------------------------------------------------ one generator for each image
+# ----------------------------------------------------------------------------------------- one generator for each image
 
 
 @pytest.mark.parametrize(

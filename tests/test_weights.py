@@ -315,3 +315,17 @@ def test_shipped_models_are_installed_with_the_library(tmp_path, root):
     subprocess.run([sys.executable, "-c", build, target], cwd=source, check=True, capture_output=True)
     names = zipfile.ZipFile(next(target.glob("*.whl"))).namelist()
     assert {"course_utils/shipped/some.safetensors", "course_utils/shipped/some.md"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("load", "kind"),
+    [(load_denoiser, "denoiser"), (load_classifier, "classifier"), (load_noisy_classifier, "noisy-classifier")],
+)
+def test_what_is_offered_can_be_loaded(load, kind):
+    """Nobody is sent from a wrong name to a model of another kind."""
+    with pytest.raises(WeightsRefused, match="no model called 'nothing'") as refusal:
+        load("nothing")
+    offered = re.search(r"or one of (.*)\.$", str(refusal.value))[1].split(", ")
+    assert offered == shipped(kind) and set(offered) < set(shipped())
+    for name in offered:
+        assert read_card(name)["kind"] == kind and load(name).card["kind"] == kind

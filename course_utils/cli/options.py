@@ -16,7 +16,8 @@ from .samplers import SAMPLERS
 TRAIN = """\
 Train a model and keep it in a folder: its weights with a card, samples, the loss of every step, and a checkpoint.
 Stop it at any time (Ctrl-C, or by pulling the plug) and go on later with --resume: the result is the same (on a CPU
-with as many threads: bit for bit).
+with as many threads: bit for bit). A finished run goes on with --resume --steps N, N in all, or --resume --minutes M,
+M more: the learning rate climbs and falls once more, and the model that was there is kept beside the new one.
 
 The folder then holds
   model.safetensors  the averaged weights, for `sample` and for load_denoiser(...)
@@ -24,12 +25,13 @@ The folder then holds
   samples.png        what it draws (ddpm)
   loss.csv           step, loss
   run.json           what this run is: --resume reads it
-  checkpoint.pt      everything that --resume needs; delete it when you need no more training"""
+  checkpoint.pt      everything that --resume needs; delete it when the run needs no more training"""
 TRAIN_EXAMPLES = """\
 examples:
   python -m course_utils train ddpm --data digits --minutes 1
   python -m course_utils train ddpm --data fashion-mnist --labels --steps 5000 --out checkpoints/clothes
   python -m course_utils train ddpm --out checkpoints/clothes --resume
+  python -m course_utils train ddpm --out checkpoints/clothes --resume --minutes 20
   python -m course_utils train ddpm --data ~/pictures/leaves --size 64 --minutes 30
   python -m course_utils train classifier --data fashion-mnist
   python -m course_utils train noisy-classifier --data fashion-mnist --steps 3000"""
@@ -77,6 +79,21 @@ def whole(least: int) -> Callable:
     return number(f"a whole number of at least {least}", lambda value: value >= least, int)
 
 
+def device(text: str) -> str:
+    """A type for argparse: PyTorch knows more devices, on which nothing can be computed."""
+    if text.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda, cuda:1 or mps, got {text!r}")
+    return text
+
+
+def folder(text: str) -> str:
+    """A type for argparse: the name of a folder. (An empty one is mostly a shell's variable that isn't set.)"""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected the name of a folder, got an empty one")
+    return text
+
+
+seed = number("a whole number, 0 to 2^63 - 1", lambda value: 0 <= value < 2**63, int)
 positive = number("a positive number", lambda value: 0 < value < math.inf)
 
 
@@ -106,14 +123,15 @@ def add_train(commands: argparse._SubParsersAction) -> Parser:
     add("--batch", type=whole(1), metavar="B", help="images in a step (ddpm 64, classifiers 128)")
     add("--lr", type=positive, metavar="RATE", help="learning rate; it falls over the second half of the run "
         "(classifier 0.002, others 0.01)")  # fmt: skip
-    add("--seed", type=whole(0), metavar="S", help="of first weights, order of images and noise (0)")
-    add("--out", metavar="DIR", help="the folder (checkpoints/MODEL-SET)")
-    add("--resume", action="store_true", help="go on with the run in DIR")
+    add("--seed", type=seed, metavar="S", help="of first weights, order of images and noise (0)")
+    add("--out", type=folder, metavar="DIR", help="the folder (checkpoints/MODEL-SET)")
+    add("--resume", action="store_true", help="go on with the run in DIR, to its end; with --steps or --minutes also "
+        "beyond it; with --data where its images have moved")  # fmt: skip
     add("--evaluator", metavar="CLASSIFIER", help="ddpm: also draw 1,000 images and put their Fréchet distance to the "
         "test split on the card, in the features of this classifier (a folder, a file, or a model of the "
         "course)")  # fmt: skip
     add("--save-every", type=whole(1), default=100, metavar="N", help="steps between checkpoints (100)")
-    add("--device", metavar="DEVICE", help=DEVICES)
+    add("--device", type=device, metavar="DEVICE", help=DEVICES)
     return parser
 
 
@@ -130,14 +148,20 @@ def add_sample(commands: argparse._SubParsersAction) -> Parser:
     add("--eta", type=number("a number in [0, 1]", lambda eta: 0 <= eta <= 1), default=0.0, metavar="E",
         help="with ddim and dpm-solver: fresh noise in every step, from 0 (none) to 1 (as much as DDPM adds) "
         "(0)")  # fmt: skip
-    add("--seed", type=whole(0), default=0, metavar="S", help="same seed, same images (0)")
+    add(
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="S",
+        help="same seed, same images, however many: image k of a seed is always image k (0)",
+    )
     add("--label", metavar="C", help="a class, by name or number, for a model that was trained with --labels (any)")
     add("--guidance", type=number("a number of at least 0", lambda w: 0 <= w < math.inf), default=1.0, metavar="W",
         help="with --label: how far to go from any image towards the class; 0 ignores it, 1 is the model as it is, "
         "more exaggerates (1)")  # fmt: skip
     add("--out", default="samples.png", metavar="FILE", help="by its ending: .png a grid, .gif how the images come "
         "out of the noise, .npz numbers: float32 (n, c, h, w) in [-1, 1] (samples.png)")  # fmt: skip
-    add("--device", metavar="DEVICE", help=DEVICES)
+    add("--device", type=device, metavar="DEVICE", help=DEVICES)
     return parser
 
 

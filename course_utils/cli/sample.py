@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..diffusion import Denoiser
 from ..files import check_writable, write_whole
 from ..weights import load_denoiser, numbered
 from . import Refused, cli_errors
+from .doctor import GIB, memory
 from .drawing import PIECE, draw, picture, trajectory_frames
 from .samplers import options_of
 
@@ -48,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     with cli_errors(out):
         write_whole(out, content.getbuffer())
     of = "" if label is None else f" of the class {denoiser.classes[label]!r}"
-    print(f"{n:,} image{'s' * (n > 1)}{of}, {steps} steps each, in {time.perf_counter() - began:.1f} s: {out}")
+    took = f"{steps} step{'s' * (steps > 1)} each, in {time.perf_counter() - began:.1f} s"
+    print(f"{n:,} image{'s' * (n > 1)}{of}, {took}: {out}")
     return 0
 
 
@@ -86,6 +89,12 @@ def _possible(arguments: argparse.Namespace, denoiser: Denoiser, out: Path) -> N
         raise Refused(f"--eta: {arguments.sampler} has no such choice; leave --eta out, or take --sampler ddim")
     if arguments.guidance != 1 and arguments.label is None:
         raise Refused("--guidance: leads to a class; say which with --label")
+    free, needed = memory()[1], 8 * arguments.n * math.prod(denoiser.shape)  # float32, and once more to write it
+    if needed > free:
+        raise Refused(
+            f"-n: {arguments.n:,} images take {needed / GIB:,.0f} GiB of memory, and {free / GIB:.1f} are free; draw "
+            "fewer at a time, each time with another --seed"
+        )
     if out.suffix.lower() == ".gif" and arguments.n > PIECE:
         raise Refused(f"-n: a .gif shows at most {PIECE} images, got {arguments.n}; write .png or .npz")
     with cli_errors():

@@ -98,6 +98,8 @@ def _new_settings(folder: Path, arguments: argparse.Namespace) -> Settings:
 
 
 def _images(settings: Settings, evaluator: Classifier | None, device: torch.device) -> ImageSet:
+    if settings.size not in (28, 32, 64):
+        raise Refused(f"--size: expected 28, 32 or 64 pixels, got {settings.size}")
     with cli_errors():
         data = load(settings.data, "train", size=settings.size, device=device)
     if evaluator is not None and evaluator.shape != data.shape:
