@@ -137,7 +137,7 @@ with seeded(0):
     vae = VAE(train.shape, latent=8).to(lab.device)
 vae_steps = lab.pick(smoke=15, cpu=1000, gpu=5000)
 started = time.perf_counter()
-fit(vae, negative_elbo(), train, steps=vae_steps, lr=2e-3, lr_schedule="cosine", seed=0)
+history = fit(vae, negative_elbo(), train, steps=vae_steps, lr=2e-3, lr_schedule="cosine", seed=0)
 seconds = time.perf_counter() - started
 
 generator = lab.generator(1)
@@ -399,7 +399,8 @@ plots.triangle(
 #
 # **Data.** The course is written for Fashion-MNIST. When it can't be had, the notebooks go on with scikit-learn's digits, which are always there, and say so in every title. `COURSE_DATASET=mnist`, `=digits` or `=` a folder of your own images choose another set.
 #
-# **Stopping.** The stop button ends a training after its current step and *keeps the model*. The next cells work with what you have.
+# **Stopping.** The stop button ends a training after its current step and *keeps the model*; what is printed then tells how far it came. In a cell with several trainings one press ends them all: those that had not begun make a single step, so that the cell can run to its end.
+# The next cells work with what you have. After **Run All Cells** they are waiting already, and run on: press stop *twice* to end them as well.
 
 # %% [markdown]
 # ## 0.8 · Notation
@@ -443,7 +444,7 @@ plots.triangle(
 
 # %%
 print(f"effort {lab.effort}, {train.title}, {len(train):,} images")
-print(f"0.3  four recipes for images: noise, single pixels, pairs of pixels, and a VAE trained for {vae_steps} steps ({seconds:.0f} s)")
+print(f"0.3  four recipes for images: noise, single pixels, pairs of pixels, and a VAE trained for {len(history.steps)} steps ({seconds:.0f} s)")
 print(f"0.4  the shipped model's walk has settled on a class at t = {decided_at} of {T} (median of {len(samples)} walks)")
 print(f"0.5  copies of training images: {copies} of {len(samples)} samples of the exact denoiser, {network_copies} of the network's")
 

@@ -49,7 +49,7 @@ from course_utils.device import seeded
 from course_utils.explore import choice, explore, slider
 from course_utils.models.autoencoder import in_batches
 from classroom import ask, check, predict, reveal
-from course_utils.training import fit
+from course_utils.training import fit, steps_made
 
 lab = setup("01")
 
@@ -571,7 +571,7 @@ for d in latents:
 ae_images = {d: in_batches(models[d], x_test) for d in latents}
 ae_error = {d: reconstruction_error(x_test, ae_images[d]).mean().item() for d in latents}
 last = {d: histories[d].loss[-20:] for d in latents}
-print(f"MSE per pixel on {len(test):,} test images of {test.title}; {steps} steps of training\n")
+print(f"MSE per pixel on {len(test):,} test images of {test.title}; trained for {steps_made(*histories.values())}\n")
 print(f"{'latents':>7s}{'PCA':>10s}{'autoencoder':>14s}{'(last batches)':>17s}{'seconds':>10s}")
 for d in latents:
     better, worse = sorted((pca_error[d], ae_error[d]))
@@ -584,7 +584,7 @@ figure = plots.curves(
         "PCA": (latents, [pca_error[d] for d in latents]),
         "convolutional autoencoder": (latents, [ae_error[d] for d in latents]),
     },
-    log_x=True, log_y=True, title=f"{test.title}: what a bottleneck costs, after {steps} training steps",
+    log_x=True, log_y=True, title=f"{test.title}: what a bottleneck costs, after {steps_made(*histories.values())}",
     x_label="numbers in the bottleneck", y_label="MSE per pixel",
 )
 figure.axes[0].set_xticks(latents, latents)
@@ -607,6 +607,7 @@ plots.image_rows(rows, title="The same bottleneck, straight and curved")
 # %%
 def smooth(values, window):
     """(steps, values): means over stretches of `window` steps."""
+    window = min(window, len(values))
     means = F.avg_pool1d(torch.tensor(values)[None], window)[0]
     return torch.arange(len(means)) * window + window / 2, means
 
@@ -1166,7 +1167,7 @@ ask("autoencoder/far-noise", far_noise)
 # ## Recap of this run
 
 # %%
-print(f"effort {lab.effort}, {train.title}, {steps} steps of 128 images a model, seed 0\n")
+print(f"effort {lab.effort}, {train.title}, {steps_made(*histories.values())} of 128 images a model, seed 0\n")
 print(f"1.1  a perfect reconstruction costs 0 by (1.1), but {floor:.0f} nats per image by (1.2)")
 print(f"1.2  {needed} of {pixels} directions keep 90 % of the variance")
 print(f"     the linear autoencoder ended {reached / at_pca - 1:+.2%} from PCA")

@@ -58,7 +58,7 @@ from course_utils.models.vae import (
     score_function_gradient,
 )
 from classroom import ask, check, predict, reveal
-from course_utils.training import fit
+from course_utils.training import fit, steps_made, until_stopped
 
 lab = setup("02")
 
@@ -480,7 +480,7 @@ shifted = torch.cat([torch.roll(one, shift, dims=3) for shift in range(-3, 4)])
 def best_single_image(cost):
     logits = torch.zeros_like(one, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.3)
-    for _ in range(300):
+    for _ in until_stopped(range(300)):
         optimizer.zero_grad()
         cost(logits.expand_as(shifted)).mean().backward()
         optimizer.step()
@@ -658,6 +658,9 @@ def bound_loss(beta=1.0):
     return loss
 
 
+histories = []
+
+
 def train_vae(latent, beta=1.0, likelihood="bernoulli"):
     with seeded(0):
         model = VAE(train.shape, latent, likelihood=likelihood).to(lab.device)
@@ -673,6 +676,7 @@ def train_vae(latent, beta=1.0, likelihood="bernoulli"):
         clip=100.0,
         seed=0,  # nats per image are large numbers: steady the first steps
     )
+    histories.append(history)
     print(f"{latent} latents, β = {beta:g}: {len(history.steps)} steps in {history.seconds:.0f} s")
     return model, history
 
@@ -1310,7 +1314,7 @@ print(
 # ## Recap of this run
 
 # %%
-print(f"effort {lab.effort}, {train.title}, {steps} steps of {batch} images a model, seed 0\n")
+print(f"effort {lab.effort}, {train.title}, {steps_made(*histories)} of {batch} images a model, seed 0\n")
 print(
     f"2.1  blind draws with {max(errors)} latents miss ln p(x) by {errors[max(errors)][repeats // 2]:.0f} nats (median)"
 )

@@ -48,7 +48,7 @@ from course_utils.models.tracing import conv_multiply_adds, receptive_field, sta
 from course_utils.models.unet import group_norm
 from classroom import ask, check, predict, reveal
 from course_utils.sampling import clipped, last, ddim
-from course_utils.training import fit
+from course_utils.training import fit, steps_made
 
 lab = setup("04")
 
@@ -1137,7 +1137,7 @@ reference, yardstick = (
     (losses["full, another seed"].mean() / losses["full"].mean() - 1).abs().item(),
 )
 print(
-    f"{test.title}, {steps} steps of {batch} images each; "
+    f"{test.title}, {steps_made(*histories.values())} of {batch} images each; "
     f"mean squared error of v per pixel on {len(test)} test images"
 )
 print(
@@ -1159,7 +1159,9 @@ excess = {
 }
 for name, rise in sorted(excess.items(), key=lambda item: -item[1]):
     verdict = (
-        "more than twice the yardstick"
+        "stopped by hand, no verdict"
+        if any(histories[one].interrupted for one in ("full", "full, another seed", name))
+        else "more than twice the yardstick"
         if abs(rise) > 2 * yardstick
         else "no finding: within twice the yardstick"
     )
@@ -1235,7 +1237,7 @@ shown = ("full", "no skips", "no skips, narrow", "no time", "no attention")
 denoisers = {name: clipped(Denoiser(networks[name], schedule, "v")) for name in shown}
 plots.image_rows(
     {name: last(ddim(denoise, schedule, start, steps=25)) for name, denoise in denoisers.items()},
-    title=f"{train.title}: samples after {steps} steps of training",
+    title=f"{train.title}: samples after {steps_made(*histories.values())} of training",
 )
 
 # %%
@@ -1386,7 +1388,7 @@ def seconds_per_step(patch):
     runs = [
         fit(model, diffusion_loss(schedule), train, steps=repeats, **options) for _ in range(2)
     ]
-    return min(run.seconds for run in runs) / repeats
+    return min(run.seconds / len(run.steps) for run in runs)
 
 
 cost = {patch: seconds_per_step(patch) for patch in (2, 1)}
@@ -1424,7 +1426,9 @@ for patch, name, history in (
     )
 advantage = (losses["patch 1, same time"].mean() / losses["full"].mean()).item()
 ahead = (
-    "patch 2 is ahead"
+    "stopped by hand, no verdict"
+    if fine_history.interrupted or histories["full"].interrupted
+    else "patch 2 is ahead"
     if advantage > 1 + 2 * yardstick
     else "patch 1 is ahead"
     if advantage < 1 - 2 * yardstick
@@ -1450,7 +1454,7 @@ plots.curves(
 
 # %%
 print(
-    f"effort {lab.effort}, {train.title}, {steps} steps of {batch} images a network, widths 32 and 64\n"
+    f"effort {lab.effort}, {train.title}, {steps_made(*histories.values())} of {batch} images a network, widths 32 and 64\n"
 )
 print(
     f"4.1  128 numbers keep {kept['images'][127]:.0%} of images and {kept['noise'][127]:.0%} of noise"

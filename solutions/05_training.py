@@ -58,7 +58,7 @@ from course_utils.metrics import frechet_distance
 from course_utils.models.autoencoder import PCA
 from classroom import ask, check, predict, reveal
 from course_utils.sampling import clipped, last, ddim
-from course_utils.training import Recipe, fit, learning_rate_factor
+from course_utils.training import Recipe, fit, learning_rate_factor, steps_made, until_stopped
 from course_utils.weights import load_classifier, load_denoiser, read_card, shipped
 
 lab = setup("05")
@@ -404,14 +404,14 @@ draw_examples = check("training/one-step", draw_examples)
 
 # %% [markdown]
 # ### By hand, once
-# Here is training without any library around it: a loop of a dozen lines, of which your two functions are the heart. We note the loss, and the length of the gradient for section 5.8.
+# Here is training without any library around it (but for `until_stopped`, with which the stop button ends the loop after a whole step): a loop of a dozen lines, of which your two functions are the heart. We note the loss, and the length of the gradient for section 5.8.
 
 # %%
 by_hand = new_model()
 optimizer = torch.optim.Adam(by_hand.parameters(), lr=2e-3)
 generator = lab.generator(4)
 losses, gradient_norms = [], []
-for _ in range(lab.pick(smoke=8, cpu=80, gpu=300)):
+for _ in until_stopped(range(lab.pick(smoke=8, cpu=80, gpu=300))):
     pick = torch.randint(len(train), (32,), generator=generator, device=lab.device)
     x0 = train.take(pick)
     _, t, noise = draw_examples(x0, schedule, generator)
@@ -423,7 +423,7 @@ for _ in range(lab.pick(smoke=8, cpu=80, gpu=300)):
     optimizer.step()
     losses.append(loss.item())
 print(
-    f"loss per pixel: {losses[0]:.3f} at first (answering 0 costs 1), {sum(losses[-5:]) / 5:.3f} after {len(losses)} steps"
+    f"loss per pixel: {losses[0]:.3f} at first (answering 0 costs 1), {sum(losses[-5:]) / len(losses[-5:]):.3f} after {len(losses)} steps"
 )
 
 # %% [markdown]
@@ -558,8 +558,8 @@ for name, loss in {"right pair": algorithm_1, "wrong pair": wrong_pair}.items():
 
     short = Recipe(steps=lab.pick(smoke=10, cpu=60, gpu=300), lr=3e-3, batch_size=32)
     history = fit(new_model(), fresh_loss, train, short, progress=False)
-    fresh[name] = sum(history.loss[-5:]) / 5
-    print(f"{name}: loss per pixel {fresh[name]:.3f} on fresh images after {short.steps} steps")
+    fresh[name] = sum(history.loss[-5:]) / len(history.loss[-5:])
+    print(f"{name}: loss per pixel {fresh[name]:.3f} on fresh images after {steps_made(history)}")
 
 # %% [markdown]
 # Whoever goes by the loss alone would ship the wrong one. So overfit one batch, and then look at what the network *says*, turned back into an image. (That turning back is (5.6), in the next section.)
@@ -854,6 +854,7 @@ for prediction_type in ("noise", "x0", "v"):
     by_target[prediction_type] = {
         "model": history.ema_model,
         "raw": model,
+        "history": history,
         "seconds": history.seconds,
         "loss": sum(history.loss[-quick // 4 :]) / len(history.loss[-quick // 4 :]),
         "errors": error_by_level(history.ema_model, prediction_type),
@@ -903,7 +904,8 @@ def distance_to_data(images):
 
 
 floor = distance_to_data(train.first(n_samples).x)
-print(f"{quick} steps each; {n_samples} samples against as many test images.")
+how_long = steps_made(*(row["history"] for row in by_target.values()))
+print(f"{how_long} each; {n_samples} samples against as many test images.")
 print(f"d² (2.10) in {compared_in}.")
 print(
     f"It depends on the features and on the number of images; as many training images: {floor:.2f}\n"
@@ -922,7 +924,7 @@ print(
 # %%
 plots.image_rows(
     {f"predicts {prediction_type}": row["samples"][:10] for prediction_type, row in by_target.items()},
-    title=f"{train.title}: samples after {quick} steps",
+    title=f"{train.title}: samples after {how_long}",
 )
 
 # %% [markdown]
@@ -1177,7 +1179,7 @@ for name, settings in variants.items():
         progress=False,
     )  # warming up
     history = fit(new_model(), diffusion_loss(schedule), train, settings, progress=False)
-    seconds[name] = history.seconds / timed
+    seconds[name] = history.seconds / len(history.steps)
 slow, fast = seconds["float32, channels first"], min(seconds.values())
 for name, s in seconds.items():
     print(f"{name:26s} {1000 * s:6.1f} ms a step, {slow / s:.1f}× the speed of the first line")
@@ -1209,9 +1211,11 @@ def short_training(chain=None, **changes):
     history = fit(
         model, diffusion_loss(chain or schedule), train, recipe(quick, **changes), progress=False
     )
+    short_histories.append(history)
     return draw(history.ema_model, n_samples, chain=chain), history.seconds
 
 
+short_histories = [row["history"] for row in by_target.values()]
 choices = {"the recipe": (by_target["v"]["samples"], by_target["v"]["seconds"])}
 choices |= {
     f"predict {what}": (by_target[prediction_type]["samples"], by_target[prediction_type]["seconds"])
@@ -1228,20 +1232,23 @@ bought = {
     name: (distance_to_data(images), spread_of_distance(images), s)
     for name, (images, s) in choices.items()
 }
-print(f"{train.title}, {quick} steps each; training images: d² {floor:.2f}\n")
+print(f"{train.title}, {steps_made(*short_histories)} each; training images: d² {floor:.2f}\n")
 for name, (d, error, s) in bought.items():
     print(f"{name:22s} d² {d:8.2f} ± {error:.2f}   {s:5.1f} s")
 basis, margin = bought["the recipe"][0], 4 * max(error for _, error, _ in bought.values())
 better = [name for name, (d, _, _) in bought.items() if d < basis - margin]
 worse = [name for name, (d, _, _) in bought.items() if d > basis + margin]
-print(f"\nclearly worse than the recipe at this length: {', '.join(worse) or 'none'}")
-print(f"clearly better: {', '.join(better) or 'none'}")
+if any(one.interrupted for one in short_histories):
+    print("\nstopped by hand: unequal trainings, no verdict")
+else:
+    print(f"\nclearly worse than the recipe at this length: {', '.join(worse) or 'none'}")
+    print(f"clearly better: {', '.join(better) or 'none'}")
 
 # %%
 plots.bars(
     {name: d for name, (d, _, _) in bought.items()},
     errors={name: error for name, (_, error, _) in bought.items()},
-    title=f"{train.title}, {quick} steps: one choice changed at a time",
+    title=f"{train.title}, {steps_made(*short_histories)}: one choice changed at a time",
     y_label="d² of samples to data",
 )
 
@@ -1333,7 +1340,7 @@ guess = predict(
 
 # %% [markdown]
 # ### Train
-# Watch the strip. If you press stop, the notebook goes on with what the model has learned so far.
+# Watch the strip. If you press stop, the notebook goes on with what the model has learned so far; pressed twice, it ends there.
 
 # %%
 steps = lab.pick(smoke=12, cpu=1000, gpu=8000)
@@ -1484,7 +1491,7 @@ axes[1].set(
 for one in axes:
     one.legend()
     one.minorticks_off()
-    one.set_xticks([taken[0], taken[len(taken) // 3], taken[-3], taken[-1]])
+    one.set_xticks(sorted({taken[0], taken[len(taken) // 3], taken[-min(3, len(taken))], taken[-1]}))
     one.xaxis.set_major_formatter("{x:g}")
 axes[1].yaxis.set_major_formatter("{x:g}")
 figure.set_label(
@@ -1500,10 +1507,13 @@ noise_of_it = 4 * max(record["EMA"][taken[settled]]["±"], record["EMA"][taken[-
 print(
     f"After step {taken[tenth]}: {loss_done[tenth]:.0%} of the loss's fall, {distance_done[tenth]:.0%} of the distance's."
 )
-if settled == len(taken) - 1 or steps < 200:
+if history.interrupted:
     print(
-        "The loss had not settled before the end: this run is too short to tell. Effort `cpu` can."
+        f"Stopped by hand after step {len(history.steps)} of {steps}: too short to tell. Train again, to the end."
     )
+elif settled == len(taken) - 1 or steps < 200:
+    longer = "Effort `cpu` can." if lab.effort == "smoke" else "More steps can."
+    print(f"The loss had not settled before the end: this run is too short to tell. {longer}")
 elif gained > noise_of_it:
     print(
         f"At step {taken[settled]} the loss had done {loss_done[settled]:.0%} of its fall. From there to the end it moved by "
@@ -1524,7 +1534,7 @@ else:
 
 # %%
 def at_snapshot(index, averaged):
-    step, name = taken[index], "EMA" if averaged else "raw"
+    step, name = taken[min(index, len(taken) - 1)], "EMA" if averaged else "raw"
     row = record[name][step]
     return plots.image_grid(
         row["images"],
@@ -1535,7 +1545,7 @@ def at_snapshot(index, averaged):
 
 explore(
     at_snapshot,
-    index=slider(0, len(taken) - 1, value=len(taken) // 2, step=1, label="snapshot"),
+    index=slider(0, max(1, len(taken) - 1), value=len(taken) // 2, step=1, label="snapshot"),
     averaged=toggle(True, label="averaged weights (EMA)"),
     title="When does averaging matter?",
     alt="Twenty samples from the same noise at a moment of the training, with raw or averaged weights",
@@ -1581,7 +1591,8 @@ class PowerCut(Exception):
 
 
 def cut(step, history):
-    raise PowerCut
+    if step == 7:
+        raise PowerCut
 
 
 def short_run(model, **options):
@@ -1590,7 +1601,7 @@ def short_run(model, **options):
 
 small = {"widths": (16, 32)}
 whole_run = new_model(**small)
-whole_ema = short_run(whole_run).ema_model
+whole = short_run(whole_run)
 with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
     place = Path("run.pt")
     try:
@@ -1600,13 +1611,14 @@ with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             f"Killed in step 7 of 12. On the disk: {place.name}, {place.stat().st_size / 1e6:.1f} MB, saved at step 5."
         )
     resumed = new_model(seed=99, **small)
-    resumed_ema = short_run(resumed, checkpoint=place).ema_model
+    second = short_run(resumed, checkpoint=place)
 pairs = [
     *zip(whole_run.parameters(), resumed.parameters()),
-    *zip(whole_ema.parameters(), resumed_ema.parameters()),
+    *zip(whole.ema_model.parameters(), second.ema_model.parameters()),
 ]
 same_bits = all(torch.equal(a, b) for a, b in pairs)
 apart = max((a - b).abs().max().item() for a, b in pairs)
+print(f"{steps_made(whole, second)} in all")
 print(
     f"{len(pairs)} tensors, weights and averages: "
     + ("equal in every bit" if same_bits else f"up to {apart:.1e} apart")
@@ -1707,6 +1719,8 @@ with tempfile.TemporaryDirectory() as folder:
         print(
             "No answer within three minutes: are connections of this machine to itself forbidden?"
         )
+    except KeyboardInterrupt:
+        print("Stopped by hand.")
     spec = importlib.util.spec_from_file_location("train_together", script)
     train_together = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(train_together)
@@ -1748,7 +1762,7 @@ def model_of_the_course():
 def gallery():
     """Rows of pictures: a shorter training, yours, the course's model (if there is one), real images."""
     rows = {
-        f"{quick} steps (5.7)": by_target["v"]["samples"],
+        f"{steps_made(by_target['v']['history'])} (5.7)": by_target["v"]["samples"],
         f"yours, {len(history.steps)} steps": draw(trained, n_samples),
     }
     other = model_of_the_course()
@@ -1797,7 +1811,7 @@ print(
 )
 print(
     "5.7  d² after "
-    + f"{quick} steps: "
+    + f"{how_long}: "
     + ", ".join(f"{prediction_type} {row['distance']:.1f}" for prediction_type, row in by_target.items())
 )
 print(f"5.9  fastest settings: {slow / fast:.1f} times as fast as float32, channels first")

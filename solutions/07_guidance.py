@@ -45,7 +45,7 @@ from course_utils.explore import choice, explore, slider
 from course_utils.metrics import frechet_distance
 from classroom import ask, check, predict, reveal
 from course_utils.sampling import classifier_guided, clipped, dpm_solver, cfg, last, ddim
-from course_utils.training import fit
+from course_utils.training import fit, steps_made
 from course_utils.weights import load_classifier, load_denoiser, load_noisy_classifier, shipped
 
 lab = setup("07")
@@ -246,7 +246,7 @@ for way in ("added", "plane"):
     weights = sum(w.numel() for w in model.parameters())
     tail = history.loss[-max(1, steps // 6) :]
     print(
-        f"{way:6s} {weights:,} weights, {1000 * history.seconds / steps:.0f} ms a step, "
+        f"{way:6s} {weights:,} weights, {1000 * history.seconds / len(history.steps):.0f} ms a step, "
         f"loss {sum(tail) / len(tail):.4f} (squared error of v, a pixel)"
     )
 
@@ -312,7 +312,7 @@ results = {}
 for way, model in two_ways.items():
     images = draw(fast(Denoiser(model, schedule, recipes.PREDICTION_TYPE)), wanted)
     results[way] = measure(images, wanted)
-    say(f"class {way}, {steps} steps", results[way])
+    say(f"class {way}, {steps_made(training[way])}", results[way])
 results["course"] = measure(draw(network, wanted), wanted)
 say("the course's model, class added", results["course"])
 
@@ -326,7 +326,7 @@ first_block, table = two_ways["plane"].down[0][0], two_ways["plane"].label.weigh
 planes = first_block.plane(table).detach().float().view(num_classes, *first_block.size)
 plots.panels(
     dict(zip(names, planes - planes.mean(0))),
-    title=f"{train.title}: the plane of each class in the first block, after {steps} steps",
+    title=f"{train.title}: the plane of each class in the first block, after {steps_made(*training.values())}",
     columns=5,
     shared=True,
 )
@@ -1035,7 +1035,7 @@ plots.image_rows(
 # %%
 print(f"effort {lab.effort}, {train.title}\n")
 for way_in, m in results.items():
-    trained_how = f"class {way_in}, {steps} steps" if way_in != "course" else "the course's model"
+    trained_how = f"class {way_in}, {steps_made(training[way_in])}" if way_in != "course" else "the course's model"
     say(f"7.3  {trained_how}", m)
 print(f"7.4  both sides of (7.5) on three blobs: {toy_gap:.0e} apart")
 print(

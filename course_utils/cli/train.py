@@ -238,12 +238,20 @@ def _train(job: Job, arguments: argparse.Namespace) -> int:
     status = status or 130 * stopped
     if status == 130:
         print(f"Go on with: {_to_go_on(job, arguments)}")
+    elif status == 0 and settings.minutes and not job.run.earlier:
+        took = history.seconds / 60
+        if took < 0.7 * settings.minutes:
+            rest = _to_go_on(job, arguments, "--minutes", f"{settings.minutes - took:.1f}")
+            print(
+                f"That took {took:.1f} of {settings.minutes:g} minutes: the machine had less to do than when its speed "
+                f"was measured. For the rest: {rest}"
+            )
     return status
 
 
-def _to_go_on(job: Job, arguments: argparse.Namespace) -> str:
+def _to_go_on(job: Job, arguments: argparse.Namespace, *more_time: str) -> str:
     """The command, with what run.json doesn't hold."""
     judge = arguments.evaluator and (os.path.exists(arguments.evaluator) and os.path.abspath(arguments.evaluator))
     more = {"--evaluator": judge or arguments.evaluator, "--device": arguments.device}
     words = [word for name, value in more.items() if value for word in (name, value)]
-    return to_type("train", job.run.settings.kind, "--out", str(job.folder.resolve()), "--resume", *words)
+    return to_type("train", job.run.settings.kind, "--out", str(job.folder.resolve()), "--resume", *more_time, *words)

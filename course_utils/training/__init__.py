@@ -22,7 +22,7 @@ from .averaging import EMA
 from .batches import batch_indices, fingerprint
 from .checkpoints import CheckpointRefused, steps_in
 from .diverging import TrainingDiverged
-from .history import History
+from .history import History, steps_made
 from .loop import fit, train
 from .muon import Muon
 from .recipe import Recipe, learning_rate_factor, same_rates
@@ -43,6 +43,7 @@ __all__ = [
     "learning_rate_factor",
     "same_rates",
     "steps_in",
+    "steps_made",
     "train",
     "until_stopped",
 ]

@@ -37,6 +37,23 @@ class History:
         return self.ended == "interrupted"
 
 
+def steps_made(*histories: History) -> str:
+    """How far trainings came, for titles and tables.
+
+    >>> whole, cut = History(steps=[*range(1, 1201)]), History(steps=[1, 2], ended="interrupted")
+    >>> steps_made(whole, whole)
+    '1,200 steps'
+    >>> steps_made(whole, cut)
+    '1,200 and 2 steps (stopped by hand)'
+    """
+    made = [f"{len(history.steps):,}" for history in histories]
+    if len(set(made)) == 1:
+        made = made[:1]
+    stopped = " (stopped by hand)" * any(history.interrupted for history in histories)
+    said = ", ".join(made[:-1]) + " and " * (len(made) > 1) + made[-1]
+    return f"{said} step{'s' * (said != '1')}{stopped}"
+
+
 class Recorder:
     """Brings the numbers of steps into a history, many steps at a time.
 
