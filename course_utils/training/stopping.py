@@ -46,13 +46,14 @@ class StopButton(contextlib.ContextDecorator):
 
     def __init__(self):
         self.pressed, self.cell = False, None
-        self._said = False  # has anybody been told of the press?
+        self._said = self._twice = False  # has anybody been told of the press? was there a second one?
         self._inside, self._before = 0, None  # trainings that run, one within another; the handler to put back
 
     def __enter__(self) -> StopButton:
         cell = running_cell()
         if self._inside == 0 and (cell is None or cell != self.cell):
-            self.pressed, self._said, self.cell = False, False, cell
+            self.pressed, self.cell = False, cell
+            self._said = self._twice = False
         self._inside += 1
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler) and handler != self._press:
@@ -71,6 +72,7 @@ class StopButton(contextlib.ContextDecorator):
     def _press(self, *_) -> None:
         idle = self._inside == 0
         if self.pressed or running_cell() != self.cell or (idle and self.cell is None):
+            self._twice = True
             raise KeyboardInterrupt
         self.pressed = True
         if idle:
@@ -83,7 +85,9 @@ class StopButton(contextlib.ContextDecorator):
         said, self._said = self._said, True
         if said and self.cell is not None:
             return f"Stopped with its cell after step {steps}: not to be compared with a model that had more."
-        waiting = "" if self.cell is None else " Cells that wait run on: press stop twice to end them as well."
+        waiting = (
+            "" if self.cell is None or self._twice else " Cells that wait run on: press stop twice to end them as well."
+        )
         return f"Stopped by hand after step {steps}.{kept}{waiting}"
 
 

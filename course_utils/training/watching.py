@@ -74,19 +74,18 @@ def running(
         if first:
             nothing_left = ": nothing left to do" * (first == recipe.steps)
             run.say(f"Resumed '{saver.path}' at step {first} of {recipe.steps}{nothing_left}.")
-        at_once = None
+        at_once = False
         try:
             yield run
-        except KeyboardInterrupt as interrupt:
-            at_once = interrupt if button.pressed else None  # the second press; the first where it was raised by hand
-            button.pressed = True
+        except KeyboardInterrupt:  # the second press, or the first one, where it was raised by hand
+            at_once, button.pressed = button.pressed, True
         run.finish(first)
     if history.interrupted:
         resumes = f"; '{saver.path}' holds step {saver.step}, to go on from" if saver and saver.step else ""
         kept = f" The model keeps what it learnt{resumes}."
         run.say(button.report(len(history.steps), recipe.steps, kept))
     if at_once:
-        raise at_once
+        raise KeyboardInterrupt("pressed twice") from None
 
 
 class Run:
