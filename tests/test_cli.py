@@ -586,9 +586,10 @@ def test_resuming_as_something_else_is_refused(capsys, leaves, change, message):
 def test_a_run_is_never_overwritten(capsys, leaves):
     run = ("train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", "run")
     call(capsys, *run)
-    for gone in ("run.json", "checkpoint.pt"):  # whatever is left of it
+    for gone in ("run.json", "checkpoint.pt"):  # whatever is left of it; and nobody is sent to what can't be done
         status, _, err = call(capsys, *run)
-        assert status == 2 and err.count("\n") == 1 and "--resume" in err and "another --out" in err
+        assert status == 2 and err.count("\n") == 1 and "another --out" in err
+        assert ("--resume" in err) is (call(capsys, "train", "ddpm", "--out", "run", "--resume")[0] == 0)
         Path("run", gone).unlink()
     assert call(capsys, *run)[0] == 2
     assert load_denoiser("run").card["steps"] == "2"

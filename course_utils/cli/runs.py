@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -115,9 +116,9 @@ class Run:
             settings = replace(settings, data=_found(settings.data, content.pop("data_from_here", None), folder))
             return cls(settings=settings, recipe=Recipe(**content.pop("recipe")), **content)
         except FileNotFoundError:
-            raise Refused(
-                f"--resume: there is no run in '{folder}' (no {RECORD}); leave --resume out to begin one"
-            ) from None
+            empty = not folder.is_dir() or not any(folder.iterdir())
+            way_out = "leave --resume out to begin one" if empty else "begin one with another --out"
+            raise Refused(f"--resume: there is no run in '{folder}' (no {RECORD}); {way_out}") from None
         except (ValueError, LookupError, TypeError, AttributeError):
             raise Refused(f"--resume: '{folder / RECORD}' is damaged; begin anew with another --out") from None
 
@@ -222,7 +223,8 @@ def _places(data: str, folder: Path) -> dict[str, str]:
     private = path.is_relative_to(home)
     places = {"data": str(Path("~", path.relative_to(home))) if private else data}
     if folder.is_relative_to(home) or not private:
-        places["data_from_here"] = Path(os.path.relpath(path, folder)).as_posix()
+        with contextlib.suppress(ValueError):  # on Windows there is no way from one drive to another
+            places["data_from_here"] = Path(os.path.relpath(path, folder)).as_posix()
     return places
 
 

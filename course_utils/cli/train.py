@@ -93,7 +93,9 @@ def _new_settings(folder: Path, arguments: argparse.Namespace) -> Settings:
     """Those of a new run. Refuses a folder that holds one."""
     there = [name for name in (RECORD, CHECKPOINT, MODEL) if (folder / name).exists()]
     if there:
-        raise Refused(f"'{folder}' already holds a run ({there[0]}): go on with --resume, or choose another --out")
+        goes_on = RECORD in there and (CHECKPOINT in there or MODEL not in there)
+        way_out = "go on with --resume, or " * goes_on + "choose another --out"
+        raise Refused(f"'{folder}' already holds a run ({there[0]}): {way_out}")
     return Settings.typed(arguments)
 
 
