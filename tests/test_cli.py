@@ -466,7 +466,7 @@ def test_trained_on_after_the_end_bit_for_bit(capsys, leaves, tmp_path, monkeypa
         call(capsys, *run, name)
     finished = Path("cut/model.safetensors").read_bytes()
     status, out, _ = call(capsys, *on, "whole", "--steps", 16)
-    assert status == 0 and "Trained on from step 6 to 16: the learning rate climbs again over 1 steps" in out
+    assert status == 0 and "Trained on from step 6 to 16: the learning rate climbs again" in out
     with monkeypatch.context() as patch:
         interrupted(patch, 3)
         status, out, _ = call(capsys, *on, "cut", "--steps", 16)

@@ -29,6 +29,7 @@ from course_utils.training import (
     fit,
     learning_rate_factor,
     loop,
+    steps_in,
     train,
     until_stopped,
 )
@@ -726,6 +727,40 @@ def test_a_longer_run_on_a_flat_schedule_goes_on_from_a_shorter_one(tmp_path):
     fit(twice, squared_error, images(), steps=4, checkpoint=tmp_path / "c.pt")
     fit(twice := network(), squared_error, images(), steps=10, checkpoint=tmp_path / "c.pt")
     assert same(whole, twice)
+
+
+def test_a_longer_run_goes_on_until_the_rate_falls_and_then_with_a_warm_restart(tmp_path):
+    def go(steps, file, until=None, **options):
+        model = network()
+        stop = {"stop": lambda step, history: step == until}
+        fit(model, squared_error, images(), steps=steps, lr_schedule="linear-half", checkpoint=file, **stop, **options)
+        return model
+
+    file, other = tmp_path / "c.pt", tmp_path / "d.pt"
+    go(8, file, until=4)
+    assert same(go(12, file), go(12, other))  # no rate so far was another
+
+    with pytest.raises(CheckpointRefused, match=r"steps is 12 there and 20 here; restart=12 trains on"):
+        go(20, file)
+    assert steps_in(file) == 12 and steps_in(tmp_path / "none.pt") == 0
+    whole = go(20, file, restart=12)
+    go(20, other, until=15, restart=12)
+    assert same(go(20, other, restart=12), whole) and steps_in(other) == 20
+    for refused in ({"restart": 14}, {"restart": 20}, {"restart": -1}):
+        with pytest.raises(ValueError):
+            go(20, file, **refused)
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "a, b"])
+def test_the_same_images_under_another_name_are_the_same(tmp_path, name):
+    class ImageSet:
+        labels = images()[1]
+
+        def __init__(self, name):
+            self.name, self.take = name, images()[0].__getitem__
+
+    fit(network(), squared_error, ImageSet("leaves"), steps=2, checkpoint=tmp_path / "c.pt")
+    assert len(fit(network(), squared_error, ImageSet(name), steps=4, checkpoint=tmp_path / "c.pt").steps) == 4
 
 
 def deeper(model):

@@ -175,8 +175,8 @@ def _longer(run: Run, arguments: argparse.Namespace, done: int, data: ImageSet) 
     run = run.train_on(done, steps)
     if run.recipe.restart == done > 0:
         print(
-            f"Trained on from step {done:,} to {steps:,}: the learning rate climbs again over {run.recipe.warmup} "
-            "steps, stays, and falls over the second half of what is added (a warm restart)."
+            f"Trained on from step {done:,} to {steps:,}: the learning rate climbs again, stays, and falls over the "
+            "second half of what is added (a warm restart)."
         )
     else:
         print(f"{steps:,} steps in all, as if it had been begun so: the learning rate had not begun to fall.")

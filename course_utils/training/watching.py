@@ -35,7 +35,8 @@ class Watch:
         have to wait for the device, so the history is brought up to date only for `on_step` and three times a second.
     say: is given a line when a run was resumed, stopped by hand or couldn't be saved; None for silence.
     checkpoint: a file to save to, every `checkpoint_every` steps and at the end. If it exists, the run goes on where
-        that one stopped, bit for bit; `resume=False` starts anew and overwrites it.
+        that one stopped, bit for bit; `resume=False` starts anew and overwrites it. A run may become longer as long as
+        its learning rate hasn't begun to fall; after that with `restart`, the step from which the rate begins anew.
     """
 
     progress: bool = True
