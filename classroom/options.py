@@ -43,6 +43,7 @@ STUDENT.ipynb files side by side.
 
 Written are GRADES.csv, a line per question, and beside it
   GRADES-totals.csv    a line per student
+  GRADES-class.html    the class at a glance: hardest questions, commonest misconceptions, who needs a word
   GRADES-nbgrader.csv  the columns of nbgrader's own export
   GRADES.json          everything, for programs
   GRADES-feedback/     a page for each student, with nothing hidden on it
@@ -99,5 +100,7 @@ def add_grade(commands: argparse._SubParsersAction) -> Parser:
                        "bubblewrap installed, tcp://host:port")  # fmt: skip
     add("--variants", type=Path, metavar="FILE", help="variants.json of `release --seed-per-student`: who was shown "
         "the options of questions in which order")  # fmt: skip
+    add("--names", action="store_true", help="say on the page about the class who needs a word; otherwise no name is "
+        "on it")  # fmt: skip
     add("--unsafe", action="store_true", help="run answers without a sandbox: for notebooks of your own only")
     return parser

@@ -19,10 +19,12 @@ import grading_zoo
 import psutil
 import pytest
 
-from classroom.grading import batch, feedback, sandbox
+from classroom.grading import batch, reports, sandbox
 from classroom.grading import plan as planning
 from classroom.grading.handed_in.find import find
 from classroom.grading.records import Rules, Submission, Trouble
+from classroom.grading.reports import feedback
+from classroom.grading.reports.cells import table
 from classroom.quizzes import Concept, declarations
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,7 +134,7 @@ def test_damaged_and_odd_files(name, tmp_path):
         }[animal.expected]
         assert report.points == deserved, [(s.quiz, s.status, s.message) for s in report.scores]
         if animal.expected == "unreadable":
-            assert feedback.status(report) == "unreadable" and len(report.notes[0]) < 300
+            assert report.status == "unreadable" and len(report.notes[0]) < 300
             assert "\n" not in report.notes[0]
 
 
@@ -255,7 +257,7 @@ def test_messages_are_one_printable_line(message, tmp_path):
     report = graded(with_answers({"forward/add-noise": source}))
     said = by_quiz(report)["forward/add-noise"].message
     assert said.isprintable() and len(said) <= 1000
-    feedback.write_all([report], tmp_path / "grades.csv", {"seed": 1})
+    reports.write_all([report], tmp_path / "grades.csv", {"seed": 1})
 
 
 def test_what_an_exception_says_reaches_no_page():
@@ -329,7 +331,7 @@ def test_feedback_shows_no_text_of_a_students():
 
 
 def test_a_spreadsheet_is_given_no_formulas():
-    rows = list(csv.reader(io.StringIO(feedback._csv(["student"], [["=1+1"], ["@x"], ["ada"]]))))
+    rows = list(csv.reader(io.StringIO(table(["student"], [["=1+1"], ["@x"], ["ada"]]))))
     assert rows == [["student"], ["'=1+1"], ["'@x"], ["ada"]]
 
 

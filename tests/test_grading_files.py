@@ -19,7 +19,7 @@ import nbformat
 import pytest
 from grading_zoo import ZOO
 
-from classroom.grading import feedback
+from classroom.grading import reports as written
 from classroom.grading.handed_in import find as finding
 from classroom.grading.handed_in import skim as skimming
 from classroom.grading.handed_in.find import find, twice
@@ -954,7 +954,7 @@ def test_students_whose_names_look_the_same_are_never_one(layout, names, tmp_pat
     assert len(set(students)) == len(found) == 2 and all(who.isprintable() for who in students)
     assert any(who.endswith("]") for who in students), "it is seen"
     assert all("looks like" in note for each in found for note in each.notes) and all(each.notes for each in found)
-    feedback.write_all(reports_on(students), tmp_path / "grades.csv", {})
+    written.write_all(reports_on(students), tmp_path / "grades.csv", {})
     pages = {page.name.lower(): page.read_text() for page in (tmp_path / "grades-feedback").iterdir()}
     assert sorted(page.count("answer of 1") - page.count("answer of 2") for page in pages.values()) == [-1, 1]
     for table, column in {"grades": "student", "grades-totals": "student", "grades-nbgrader": "student_id"}.items():

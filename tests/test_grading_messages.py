@@ -11,10 +11,12 @@ import unicodedata
 import pytest
 import torch
 
-from classroom.grading import feedback
+from classroom.grading import reports as written
 from classroom.grading.handed_in.read import one_line
-from classroom.grading.nbgrader_csv import harmless, nbgrader_csv
 from classroom.grading.records import Outcome, Question, Report, Score, best
+from classroom.grading.reports import feedback, tables
+from classroom.grading.reports.cells import harmless
+from classroom.grading.reports.nbgrader_csv import nbgrader_csv
 from classroom.grading.scoring import _message
 from classroom.grading.wording import told
 from classroom.quizzes.declarations import Case, Quiz
@@ -131,8 +133,9 @@ def test_of_several_files_the_best_counts_everywhere():
         report("bob", "", 0, "bob/unreadable.ipynb"),
         report("cyd", "02", 0, "cyd/02.ipynb"),
     ]
-    assert best(reports) == {("ada", "02"): 5, ("ada", "03"): 1, ("cyd", "02"): 0}
-    totals = list(csv.reader(io.StringIO(feedback.totals_csv(reports))))
+    points = {whose: report.points for whose, report in best(reports).items()}
+    assert points == {("ada", "02"): 5, ("ada", "03"): 1, ("cyd", "02"): 0}
+    totals = list(csv.reader(io.StringIO(tables.totals_csv(reports))))
     assert totals[1:] == [["ada", "5", "1", "6"], ["bob", "", "", "0"], ["cyd", "0", "", "0"]]
     exported = {
         (row["assignment"], row["student_id"]): row["score"]
@@ -164,7 +167,7 @@ def cells_of(text):
 def test_no_table_holds_what_a_spreadsheet_takes_for_a_formula(evil):
     scores = (Score("vae/kl", 0, 5, "wrong", evil), Score("vae/elbo", 0, 5, "wrong", f"It raised ValueError: {evil}"))
     reports = [Report(evil, "02", f"{evil}.ipynb", scores, (evil, "so")), Report("ada", "02", "x.ipynb", scores[:1])]
-    for table in (feedback.questions_csv(reports), feedback.totals_csv(reports), nbgrader_csv(reports, {"02": evil})):
+    for table in (tables.questions_csv(reports), tables.totals_csv(reports), nbgrader_csv(reports, {"02": evil})):
         for cell in cells_of(table):
             bare = "".join(c for c in cell if c.isprintable()).lstrip(' "\u201c\uff02\u3000')
             assert unicodedata.normalize("NFKC", bare).replace("\u2212", "-")[:1] not in ("=", "+", "-", "@"), cell
@@ -187,7 +190,7 @@ def test_excel_shows_umlauts_and_programs_read_nbgraders_form(tmp_path):
         report(name, "02", 3, f"{name}/02.ipynb") for name in ("J\u00f6rg M\u00fcller", "\u0141ukasz", "\u674e\u96f7")
     ]
     out = tmp_path / "grades.csv"
-    feedback.write_all(reports, out, {})
+    written.write_all(reports, out, {})
     for name in ("grades", "grades-totals"):
         data = (tmp_path / f"{name}.csv").read_bytes()
         assert data.startswith(b"\xef\xbb\xbf") and data.count(b"\xef\xbb\xbf") == 1
@@ -220,7 +223,7 @@ def test_pages_of_names_that_differ_in_capitals_only():
 
 def test_reports_in_any_order_make_whole_pages(tmp_path):
     reports = [report("ada", "02", 3, "1"), report("bob", "02", 4, "2"), report("ada", "03", 5, "3")]
-    feedback.write_all(reports, tmp_path / "grades.csv", {})
+    written.write_all(reports, tmp_path / "grades.csv", {})
     page = (tmp_path / "grades-feedback" / "ada.html").read_text()
     assert "Notebook 02" in page and "Notebook 03" in page
 

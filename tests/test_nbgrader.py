@@ -18,8 +18,8 @@ import nbformat
 import pytest
 from running import FACES, NOTEBOOKS
 
-from classroom.grading.nbgrader_csv import COLUMNS, nbgrader_csv
 from classroom.grading.records import Report, Score
+from classroom.grading.reports.nbgrader_csv import COLUMNS, nbgrader_csv
 
 ALLOWED = {"schema_version", "grade", "solution", "locked", "task", "grade_id", "points", "cell_type", "checksum"}
 

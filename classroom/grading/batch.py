@@ -100,12 +100,13 @@ def run(
 
     progress: wraps the iterator of reports.
     """
-    known, reports = read_ledger(ledger), []
+    known, reports = read_ledger(ledger, job.version), []
     with open(ledger, "a", encoding="utf-8") as file, executor() as pool:
         with contextlib.closing(_graded(job, _not_too_many(submissions), known, pool)) as graded:
             for key, report in progress(graded, len(submissions)):
                 if key not in known:
-                    file.write(json.dumps({"key": key, "report": asdict(report)}) + "\n")
+                    line = {"key": key, "course": job.version, "report": asdict(report)}
+                    file.write(json.dumps(line) + "\n")
                     file.flush()
                 reports.append(report)
     return sorted(reports, key=lambda report: (report.student, report.notebook, report.name))
@@ -301,15 +302,31 @@ def key(job: Job, submission: Submission, data: bytes | None) -> str:
     return digest.hexdigest()
 
 
-def read_ledger(path: Path) -> dict[str, Report]:
-    """Key -> report. A line that was cut off when the machine stopped is left out: that submission is graded again."""
+def read_ledger(path: Path, version: str) -> dict[str, Report]:
+    """Key -> report, of those that this version of the course has made.
+
+    A line that was cut off when the machine stopped is left out: that submission is graded again.
+    """
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for entry in _entries(path):
         try:
-            entry = json.loads(line)
-            report = entry["report"]
-            scores = tuple(Score(**score) for score in report.pop("scores"))
-            found[entry["key"]] = Report(**report | {"scores": scores, "notes": tuple(report["notes"])})
+            if entry["course"] == version:
+                report = entry["report"]
+                scores = tuple(Score(**score) for score in report.pop("scores"))
+                found[entry["key"]] = Report(**report | {"scores": scores, "notes": tuple(report["notes"])})
         except (ValueError, KeyError, TypeError):
             continue
     return found
+
+
+def of_other_versions(path: Path, version: str) -> int:
+    """How many lines of a ledger another version of the course has written: nothing of them is taken over."""
+    return sum(entry.get("course", "") != version for entry in _entries(path))
+
+
+def _entries(path: Path) -> Iterator[dict]:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                yield entry

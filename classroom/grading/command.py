@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from course_utils.cli import Refused, cli_errors
 
-from . import batch, course, feedback
+from . import batch, course
 from .handed_in.find import find
 from .records import Rules, Submission
+from .reports import write_all
 from .sandbox import Limits, NoSandbox
 
 
@@ -30,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         rules = Rules(_seed(out, arguments.seed), _order(arguments.variants))
         job = batch.Job(rules, Limits(seconds=arguments.seconds), arguments.unsafe, course.version())
+        if before := batch.of_other_versions(_ledger(out), job.version):
+            print(f"{_ledger(out)}: {before} of its lines are another version's of the course; those files are graded anew")
         try:
             reports = _graded(job, submissions, arguments)
         except (NoSandbox, ModuleNotFoundError, batch.NoScheduler, batch.VersionsDiffer) as reason:
@@ -38,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             print("\nStopped by hand; what was graded is kept. The same command goes on from there.", file=sys.stderr)
             return 130
         about = {"seed": rules.seed, "course": job.version, "sandbox": not arguments.unsafe}
-        written = feedback.write_all(reports, out, about)
+        written = write_all(reports, out, about, rules.order, arguments.names)
     _say(reports, written)
     return 0
 
@@ -75,9 +78,9 @@ def _seed(out: Path, given: int | None) -> int:
 
 
 def _say(reports: list, written: list[Path]) -> None:
-    counts = Counter(feedback.status(report) for report in reports)
+    counts = Counter(report.status for report in reports)
     print(f"{len(reports)} submissions: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
     for report in reports:
-        if not report.scores or feedback.status(report) in ("unreadable", "crashed"):
+        if not report.scores or report.status in ("unreadable", "crashed"):
             print(f"look at {report.name}: {' '.join(report.notes)}")
     print("wrote " + ", ".join(str(path) for path in written))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from pathlib import Path
 
 from . import sources
@@ -48,6 +49,25 @@ def titles() -> dict[str, str]:
     for path in sorted((sources.ROOT / "classroom" / "lessons").glob("*.py")):
         found |= sources.declared(path.read_text(encoding="utf-8"), "title")
     return found
+
+
+@functools.cache
+def headings(folder: Path = NOTEBOOKS) -> dict[str, str]:
+    """Quiz id -> number and title as a student sees them over the quiz, "3.3c · Bug hunt"."""
+    found = dict(titles())
+    for notebook in handed_out(folder).values():
+        for cell in notebook.cells:
+            title = re.escape(found.get(cell.quiz, ""))
+            if cell.role == "question" and (match := re.search(rf"^### \w+ (\S+ · {title})", cell.source, re.M)):
+                found[cell.quiz] = match[1]
+    return found
+
+
+@functools.cache
+def notebook_titles(folder: Path = NOTEBOOKS) -> dict[str, str]:
+    """Number -> the notebook's own title, "03 · Forward diffusion: how to destroy an image, exactly"."""
+    first = {number: notebook.cells[0].source for number, notebook in handed_out(folder).items()}
+    return {number: source.partition("\n")[0].removeprefix("# ") for number, source in first.items()}
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+UNTOUCHED = "Not answered yet."  # the message of a score where nothing is
+
 
 class Trouble(Exception):
     """Why a file is not read, in one line."""
@@ -105,13 +107,22 @@ class Rules:
 
 @dataclass(frozen=True)
 class Score:
-    """One question's score. status: a key of `feedback.WORDS`;  message: for the student, and shows nothing hidden."""
+    """One question's score.
+
+    status: a key of `reports.feedback.WORDS`;  message: for the student, and shows nothing hidden.
+    For the teacher, each made of our own declarations only, never of what a student's process said, and "" if none:
+    misconception: name of the declared one whose results the answer gave;  option: the declaration's letter of the
+    option that was chosen;  stage: of `judging.STAGES`, where an answer without points ended, or "not defined".
+    """
 
     quiz: str
     points: int | float
     out_of: int
     status: str
     message: str
+    misconception: str = ""
+    option: str = ""
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,12 +143,26 @@ class Report:
     def out_of(self) -> int:
         return sum(score.out_of for score in self.scores)
 
+    @property
+    def status(self) -> str:
+        """All of it in one of the words of a question: "ok", "partly", or what holds for all of its questions."""
+        found = {score.status for score in self.scores}
+        if not found:
+            return "unreadable"
+        if len(found) == 1:
+            return found.pop()
+        return "partly" if self.points else "wrong"
 
-def best(reports: Iterable[Report]) -> dict[tuple[str, str], int | float]:
-    """(student, notebook) -> points: of several files for one notebook the best counts, those of none for nothing."""
-    found: dict[tuple[str, str], int | float] = {}
+
+def best(reports: Iterable[Report]) -> dict[tuple[str, str], Report]:
+    """(student, notebook) -> the report that counts: of several files for one notebook the first with most points.
+
+    Files that belong to no notebook count for nothing. One that could not be read comes behind those that could.
+    """
+    found: dict[tuple[str, str], Report] = {}
     for report in reports:
         if report.notebook:
-            key = report.student, report.notebook
-            found[key] = max(report.points, found.get(key, 0))
+            known = found.setdefault((report.student, report.notebook), report)
+            if (report.points, report.status != "unreadable") > (known.points, known.status != "unreadable"):
+                found[report.student, report.notebook] = report
     return found

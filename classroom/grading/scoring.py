@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..quizzes import Concept, Quiz
-from ..quizzes.judging import Verdict, judge
+from ..quizzes.judging import STAGES, Verdict, judge
 from ..quizzes.variants import original_letter
 from . import plan as planning
 from .handed_in.read import one_line
 from .plan import Plan, Task
-from .records import Answer, Outcome, Question, Report, Rules, Score, Submission
+from .records import UNTOUCHED, Answer, Outcome, Question, Report, Rules, Score, Submission
 from .sandbox import Sandbox
 from .wording import told
 
-UNTOUCHED = "Not answered yet."
+NOT_ATTEMPTED, NOT_DEFINED = STAGES[0], "not defined"
 
 
 def grade(submission: Submission, data: bytes, plans: Mapping[str, Plan], sandbox: Sandbox, rules: Rules) -> Report:
@@ -112,7 +112,7 @@ def _score(task: Task, answer: Answer, tried: _Try | None, order: Mapping[str, s
     if isinstance(quiz, Concept):
         score = _score_question(quiz, answer, order.get(quiz.id, ""))
     elif tried is None:
-        score = Score(quiz.id, 0, quiz.points, "missing", answer.trouble or UNTOUCHED)
+        score = _missing(quiz, answer)
     else:
         score = tried.score
     is_told = tried and not (tried.gave or tried.had_all)
@@ -125,20 +125,28 @@ def _tidy(message: str) -> str:
     return one_line(message, 700)
 
 
+def _missing(quiz: Quiz | Concept, answer: Answer) -> Score:
+    """The score where nothing is there to be judged: the cell as it was handed out, or one that Python cannot read."""
+    stage = NOT_DEFINED if answer.trouble else NOT_ATTEMPTED
+    return Score(quiz.id, 0, quiz.points, "missing", answer.trouble or UNTOUCHED, stage=stage)
+
+
 def _score_question(concept: Concept, answer: Answer, order: str) -> Score:
     if not answer.letter:
-        return Score(concept.id, 0, concept.points, "missing", answer.trouble or UNTOUCHED)
+        return _missing(concept, answer)
     option = original_letter(answer.letter, order)
     if option == concept.answer:
-        return Score(concept.id, concept.points, concept.points, "ok", f"{answer.letter} is right.")
-    said = f"{answer.letter} is not right." if option in concept.options else f"There is no option {answer.letter}."
-    return Score(concept.id, 0, concept.points, "wrong", said)
+        return Score(concept.id, concept.points, concept.points, "ok", f"{answer.letter} is right.", option=option)
+    if option not in concept.options:
+        return Score(concept.id, 0, concept.points, "wrong", f"There is no option {answer.letter}.")
+    return Score(concept.id, 0, concept.points, "wrong", f"{answer.letter} is not right.", option=option)
 
 
 def _judged(task: Task, question: Question, outcome: Outcome, seed: int) -> _Try:
     quiz = task.quiz
     if outcome.trouble:
-        return _Try(Score(quiz.id, 0, quiz.points, outcome.trouble, told(outcome, question)), False)
+        stage = NOT_DEFINED if outcome.trouble == "missing" else ""
+        return _Try(Score(quiz.id, 0, quiz.points, outcome.trouble, told(outcome, question), stage=stage), False)
     expected = planning.expected(task, seed)
     try:
         verdict = judge(quiz, expected.cases, planning.answered(task, seed, outcome.data), expected)
@@ -147,15 +155,16 @@ def _judged(task: Task, question: Question, outcome: Outcome, seed: int) -> _Try
         return _Try(Score(quiz.id, 0, quiz.points, "crashed", said), False)
     if verdict.passed:
         return _Try(Score(quiz.id, quiz.points, quiz.points, "ok", "Passed on fresh inputs."), True)
-    status = "missing" if verdict.stage == "not attempted" else "wrong"
-    score = Score(quiz.id, 0, quiz.points, status, _message(verdict, question.source.count("\n") + 1))
-    return _Try(score, verdict.stage not in ("not attempted", "raised"))
+    status = "missing" if verdict.stage == NOT_ATTEMPTED else "wrong"
+    said = _message(verdict, question.source.count("\n") + 1)
+    score = Score(quiz.id, 0, quiz.points, status, said, verdict.misconception, stage=verdict.stage)
+    return _Try(score, verdict.stage not in (NOT_ATTEMPTED, "raised"))
 
 
 def _message(verdict: Verdict, lines: int) -> str:
     """What a student may read: what was found and the advice, without numbers of the hidden inputs, nor a word that the
     answer itself put into an exception. lines: of its cell, within which it may have stopped."""
-    if verdict.stage == "not attempted":
+    if verdict.stage == NOT_ATTEMPTED:
         return UNTOUCHED
     where = f"in line {verdict.line} of the cell" if 0 < verdict.line <= lines else ""
     found = " ".join(filter(None, (verdict.finding or "wrong values", where)))
