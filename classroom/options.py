@@ -53,6 +53,7 @@ GRADE_EXAMPLES = """\
 examples:
   python -m classroom grade submitted --out grades.csv
   python -m classroom grade moodle.zip --out week3/grades.csv --workers 8
+  python -m classroom grade submitted --out grades.csv --scores canvas.csv "Week 3"
   python -m classroom grade submitted --out grades.csv --scheduler tcp://head-node:8786"""
 
 
@@ -100,6 +101,9 @@ def add_grade(commands: argparse._SubParsersAction) -> Parser:
                        "bubblewrap installed, tcp://host:port")  # fmt: skip
     add("--variants", type=Path, metavar="FILE", help="variants.json of `release --seed-per-student`: who was shown "
         "the options of questions in which order")  # fmt: skip
+    add("--scores", nargs="+", action="append", default=[], metavar=("FILE", "COLUMN"), help="a gradebook or class "
+        "list as Canvas, Moodle, Blackboard or Gradescope exported it: GRADES-for-FILE is to be imported there. "
+        "COLUMN: where the points of all notebooks go (columns that name a notebook, or the only one)")  # fmt: skip
     add("--names", action="store_true", help="say on the page about the class who needs a word; otherwise no name is "
         "on it")  # fmt: skip
     add("--unsafe", action="store_true", help="run answers without a sandbox: for notebooks of your own only")

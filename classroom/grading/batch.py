@@ -319,9 +319,10 @@ def read_ledger(path: Path, version: str) -> dict[str, Report]:
     return found
 
 
-def of_other_versions(path: Path, version: str) -> int:
-    """How many lines of a ledger another version of the course has written: nothing of them is taken over."""
-    return sum(entry.get("course", "") != version for entry in _entries(path))
+def is_outdated(path: Path, version: str) -> bool:
+    """Whether all lines of a ledger are of other versions of the course: nothing of them is taken over."""
+    versions = {entry.get("course", "") for entry in _entries(path)}
+    return bool(versions) and version not in versions
 
 
 def _entries(path: Path) -> Iterator[dict]:

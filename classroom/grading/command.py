@@ -7,14 +7,16 @@ import json
 import secrets
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from course_utils.cli import Refused, cli_errors
+from course_utils.files import write_whole
 
-from . import batch, course
+from . import batch, course, scores
 from .handed_in.find import find
 from .records import Rules, Submission
 from .reports import write_all
@@ -28,11 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
         submissions = find(arguments.submissions, course.handed_out())
         if not submissions:
             raise Refused(f"expected notebooks (.ipynb) in {arguments.submissions}, found none")
+        tables = _tables(arguments.scores, submissions)
         out.parent.mkdir(parents=True, exist_ok=True)
         rules = Rules(_seed(out, arguments.seed), _order(arguments.variants))
         job = batch.Job(rules, Limits(seconds=arguments.seconds), arguments.unsafe, course.version())
-        if before := batch.of_other_versions(_ledger(out), job.version):
-            print(f"{_ledger(out)}: {before} of its lines are another version's of the course; those files are graded anew")
+        if batch.is_outdated(_ledger(out), job.version):
+            print(f"{_ledger(out)} is of another version of the course: everything is graded anew", file=sys.stderr)
         try:
             reports = _graded(job, submissions, arguments)
         except (NoSandbox, ModuleNotFoundError, batch.NoScheduler, batch.VersionsDiffer) as reason:
@@ -41,8 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
             print("\nStopped by hand; what was graded is kept. The same command goes on from there.", file=sys.stderr)
             return 130
         about = {"seed": rules.seed, "course": job.version, "sandbox": not arguments.unsafe}
-        written = write_all(reports, out, about, rules.order, arguments.names)
+        filled = [scores.fill(table, reports) for table in tables]
+        expected = [*(rules.order or ()), *(name for each in filled for name in each.expected)]
+        written = write_all(reports, out, about, expected or None, arguments.names)
+        written += [_write_beside(out, each) for each in filled]
     _say(reports, written)
+    for line in (line for each in filled for line in each.said):
+        print(line)
     return 0
 
 
@@ -53,6 +61,21 @@ def _graded(job: batch.Job, submissions: list[Submission], arguments: argparse.N
         executor = partial(batch.processes, arguments.workers, job)
     bar = partial(tqdm, desc="grading", unit="file", file=sys.stderr, dynamic_ncols=True, smoothing=0.1)
     return batch.run(job, submissions, executor, _ledger(arguments.out), lambda new, total: bar(new, total=total))
+
+
+def _tables(asked: Sequence[Sequence[str]], submissions: Sequence[Submission]) -> list[scores.Opened]:
+    """The platforms' files that are to be filled in, looked at before anything is graded."""
+    names = [Path(path).name for path, *_ in asked]
+    if len(names) != len(set(names)):
+        raise Refused(f"expected --scores with files of different names, got {', '.join(names)}")
+    notebooks = {submission.notebook for submission in submissions if submission.notebook}
+    return [scores.opened(Path(path), " ".join(column) or None, notebooks) for path, *column in asked]
+
+
+def _write_beside(out: Path, filled: scores.Filled) -> Path:
+    path = out.with_name(f"{out.stem}-for-{filled.name}")
+    write_whole(path, filled.data)
+    return path
 
 
 def _order(variants: Path | None) -> dict | None:

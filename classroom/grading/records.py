@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+UNREAD = ("unreadable", "crashed")  # of a whole file: nothing is known of its answers
 UNTOUCHED = "Not answered yet."  # the message of a score where nothing is
 
 

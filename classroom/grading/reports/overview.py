@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..alike import loose, plain
-from ..records import Report, Score, best
+from ..records import UNREAD, Report, Score, best
 from .statistics import Correlation, discrimination
 
-UNREAD = ("unreadable", "crashed")  # of a whole file: nothing is known of its answers
 KINDS = ("right", "wrong", "did not run", "stopped", "not answered")
 
 
