@@ -17,9 +17,17 @@ def plain(name: str) -> str:
     >>> plain("Lovelace,  Ada") == plain("ada lovelace"), plain("Ada M. Lovelace") == plain("Ada Lovelace")
     (True, False)
     """
-    name = unicodedata.normalize("NFKC", re.sub(f"[{UNSEEN}]", "", name)).translate(_SIGNS)
-    last, comma, first = name.partition(",")
-    return " ".join((f"{first} {last}" if comma else name).casefold().split())
+    last, comma, first = _shown(name).partition(",")
+    return " ".join((f"{first} {last}" if comma else last).casefold().split())
+
+
+def squeezed(name: str) -> str:
+    """Letters and digits alone, in their order, as Canvas names files.
+
+    >>> squeezed("O'Neil, Bob")
+    'oneilbob'
+    """
+    return re.sub(r"\W", "", _shown(name)).casefold()
 
 
 def loose(name: str) -> str:
@@ -28,6 +36,10 @@ def loose(name: str) -> str:
     >>> loose("Müller-Lüdenscheidt, Jörg [12]") == loose("jorg muller ludenscheidt")
     True
     """
-    name = re.sub(r"\[[^]]*\]$", "", plain(name).strip())
-    bare = "".join(c for c in unicodedata.normalize("NFD", name) if not unicodedata.combining(c))
-    return " ".join(sorted(re.findall(r"\w+", bare.replace("_", " ")))) or name
+    bare = unicodedata.normalize("NFD", plain(re.sub(r"\s*\[[^]]*\]$", "", name)).replace("_", " "))
+    letters = "".join(c for c in bare if not unicodedata.combining(c))
+    return " ".join(sorted(re.findall(r"\w+", letters))) or plain(name)
+
+
+def _shown(name: str) -> str:
+    return unicodedata.normalize("NFKC", re.sub(f"[{UNSEEN}]", "", name)).translate(_SIGNS)

@@ -44,3 +44,12 @@ def number(points: int | float) -> str:
     ('3', '2.5')
     """
     return f"{points:g}"
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "student"), counted(2, "student")
+    ('1 student', '2 students')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ...quizzes import declarations
 from .. import course
 from ..records import Report
-from .cells import number
+from .cells import counted, number
 from .markup import document, prose, share, text
 from .overview import ABSENT, KINDS, Notebook, Overview, Question, overview
 from .statistics import ENOUGH, share_interval
@@ -35,7 +35,7 @@ def class_page(reports: Sequence[Report], expected: Collection[str] | None = Non
 
 
 def _who(seen: Overview) -> str:
-    line = f"{_counted(len(seen.students), 'student')} handed in {_counted(seen.files, 'file')}."
+    line = f"{counted(len(seen.students), 'student')} handed in {counted(seen.files, 'file')}."
     if seen.expected is not None:
         absent = len(seen.words.get(ABSENT, ()))
         line += f" Of {len(seen.expected)} on the class list, {absent or 'none'} handed in nothing."
@@ -48,7 +48,7 @@ def _glance(notebook: Notebook) -> str:
     mean = f"{share(sum(points) / (len(points) * out_of))} on average"
     return (
         f"<article class=glance><h3>{_title(notebook.number)}</h3>"
-        f"<p>{_counted(len(points), 'student')}. {middle}; {mean}.</p>{_histogram(points, out_of)}</article>"
+        f"<p>{counted(len(points), 'student')}. {middle}; {mean}.</p>{_histogram(points, out_of)}</article>"
     )
 
 
@@ -133,7 +133,7 @@ def _words(seen: Overview, names: bool) -> str:
     if not seen.words:
         return "<h2>Who needs a word</h2><p>Nobody, by the rules of this page.</p>"
     items = "".join(
-        f"<li>{_counted(len(students), 'student')}: {rule}{_names(students) if names else ''}</li>"
+        f"<li>{counted(len(students), 'student')}: {rule}{_names(students) if names else ''}</li>"
         for rule, students in seen.words.items()
     )
     hint = "" if names else "<p class=soft>Give the command again with <code>--names</code> to see who.</p>"
@@ -220,10 +220,6 @@ def _with_interval(count: int, total: int) -> str:
 
 def _times(count: int) -> str:
     return f"<span class=number>{count} ×</span>"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _signed(value: float) -> str:

@@ -36,9 +36,9 @@ def sentence(value: str) -> str:
 
 
 def prose(value: str) -> str:
-    """Text of a declaration, as it is: besides, formulas between dollar signs.
+    r"""Text of a declaration, as it is: besides, formulas between dollar signs.
 
-    >>> prose("*not* $\\sqrt{\\bar\\alpha_t}$ < 1")
+    >>> prose(r"*not* $\sqrt{\bar\alpha_t}$ < 1")
     '<em>not</em> <i>√(ᾱ<sub>t</sub>)</i> &lt; 1'
     """
     return re.sub(r"\$([^$]+)\$", lambda match: f"<i>{_formula(match[1])}</i>", _marked(value))

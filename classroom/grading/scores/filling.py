@@ -10,9 +10,9 @@ from pathlib import Path
 from .. import course
 from ..handed_in.read import one_line
 from ..records import UNREAD, Report, best
-from ..reports.cells import number
+from ..reports.cells import counted, number
 from . import blackboard, canvas, gradescope, moodle, table
-from .form import Column, Form
+from .form import Column, Form, amount
 from .people import Lines, lines_of, shown
 from .sheet import NoTable, Sheet
 
@@ -73,7 +73,8 @@ def fill(source: Opened, reports: Sequence[Report]) -> Filled:
     names = {line: student for student, line in lines.of.items()}
     expected = [names.get(line) or shown(source.sheet, source.form, line) for line in source.form.students]
     if source.form.platform == gradescope.NAME:
-        name, data, said = "gradescope.zip", gradescope.autograder(source.sheet, here), []
+        name, data = "gradescope.zip", gradescope.autograder(source.sheet, here)
+        said = [f"an autograder for Gradescope, with the results of {counted(len(here), 'student')}"]
     else:
         worth = {report.notebook: report.out_of for report in reports if report.status not in UNREAD}
         name, (data, said) = source.path.name, _filled(source, here, worth)
@@ -88,15 +89,23 @@ def _filled(source: Opened, own: Mapping[int, Sequence[Report]], worth: Mapping[
         out_of = sum(worth.get(number, 0) for number in notebooks)
         factor, written = (column.most / out_of if column.most and out_of else 1), 0
         for line in form.students:
-            counted = [report for report in own.get(line, ()) if report.notebook in notebooks]
-            if counted and line not in form.locked:
-                points = f"{round(factor * sum(report.points for report in counted), 2):g}"
+            counts = [report for report in own.get(line, ()) if report.notebook in notebooks]
+            if counts and _is_free(sheet, form, line, column):
+                points = f"{round(factor * sum(report.points for report in counts), 2):g}"
                 sheet[line, column.place] = points.replace(".", ",") if comma else points
                 written += 1
                 if form.comment is not None and not sheet[line, form.comment].strip():
-                    sheet[line, form.comment] = _comment(counted)
+                    sheet[line, form.comment] = _comment(counts)
         said.append(_about_column(column, notebooks, written, out_of))
+    lacking = sorted(set(worth) - {number for _, notebooks in source.targets for number in notebooks})
+    said += [f"no column of {source.path.name} names notebook {number}: its points are not in it" for number in lacking]
     return bytes(sheet), said
+
+
+def _is_free(sheet: Sheet, form: Form, line: int, column: Column) -> bool:
+    """Whether points may be written there: nothing, a dash or points stand there, and no word such as Canvas's EX."""
+    now = sheet[line, column.place].strip()
+    return line not in form.locked and (now in ("", "-") or amount(now) is not None)
 
 
 def _has_commas(sheet: Sheet, form: Form) -> bool:
@@ -176,19 +185,23 @@ def _comment(reports: Sequence[Report]) -> str:
 def _about_column(column: Column, notebooks: Sequence[str], written: int, out_of: int) -> str:
     what = f"notebook{'' if len(notebooks) == 1 else 's'} {', '.join(notebooks)}"
     scaled = column.most and column.most != out_of
-    how = f", {out_of} points scaled to the {number(column.most)} of the column" if scaled else ""
-    return f"{one_line(column.title, 60)}: points of {written} students for {what}{how}"
+    how = f", the {out_of} points scaled to the column's {number(column.most)}" if scaled else ""
+    return f"column {one_line(column.title, 60)!r}: {what}, {counted(written, 'student')}{how}"
 
 
 def _about_people(source: Opened, lines: Lines, own: Mapping[str, Sequence[Report]]) -> list[str]:
-    unread = [student for student in lines.of if not own[student]]
-    locked = [student for student, line in lines.of.items() if line in source.form.locked]
-    nothing = len(source.form.students) - len(lines.of)
+    sheet, form = source.sheet, source.form
+    held = [
+        student
+        for student, line in lines.of.items()
+        if any(not _is_free(sheet, form, line, column) for column, _ in source.targets)
+    ]
     said = {
         f"on no line of {source.path.name}": lines.unknown,
-        f"could be on several lines of {source.path.name}, or share one": lines.unsure,
-        "left as they are, since no file of theirs could be read": unread,
-        "left as they are, since the platform says that they can't be changed": locked,
+        f"on several lines of {source.path.name}, or on one that could be another's": lines.unsure,
+        "left as they are, since no file of theirs could be read": [who for who in lines.of if not own[who]],
+        "left as they are, since they are locked or have a word where points go": held,
     }
     found = [f"{what}: {', '.join(students)}" for what, students in said.items() if students]
-    return found + ([f"left as they are, since nothing was handed in: {nothing} lines"] if nothing else [])
+    nothing = len(form.students) - len(lines.of)
+    return found + ([f"left as they are, since nothing was handed in: {counted(nothing, 'line')}"] if nothing else [])

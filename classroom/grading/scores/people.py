@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..alike import plain
+from ..alike import plain, squeezed
 from .form import Form
 from .sheet import Sheet
 
@@ -61,6 +61,6 @@ def _keys(sheet: Sheet, form: Form, line: int) -> set[str]:
         texts += [f"{last}, {first}", f"{last} {first}"]
     keys = {plain(text) for text in texts}
     keys |= {plain(text).partition("@")[0] for text in texts if re.fullmatch(r"\S+@\S+", text)}
-    keys |= {re.sub(r"\W", "", text).casefold() for text in texts}  # Canvas's files: "Lovelace, Ada" is "lovelaceada"
+    keys |= {squeezed(text) for text in texts}  # in Canvas's files "Lovelace, Ada" is "lovelaceada"
     keys |= {match[1] for text in texts if (match := re.fullmatch(r"\D+ (\d+)", text))}  # Moodle's "Participant 123"
     return keys - {""}
