@@ -12,7 +12,7 @@ from ..handed_in.read import one_line
 _SIGNS = {
     "alpha": "α", "beta": "β", "sigma": "σ", "varepsilon": "ε", "nabla": "∇", "mid": " | ", "approx": " ≈ ",
     "le": " ≤ ", "ne": " ≠ ", "sim": " ∼ ", "cdot": "·", "times": "×", "ln": "ln ", ",": " ", "top": "⊤",
-    "tfrac12": "½", "mathbb": "", "mathcal": "", "mathrm": "", "operatorname": "", "bar": "\u0304", "tilde": "\u0303",
+    "mathbb": "", "mathcal": "", "mathrm": "", "operatorname": "", "bar": "\u0304", "tilde": "\u0303",
 }  # fmt: skip
 
 
@@ -51,18 +51,19 @@ def _marked(value: str) -> str:
 
 def _formula(tex: str) -> str:
     """The little LaTeX that options of questions have in them, as signs."""
-    tex = re.sub(r"\\tfrac\s*12", "½", tex)
-    tex = re.sub(r"\\(bar|tilde)\s*(\\[a-z]+|[a-zA-Z])", lambda m: _sign(m[2]) + _SIGNS[m[1]], tex)
-    while (less := re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", tex)) != tex:
-        tex = less
-    tex = re.sub(r"\\[a-zA-Z]+|\\,", lambda match: _sign(match[0]), tex)
+    tex = tex.replace("{,}", ",").replace(r"\tfrac12", "½")
+    tex = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", tex)
+    tex = re.sub(r"\\(bar|tilde)\s*(\\?[a-zA-Z]+)|\\([a-zA-Z]+|,)", _sign, tex)
     for mark, tag in (("_", "sub"), (r"\^", "sup")):
         tex = re.sub(rf"{mark}(?:\{{([^{{}}]*)\}}|(\w))", rf"<{tag}>\1\2</{tag}>", tex)
-    return unicodedata.normalize("NFC", " ".join(tex.replace("{", "").replace("}", "").split()))
+    return unicodedata.normalize("NFC", " ".join(tex.split()))
 
 
-def _sign(tex: str) -> str:
-    return _SIGNS.get(tex.lstrip("\\"), tex)
+def _sign(match: re.Match) -> str:
+    accent, letter, name = match.groups()
+    if accent:
+        return _SIGNS.get(letter.lstrip("\\"), letter) + _SIGNS[accent]
+    return _SIGNS.get(name, match[0])
 
 
 def share(part: float) -> str:
