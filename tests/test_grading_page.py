@@ -233,6 +233,19 @@ def test_the_page_says_what_to_talk_about():
     assert "discrimination" in page[page.index("3.3b · Jump", hardest + 200) :]
 
 
+def test_pages_of_classes_that_are_hardly_any():
+    """One student, nobody who could be read, nobody at all."""
+    one = Seen(class_page([right("03")], names=True)).text
+    assert "1 student handed in 1 file." in one and "No wrong idea is shared" in one and "who they are ada" in one
+    assert "All questions were answered right by all." in one and "Nobody, by the rules" in one
+    broken = Seen(class_page([of_all("03", "unreadable", "ada")], [])).text
+    assert "1 student: a file that could not be read or graded" in broken and "Notebook 03" not in broken
+    assert (
+        "0 students handed in 0 files. Of 2 on the class list, 2 handed in nothing."
+        in Seen(class_page([], ["ada", "bob"])).text
+    )
+
+
 def test_a_small_class_is_told_that_it_is_small():
     page = Seen(class_page(planted()[:19])).text
     assert "Discrimination is told for 20 students or more; here are 19." in page
@@ -423,11 +436,9 @@ def source_of(wrong, name: str) -> str:
     return sources.binding(inspect.getsource(module), wrong.__name__, name, module.__package__)
 
 
-def handed_in(number: str, answers: dict[str, str], solved: bool = False) -> bytes:
-    """The notebook as handed out, or else solved, with these answers in place of its own."""
+def handed_in(number: str, answers: dict[str, str]) -> bytes:
+    """The notebook with these answers, and no others."""
     notebook = grading_zoo.load(ROOT / "notebooks" / f"{PLANS[number].stem}.ipynb")
-    if solved:
-        notebook = grading_zoo.filled(notebook, grading_zoo.load(ROOT / "solutions" / f"{PLANS[number].stem}.ipynb"))
     for cell in grading_zoo.answers(notebook):
         cell["source"] = answers.get(grading_zoo.quiz(cell), cell["source"])
     return grading_zoo.text(notebook)
@@ -491,14 +502,14 @@ def test_a_class_of_mutants_is_counted_as_the_judge_sees_them(there_is_a_sandbox
                 cases = quiz.draw_cases(planning.seed_of(11, id))
                 seen = judge(quiz, cases, run(function, cases, quiz.probe, quiz.forbidden))
                 expected.setdefault(id, []).append(seen)
-            data = handed_in(number, {id: source_of(function, names[id]) for id, function in chosen.items()}, True)
+            data = handed_in(number, {id: source_of(function, names[id]) for id, function in chosen.items()})
             reports.append(batch.grade_one(JOB, Submission(f"s{k:02d}", number, f"{k}.ipynb"), data))
     named = 0
     for id, verdicts in expected.items():
         found = question(reports, id)
         misconceptions = Counter(each.misconception for each in verdicts if each.misconception)
         assert found.misconceptions == misconceptions, id
-        assert found.kinds["wrong"] == len(verdicts) and found.kinds["right"] == 24 - len(verdicts), id
+        assert found.kinds["wrong"] == len(verdicts) and found.kinds["not answered"] == 24 - len(verdicts), id
         named += misconceptions.total()
     report.append(f"a class of 24 in two notebooks: {sum(map(len, expected.values()))} wrong answers, {named} named")
     class_page(reports)

@@ -25,7 +25,7 @@ def class_page(reports: Sequence[Report], expected: Collection[str] | None = Non
     """The page as HTML.  expected: names on the class list, None where there is none;  names: whether it says who."""
     seen = overview(reports, expected)
     questions = [question for notebook in seen.notebooks for question in notebook.questions]
-    parts = [_who(seen), *map(_glance, seen.notebooks)]
+    parts = [_who(seen, names), *map(_glance, seen.notebooks)]
     parts += [_misconceptions(questions), _hardest(questions), _stopped(questions)] if questions else []
     parts += [_words(seen, names), *map(_notebook, seen.notebooks), HOW_IT_IS_COUNTED]
     return document("The class at a glance", STYLE, "\n".join(filter(None, parts)))
@@ -34,12 +34,12 @@ def class_page(reports: Sequence[Report], expected: Collection[str] | None = Non
 # --------------------------------------------------------------------------------------------------------- at a glance
 
 
-def _who(seen: Overview) -> str:
+def _who(seen: Overview, names: bool) -> str:
     line = f"{counted(len(seen.students), 'student')} handed in {counted(seen.files, 'file')}."
     if seen.expected is not None:
         absent = len(seen.words.get(ABSENT, ()))
         line += f" Of {len(seen.expected)} on the class list, {absent or 'none'} handed in nothing."
-    return f"<p class=lead>{line}</p>"
+    return f"<p class=lead>{line}</p>{_names(dict.fromkeys(seen.students, '')) if names else ''}"
 
 
 def _glance(notebook: Notebook) -> str:
@@ -105,16 +105,15 @@ def _misconceptions(questions: Sequence[Question]) -> str:
 
 
 def _hardest(questions: Sequence[Question]) -> str:
-    hard = [question for question in questions if 2 * question.kinds["right"] < question.students]
+    hard = [question for question in questions if question.kinds["right"] < question.students]
     hard.sort(key=lambda question: question.kinds["right"] / question.students)
     items = "".join(
         f"<li>{_with_interval(question.kinds['right'], question.students)}"
         f"<div><p><b>{_heading(question.quiz)}</b></p>{_bar(question)}</div></li>"
         for question in hard[:MOST_HARD]
     )
-    if not items:
-        return "<h2>Hardest questions</h2><p>Each question was answered right by at least half of the class.</p>"
-    return f"<h2>Hardest questions</h2><p class=soft>So many had it right.</p><ol class=big>{items}</ol>"
+    shown = f"{LEGEND}<ol class=big>{items}</ol>" if items else "<p>All questions were answered right by all.</p>"
+    return f"<h2>Hardest questions</h2>{shown}"
 
 
 def _stopped(questions: Sequence[Question]) -> str:
@@ -149,8 +148,7 @@ def _names(students: dict[str, str]) -> str:
 
 
 def _notebook(notebook: Notebook) -> str:
-    legend = "".join(f"<li class={_css(kind)}>{kind}</li>" for kind in KINDS)
-    parts = [f"<h2>{_title(notebook.number)}</h2><ul class=legend>{legend}</ul>"]
+    parts = [f"<h2>{_title(notebook.number)}</h2>{LEGEND}"]
     if len(notebook.points) < ENOUGH:
         here = f"here are {len(notebook.points)}"
         parts.append(f"<p class=soft>Discrimination is told for {ENOUGH} students or more; {here}.</p>")
@@ -230,6 +228,7 @@ def _css(kind: str) -> str:
     return kind.replace(" ", "-")
 
 
+LEGEND = f"<ul class=legend>{''.join(f'<li class={_css(kind)}>{kind}</li>' for kind in KINDS)}</ul>"
 HOW_IT_IS_COUNTED = f"""
 <h2>How this is counted</h2>
 <ul class=soft>

@@ -51,7 +51,7 @@ def _marked(value: str) -> str:
 
 def _formula(tex: str) -> str:
     """The little LaTeX that options of questions have in them, as signs."""
-    tex = tex.replace("{,}", ",").replace(r"\tfrac12", "½")
+    tex = tex.replace("{,}", ",").replace("-", "−").replace(r"\tfrac12", "½")
     tex = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", tex)
     tex = re.sub(r"\\(bar|tilde)\s*(\\?[a-zA-Z]+)|\\([a-zA-Z]+|,)", _sign, tex)
     for mark, tag in (("_", "sub"), (r"\^", "sup")):

@@ -11,6 +11,8 @@ import re
 from .form import Column, Form, amount, filled_lines, parts, present
 from .sheet import Sheet
 
+TEST = "Student, Test"  # who a teacher is when looking at the course as a student would
+
 
 def form(sheet: Sheet) -> Form | None:
     """The form of a Canvas gradebook; None if the table is none."""
@@ -26,7 +28,7 @@ def form(sheet: Sheet) -> Form | None:
             points.append(Column(place, title, re.sub(r"\s*\(\d+\)$", "", title), amount(possible)))
     return Form(
         "Canvas",
-        [line for line in lines if line != worth and not _about_posting(sheet, line)],
+        [line for line in lines if line != worth and sheet[line, 0] != TEST and not _about_posting(sheet, line)],
         present(*map(sheet.column, ("Student", "ID", "SIS User ID", "SIS Login ID"))),
         parts(sheet.column("FirstName"), sheet.column("LastName")),
         points,
