@@ -382,6 +382,8 @@ def test_command_writes_every_file(whole_run):
     by_student = list(csv.DictReader(whole_run.with_name("grades-totals.csv").open(encoding="utf-8-sig")))
     assert [float(row["points"]) for row in by_student][:2] == [PLAN.out_of(), 0]
     assert whole_run.with_name("grades-nbgrader.csv").read_text().startswith("assignment,")
+    shown = whole_run.with_name("grades-class.html").read_text()
+    assert "12 students handed in 12 files." in shown and "3.3b · Jump to step t" in shown and "student0" not in shown
 
 
 def test_pages_hold_no_solutions(whole_run):

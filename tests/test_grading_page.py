@@ -20,7 +20,8 @@ import grading_zoo
 import numpy as np
 import pytest
 
-from classroom.grading import batch, course, sandbox, sources
+from classroom.__main__ import parser
+from classroom.grading import batch, command, course, sandbox, sources
 from classroom.grading import plan as planning
 from classroom.grading.records import UNTOUCHED, Report, Rules, Score, Submission
 from classroom.grading.reports import feedback
@@ -31,6 +32,7 @@ from classroom.grading.reports.statistics import discrimination, share_interval
 from classroom.quizzes import Concept, Quiz, declarations
 from classroom.quizzes.judging import judge
 from classroom.quizzes.running import run
+from course_utils.cli import Refused
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANS = planning.plans(planning.NOTEBOOKS)
@@ -418,6 +420,71 @@ def test_what_another_version_of_the_course_has_graded_is_graded_anew(tmp_path):
     assert batch.is_outdated(ledger, "one") and not batch.is_outdated(tmp_path / "none", "one")
     assert batch.run(jobs["one"], submissions, Here, ledger) == first and len(graded) == 4
     assert not batch.is_outdated(ledger, "one")
+
+
+# --------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def graded(tmp_path, monkeypatch):
+    """graded(*options): what the command prints and writes about a class of two, as if they had been graded."""
+    for student in ("ada", "bob"):
+        (tmp_path / "submitted" / student).mkdir(parents=True)
+        shutil.copy(ROOT / "notebooks" / f"{PLANS['03'].stem}.ipynb", tmp_path / "submitted" / student)
+    reports = [right("03", "ada"), but(right("03", "bob"), ANSWERS, "timeout")]
+    monkeypatch.setattr(command, "_graded", lambda *given: reports)
+
+    def run(*options: str) -> int:
+        line = ["grade", str(tmp_path / "submitted"), "--out", str(tmp_path / "grades.csv"), *options]
+        return command.run(parser().parse_args(line))
+
+    return run
+
+
+def test_the_command_writes_the_page_without_names_unless_asked(graded, tmp_path, capsys):
+    assert graded() == 0 and "grades-class.html" in capsys.readouterr().out
+    assert not re.search("ada|bob", (tmp_path / "grades-class.html").read_text())
+    assert graded("--names") == 0
+    assert "bob" in (tmp_path / "grades-class.html").read_text()
+
+
+def test_the_command_fills_in_what_platforms_exported(graded, tmp_path, capsys):
+    head = "Student,ID,SIS User ID,SIS Login ID,Section,Week 3 (7)"
+    (tmp_path / "canvas.csv").write_text(f'{head}\n"L, Ada",1,,ada,A,\n"O, Bob",2,,bob,A,\n"C, Cyd",3,,cyd,A,\n')
+    (tmp_path / "gs.csv").write_text("Name,SID,Email\nAda,1,ada@e.org\n")
+    both = ("--scores", str(tmp_path / "canvas.csv"), "Week", "3", "--scores", str(tmp_path / "gs.csv"), "--names")
+    assert graded(*both) == 0
+    said = capsys.readouterr().out
+    assert "column 'Week 3 (7)': notebook 03, 2 students\n" in said and "on no line of gs.csv: bob" in said
+    lines = (tmp_path / "grades-for-canvas.csv").read_text().splitlines()
+    assert [line.rpartition(",")[2] for line in lines] == ["Week 3 (7)", "36", "33", ""]
+    assert (tmp_path / "grades-for-gradescope.zip").stat().st_size
+    page = Seen((tmp_path / "grades-class.html").read_text()).text
+    assert "Of 4 on the class list" not in page and "1 student: on the class list, and nothing handed in" in page
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["none.csv"], "none.csv"),
+        (["odd.csv"], "expected a class list or gradebook as Canvas"),
+        (["odd.csv", "other/odd.csv"], "files of different names"),
+    ],
+)
+def test_a_wrong_file_is_refused_before_anything_is_graded(graded, files, said, tmp_path, monkeypatch):
+    (tmp_path / "odd.csv").write_text("x,y\n1,2\n")
+    monkeypatch.setattr(command, "_graded", lambda *given: pytest.fail("it was graded"))
+    with pytest.raises(Refused, match=said) as refused:
+        graded(*(option for file in files for option in ("--scores", str(tmp_path / file))))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_command_says_that_another_version_has_graded(graded, tmp_path, capsys):
+    (tmp_path / "grades.graded.jsonl").write_text('{"key": "k", "report": {}}\n')
+    assert graded() == 0
+    assert (
+        "grades.graded.jsonl is of another version of the course: everything is graded anew" in capsys.readouterr().err
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ graded for real
