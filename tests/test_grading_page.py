@@ -371,6 +371,9 @@ LOOK = """() => {
   return { wide: document.documentElement.scrollWidth, page: light(behind(document.body)), faint } }"""
 
 
+ALL_SEEN = "[...document.querySelectorAll('li, p')].every(e => e.checkVisibility({contentVisibilityProperty: true}))"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_a_phone_and_can_be_read_by_day_and_by_night(browser, scheme, tmp_path):
     pages = {
@@ -387,6 +390,9 @@ def test_pages_fit_a_phone_and_can_be_read_by_day_and_by_night(browser, scheme, 
             assert seen["wide"] <= width, f"{name} is {seen['wide']} wide in a window of {width}"
             assert seen["faint"] == []
             assert (seen["page"] > 0.5) == (scheme == "light")
+            tab.emulate_media(media="print")
+            assert tab.evaluate(LOOK)["page"] > 0.5, "paper is white"
+            assert tab.evaluate(ALL_SEEN), "nothing is folded on paper"
             context.close()
 
 
@@ -443,6 +449,8 @@ def graded(tmp_path, monkeypatch):
 
 def test_the_command_writes_the_page_without_names_unless_asked(graded, tmp_path, capsys):
     assert graded() == 0 and "grades-class.html" in capsys.readouterr().out
+    written = json.loads((tmp_path / "grades.json").read_text())["submissions"]
+    assert {"misconception", "option", "stage"} <= set(written[0]["scores"][0]) and written[0]["scores"][0]["option"]
     assert not re.search("ada|bob", (tmp_path / "grades-class.html").read_text())
     assert graded("--names") == 0
     assert "bob" in (tmp_path / "grades-class.html").read_text()

@@ -16,10 +16,10 @@ import pytest
 
 from classroom.grading import plan as planning
 from classroom.grading import scores
-from classroom.grading.alike import loose, plain
 from classroom.grading.records import Report, Score
 from classroom.grading.scores import canvas, gradescope, moodle
 from classroom.grading.scores.sheet import NoTable, Sheet
+from classroom.grading.spelling import loose, plain
 
 PLANS = planning.plans(planning.NOTEBOOKS)
 WORTH = {number: plan.out_of() for number, plan in PLANS.items()}

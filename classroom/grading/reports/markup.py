@@ -88,7 +88,7 @@ STYLE = """\
 :root { color-scheme: light dark;
   --page: #fff; --text: #1d1f23; --soft: #5b626d; --line: #dcdfe4; --box: #f4f5f7; --note: #fff4d6;
   --right: #1769aa; --wrong: #b85c00; --broken: #7b3f98; --stopped: #b3261e; --open: #c3c8d0 }
-@media (prefers-color-scheme: dark) { :root {
+@media screen and (prefers-color-scheme: dark) { :root {
   --page: #17191d; --text: #e6e8eb; --soft: #a2a9b4; --line: #3a3f48; --box: #22252b; --note: #3b3216;
   --right: #62aef0; --wrong: #f0a04b; --broken: #c79be0; --stopped: #ff8a80; --open: #555c68 } }
 * { box-sizing: border-box }
@@ -103,7 +103,7 @@ code { font-size: .9em; background: var(--box); padding: 0 .25em; border-radius:
 .note { background: var(--note); padding: .5rem .8rem; border-radius: 4px }
 .lead { font-size: 1.1rem }
 .number { font-variant-numeric: tabular-nums; white-space: nowrap; font-weight: 600 }
-@media print { body { margin: 0; max-width: none; font-size: 11pt } article, li { break-inside: avoid }
-  h2, h3 { break-after: avoid } * { print-color-adjust: exact }
+@media print { :root { color-scheme: light } body { margin: 0; max-width: none; font-size: 11pt }
+  article, li { break-inside: avoid } h2, h3 { break-after: avoid } * { print-color-adjust: exact }
   details::details-content { content-visibility: visible } }
 """

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..alike import loose, plain
 from ..records import UNREAD, Report, Score, best
+from ..spelling import loose, plain
 from .statistics import Correlation, discrimination
 
 KINDS = ("right", "wrong", "did not run", "stopped", "not answered")

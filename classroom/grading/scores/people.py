@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..alike import plain, squeezed
+from ..spelling import plain, squeezed
 from .form import Form
 from .sheet import Sheet
 
