@@ -97,7 +97,7 @@ def test_whatever_is_not_filled_in_is_the_same_byte_for_byte(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
 def test_only_the_points_change_whatever_the_dialect(delimiter, encoding, tmp_path):
     line = ["Müller, Jörg", "5", "u", "jm", 'S "1"', "", "x"]
-    texts = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Notebook 03 (7)", "Notes (8)"], line]
+    texts = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Notebook 03 (7)", "Notes"], line]
     file = io.StringIO()
     csv.writer(file, delimiter=delimiter, lineterminator="\r\n").writerows(texts)
     found = filled(tmp_path, file.getvalue(), [report("jm", "03", 2)], encoding=encoding)
@@ -128,6 +128,12 @@ def test_a_word_where_points_go_stays(tmp_path):
     assert any(line.endswith("have a word where points go: bob") for line in found.said)
 
 
+def test_a_teachers_notes_are_no_assignment(tmp_path):
+    text = "Student,ID,SIS Login ID,Section,Notes,Week 3 (7),Final Score\r\nAda,1,ada,A,often late,,\r\n"
+    found = filled(tmp_path, text, [report("ada", "03", 9)])
+    assert found.data.decode() == text.replace("late,,", f"late,{report('ada', '03', 9).points},")
+
+
 def test_a_notebook_without_a_column_is_named(tmp_path):
     found = filled(tmp_path, CANVAS, [report("ada", "03", 9), report("ada", "04", 4)])
     assert "no column of export.csv names notebook 04: its points are not in it" in found.said
@@ -137,7 +143,7 @@ def test_a_notebook_without_a_column_is_named(tmp_path):
     ("text", "column", "said"),
     [
         (CANVAS.replace("Notebook 03", "Week 1").replace("Notebook 5", "Week 2"), None, "no column names a notebook"),
-        (CANVAS.replace("Reading", "Notebook 3, again"), None, "several columns name notebook 03"),
+        (CANVAS.replace("Reading", "Notebook 3 again"), None, "several columns name notebook 03"),
         (CANVAS, "Final Score", "no column for points is called 'Final Score'; it has 'Reading', 'Notebook 03'"),
         (CANVAS.replace("Reading", "Notebook 03"), "notebook 03", "several columns are called 'notebook 03'"),
         ("a,b\n1,2\n", None, "got a table with the columns a, b"),

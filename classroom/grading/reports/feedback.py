@@ -26,7 +26,7 @@ WORDS = {
 def page(student: str, reports: Sequence[Report]) -> str:
     """A student's page. It has no inputs, no expected values and no solutions in it."""
     counted = list(best(reports).values())
-    others = [report for report in reports if report not in counted]
+    others = [report for report in reports if not any(report is each for each in counted)]
     parts = [_total(counted), *map(_section, counted), *map(_other, others)]
     return document(f"Feedback for {student}", STYLE, "\n".join(filter(None, parts)))
 

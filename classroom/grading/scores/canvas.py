@@ -11,6 +11,7 @@ import re
 from .form import Column, Form, amount, filled_lines, parts, present
 from .sheet import Sheet
 
+_ASSIGNMENT = re.compile(r"(.*?)\s*\(\d+\)")  # a teacher's notes and the sums have no number
 TEST = "Student, Test"  # who a teacher is when looking at the course as a student would
 
 
@@ -23,9 +24,9 @@ def form(sheet: Sheet) -> Form | None:
     worth = next((line for line in lines if "Points Possible" in sheet[line, 0]), None)
     points = []
     for place in range(section + 1, len(sheet.titles)):
-        title, possible = sheet.titles[place], sheet[worth, place] if worth is not None else ""
-        if title and "read only" not in possible:
-            points.append(Column(place, title, re.sub(r"\s*\(\d+\)$", "", title), amount(possible)))
+        possible = sheet[worth, place] if worth is not None else ""
+        if (match := _ASSIGNMENT.fullmatch(sheet.titles[place])) and "read only" not in possible:
+            points.append(Column(place, match[0], match[1], amount(possible)))
     return Form(
         "Canvas",
         [line for line in lines if line != worth and sheet[line, 0] != TEST and not _about_posting(sheet, line)],
