@@ -1,0 +1,121 @@
+"""How long an explorer takes to answer: every explorer of every notebook, 50 moves each, median and worst.
+
+    python benchmarks/explorers.py                 all notebooks
+    python benchmarks/explorers.py 00 05           two of them
+    python benchmarks/explorers.py --before FILE   ratios to what an earlier version wrote with --json FILE
+
+Each solved notebook runs at effort smoke in a kernel of its own, and in its last cell the controls are dragged there:
+from one end to the other in even steps, control by control. A move is timed from the new value of the widget to the
+picture having been sent. What a picture was drawn for before is not counted ("again" has its median). Close all else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MOVES = 50
+
+CELL = f"""\
+import sys
+sys.path.append({str(Path(__file__).resolve().parent)!r})
+from explorers import drag
+from course_utils.explore import explorers
+import json as _json, os as _os, pathlib as _pathlib
+_found = [dict(title=e.title) | drag(e) for e in list(explorers.values())]
+_pathlib.Path(_os.environ["MEASURED"]).write_text(_json.dumps(_found))
+"""
+
+
+def stops(control, moves: int) -> list:
+    """Values of a control's widget as a hand drags it from one end to the other: at most `moves`."""
+    from course_utils.explore.controls import Choice, Slider
+
+    if isinstance(control, Choice):
+        return list(range(len(control.options)))[:moves]
+    if not isinstance(control, Slider):
+        return [not control.value, control.value]
+    if control.log:
+        return [control.low * (control.high / control.low) ** (k / (moves - 1)) for k in range(moves)]
+    steps = round((control.high - control.low) / control.step)
+    return [control.low + control.step * k for k in sorted({round(steps * k / (moves - 1)) for k in range(moves)})]
+
+
+def drag(explorer, moves: int = MOVES) -> dict:
+    """Move every control of an explorer that is on the page; milliseconds of each move, new places and known ones."""
+    new, again, seen = [], [], {str(explorer.values)}
+    path = [
+        (name, raw)
+        for name, control in explorer.controls.items()
+        for raw in stops(control, -(-2 * moves // len(explorer.controls)))
+    ]
+    for name, raw in path * 3:
+        widget = explorer.widgets[name]
+        if widget.value == raw or len(new) == moves:
+            continue
+        started = time.perf_counter()
+        widget.value = raw
+        took = 1000 * (time.perf_counter() - started)
+        known = str(explorer.values) in seen
+        seen.add(str(explorer.values))
+        (again if known else new).append(took)
+    return {"new": new, "again": again, "error": explorer.error}
+
+
+def measure(path: Path, effort: str, data: str) -> list[dict]:
+    """Run a notebook and drag what it leaves behind."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(CELL))
+    with tempfile.TemporaryDirectory() as folder:
+        measured = Path(folder, "measured.json")
+        env = os.environ | {"COURSE_EFFORT": effort, "COURSE_DATASET": data, "MEASURED": str(measured)}
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
+        client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": folder}})
+        client.execute(env=env)
+        return json.loads(measured.read_text())
+
+
+def main() -> None:
+    """Measure, and print a table row by row."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("numbers", nargs="*", metavar="NN", help="notebook numbers; all when none is given")
+    parser.add_argument("--effort", choices=("smoke", "cpu", "gpu"), default="smoke")
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--json", type=Path, help="append what was measured to this file")
+    parser.add_argument("--before", type=Path, help="such a file, of an earlier version")
+    arguments = parser.parse_args()
+    wanted = {n.zfill(2) for n in arguments.numbers}
+    before = {}
+    if arguments.before:
+        for line in arguments.before.read_text().splitlines():
+            row = json.loads(line)
+            before[row["notebook"], row["title"]] = statistics.median(row["new"])
+    print("| notebook | explorer | moves | median (ms) | worst (ms) | known picture (ms) | faster by |")
+    print("|---|---|---|---|---|---|---|")
+    for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.ipynb")):
+        if wanted and path.stem[:2] not in wanted:
+            continue
+        for row in measure(path, arguments.effort, arguments.data):
+            row = {"notebook": path.stem[:2]} | row
+            if arguments.json:
+                with arguments.json.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            median = statistics.median(row["new"])
+            again = f"{statistics.median(row['again']):.0f}" if row["again"] else ""
+            ratio = before.get((row["notebook"], row["title"]))
+            faster = f"{ratio / median:.1f} ×" if ratio else ""
+            cells = [row["notebook"], row["title"], len(row["new"]), f"{median:.0f}", f"{max(row['new']):.0f}", again]
+            print("| " + " | ".join(map(str, [*cells, faster])) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
