@@ -62,7 +62,7 @@ def sweep(explorer: Explorer) -> list[Problem]:
 
 def probes(control: Control) -> list[Any]:
     """Both ends and the middle; all that a choice offers; each as `draw` gets it when a hand moves the widget there."""
-    widget = control.widget(style={}, layout={}, continuous_update=True)  # of its own: nothing moves on the page
+    widget = control.widget(style={}, layout={})  # of its own: nothing moves on the page
     values = []
     for raw in _raw_probes(control):
         widget.value = raw

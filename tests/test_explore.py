@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -18,36 +20,24 @@ def line(slope, sign=1):
     return plots.curves({"y": ([0, 1], [0, slope * sign])}, title=f"slope {slope}", x_label="x", y_label="y")
 
 
-class Handle:
-    """Stands for a picture on the page: remembers what it was updated to."""
-
-    def __init__(self):
-        self.pictures = []
-
-    def update(self, figure):
-        self.pictures.append(figure)
-
-
 @pytest.fixture
 def page(monkeypatch):
     """A notebook's page without a browser: what was displayed, in order."""
     from course_utils.explore import explorer as module
 
     shown = []
-
-    def display(thing, **keywords):
-        handle = Handle() if keywords.get("display_id") else None
-        shown.append((thing, handle))
-        return handle
-
     monkeypatch.setattr(module, "_in_notebook", lambda: True)
-    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr("IPython.display.display", lambda thing, **keywords: shown.append(thing))
     return shown
 
 
 def explored(page, **controls):
-    explorer = explore(controls.pop("draw", line), title=controls.pop("title", "a line"), **controls)
-    return explorer, page[-1][1]
+    return explore(controls.pop("draw", line), title=controls.pop("title", "a line"), **controls)
+
+
+def on_page(explorer) -> str:
+    """The alternative text of the picture under the controls."""
+    return re.search(r'alt="([^"]*)"', explorer._picture.value).group(1)
 
 
 # ----------------------------------------------------------------------------------------------------------- controls
@@ -110,19 +100,71 @@ def test_the_first_drawing_raises_as_usual():
 # ---------------------------------------------------------------------------------------------------- on a page
 
 
-def test_controls_come_first_then_the_picture_as_an_output_of_its_own(page):
-    explorer, _ = explored(page, slope=slider(-2, 2, value=1, label="how steep"))
-    (controls, _), (picture, handle) = page
-    assert "application/vnd.jupyter.widget-view+json" in controls
-    assert controls["text/plain"].startswith("Explorer: a line. Controls: how steep (-2 to 2).")
-    assert picture is explorer.figure and handle is not None
+def test_the_explorer_comes_first_and_then_what_stands_in_for_it_and_is_saved(page):
+    explored(page, slope=slider(-2, 2, value=1, label="how <steep>"))
+    live, asleep = page
+    assert "application/vnd.jupyter.widget-view+json" in live
+    assert "application/vnd.jupyter.widget-view+json" not in asleep
+    assert "run this cell (Shift+Enter)" in asleep["text/html"] and "how &lt;steep&gt; (-2 to 2)" in asleep["text/html"]
+    assert 'alt="slope 1. Curves of y against x: y"' in asleep["text/html"] and "slope 1." in asleep["text/plain"]
+
+
+def test_two_explorers_of_a_page_do_not_hide_each_other(page):
+    for _ in range(2):
+        explored(page, slope=slider(0, 1))
+    names = [re.search(r'<div class="asleep-([\w-]+)"', asleep["text/html"]).group(1) for asleep in page[1::2]]
+    assert names[0] != names[1] and all(name in asleep["text/html"] for name, asleep in zip(names, page[1::2]))
 
 
 def test_a_moved_control_changes_the_picture_in_place(page):
-    explorer, handle = explored(page, slope=slider(-2, 2, value=1))
+    explorer = explored(page, slope=slider(-2, 2, value=1))
+    assert on_page(explorer).startswith("slope 1.")
     explorer.widgets["slope"].value = 2
-    assert [alt.get_label().split(".")[0] for alt in handle.pictures] == ["slope 2"]
+    assert on_page(explorer).startswith("slope 2.") and explorer.alt == on_page(explorer)
     assert explorer.values == {"slope": 2} and len(page) == 2
+
+
+def test_a_picture_that_was_shown_before_is_not_drawn_again_until_another_cell_has_run(page, monkeypatch):
+    from course_utils.explore import explorer as module
+
+    drawn = []
+
+    def draw(n):
+        drawn.append(n)
+        return line(n)
+
+    explorer = explored(page, draw=draw, n=slider(0, 3, value=0))
+    for n in (1, 2, 1, 2, 1):
+        explorer.widgets["n"].value = n
+    assert drawn == [0, 1, 2] and on_page(explorer).startswith("slope 1.")
+    monkeypatch.setattr(module, "_execution", lambda: 7)
+    explorer.widgets["n"].value = 2
+    assert drawn == [0, 1, 2, 2]
+
+
+def test_it_remembers_pictures_but_not_all_of_them(page, monkeypatch):
+    from course_utils.explore import explorer as module
+
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+    explorer = explored(page, slope=slider(0, 9))
+    for n in (1, 2, 3, 4):
+        explorer.widgets["slope"].value = n
+    assert len(explorer._known) == 2
+
+
+def test_an_error_is_not_remembered(page):
+    faults = ["no model yet"]
+
+    def draw(n):
+        if n == 2 and faults:
+            raise ValueError(faults.pop())
+        return line(n)
+
+    explorer = explored(page, draw=draw, n=slider(0, 2, value=1))
+    for n, error in ((2, "No picture for n = 2: ValueError: no model yet"), (1, ""), (2, "")):
+        explorer.widgets["n"].value = n
+        assert explorer.error == error
+    assert on_page(explorer).startswith("slope 2.")
 
 
 def test_draw_gets_what_the_options_stand_for_tensors_included(page):
@@ -138,7 +180,7 @@ def test_draw_gets_what_the_options_stand_for_tensors_included(page):
         "flag": toggle(),
         "speed": log_slider(0.1, 10, value=1),
     }
-    explorer, _ = explored(page, draw=draw, **controls)
+    explorer = explored(page, draw=draw, **controls)
     explorer.widgets["which"].value = 0
     explorer.widgets["flag"].value = True
     explorer.widgets["speed"].value = 10
@@ -152,23 +194,18 @@ def test_an_error_while_moving_stands_under_the_controls_and_goes_away(page):
             raise ValueError("no <b>two</b>\nplease")
         return line(n)
 
-    explorer, handle = explored(page, draw=draw, n=slider(0, 3, value=1))
+    explorer = explored(page, draw=draw, n=slider(0, 3, value=1))
     explorer.widgets["n"].value = 2
     assert explorer.error == "No picture for n = 2: ValueError: no <b>two</b> please"
     assert 'role="alert"' in explorer._line.value and "no &lt;b&gt;two" in explorer._line.value
-    assert handle.pictures == [], "the last good picture stays"
+    assert on_page(explorer).startswith("slope 1."), "the last good picture stays"
     explorer.widgets["n"].value = 3
-    assert explorer.error == "" and "alert" not in explorer._line.value and len(handle.pictures) == 1
+    assert explorer.error == "" and "alert" not in explorer._line.value and on_page(explorer).startswith("slope 3.")
 
 
-def test_a_slow_picture_waits_until_the_slider_is_let_go(page, monkeypatch):
-    from course_utils.explore import explorer as module
-
-    monkeypatch.setattr(module, "SLOW", 60.0)  # whatever else the machine is doing
-    quick, _ = explored(page, slope=slider(0, 1))
-    monkeypatch.setattr(module, "SLOW", 0.0)
-    slow, _ = explored(page, slope=slider(0, 1))
-    assert quick.widgets["slope"].continuous_update and not slow.widgets["slope"].continuous_update
+def test_every_slider_follows_the_hand_however_long_a_picture_takes(page):
+    explorer = explored(page, slope=slider(0, 1), draw=lambda slope: time.sleep(0.4) or line(slope))
+    assert explorer.widgets["slope"].continuous_update
 
 
 def test_every_control_has_a_label_a_tooltip_and_room_for_both(page):
@@ -176,7 +213,7 @@ def test_every_control_has_a_label_a_tooltip_and_room_for_both(page):
         "slope": slider(-2, 2, label="a rather long label, steepness"),
         "sign": choice(["1", "2", "3", "4", "5", "six: a dropdown"]),
     }
-    explorer, _ = explored(page, draw=lambda slope, sign: line(slope), **controls)
+    explorer = explored(page, draw=lambda slope, sign: line(slope), **controls)
     for name, widget in explorer.widgets.items():
         assert widget.description == (controls[name].label or name) and name and widget.tooltip
         assert widget.style.description_width == f"{len('a rather long label, steepness') + 2}ch"
@@ -185,13 +222,13 @@ def test_every_control_has_a_label_a_tooltip_and_room_for_both(page):
 def test_readouts_show_the_digits_that_a_step_can_change(page):
     formats = {}
     for step in (1, 0.5, 0.05, 0.001):
-        explorer, _ = explored(page, slope=slider(0, 2, step=step))
+        explorer = explored(page, slope=slider(0, 2, step=step))
         formats[step] = explorer.widgets["slope"].readout_format
     assert formats == {1: "d", 0.5: ".1f", 0.05: ".2f", 0.001: ".3f"}
 
 
 def test_alternative_text_names_the_values_and_reaches_screen_readers(page):
-    explorer, _ = explored(page, slope=slider(0, 2, value=1))
+    explorer = explored(page, slope=slider(0, 2, value=1))
     assert plots.alt_text(explorer.figure).startswith("slope 1")
     explorer = explore(line, title="t", alt="A straight line.", slope=slider(0, 2, value=1))
     explorer.widgets["slope"].value = 2
@@ -203,7 +240,7 @@ def test_alternative_text_names_the_values_and_reaches_screen_readers(page):
 def test_words_of_authors_end_as_sentences(page, alt, said):
     explorer = explore(line, title="Which slope is steeper?", alt=alt, slope=slider(0, 2, value=1))
     assert plots.alt_text(explorer.figure) == f"{said} slope = 1."
-    assert page[0][0]["text/plain"].startswith("Explorer: Which slope is steeper? Controls:")
+    assert "<b>Which slope is steeper?</b>" in page[1]["text/html"]
 
 
 def test_running_a_cell_again_replaces_its_explorer(page):
@@ -216,9 +253,9 @@ def test_running_a_cell_again_replaces_its_explorer(page):
 
 def test_without_ipywidgets_the_picture_is_shown_and_a_line_says_why(page, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    explorer, handle = explored(page, slope=slider(0, 1))
+    explorer = explored(page, slope=slider(0, 1))
     assert "pip install ipywidgets" in capsys.readouterr().out
-    assert len(page) == 1 and page[0][0] is explorer.figure
+    assert page == [explorer.figure]
 
 
 def test_in_a_terminal_it_says_so():
@@ -275,9 +312,9 @@ def test_an_image_that_is_not_finite_is_found():
 
 
 def test_a_sweep_goes_through_the_widgets_and_leaves_them_as_they_were(page):
-    explorer, handle = explored(page, slope=slider(-2, 2, value=1), sign=choice([1, -1]))
+    explorer = explored(page, slope=slider(-2, 2, value=1), sign=choice([1, -1]))
     explorer.widgets["slope"].value = 0
-    shown = len(handle.pictures)
+    shown = explorer._picture.value
     assert sweep(explorer) == []
     assert explorer.values == {"slope": 0, "sign": 1} and explorer.widgets["slope"].value == 0
-    assert len(handle.pictures) == shown, "a sweep draws, but does not flicker over the page"
+    assert explorer._picture.value == shown, "a sweep draws, but does not flicker over the page"

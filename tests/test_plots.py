@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from course_utils import plots
-from course_utils.plots.canvas import WIDTH, png_with_metadata
+from course_utils.plots.canvas import WIDTH
 
 CLASSES = ("cat", "dog", "fish")
 
@@ -90,13 +92,65 @@ def test_nothing_is_cut_off(figure):
             )
 
 
-def test_png_is_crisp_and_shown_at_its_size_in_inches(figure):
-    data, metadata = png_with_metadata(figure)
-    assert data.startswith(b"\x89PNG")
-    width, _ = Image.open(io.BytesIO(data)).size
-    assert width / metadata["width"] == pytest.approx(1.5, abs=0.01)
-    assert metadata["width"] <= 800
-    assert metadata["alt"] == plots.alt_text(figure)
+class Shown(HTMLParser):
+    """What a page shows of a figure: the attributes of its image, and the image."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.feed(page)
+        kind, self.data = self.attributes["src"].split(";base64,")
+        self.kind = kind.removeprefix("data:image/")
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "img":
+            assert not hasattr(self, "attributes"), "one image, no more"
+            self.attributes = dict(attributes)
+
+    @property
+    def image(self):
+        return Image.open(io.BytesIO(base64.b64decode(self.data)))
+
+
+def test_on_a_page_a_figure_is_crisp_has_its_size_in_inches_and_its_alternative_text(figure):
+    shown = Shown(plots.as_html(figure))
+    width, height = shown.image.size
+    assert width / int(shown.attributes["width"]) == pytest.approx(1.5, abs=0.01)
+    assert height / width == pytest.approx(np.divide(*figure.get_size_inches()[::-1]), abs=0.01)
+    assert int(shown.attributes["width"]) <= 800
+    assert shown.attributes["alt"] == plots.alt_text(figure)
+
+
+def test_alternative_text_can_hold_anything():
+    figure = plots.image_grid(images(2), title='"<b>Less</b>" & more')
+    assert Shown(plots.as_html(figure)).attributes["alt"] == '"<b>Less</b>" & more. Grid of 2 images'
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+def test_what_a_page_shows_is_what_was_drawn(make):
+    """Quickly, or in fewer colours, of which none is far from what was drawn."""
+    drawn = pixels(make()).astype(int)
+    for quick, near in ((True, 0.0), (False, 0.1)):
+        shown = np.asarray(Shown(plots.as_html(make(), quick)).image.convert("RGB")).astype(int)
+        assert shown.shape == drawn.shape and np.abs(shown - drawn).mean() <= near
+
+
+def test_photographs_keep_their_colours():
+    """Sixty colours of noise would not fit into a palette of 256."""
+    figure = plots.image_grid(torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0)))
+    shown = np.asarray(Shown(plots.as_html(figure)).image.convert("RGB"))
+    assert np.array_equal(shown, pixels(figure))
+
+
+def test_a_grey_figure_has_one_channel():
+    assert Shown(plots.as_html(plots.image_grid(images(2), title="Grey"))).image.mode == "L"
+
+
+def test_only_what_is_drawn_is_turned_over_in_the_dark():
+    """An image in negative would be another image."""
+    looks = {name: Shown(plots.as_html(make())).attributes["class"] for name, make in FIGURES.items()}
+    assert {name for name, look in looks.items() if "course-drawing" in look} >= {"curves", "bars", "histogram"}
+    assert not any("course-drawing" in looks[name] for name in looks if "image" in name or "manifold" in name)
+    assert all("course-figure" in look for look in looks.values())
 
 
 def test_same_input_same_picture():
@@ -408,8 +462,9 @@ def test_formatter_shows_figures_with_alternative_text_even_after_pyplot():
         figure = FIGURES["curves"]()
         for _ in range(2):
             data, metadata = shell.display_formatter.format(figure)
-            assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == repr(figure)
-            assert metadata["image/png"]["alt"] == plots.alt_text(figure)
+            assert set(data) == {"text/html", "text/plain"}, "once, not twice"
+            assert Shown(data["text/html"]).attributes["alt"] == plots.alt_text(figure)
+            assert data["text/plain"] == repr(figure)
             from IPython.core.pylabtools import select_figure_formats
             from matplotlib_inline.config import InlineBackend  # what a notebook does when somebody imports pyplot
 

@@ -1,8 +1,9 @@
 """Explorers: a few controls over a picture.
 
 `explore(draw, t=slider(0, 1000))` calls `draw(t=...)`, which returns a figure, once at the start and again whenever a
-control moves. The picture is an ordinary output of the cell, updated in place: it is saved with the notebook, shows on
-paper, on GitHub and wherever widgets do not run.
+control moves. Beside the controls and their picture the cell has another output, hidden while they live: the picture
+at the start, and how to wake the controls. It is saved with the notebook, and shows the next day, after the kernel's
+restart, on paper, on GitHub and wherever widgets do not run.
 """
 
 from .controls import choice, log_slider, slider, toggle

@@ -79,7 +79,6 @@ class Choice(Control):
     def widget(self, **common: Any) -> Any:
         import ipywidgets
 
-        del common["continuous_update"]
         shown = [(text, i) for i, (text, _) in enumerate(self.options)]  # by index: values need not be comparable
         if len(shown) <= 5 and sum(len(text) + 3 for text, _ in shown) <= 60:
             common["layout"] = {"width": "max-content", "margin": "0 0 0 8px"}
@@ -102,7 +101,6 @@ class Toggle(Control):
     def widget(self, **common: Any) -> Any:
         import ipywidgets
 
-        del common["continuous_update"]
         return ipywidgets.Checkbox(value=self.value, indent=True, **common)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import html
 import inspect
-import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from .. import plots
+from ..keys import keep_keys
 from .controls import Control, short
 
-SLOW = 0.3  # seconds a drawing may take and still follow the slider while it moves; slower ones wait until it is let go
+REMEMBERED = 100  # pictures an explorer keeps, so that sweeping back is instant; 5 to 20 MB
 
 _OUT_OF_SIGHT = "position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%); white-space:nowrap"
 
@@ -23,24 +24,28 @@ explorers: dict[tuple[str, str], Explorer] = {}  # every explorer of this kernel
 class Explorer:
     """Controls over a picture; made by `explore`.
 
-    `.values` of the controls, `.figure` drawn last, `.error` the line under the controls ("" if none).
+    `.values` of the controls, `.figure` drawn last, `.alt` of the picture on the page, `.error` the line under the
+    controls ("" if none).
     """
 
     def __init__(self, draw: Callable[..., Figure], controls: Mapping[str, Control], title: str, alt: str) -> None:
-        self.draw, self.controls, self.title, self.alt = draw, dict(controls), title, alt
+        self.draw, self.controls, self.title, self._alt = draw, dict(controls), title, alt
         self.values = {name: control.value for name, control in self.controls.items()}
         self.error = ""
         self.widgets: dict[str, Any] = {}
-        self._handle: Any = None
+        self._picture: Any = None
         self._line: Any = None
         self._shown_in: Any = None
-        started = time.perf_counter()
+        self._known: OrderedDict[tuple, tuple[str, str]] = OrderedDict()  # where the controls stood: (HTML, alt)
+        self._known_since: Any = None
         self.figure = self.picture(**self.values)
-        plots.png(self.figure)
-        self.seconds = time.perf_counter() - started  # for one picture; decides whether it follows the slider
+        self.alt = plots.alt_text(self.figure)
 
     def __repr__(self) -> str:
-        return f"Explorer {self.title!r} with {'; '.join(map(self._offer, self.controls))}"
+        return f"Explorer {self.title!r} with {self._offers()}"
+
+    def _offers(self) -> str:
+        return "; ".join(map(self._offer, self.controls))
 
     def _offer(self, name: str) -> str:
         return f"{self._label(name)} ({self.controls[name].offers()})"
@@ -54,31 +59,45 @@ class Explorer:
         if not isinstance(figure, Figure):
             got = type(figure).__name__
             raise TypeError(f"draw: expected it to return a Figure, got {got}; end it with `return plots...`")
-        if self.alt:
-            figure.set_label(f"{_sentence(self.alt)} At {_spelled(values)}.")
+        if self._alt:
+            figure.set_label(f"{_sentence(self._alt)} At {_spelled(values)}.")
         return figure
 
     def _moved(self, name: str, raw: Any) -> None:
         self.values[name] = self.controls[name].from_widget(raw)
         try:
-            self.figure = self.picture(**self.values)
+            self._picture.value, self.alt = self._drawn()
             self.error = ""
-            self._handle.update(self.figure)
         except Exception as error:  # whatever the drawing raises belongs on the page, in one line
             what = " ".join(str(error).split()) or "no message"
             self.error = f"No picture for {_spelled(self.values)}: {type(error).__name__}: {what}"
         self._say()
 
+    def _drawn(self) -> tuple[str, str]:
+        """The picture for where the controls stand, as HTML, and its alternative text.
+
+        One that was drawn before is taken from memory, unless a cell has run since: it may have changed the model.
+        """
+        if self._known_since != _execution():
+            self._known.clear()
+            self._known_since = _execution()
+        place = tuple(widget.value for widget in self.widgets.values())
+        if place not in self._known:
+            self.figure = self.picture(**self.values)
+            self._known[place] = plots.as_html(self.figure, quick=True), plots.alt_text(self.figure)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return self._known[place]
+
     def _say(self) -> None:
         """The line under the controls: an error that everyone sees, or, for screen readers, what the picture shows."""
         if self.error:
-            self._line.value = f'<span role="alert" style="color:#bd1f01">{html.escape(self.error)}</span>'
+            self._line.value = f'<span role="alert" style="color:var(--jp-error-color1, #bd1f01)">{html.escape(self.error)}</span>'
         else:
-            shown = html.escape(plots.alt_text(self.figure))
-            self._line.value = f'<span aria-live="polite" style="{_OUT_OF_SIGHT}">{shown}</span>'
+            self._line.value = f'<span aria-live="polite" style="{_OUT_OF_SIGHT}">{html.escape(self.alt)}</span>'
 
     def _make_widgets(self) -> Any:
-        """The column of controls, each with a label, a tooltip and room for both."""
+        """The column of controls, each with a label, a tooltip and room for both, over the picture."""
         import ipywidgets
 
         width = f"{2 + max(len(self._label(name)) for name in self.controls)}ch"
@@ -89,7 +108,6 @@ class Explorer:
                 tooltip=f"{self._offer(name)}: arrow keys move it",
                 style={"description_width": width},
                 layout={"width": "min(100%, 46em)"},
-                continuous_update=self.seconds <= SLOW,
             )
             widget.observe(lambda change, name=name: self._moved(name, change["new"]), names="value")
             self.widgets[name] = widget
@@ -99,8 +117,12 @@ class Explorer:
             rows.append(widget)
         self._line = ipywidgets.HTML()
         self._say()
-        head = [ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")] if self.title else []
-        return ipywidgets.VBox([*head, *rows, self._line])
+        self._picture = ipywidgets.HTML(plots.as_html(self.figure, quick=True))
+        head = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
+        box = ipywidgets.VBox([head, *rows, self._line, self._picture])
+        box.add_class(_name(box))
+        head.value += _awake(_name(box))
+        return keep_keys(box, {widget: self._label(name) for name, widget in self.widgets.items()})
 
     def _ipython_display_(self) -> None:
         """Show it again in another cell; in the cell that made it, it is on the page already."""
@@ -108,11 +130,11 @@ class Explorer:
             self.show()
 
     def show(self) -> None:
-        """Controls first, then the picture as an output of its own."""
+        """The explorer, and what stands in for it wherever it does not live."""
         self._shown_in = _execution()
         shown = f"this is the picture at {_spelled(self.values)}"
         if not _in_notebook():
-            print(f"{self!r}\n  Controls need a notebook: {shown}: {plots.alt_text(self.figure)}")
+            print(f"{self!r}\n  Controls need a notebook: {shown}: {self.alt}")
             return
         from IPython.display import display
 
@@ -120,17 +142,43 @@ class Explorer:
             box = self._make_widgets()
         except ImportError:
             print(f"Controls need the package ipywidgets (pip install ipywidgets); {shown}")
-        else:
-            display(self._view(box), raw=True)
-        self._handle = display(self.figure, display_id=True)
+            display(self.figure)
+            return
+        display(_view(box), raw=True)
+        display({"text/html": self._asleep(_name(box)), "text/plain": f"{self!r}\n{self.figure!r}"}, raw=True)
 
-    def _view(self, box: Any) -> dict[str, Any]:
-        """The widget's view, with words instead of a list of Python objects for readers without widgets."""
-        bundle = box._repr_mimebundle_()
-        bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        title, offers = _sentence(self.title or "move the controls"), "; ".join(map(self._offer, self.controls))
-        bundle["text/plain"] = f"Explorer: {title} Controls: {offers}. Run this cell to move them."
-        return bundle
+    def _asleep(self, name: str) -> str:
+        """What is shown while the explorer does not live: the picture as it is now, and how to wake the controls."""
+        how = "To wake the controls, run this cell (Shift+Enter); after a restart first those above it"
+        how = f"{how} (menu Run, Run All Above Selected Cell). Controls: {self._offers()}."
+        return (
+            f"<style>.jp-OutputArea-child:not(:has(.{name})):has(+ .jp-OutputArea-child .asleep-{name})"
+            f'{{display:none}}</style><div class="asleep-{name}">'
+            f"<p><b>{html.escape(self.title)}</b><br>{html.escape(how)}</p>{plots.as_html(self.figure)}</div>"
+        )
+
+
+# Of an explorer and what stands in for it, which is saved with the notebook, a page shows exactly one. ipywidgets marks
+# an explorer as disconnected when the kernel is restarted; the next day it is not there, but in its place a line that
+# says so in words for programmers. Names tell several explorers of a page apart.
+def _name(box: Any) -> str:
+    return f"explorer-{box.model_id}"
+
+
+def _awake(name: str) -> str:
+    """Hides the stand-in while the explorer lives, and the explorer when it does not."""
+    return (
+        f"<style>:root:has(.{name}:not(.jupyter-widgets-disconnected)) .asleep-{name},"
+        f".{name}.jupyter-widgets-disconnected{{display:none}}</style>"
+    )
+
+
+def _view(box: Any) -> dict[str, Any]:
+    """The widget's view, with less than a list of Python objects for readers without widgets."""
+    bundle = box._repr_mimebundle_()
+    bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+    bundle["text/plain"] = "Explorer(controls=...)"
+    return bundle
 
 
 def _sentence(text: str) -> str:

@@ -15,7 +15,7 @@ Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXi
 [picture] Twelve grey squares. Grid of 12 images
 """
 
-from .canvas import COLOURS, DIVERGING, Figure, alt_text, new_figure, png, style
+from .canvas import COLOURS, DIVERGING, Figure, alt_text, as_html, new_figure, png, style
 from .charts import bars, curves, draw_curves, histogram, training_view
 from .diagrams import network, triangle
 from .images import animation, draw_images, image_grid, image_rows, manifold
@@ -27,6 +27,7 @@ __all__ = [
     "Figure",
     "alt_text",
     "animation",
+    "as_html",
     "bars",
     "curves",
     "draw_curves",

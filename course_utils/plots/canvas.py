@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import html
 import io
 import textwrap
 from collections.abc import Callable
@@ -11,7 +13,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from .checks import Number
 
@@ -78,15 +82,73 @@ def png(figure: Figure) -> bytes:
     >>> png(plots.curves({"y = x": ([0, 1], [0, 1])}, title="A line", x_label="x", y_label="y"))[:4]
     b'\\x89PNG'
     """
+    return _encoded(_raster(figure))
+
+
+def as_html(figure: Figure, quick: bool = False) -> str:
+    """The figure as HTML: an image with its alternative text and its size on the page.
+
+    It is how a figure gets onto a page, since an alternative text reaches JupyterLab, saved notebooks and their exports
+    no other way. quick: twice the bytes in half the time, for a picture that is looked at for a moment.
+
+    >>> from course_utils import plots
+    >>> page = as_html(plots.curves({"y = x": ([0, 1], [0, 1])}, title="A line", x_label="x", y_label="y"))
+    >>> page[page.index("alt=") :]
+    'alt="A line. Curves of y against x: y = x">'
+    """
+    image = _raster(figure)
+    if not quick and image.mode == "RGB" and not _holds_photographs(figure):
+        image = image.quantize(256, dither=Image.Dither.NONE)  # lines and letters: as good to the eye, half the size
+    drawn = not any(axes.images for axes in figure.axes)
+    size = tuple(round(float(inches) * PAGE_DPI) for inches in figure.get_size_inches())
+    return img("png", _encoded(image, 1 if quick else 9), alt_text(figure), size, drawn=drawn)
+
+
+# White figures would glare in a dark theme. Drawings are turned over there, black on white to white on black, each
+# colour staying what it is called; images stay what they are, on a softer white.
+_DARK = ':is([data-jp-theme-light="false"],.vscode-dark)'
+_LOOK = (
+    "<style>.course-figure{display:block;max-width:100%;height:auto;border-radius:6px}"
+    f"{_DARK} .course-figure{{filter:brightness(.8)}}"
+    f"{_DARK} .course-drawing{{filter:invert(.92) hue-rotate(180deg) saturate(1.5) brightness(1.25)}}</style>"
+)
+
+
+def img(kind: str, data: bytes, alt: str, size: tuple[int, int], *, drawn: bool = False, style: str = "") -> str:
+    """An image as HTML that carries it whole: on a page, in a saved notebook, in an export, on GitHub.
+
+    kind: "png" or "gif";  size: (width, height) on the page, in its pixels, so that nothing moves when the image comes;
+    drawn: whether it holds nothing but lines, letters and areas.
+    """
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    looks = "course-figure course-drawing" if drawn else "course-figure"
+    place = f'width="{size[0]}" height="{size[1]}"' + (f' style="{style}"' if style else "")
+    return f'{_LOOK}<img class="{looks}" {place} src="{source}" alt="{html.escape(alt)}">'
+
+
+def _raster(figure: Figure) -> Image.Image:
+    """The figure in pixels, grey where it has no colour. It takes half the time of `savefig`, which draws twice."""
+    before = figure.get_dpi()
+    try:
+        figure.set_dpi(STYLE["savefig.dpi"])
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        rgb = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    finally:
+        figure.set_dpi(before)
+    grey = (rgb == rgb[..., :1]).all()
+    return Image.fromarray(rgb[..., 0] if grey else rgb)
+
+
+def _encoded(image: Image.Image, level: int = 6) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
+    image.save(buffer, "png", compress_level=level)
     return buffer.getvalue()
 
 
-def png_with_metadata(figure: Figure) -> tuple[bytes, dict[str, Any]]:
-    """PNG and the metadata that notebooks understand: alternative text, and size on the page (not in image pixels)."""
-    width, height = (round(float(inches) * PAGE_DPI) for inches in figure.get_size_inches())
-    return png(figure), {"alt": alt_text(figure), "width": width, "height": height}
+def _holds_photographs(figure: Figure) -> bool:
+    """Whether there is an image in colours of its own, not those of a colour map."""
+    return any(np.ndim(image.get_array()) == 3 for axes in figure.axes for image in axes.images)
 
 
 def style() -> None:
@@ -97,7 +159,9 @@ def style() -> None:
     except ImportError:
         return
     if shell := get_ipython():
-        shell.display_formatter.formatters["image/png"].for_type(Picture, png_with_metadata)
+        formatters = shell.display_formatter.formatters
+        formatters["text/html"].for_type(Picture, as_html)
+        formatters["image/png"].for_type(Picture, lambda figure: None)  # not a second time, whatever pyplot arranges
 
 
 def styled(function: Callable[..., Any]) -> Callable[..., Any]:

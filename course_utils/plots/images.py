@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import textwrap
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .canvas import PAGE_DPI, WIDTH, Number, bare, single, styled, title_height
+from .canvas import PAGE_DPI, WIDTH, Number, bare, img, single, styled, title_height
 from .checks import as_pixels, named, sides
 
 
@@ -170,22 +169,18 @@ def manifold(
 class Animation:
     """A GIF that a notebook shows, with its title above it and its alternative text; made by `animation`.
 
-    .gif: the bytes, to be written to a file.
+    .gif: the bytes, to be written to a file.  .size: (width, height) on the page.
     """
 
-    def __init__(self, gif: bytes, title: str, alt: str, width: int):
-        self.gif, self.title, self.alt, self.width = gif, title, alt, width
+    def __init__(self, gif: bytes, title: str, alt: str, size: tuple[int, int]):
+        self.gif, self.title, self.alt, self.size = gif, title, alt, size
 
     def __repr__(self) -> str:
         return f"[animation] {self.alt}"
 
     def _repr_html_(self) -> str:
-        source = f"data:image/gif;base64,{base64.b64encode(self.gif).decode()}"
-        style = "image-rendering: pixelated; max-width: 100%"
-        return (
-            f"<div><strong>{html.escape(self.title)}</strong><br>"
-            f'<img src="{source}" alt="{html.escape(self.alt)}" width="{self.width}" style="{style}"></div>'
-        )
+        picture = img("gif", self.gif, self.alt, self.size, style="image-rendering: pixelated")
+        return f"<div><strong>{html.escape(self.title)}</strong><br>{picture}</div>"
 
 
 def animation(frames: Sequence[Any], *, title: str, columns: int | None = None, seconds: Number = 3.0) -> Animation:
@@ -210,6 +205,7 @@ def animation(frames: Sequence[Any], *, title: str, columns: int | None = None, 
     buffer = io.BytesIO()
     durations = [pause] * (len(pictures) - 1) + [1500]
     pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
-    n, across = len(arrays[0]), pictures[0].width
+    n = len(arrays[0])
+    enlarged = max(1, min(4, round(WIDTH * PAGE_DPI) // pictures[0].width))
     alt = f"{title}. Animation of {n} image{'s' * (n > 1)} in {len(arrays)} frames"
-    return Animation(buffer.getvalue(), title, alt, across * max(1, min(4, round(WIDTH * PAGE_DPI) // across)))
+    return Animation(buffer.getvalue(), title, alt, (enlarged * pictures[0].width, enlarged * pictures[0].height))
