@@ -658,7 +658,8 @@ def noised_images(t, schedule):
         top, x_t[:8], title=f"{schedule}, t = {t}: √ᾱ = {each[t].sqrt():.3f}, ln SNR = {value}"
     )
     axes[1, 0].hist(
-        x_t.flatten().cpu().numpy(), bins=torch.linspace(-4, 4, 81).numpy(), density=True, alpha=0.8
+        x_t.flatten().cpu().numpy(), bins=torch.linspace(-4, 4, 81).numpy(), density=True, alpha=0.8,
+        histtype="stepfilled",  # one outline draws faster than eighty bars
     )
     axes[1, 0].plot(
         bell, (-0.5 * bell**2).exp() / math.sqrt(2 * math.pi), color="#222222", label="N(0, 1)"

@@ -33,6 +33,7 @@ class Explorer:
         self.values = {name: control.value for name, control in self.controls.items()}
         self.error = ""
         self.widgets: dict[str, Any] = {}
+        self._box: Any = None  # title, controls, line and picture
         self._picture: Any = None
         self._line: Any = None
         self._shown_in: Any = None
@@ -80,19 +81,26 @@ class Explorer:
         """
         if self._known_since != _execution():
             self._known.clear()
-            self._known_since = _execution()
-        place = tuple(widget.value for widget in self.widgets.values())
-        if place not in self._known:
+        if self._place() not in self._known:
             self.figure = self.picture(**self.values)
-            self._known[place] = plots.as_html(self.figure, quick=True), plots.alt_text(self.figure)
-            if len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
-        return self._known[place]
+            self._remember()
+        return self._known[self._place()]
+
+    def _place(self) -> tuple:
+        return tuple(widget.value for widget in self.widgets.values())
+
+    def _remember(self) -> None:
+        """Keep the figure that was just drawn, as it is shown."""
+        self._known_since = _execution()
+        self._known[self._place()] = plots.as_html(self.figure, quick=True), plots.alt_text(self.figure)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
 
     def _say(self) -> None:
         """The line under the controls: an error that everyone sees, or, for screen readers, what the picture shows."""
         if self.error:
-            self._line.value = f'<span role="alert" style="color:var(--jp-error-color1, #bd1f01)">{html.escape(self.error)}</span>'
+            red = "color:var(--jp-error-color1, #bd1f01)"
+            self._line.value = f'<span role="alert" style="{red}">{html.escape(self.error)}</span>'
         else:
             self._line.value = f'<span aria-live="polite" style="{_OUT_OF_SIGHT}">{html.escape(self.alt)}</span>'
 
@@ -117,7 +125,8 @@ class Explorer:
             rows.append(widget)
         self._line = ipywidgets.HTML()
         self._say()
-        self._picture = ipywidgets.HTML(plots.as_html(self.figure, quick=True))
+        self._remember()
+        self._picture = ipywidgets.HTML(self._drawn()[0])
         head = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
         box = ipywidgets.VBox([head, *rows, self._line, self._picture])
         box.add_class(_name(box))
@@ -139,7 +148,7 @@ class Explorer:
         from IPython.display import display
 
         try:
-            box = self._make_widgets()
+            self._box = box = self._box or self._make_widgets()
         except ImportError:
             print(f"Controls need the package ipywidgets (pip install ipywidgets); {shown}")
             display(self.figure)

@@ -47,6 +47,7 @@ STYLE = {
     "legend.fontsize": 11,
     "legend.frameon": False,
     "lines.linewidth": 2.2,
+    "patch.facecolor": COLOURS[0],  # the same as "C0", which matplotlib would look up for every frame and every bar
     "savefig.dpi": 144,  # 1.5 image pixels for each pixel on the page: crisp, and still small files
     "xtick.color": "#555555",
     "xtick.labelcolor": INK,

@@ -175,7 +175,9 @@ def draw_scatter(
         centres, deviations = (as_numbers(part, "ellipses", points.shape) for part in ellipses)
         for k, centre, deviation in zip(index, centres, deviations):
             look = {"fill": False, "edgecolor": COLOURS[k % len(COLOURS)], "linewidth": 1.6, "zorder": 4}
-            axes.add_patch(Ellipse(centre, *(4 * deviation), **look))
+            axes.add_artist(Ellipse(centre, *(4 * deviation), **look))  # `add_patch` would measure each, slowly
+        axes.update_datalim(np.concatenate([centres - 2 * deviations, centres + 2 * deviations]))
+        axes.autoscale_view()
     if mark is not None:
         look = {"markersize": 13, "color": INK, "markeredgecolor": "white", "markeredgewidth": 1.5, "zorder": 6}
         axes.plot(*_as_points(mark, "mark").T, "X", **look)
