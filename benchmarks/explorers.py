@@ -6,8 +6,8 @@
 
 Each solved notebook runs at effort smoke in a kernel of its own, and in its last cell the controls are dragged there:
 from one end to the other in even steps, control by control. A move is timed from the new value of the widget to the
-picture having been sent: by the clock, and in CPU time, which a busy machine changes less. Moves back to where a picture
-has been drawn before are counted apart. Close all else.
+picture having been sent: by the clock, and in CPU time, which a busy machine changes less. Moves back to where a
+picture has been drawn before are counted apart. Close all else.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def stops(control, moves: int) -> list:
 
 
 def drag(explorer, moves: int = MOVES) -> dict:
-    """Move every control of an explorer on the page; (milliseconds, CPU milliseconds) of moves to new and known places."""
+    """Move every control of an explorer; (milliseconds, CPU milliseconds) of each move to a new place, to a known one."""
     new, again, seen = [], [], {str(explorer.values)}
     path = [
         (name, raw)
@@ -99,7 +99,7 @@ def main() -> None:
     if arguments.before:
         rows = map(json.loads, arguments.before.read_text().splitlines())
         before = {(row["notebook"], row["title"]): medians(row["new"]) for row in rows}
-    print("| notebook | explorer | moves | median (ms) | worst (ms) | CPU, median (ms) | known place (ms) | faster by |")
+    print("| notebook | explorer | moves | median (ms) | worst (ms) | CPU median (ms) | known place (ms) | faster by |")
     print("|---|---|---|---|---|---|---|---|")
     for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.ipynb")):
         if wanted and path.stem[:2] not in wanted:

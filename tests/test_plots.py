@@ -141,6 +141,32 @@ def test_photographs_keep_their_colours():
     assert np.array_equal(shown, pixels(figure))
 
 
+@pytest.mark.parametrize(
+    ("plain", "set_as"),
+    [
+        ("seen: x_t", "seen: $x_t$"),
+        ("x_1 and ε_t", "$x_1$ and $ε_t$"),
+        ("guess $\\hat x_0$", "guess $\\hat x_0$"),
+        ("alpha_bar, my_x, x_test, d_model", "alpha_bar, my_x, x_test, d_model"),
+    ],
+)
+def test_indices_are_set_as_such_wherever_they_are_written(plain, set_as):
+    rows = plots.image_rows({plain: images()}, title=plain)
+    figure, axes = plots.new_figure()
+    axes.plot([0, 1], label=plain)
+    axes.set(xlabel=plain)
+    axes.legend()
+    plots.png(rows), plots.png(figure)
+    assert rows.axes[0].get_title(loc="left") == set_as == axes.get_xlabel()
+    assert axes.get_legend().get_texts()[0].get_text() == set_as
+    assert " ".join(rows.axes[0].get_yticklabels()[0].get_text().split()) == set_as
+
+
+def test_alternative_text_is_free_of_latex():
+    figure = plots.image_rows({"$x_t$": images(), "guess $\\hat x_0$, $x_{t-1}$": images()}, title="Rows")
+    assert plots.alt_text(figure) == "Rows. Rows of images: x_t, guess x\u0302_0, x_t-1"
+
+
 def test_a_grey_figure_has_one_channel():
     assert Shown(plots.as_html(plots.image_grid(images(2), title="Grey"))).image.mode == "L"
 

@@ -6,6 +6,7 @@ import base64
 import functools
 import html
 import io
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from .checks import Number
@@ -70,10 +72,29 @@ class Picture(Figure):
 
 
 def alt_text(figure: Figure) -> str:
-    """What a screen reader says: the figure's label, else its titles, else how many panels it has."""
+    """What a screen reader says: the figure's label, else its titles, else how many panels it has; without LaTeX."""
     titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("left", "center"))]
-    text = figure.get_label() or ". ".join(title for title in titles if title)
-    return " ".join(str(text).split()) or f"figure with {len(figure.axes)} panels"
+    text = str(figure.get_label() or ". ".join(title for title in titles if title))
+    words = " ".join(_FORMULA.sub(lambda formula: _spoken(formula[1]), text).split())
+    return words or f"figure with {len(figure.axes)} panels"
+
+
+_FORMULA = re.compile(r"\$([^$]*)\$")
+_INDEX = re.compile(r"(?<![\w\\^])([^\W\d_])_(\w)(?!\w)")  # x_t, but neither alpha_bar nor my_x
+
+
+def _spoken(formula: str) -> str:
+    r"""LaTeX as characters: \hat x_0 is x̂_0."""
+    return re.sub(r"[\\{}]", "", re.sub(r"\\hat\s*\{?(\w)\}?", "\\1\u0302", formula))
+
+
+def typeset(text: str) -> str:
+    """Words in which x_t is set as it is in the text.
+
+    >>> typeset("seen: x_t, not alpha_bar")
+    'seen: $x_t$, not alpha_bar'
+    """
+    return text if "$" in text else _INDEX.sub(r"$\1_\2$", text)
 
 
 def png(figure: Figure) -> bytes:
@@ -129,6 +150,8 @@ def img(kind: str, data: bytes, alt: str, size: tuple[int, int], *, drawn: bool 
 
 def _raster(figure: Figure) -> Image.Image:
     """The figure in pixels, grey where it has no colour. It takes half the time of `savefig`, which draws twice."""
+    for text in figure.findobj(Text):
+        text.set_text(typeset(text.get_text()))
     before = figure.get_dpi()
     try:
         figure.set_dpi(STYLE["savefig.dpi"])

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .canvas import COLOURS, INK, WIDTH, new_figure, single, styled, wrapped
+from .canvas import COLOURS, INK, WIDTH, new_figure, single, styled, typeset, wrapped
 from .checks import as_numbers, as_pair, known, named
 from .images import draw_images
 
@@ -115,7 +115,9 @@ def bars(
         drawn = axes.bar(at, group.values(), width * 0.94, yerr=reach, **look)
         axes.bar_label(drawn, fmt=f"{{:{form}}}", padding=3, fontsize=11)
     axes.margins(y=0.12)
-    axes.set_xticks(range(len(names)), ["\n".join(textwrap.wrap(name, max(8, int(72 / len(names))))) for name in names])
+    axes.set_xticks(
+        range(len(names)), ["\n".join(textwrap.wrap(typeset(name), max(8, int(72 / len(names))))) for name in names]
+    )
     axes.grid(False, axis="x")
     axes.set_ylabel(y_label)
     if grouped:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .canvas import PAGE_DPI, WIDTH, Number, bare, img, single, styled, title_height
+from .canvas import PAGE_DPI, WIDTH, Number, bare, img, single, styled, title_height, typeset
 from .checks import as_pixels, named, sides
 
 
@@ -127,7 +127,7 @@ def image_rows(rows: Mapping[str, Any], *, title: str = "", labels: Any = None) 
     captions = _captions(labels, longest, "column")
     padded = [np.concatenate([array, np.ones((longest - len(array), h, w, c))]) for array in arrays.values()]
     canvas = mosaic(np.concatenate(padded), longest)
-    names = ["\n".join(textwrap.wrap(name, 18)) for name in arrays]
+    names = ["\n".join(textwrap.wrap(typeset(name), 18)) for name in arrays]
     margin = 0.095 * max(len(line) for name in names for line in name.split("\n")) + 0.25
     inch = w / min(1.1, (WIDTH - margin) / (longest + (longest - 1) * gap / w))
     height = canvas.shape[0] / inch + 0.1 + title_height(title, WIDTH) + 0.25 * bool(captions)
