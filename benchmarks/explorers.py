@@ -49,7 +49,7 @@ def stops(control, moves: int) -> list:
 
 
 def drag(explorer, moves: int = MOVES) -> dict:
-    """Move every control of an explorer; (milliseconds, CPU milliseconds) of each move to a new place, to a known one."""
+    """Move every control of an explorer; (milliseconds, CPU milliseconds) of moves to new places and to known ones."""
     new, again, seen = [], [], {str(explorer.values)}
     path = [
         (name, raw)
