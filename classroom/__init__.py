@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str):
     # Late, so that `python -m classroom --help` doesn't wait for PyTorch.
     if name in __all__:
-        from .quizzes import notebook
+        from .quizzes import kernel, notebook
 
+        kernel.listen()
         return getattr(notebook, name)
     raise AttributeError(f"module 'classroom' has no attribute {name!r}")

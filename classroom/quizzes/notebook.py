@@ -11,9 +11,10 @@ import math
 import os
 from typing import Any
 
-from . import cards, declarations, variants
+from . import cards, declarations, kernel, variants
 from .declarations import Concept, Quiz, UnknownQuiz
 from .judging import Verdict, judge
+
 from .running import Result, run
 
 _hints_seen: dict[str, int] = {}
@@ -21,6 +22,7 @@ _guesses: dict[str, tuple[float | None, float, float, str]] = {}  # id -> guess,
 _tried: dict[str, bool] = {}  # id -> passed, for `progress`
 
 _TITLES = {
+    "missing": "Nothing to check",
     "not attempted": "Not attempted yet",
     "raised": "It stops with an error",
     "type": "Another type is wanted",
@@ -74,6 +76,8 @@ def check(id: Any, answer: Any) -> Any:
 
 
 def _verdict(quiz: Quiz, answer: Any) -> tuple[Verdict, list[Result]]:
+    if isinstance(answer, kernel.Missing):
+        return Verdict(quiz.id, "missing", answer.headline, answer.advice), []
     if answer is quiz.reference:
         own = "this is the course's own function: run the cell with your answer again, then this one"
         return Verdict(quiz.id, "not attempted", own), []
@@ -90,6 +94,8 @@ def _line(quiz: Quiz, verdict: Verdict) -> str:
     points = f"{quiz.points} point{'s' if quiz.points > 1 else ''}"
     if verdict.passed:
         return f"✓ {quiz.id}: passed ({points})"
+    if verdict.stage == "missing":
+        return f"○ {quiz.id}: {verdict.headline}"
     if verdict.stage == "not attempted":
         return f"○ {quiz.id}: not attempted yet ({points}){': ' + verdict.headline if verdict.headline else ''}"
     known = f" ({verdict.misconception})" if verdict.misconception else ""
@@ -106,7 +112,7 @@ def _as_text(line: str, verdict: Verdict, note: str, printed: str) -> list[str]:
 
 
 def _as_card(quiz: Quiz, verdict: Verdict, note: str, printed: str) -> str:
-    tone = "passed" if verdict.passed else "waiting" if verdict.stage == "not attempted" else "wrong"
+    tone = "passed" if verdict.passed else "waiting" if verdict.stage in ("missing", "not attempted") else "wrong"
     aside = f"{quiz.points if verdict.passed else 0} of {quiz.points} points"
     stage = _TITLES[verdict.stage]
     headline = f"{stage}: {verdict.headline}" if verdict.headline else f"{stage}."
@@ -179,6 +185,7 @@ def ask(id: Any, answer: Any = "", order: Any = "") -> None:
     except ValueError as error:
         return _complain(f"{id}: {error}; take this cell from the notebook as it was handed out")
     letters = list(concept.options)
+    missing = answer if isinstance(answer, kernel.Missing) else None
     empty = answer is None or answer is Ellipsis or (type(answer) is str and not answer.strip())
     letter = answer.strip().lower() if type(answer) is str else ""
     right = letter == concept.answer
@@ -187,7 +194,14 @@ def ask(id: Any, answer: Any = "", order: Any = "") -> None:
     aside = f"{concept.points if right else 0} of {points}"
     listed = f"{', '.join(letters[:-1])} or {letters[-1]}"
     how = f"Type {listed} between the quotes in the cell above: that is what counts."
-    if empty:
+    if missing:
+        line = f"○ {id}: {missing.headline}"
+        _raise_for_nbgrader(line)
+        markup = cards.card(
+            "waiting", concept.title, f"No answer yet: {missing.headline}.", missing.advice, aside=aside
+        )
+        cards.show("\n".join([line, *(f"  {text}" for text in missing.advice)]), markup)
+    elif empty:
         line = f"○ {id}: no answer yet ({points}). {how}"
         _raise_for_nbgrader(line)
         cards.show(line, cards.card("waiting", concept.title, "No answer yet.", [how], aside=aside))

@@ -1,0 +1,251 @@
+"""What became of the cell with the answer, so that a check is reached and can say so, whatever happened to that cell.
+
+In IPython two hooks watch the cells. *Before* one that checks an answer which nothing gives, or which the cell on the
+page no longer gives, a `Missing` takes the answer's place: without it Python would stop at its name. *After* every cell
+is noted which names it gave, and which it was to give and did not. Elsewhere (scripts, graders) nothing is watched.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import functools
+import keyword
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+RUN_ABOVE = "**Run → Run All Above Selected Cell**"  # JupyterLab's words
+
+_NOTHING = object()
+_gave: dict[str, str | None] = {}  # name -> id of the cell that last gave it; None where the front end sends no ids
+_lost: dict[str, Lost] = {}  # name -> why the cell that was to give it did not; gone once a cell gives it
+_last: list[str] = []  # what the cell before this one gave, checks aside
+_covered: dict[str, Any] = {}  # name -> what it stood for before a Missing covered it, _NOTHING for unbound
+
+
+class Lost(NamedTuple):
+    """Why a cell did not give a name that it was to give."""
+
+    what: str  # "is not Python yet", "stops with an error", "was stopped …", or "" where it ran and gives other names
+    reason: str  # Python's own words and the line they are about
+    unknown: str  # the name that Python stopped at, if that was it
+    instead: list[str]  # what the cell gave
+
+
+class Missing:
+    """Stands in for an answer that is not there. `headline`: what happened;  `advice`: what to do, a paragraph each."""
+
+    def __init__(self, name: str, headline: str, *advice: str) -> None:
+        self.__name__, self.headline, self.advice = name, headline, advice
+
+
+def listen() -> None:
+    """Watch the cells of this kernel, once, however often it is called; outside IPython do nothing."""
+    shell = _shell()
+    if shell is None:
+        return
+    for event, hook in (("pre_run_cell", _before), ("post_run_cell", _after)):
+        for there in list(shell.events.callbacks[event]):
+            if getattr(there, "__module__", "") == __name__:  # of this module as it was before a reload
+                shell.events.unregister(event, there)
+        shell.events.register(event, hook)
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
+
+
+def _harmless(hook: Callable) -> Callable:
+    """A hook is there to help: whatever goes wrong in it is not the cell's business."""
+
+    @functools.wraps(hook)
+    def wrapped(about: Any) -> None:
+        with contextlib.suppress(Exception):
+            hook(about)
+
+    return wrapped
+
+
+# ---------------------------------------------------------------------------------------------------- before and after
+
+
+@_harmless
+def _before(info: Any) -> None:
+    if "check(" not in info.raw_cell and "ask(" not in info.raw_cell:
+        return
+    shell = _shell()
+    for word, name in _asked(ast.parse(_python(info.raw_cell))):
+        before = shell.user_ns.get(name, _NOTHING)
+        if before is _NOTHING or name in _lost and not isinstance(before, Missing):
+            _covered[name] = before
+            shell.user_ns[name] = _missing(word, name, shell.user_ns)
+
+
+@_harmless
+def _after(result: Any) -> None:
+    shell, source = _shell(), result.info.raw_cell
+    while _covered:
+        name, before = _covered.popitem()
+        if isinstance(shell.user_ns.get(name), Missing):
+            shell.user_ns[name] = before
+            if before is _NOTHING:
+                del shell.user_ns[name]
+    error, cell = result.error_before_exec or result.error_in_exec, getattr(result.info, "cell_id", None)
+    given, wanted = _given(_python(source), error, result.error_before_exec is not None)
+    if given is None:
+        return
+    own = {name for name, origin in _gave.items() if cell is not None and origin == cell}
+    for name in (own | wanted) - set(given):
+        _lost[name] = Lost(*_in_words(error, source), given)
+    for name in given:
+        _gave[name] = cell
+        _lost.pop(name, None)
+    _last[:] = given
+    if type(error) is NameError and error.name:
+        _say_unknown(error.name, shell.user_ns)
+
+
+def _say_unknown(name: str, names: dict) -> None:
+    """One line below the traceback of a name that nothing has given; Python itself says so where it was misspelt."""
+    if name not in names and not difflib.get_close_matches(name, names, cutoff=0.8):
+        above = RUN_ABOVE.replace("*", "")
+        print(f"Is `{name}` made in a cell above? That cell has not run: choose {above}, then run this one again.")
+
+
+# ------------------------------------------------------------------------------------------------------- reading cells
+
+
+def _python(source: str) -> str:
+    """The cell without what only IPython understands: `!` and `%` lines become calls, a `%%` line goes."""
+    if source.lstrip().startswith("%%"):
+        return source.lstrip().partition("\n")[2]
+    try:
+        return _shell().transform_cell(source)
+    except SyntaxError:
+        return source
+
+
+def _asked(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """The answers that a cell checks: ("check", "kl") for `check("vae/kl", kl)`."""
+    for node in ast.walk(tree):
+        if _is_check(node) and len(node.args) > 1 and isinstance(node.args[1], ast.Name):
+            yield getattr(node.func, "id", None) or node.func.attr, node.args[1].id
+
+
+def _is_check(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("check", "ask")
+
+
+def _given(source: str, error: BaseException | None, at_once: bool) -> tuple[list[str] | None, set[str]]:
+    """Names that a cell gave, in order, and those it was to give and did not; None for a cell that only checks.
+
+    error: with which it stopped, `at_once` if Python did not begin with it.
+    """
+    try:
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return [], _looks_like(source)
+    own = [each for each in statements if not any(map(_is_check, ast.walk(each)))]
+    if statements and not own:
+        return None, set()
+    last = 0 if at_once else sys.maxsize if error is None else _line(error)
+    given = [name for each in own if each.end_lineno < last for name in _bound(each)]
+    return given, {name for each in own for name in _bound(each)} - set(given)
+
+
+def _line(error: BaseException) -> int:
+    """The cell's own line in which it stopped, 0 if unknown."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "<module>" and trace.tb_frame.f_globals is _shell().user_global_ns:
+            return trace.tb_lineno
+        trace = trace.tb_next
+    return 0
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Names that a statement binds where it stands, not inside functions and classes."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.alias):
+        yield (node.asname or node.name).partition(".")[0]
+    elif not isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        for child in ast.iter_child_nodes(node):
+            yield from _bound(child)
+
+
+# `def f(x)`, `dfe f(x):`, `f(x):`, `f = …`, `f b`, `f "b"`, all at the left margin.
+_BINDING = re.compile(r"""^(?:async\s+)?(?:(\w+)\s+(\w+)|(\w+)\s*(?:=(?!=)|["']|\(.*:\s*(?:\#.*)?$))""", re.MULTILINE)
+
+
+def _looks_like(source: str) -> set[str]:
+    """Names that a cell which is not Python was to bind, as far as one can tell."""
+    found = [line for line in _BINDING.findall(source) if not keyword.iskeyword(line[0]) or line[0] in ("def", "class")]
+    return {word for line in found for word in line if word}
+
+
+# ------------------------------------------------------------------------------------------------------------- in words
+
+
+def _in_words(error: BaseException | None, source: str) -> tuple[str, str, str]:
+    """What became of a cell: `what`, `reason` and `unknown` of a `Lost`."""
+    if error is None:
+        return "", "", ""
+    if isinstance(error, KeyboardInterrupt):
+        return "was stopped before it was through", "", ""
+    syntax, lines = isinstance(error, SyntaxError), source.split("\n")
+    error = _plainly(error, source) if syntax else error
+    number = (error.lineno or 0) if syntax else _line(error)
+    line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+    said = " ".join(str(error.msg if syntax else error).split())[:200]
+    where = f"In its line {number}, `{line.replace('`', chr(39))[:120]}`" if line else "Python says"
+    reason = f"{where}: {': '.join(filter(None, [type(error).__name__, said]))}."
+    unknown = error.name or "" if isinstance(error, NameError) else ""
+    return "is not Python yet" if syntax else "stops with an error", reason, unknown
+
+
+def _plainly(error: SyntaxError, source: str) -> SyntaxError:
+    """The same, as plain Python says it: of an open bracket IPython knows only that the input is incomplete."""
+    try:
+        ast.parse(source)
+    except SyntaxError as plain:
+        return plain
+    return error
+
+
+def _missing(word: str, name: str, names: dict) -> Missing:
+    """What happened to the answer called `name`, which `check` or `ask` is to look at."""
+    lost = _lost.get(name)
+    if lost is None:
+        run = f"Run the cell with your answer, then this one. After a restart of the kernel: {RUN_ABOVE}."
+        return Missing(name, f"there is no `{name}` yet", _other_name(word, name, names, _last) or run)
+    if not lost.what:
+        instead = _other_name(word, name, names, lost.instead) or f"Give `{name}` there, run that cell, then this one."
+        return Missing(name, f"the cell with your answer no longer gives `{name}`", instead)
+    mend = "Mend it, run it, then run this one. What counts is what stands on the page, not what ran before."
+    if word == "ask" and len(lost.unknown) == 1:
+        mend = f'A letter stands in quotes: `{name} = "{lost.unknown}"`.'
+    return Missing(name, f"the cell with your answer {lost.what}", *filter(None, [lost.reason]), mend)
+
+
+def _other_name(word: str, name: str, names: dict, recent: list[str]) -> str:
+    """What the answer may be called by mistake, in a sentence, or ""."""
+
+    def fits(value: Any) -> bool:
+        return (
+            callable(value) and getattr(value, "__module__", "") == "__main__"
+            if word == "check"
+            else isinstance(value, str)
+        )
+
+    there = [other for other in [*recent, *_gave] if other != name and other in names and fits(names[other])]
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.7) or [new for new in recent if new in there]
+    if len(set(near)) != 1:
+        return ""
+    return f"There is a `{near[0]}`: if that is your answer, call it `{name}` in its cell, run that, then this one."

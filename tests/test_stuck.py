@@ -1,0 +1,258 @@
+"""A check survives whatever became of the cell with the answer, says what that was, and the notebook goes on."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SETUP = f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+import ipywidgets
+from classroom import ask, check, hint, predict, reveal
+from quizzes import demo
+"""
+CHECK, ASK = 'mse = check("demo/mse", mse)', 'ask("demo/question", letter)'
+RIGHT = "def mse(x, y):\n    return (x - y).square().flatten(1).mean(1)"
+WRONG = "def mse(x, y):\n    return (x - y).flatten(1).mean(1)"
+
+
+class Kernel:
+    """A real kernel in which cells are run one at a time, with the ids that JupyterLab sends, or without."""
+
+    def __init__(self) -> None:
+        from jupyter_client.manager import start_new_kernel
+
+        self.manager, self.client = start_new_kernel(kernel_name="python3", env=dict(os.environ))
+
+    def run(self, source: str, cell: str = "") -> str:
+        """All that a cell shows, cards as their text, errors as `Name: message`."""
+        content = {"code": textwrap.dedent(source), "silent": False, "store_history": True, "allow_stdin": False}
+        message = self.client.session.msg("execute_request", content | {"user_expressions": {}, "stop_on_error": False})
+        message["metadata"] = {"cellId": cell} if cell else {}
+        self.client.shell_channel.send(message)
+        shown = []
+        while True:
+            got = self.client.get_iopub_msg(timeout=60)
+            kind, said = got["msg_type"], got["content"]
+            if got["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                continue
+            if kind == "status" and said["execution_state"] == "idle":
+                return "\n".join(shown)
+            if kind == "error":
+                shown.append(f"{said['ename']}: {said['evalue']}")
+            elif kind == "stream":
+                shown.append(said["text"])
+            elif kind in ("display_data", "execute_result"):
+                data = said["data"]
+                plain = html.unescape(re.sub(r"<[^>]+>", "", data["text/html"])) if "text/html" in data else ""
+                shown.append(plain or data.get("text/plain", ""))
+
+    def stop(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    kernel = Kernel()
+    yield kernel
+    kernel.stop()
+
+
+FORGET = """
+from classroom.quizzes import kernel as _kernel, notebook as _notebook
+for _memory in (_kernel._gave, _kernel._lost, _kernel._last, _notebook._hints_seen, _notebook._guesses, _notebook._tried):
+    _memory.clear()
+for _name in [name for name in globals() if name in ("mse", "letter", "msee", "lettre", "error_of", "another", "mses")]:
+    del globals()[_name]
+"""
+
+
+@pytest.fixture
+def kernel(shared):
+    """The shared kernel, in which nothing but the set-up has run."""
+    assert "Error" not in (said := shared.run(SETUP)), said
+    assert "Error" not in (said := shared.run(FORGET)), said
+    return shared
+
+
+# What became of the cell with the answer -> what the card says besides. Each may come first or after a right answer.
+BROKEN = {
+    "a colon forgotten": (
+        "def mse(x, y)\n    return x",
+        "is not Python yet",
+        "line 1, def mse(x, y): ",
+        "expected ':'",
+    ),
+    "a bracket left open": ("def mse(x, y):\n    return ((x - y)", "is not Python yet", "was never closed"),
+    "def misspelt": ("dfe mse(x, y):\n    return x", "is not Python yet", "invalid syntax"),
+    "def forgotten": ("mse(x, y):\n    return x", "is not Python yet", "SyntaxError"),
+    "badly indented": ("def mse(x, y):\nreturn x", "is not Python yet", "IndentationError"),
+    "return outside": ("def mse(x, y):\n    z = x\nreturn z", "is not Python yet", "outside function", "line 3"),
+    "a bad default": ("def mse(x, y=nothing):\n    return x", "stops with an error", "NameError", "line 1"),
+    "a bad decorator": ("@nothing\ndef mse(x, y):\n    return x", "stops with an error", "NameError"),
+    "an error above it": ("1 / 0\n\ndef mse(x, y):\n    return x", "stops with an error", "ZeroDivisionError"),
+    "an import that fails": ("import nowhere\n" + RIGHT, "stops with an error", "ModuleNotFoundError", "line 1"),
+    "stopped": ("raise KeyboardInterrupt\ndef mse(x, y):\n    return x", "was stopped before it was through"),
+}
+
+
+@pytest.mark.parametrize(("before", "ids"), [(False, False), (True, True), (True, False)])
+@pytest.mark.parametrize("broken", BROKEN)
+def test_an_answer_cell_that_does_not_run(broken, before, ids, kernel):
+    source, *words = BROKEN[broken]
+    answer, checking = ("answer", "checking") if ids else ("", "")
+    if before:
+        kernel.run(RIGHT, answer)
+        assert "Passed" in kernel.run(CHECK, checking)
+    kernel.run(source, answer)
+    said = kernel.run(CHECK, checking)
+    for word in ["the cell with your answer", *words, "the course's own mse"]:
+        assert word in said
+    assert kernel.run("mse is demo.mse") == "True", "the notebook goes on with the reference"
+    assert words[0] in kernel.run(CHECK, checking), "and the check says the same when it is asked again"
+    kernel.run(RIGHT, answer)
+    assert "Passed" in kernel.run(CHECK, checking)
+
+
+GONE = {
+    "renamed": (RIGHT.replace("mse", "msee"), "There is a msee: if that is your answer, call it mse"),
+    "called otherwise": (RIGHT.replace("mse", "error_of"), "There is a error_of: if that is your answer"),
+    "deleted": ("# later", ""),
+    "not called by a name": ("lambda x, y: x", ""),
+}
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["at once", "after a right answer"])
+@pytest.mark.parametrize("gone", GONE)
+def test_an_answer_cell_that_no_longer_gives_the_name(gone, before, kernel):
+    source, words = GONE[gone]
+    if before:
+        kernel.run(RIGHT, "answer")
+        assert "Passed" in kernel.run(CHECK, "checking")
+    kernel.run(source, "answer")
+    said = kernel.run(CHECK, "checking")
+    assert words in said and ("no longer gives mse" if before else "there is no mse yet") in said
+    assert kernel.run("mse is demo.mse") == "True"
+    kernel.run(RIGHT, "answer")
+    assert "Passed" in kernel.run(CHECK, "checking")
+
+
+def test_a_name_that_a_student_never_made_is_not_offered(kernel):
+    kernel.run("from quizzes.demo import mse as mses\nmsee = 3", "set-up")  # neither is a function of her own
+    assert "There is a" not in (said := kernel.run(CHECK, "checking"))
+    assert "Run the cell with your answer, then this one" in said and "Run All Above Selected Cell" in said
+
+
+def test_cells_out_of_order(kernel):
+    assert "there is no mse yet" in kernel.run(CHECK, "checking")
+    kernel.run(RIGHT, "answer")
+    assert "Passed" in kernel.run(CHECK, "checking")
+    kernel.run("mse = 3", "somewhere below")
+    assert "expected your function, got a value of type int" in kernel.run(CHECK, "checking")
+
+
+def test_an_answer_moved_to_another_cell_counts(kernel):
+    kernel.run(RIGHT, "answer")
+    kernel.run(RIGHT, "moved here")
+    kernel.run("# empty", "answer")
+    assert "Passed" in kernel.run(CHECK, "checking")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        RIGHT + "\n\nmse(1, 2)",  # a try of her own below it, which stops: the function above is there
+        "%%time\n" + RIGHT,
+        "%%capture\n" + RIGHT,
+        "!true\n" + RIGHT,
+        RIGHT.replace("def mse", "def another") + "\nmse = another",
+        "if True:\n" + textwrap.indent(RIGHT, "    "),
+    ],
+    ids=["a try below", "%%time", "%%capture", "!", "assigned", "in an if"],
+)
+def test_cells_that_give_the_answer_all_the_same(cell, kernel):
+    kernel.run("def mse(x, y): return", "answer")
+    kernel.run(cell, "answer")
+    assert "Passed" in kernel.run(CHECK, "checking")
+
+
+def test_other_cells_that_stop_are_no_answers(kernel):
+    kernel.run(RIGHT, "answer")
+    for scratch in (
+        "print(mse(1, 2)",
+        "mse(1, 2",
+        "x = mse(1, 2)",
+        "if mse(1, 2) == 3\n    pass",
+        "assert mse(1, 2) == 3",
+    ):
+        kernel.run(scratch, "scratch")
+        assert "Passed" in kernel.run(CHECK, "checking"), scratch
+
+
+@pytest.mark.parametrize("before", ["", 'letter = ""', 'letter = "b"'])
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ('letter = "b', "unterminated string"),
+        ("letter = b", 'A letter stands in quotes: letter = "b"'),
+        ('letter "b"', "SyntaxError"),
+        ("letter b", "SyntaxError"),
+        ('lettre = "b"', "There is a lettre: if that is your answer, call it letter"),
+        ("", "then this one"),
+    ],
+)
+def test_a_question_whose_letter_is_not_there(source, words, before, kernel):
+    kernel.run(before, "answer")
+    kernel.run(source, "answer")
+    said = kernel.run(ASK, "asking")
+    assert "No answer yet: " in said and words in said and "right" not in said
+    assert "NameError" in kernel.run("letter") or before, "nothing is left behind where the answer should be"
+    kernel.run('letter = "b"', "answer")
+    assert "b: right." in kernel.run(ASK, "asking")
+
+
+@pytest.mark.parametrize("value", ["3", "None", "lambda: 1", "[]", "ask", "b'b'", "__import__('torch').ones(2)"])
+def test_a_question_with_any_object(value, kernel):
+    said = kernel.run(f"letter = {value}\n{ASK}")
+    assert "Error" not in said and ("No answer yet" in said or "expected one of the letters" in said)
+
+
+def test_a_name_that_nothing_has_made_is_explained_below_the_traceback(kernel):
+    assert "Is `images` made in a cell above? That cell has not run: choose Run → Run All" in kernel.run("len(images)")
+    kernel.run("images = [1]")
+    assert "made in a cell above" not in kernel.run("len(imagse)"), "a misspelt name is not a cell that was not run"
+    assert "made in a cell above" not in kernel.run("1 / 0")
+
+
+def test_the_hooks_are_there_once_however_often_the_course_is_imported(kernel):
+    count = "sum(f.__module__ == 'classroom.quizzes.kernel' for f in get_ipython().events.callbacks['post_run_cell'])"
+    assert kernel.run(count) == "1"
+    kernel.run("import importlib; importlib.reload(_kernel); from classroom import check, ask")
+    assert kernel.run(count) == "1"
+    kernel.run("def mse(x, y) return x", "answer")
+    assert "is not Python yet" in kernel.run(CHECK, "checking")
+
+
+def test_a_broken_hook_breaks_no_cell(kernel):
+    kernel.run("_kept, _kernel._given, _kernel._asked = (_kernel._given, _kernel._asked), None, None")
+    try:
+        assert kernel.run("1 + 1") == "2"
+        assert "Passed" in kernel.run(f"{RIGHT}\n{CHECK}")
+    finally:
+        kernel.run("_kernel._given, _kernel._asked = _kept")
+
+
+def test_under_nbgrader_a_missing_answer_earns_nothing(kernel):
+    kernel.run("import os; os.environ['NBGRADER_EXECUTION'] = 'autograde'")
+    try:
+        assert "AssertionError: ○ demo/mse: there is no `mse` yet" in kernel.run(CHECK)
+        assert "AssertionError: ○ demo/question: there is no `letter` yet" in kernel.run(ASK)
+    finally:
+        kernel.run("del os.environ['NBGRADER_EXECUTION']")
