@@ -7,6 +7,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+KERNELS := $(VENV)/etc/ipython/ipython_kernel_config.py
 FIRST = $(firstword $(sort $(wildcard notebooks/*.ipynb)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -16,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
-lab: $(VENV)/.student
+lab: $(VENV)/.student $(KERNELS)
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. $(LAB) $(or $(FIRST),.)
 
 doctor: $(VENV)/.student
@@ -30,6 +31,11 @@ $(VENV)/.student: requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing what requirements.txt names. The first time takes minutes: PyTorch alone is hundreds of megabytes."
 	$(BIN)/python -m pip install -r requirements.txt
 	@touch $@
+
+# Every kernel of this environment loads `classroom`, so that one which was restarted can say what to do.
+$(KERNELS): | $(BIN)/python
+	@mkdir -p $(@D)
+	@echo 'c.InteractiveShellApp.extensions.append("classroom")' > $@
 
 # The first Python that is new enough and can make an environment; Debian keeps `venv` in a package of its own.
 $(BIN)/python:

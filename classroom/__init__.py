@@ -4,7 +4,8 @@ It imports `course_utils`, never the reverse. A notebook uses five words of it:
 `from classroom import ask, check, hint, predict, reveal`.
 """
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["ask", "check", "hint", "predict", "reveal"]
 
@@ -20,3 +21,17 @@ def __getattr__(name: str):
         kernel.listen()
         return getattr(notebook, name)
     raise AttributeError(f"module 'classroom' has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Say, below a name that is not defined, that a kernel is new and how to go on in the middle of a notebook.
+
+    In a new kernel nothing of a notebook has run, so this is loaded by its environment: `make lab` writes it into
+    etc/ipython/ipython_kernel_config.py there. Once the set-up cell has run, `quizzes.kernel` knows more.
+    """
+    shell.events.register("post_run_cell", _in_a_new_kernel)
+
+
+def _in_a_new_kernel(result: Any) -> None:
+    if type(result.error_in_exec) is NameError and "classroom.quizzes.kernel" not in sys.modules:
+        print("This kernel is new and knows nothing yet: Run → Run All Above Selected Cell, then run this cell again.")

@@ -85,6 +85,12 @@ def test_student_notebook_holds_stubs_and_no_outputs(built):
     assert "SOLUTION" not in plain and "HANDED OUT" not in plain and "twice = 2 * x" not in plain
 
 
+def test_only_a_students_own_cells_may_stop_without_stopping_those_below(built):
+    for folder, roles in (("notebooks", ["answer"] * 3), ("solutions", [])):
+        going_on = [c for c in notebook(built, folder).cells if "raises-exception" in c.metadata.get("tags", ())]
+        assert [c.metadata.get("course", {}).get("role") for c in going_on] == roles
+
+
 def test_solutions_are_folded_after_their_check(built):
     nb = notebook(built, "notebooks")
     for i, cell in enumerate(nb.cells):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import os
 import re
+import subprocess
 import textwrap
 from pathlib import Path
 
+import masters
 import pytest
+
+from classroom.authoring.masters import read_master
+from classroom.quizzes.kernel import _bound
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP = f"""
@@ -25,10 +31,13 @@ WRONG = "def mse(x, y):\n    return (x - y).flatten(1).mean(1)"
 class Kernel:
     """A real kernel in which cells are run one at a time, with the ids that JupyterLab sends, or without."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
         from jupyter_client.manager import start_new_kernel
 
-        self.manager, self.client = start_new_kernel(kernel_name="python3", env=dict(os.environ))
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self.manager, self.client = start_new_kernel(
+            kernel_name="python3", env=os.environ | {"PYTHONPATH": path}, extra_arguments=[*arguments]
+        )
 
     def run(self, source: str, cell: str = "") -> str:
         """All that a cell shows, cards as their text, errors as `Name: message`."""
@@ -247,6 +256,38 @@ def test_a_broken_hook_breaks_no_cell(kernel):
         assert "Passed" in kernel.run(f"{RIGHT}\n{CHECK}")
     finally:
         kernel.run("_kernel._given, _kernel._asked = _kept")
+
+
+def test_a_kernel_of_the_environment_of_make_lab_says_that_it_is_new(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    config = tmp_path / "etc" / "ipython" / "ipython_kernel_config.py"  # where IPython looks in its environment
+    subprocess.run(["make", "-f", "course.mk", f"VENV={tmp_path}", str(config)], cwd=ROOT, check=True)
+    kernel = Kernel(f"--config={config}")
+    try:
+        new = "This kernel is new and knows nothing yet: Run → Run All Above Selected Cell, then run this cell again."
+        assert new in kernel.run("torch.ones(2)") and new in kernel.run("x = check('demo/mse', x)")
+        assert new not in kernel.run("1 / 0") and kernel.run("'torch' in __import__('sys').modules") == "False"
+        kernel.run(SETUP)
+        said = kernel.run("images.shape")
+        assert new not in said and "Is `images` made in a cell above?" in said
+    finally:
+        kernel.stop()
+
+
+@pytest.mark.parametrize("path", masters.paths(), ids=lambda path: path.stem)
+def test_no_cell_needs_an_answer_before_its_check_has_put_the_reference_there(path):
+    """Then whatever stands in an answer cell, and be it nothing, stops no other cell."""
+    master = read_master(path)
+    answers, checks = ([cell for cell in master.cells if cell.role == role] for role in ("answer", "check"))
+    for answer, check in zip(answers, checks, strict=True):
+        at, name = master.cells.index(check), ast.parse(check.source).body[0].value.args[1].id
+        given = {name for statement in ast.parse(answer.source).body for name in _bound(statement)}
+        assert given == {name}, f"{answer.quiz}: a cell below may need what else is made in the answer cell"
+        assert master.cells[at - 1] is answer, f"{answer.quiz}: no other code between an answer and its check"
+        for cell in (cell for cell in master.cells[:at] if cell.kind == "code" and cell is not answer):
+            reads = {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
+            assert name not in reads, f"{answer.quiz}: `{name}` is used before its check, line {cell.line}"
 
 
 def test_under_nbgrader_a_missing_answer_earns_nothing(kernel):

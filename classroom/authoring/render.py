@@ -27,6 +27,7 @@ METADATA = {
 }
 TITLE = re.compile(r"# \d\d ")
 REFERENCES = re.compile(r"^## References$", re.MULTILINE)
+GOES_ON = "raises-exception"  # JupyterLab and nbclient then run the cells below it, whatever a student writes there
 ONLY_WITH_OUTPUTS = {"nbval-check-output"}  # a tag about saved outputs says nothing in a notebook without any
 
 
@@ -48,7 +49,7 @@ def student(master: Master, budgets: Path, *, solutions: bool = True, beside: Sh
     preprocessors = _preprocessors()
     cells = []
     for node, cell in _nodes(master, budgets, _all_of(master) if beside is None else beside):
-        tags = [t for t in cell.tags if t not in ONLY_WITH_OUTPUTS]
+        tags = [t for t in cell.tags if t not in ONLY_WITH_OUTPUTS] + [GOES_ON] * (cell.role == "answer")
         node.metadata.pop("tags", None)
         if tags:
             node.metadata["tags"] = tags

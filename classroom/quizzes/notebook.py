@@ -14,7 +14,6 @@ from typing import Any
 from . import cards, declarations, kernel, variants
 from .declarations import Concept, Quiz, UnknownQuiz
 from .judging import Verdict, judge
-
 from .running import Result, run
 
 _hints_seen: dict[str, int] = {}
