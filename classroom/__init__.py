@@ -1,16 +1,16 @@
 """The machine around the notebooks: quizzes, authoring, releasing, grading. Nobody needs to open it in order to learn.
 
-It imports `course_utils`, never the reverse. A notebook uses five words of it:
-`from classroom import ask, check, hint, predict, reveal`.
+It imports `course_utils`, never the reverse. A notebook uses six words of it:
+`from classroom import ask, check, hint, predict, progress, reveal`.
 """
 
 import sys
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["ask", "check", "hint", "predict", "reveal"]
+__all__ = ["ask", "check", "hint", "predict", "progress", "reveal"]
 
 if TYPE_CHECKING:
-    from .quizzes.notebook import ask, check, hint, predict, reveal
+    from .quizzes.notebook import ask, check, hint, predict, progress, reveal
 
 
 def __getattr__(name: str):

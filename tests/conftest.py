@@ -17,6 +17,9 @@ matplotlib.use("Agg")
 if not os.environ.get("COURSE_DATA") and (ROOT.parent / "shared" / "data").is_dir():
     os.environ["COURSE_DATA"] = str(ROOT.parent / "shared" / "data")
 
+# Kernels of tests leave no file behind that tells the next ones what was solved, but where a test is about that file.
+os.environ["COURSE_PROGRESS"] = "off"
+
 # Under nohup, or in the background of a shell script, Ctrl-C is ignored, and so it would be in every process started
 # here; tests that send it mean it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

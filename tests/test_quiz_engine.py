@@ -1340,7 +1340,7 @@ def test_progress(capsys):
     capsys.readouterr()
     quizzes.progress()
     assert capsys.readouterr().out.splitlines() == [
-        "2 of 4 points in the quizzes tried since this kernel started",
+        "2 of 4 points in the quizzes tried so far",
         "  Squared error: passed, 2 of 2",
         "  A question: not yet, 0 of 2",
     ]
@@ -1390,17 +1390,36 @@ def kernel():
         mine = check("demo/reparameterize", mine)
         """,
         'ask("demo/question", "")',
-        'widgets("Button")[0].click(); widgets("Button")[0].click(); print(widgets("Button")[0].description)',
         """
-        radio = widgets("RadioButtons")[0]
-        print(radio.options, radio.description, radio.value)
-        radio.value = "c"
+        button = widgets("Button")[0]
+        button.click(); button.click()
+        print(button.description, widgets("HTMLMath")[0].value)
+        """,
+        """
+        options = [button for button in widgets("Button") if button.description.startswith("Try ")]
+        print([button.description for button in options], [button.tooltip for button in options][:1])
+        options[2].click()
         """,
         'predict("p", "How much?", 0, 1)',
-        'widgets("FloatSlider")[0].value = 0.75; print(predict("p", "How much?", 0, 1))',
+        """
+        field, said = widgets("Text")[0], widgets("HTML")[-2]
+        for text in ("2", "half", "0,5", "0.75"):
+            field.value = text
+            print(text, said.value)
+        print(predict("p", "How much?", 0, 1) == 0.75)
+        """,
         'reveal("p", 0.25)',
         'check("demo/bug", lambda x: x.sum(1)); ask("demo/question", "b"); progress()',
         'hint("demo/reparameterize")',
+        """
+        from classroom.quizzes import notebook
+        notebook._hints_seen["demo/reparameterize"] = 2  # as before the last cell
+        check("demo/reparameterize", mine2 := lambda mu, log_var, eps: mu)
+        button, shown = [w for w in widgets("Button") if "hint" in w.description][-1], widgets("HTMLMath")[-1]
+        print(button.description, shown.value.count("<b>Hint"))
+        button.click(); button.click()
+        print(button.description, shown.value.count("<b>Hint"), button.disabled)
+        """,
     )
 
 
@@ -1420,21 +1439,35 @@ def test_kernel_writes_nothing_to_stderr(kernel):
 
 def test_hint_button_shows_one_hint_a_press(kernel):
     assert "Show a hint (3 of 3)" in text_of(kernel.cells[3])
-    state = json.dumps(kernel.metadata["widgets"])
-    assert "Hint 1." in state and "Hint 2." in state and "Hint 3." not in state
+    shown = text_of(kernel.cells[3])
+    assert "Hint 1." in shown and "Hint 2." in shown and "Hint 3." not in shown
     assert "Hint 3 of 3" in html_of(kernel.cells[9])  # hint() goes on where the button stopped
 
 
-def test_radio_buttons_show_only_the_chosen_feedback(kernel):
-    assert "('a', 'b', 'c', 'd')" in text_of(kernel.cells[4]) and "None" in text_of(kernel.cells[4])
+def test_buttons_of_options_show_only_the_chosen_feedback_and_what_is_left_to_do(kernel):
+    said = text_of(kernel.cells[4])
+    assert "['Try a', 'Try b', 'Try c', 'Try d'] ['A question: option a']" in said
     everything = json.dumps([kernel.metadata["widgets"], kernel.cells[2].outputs])
     assert "FEEDBACK-C" in everything
     assert not any(f"FEEDBACK-{other}" in everything for other in "ABD")
+    assert (
+        "You chose c with a click. To hand it in" in everything and "between the quotes in the cell above" in everything
+    )
 
 
-def test_slider_is_the_guess(kernel):
-    assert text_of(kernel.cells[6]).strip().endswith("0.75")
+def test_a_guess_is_a_number_that_somebody_typed(kernel):
+    lines = text_of(kernel.cells[6]).strip().splitlines()
+    assert lines[-1].endswith("True")
+    for line, words in zip(
+        lines, ["", "Expected a number from 0 to 1, got", "got 'half'", "guess: 0.5", "guess: 0.75"]
+    ):
+        assert words in line
     assert "You said 0.75, measured 0.25." in html_of(kernel.cells[7]) and "<svg" in html_of(kernel.cells[7])
+
+
+def test_hints_that_were_seen_come_again_and_the_button_stays(kernel):
+    """It can be pressed after the last one: if it were disabled, the focus would fall to the page."""
+    assert text_of(kernel.cells[10]).endswith("Show a hint (3 of 3) 2\nThat was the last hint 3 False\n")
 
 
 def test_passed_cards_have_no_widgets(kernel):

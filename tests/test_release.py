@@ -17,7 +17,7 @@ from conftest import ROOT
 
 from classroom.__main__ import main
 from classroom.authoring.masters import find_masters, read_master
-from classroom.quizzes import cards, declarations
+from classroom.quizzes import declarations, widgets
 from classroom.quizzes import notebook as quizzes
 from classroom.quizzes.declarations import Concept, Option
 from classroom.quizzes.variants import (
@@ -279,7 +279,7 @@ def test_all_else_is_the_same_for_all_and_nbgrader_takes_it(variants):
 def test_the_buttons_show_what_is_said_about_the_option_that_stands_there(monkeypatch, capsys):
     concept = CONCEPTS["start/perfect-but"]
     shown = []
-    monkeypatch.setattr(cards, "show_choice", lambda concept, answer, feedback: shown.append(feedback))
+    monkeypatch.setattr(widgets, "show_choice", lambda id, title, letters, feedback: shown.append(feedback))
     quizzes.ask(concept.id, "", order="bcda")
     quizzes.ask(concept.id, "a", order="bcda")
     quizzes.ask(concept.id, "b", order="bcda")

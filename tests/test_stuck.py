@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import html
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import masters
 import pytest
 
 from classroom.authoring.masters import read_master
+from classroom.quizzes import memory
 from classroom.quizzes.kernel import _bound
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +78,9 @@ def shared():
 
 FORGET = """
 from classroom.quizzes import kernel as _kernel, notebook as _notebook
-for _memory in (_kernel._gave, _kernel._lost, _kernel._last, _notebook._hints_seen, _notebook._guesses, _notebook._tried):
+for _memory in (_kernel._gave, _kernel._lost, _kernel._last):
+    _memory.clear()
+for _memory in (_notebook._hints_seen, _notebook._guesses, _notebook._tried):
     _memory.clear()
 for _name in [name for name in globals() if name in ("mse", "letter", "msee", "lettre", "error_of", "another", "mses")]:
     del globals()[_name]
@@ -297,3 +301,90 @@ def test_under_nbgrader_a_missing_answer_earns_nothing(kernel):
         assert "AssertionError: ○ demo/question: there is no `letter` yet" in kernel.run(ASK)
     finally:
         kernel.run("del os.environ['NBGRADER_EXECUTION']")
+
+
+# --- the next day -----------------------------------------------------------------------------------------------------
+
+WORK = """
+import os; os.chdir({folder!r}); os.environ.pop("COURSE_PROGRESS", None)
+import sys; sys.modules.pop("classroom.quizzes.notebook", None)  # a new kernel imports it anew
+import classroom.quizzes; vars(classroom.quizzes).pop("notebook", None)
+from classroom import ask, check, hint, predict, progress, reveal
+"""
+
+
+@pytest.fixture
+def beside(tmp_path, kernel):
+    """Start work in a folder, as a new kernel would; the other tests' kernel is itself again afterwards."""
+    kernel.run(
+        "_was = os.getcwd(), dict(os.environ)"
+        if "os" in kernel.run("dir()")
+        else "import os; _was = os.getcwd(), dict(os.environ)"
+    )
+
+    def start(folder=tmp_path, before=""):
+        assert "Error" not in (said := kernel.run(WORK.format(folder=str(folder)) + before)), said
+        return kernel
+
+    yield start
+    kernel.run("os.chdir(_was[0]); os.environ.clear(); os.environ.update(_was[1])")
+
+
+def test_the_next_day_hints_guesses_and_points_are_there(beside, tmp_path):
+    day = beside()
+    day.run(f"{RIGHT}\n{CHECK}")
+    day.run('ask("demo/question", "a"); hint("demo/reparameterize"); predict("p", "How much?", 0, 1, value=0.25)')
+    next_day = beside()
+    assert "2 of 4 points" in (said := next_day.run("progress()")) and "Squared error" in said and "A question" in said
+    assert "Your guess: 0.25." in next_day.run('predict("p", "How much?", 0, 1)')
+    assert "You said 0.25, measured 0.5." in next_day.run('reveal("p", 0.5)')
+    assert "Hint 2 of 3" in next_day.run('hint("demo/reparameterize")')
+    assert json.loads((tmp_path / memory.FILE).read_text())["passed"] == {"demo/mse": True, "demo/question": False}
+
+
+def test_what_another_notebook_wrote_meanwhile_stays(beside, tmp_path):
+    day = beside()
+    day.run('predict("p", "?", 0, 1, value=0.25)')
+    there = json.loads((tmp_path / memory.FILE).read_text())
+    there["guesses"]["elsewhere"] = [0.5, 0, 1, ""]
+    (tmp_path / memory.FILE).write_text(json.dumps(there | {"of a later edition": {"kept": 1}}))
+    day.run('predict("q", "?", 0, 1, value=0.75)')
+    there = json.loads((tmp_path / memory.FILE).read_text())
+    assert sorted(there["guesses"]) == ["elsewhere", "p", "q"] and there["of a later edition"] == {"kept": 1}
+
+
+DAMAGED = ["", "{", "[]", "null", '{"passed": 3, "hints": []}', "[" * 10**5, "\xff\xfe"]
+DAMAGED += ['{"passed": {"demo/mse": "yes", "no/such": true}, "hints": {"demo/reparameterize": -1}}']
+DAMAGED += ['{"guesses": {"p": [1, 1, 1, ""], "q": 3, "r": [NaN, 0, 1, ""]}}']
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_file_is_done_without(content, beside, tmp_path):
+    (tmp_path / memory.FILE).write_text(content, encoding="latin-1")
+    kernel = beside()
+    said = kernel.run(
+        'progress(); predict("p", "?", 0, 1); reveal("q", 1); reveal("r", 1); hint("demo/reparameterize")'
+    )
+    assert "No quiz was tried yet" in said and "No guess yet" in said and "Hint 1 of 3" in said and "Error" not in said
+    assert "2 of 2 points" in kernel.run(f"{RIGHT}\n{CHECK}") and "2 of 2 points" in beside().run("progress()")
+
+
+@pytest.mark.parametrize("there", ["a folder", "a closed folder"])
+def test_a_folder_that_cannot_be_written_is_done_without(there, beside, tmp_path):
+    before = ""
+    if there == "a folder":
+        (tmp_path / memory.FILE).mkdir()
+    else:  # for root every folder is open
+        full = "def _full(*_): raise OSError(28, 'No space left on device')"
+        before = f"import classroom.quizzes.memory as _m\n{full}\n_m.write_whole = _full"
+    said = beside(before=before).run(f"{RIGHT}\n{CHECK}\nprogress()")
+    assert "Passed." in said and "2 of 2 points" in said and "Error" not in said
+
+
+@pytest.mark.parametrize("setting", ["COURSE_PROGRESS='off'", "NBGRADER_EXECUTION='autograde'"])
+def test_nothing_is_kept_where_nobody_works(setting, beside, tmp_path):
+    work = WORK.replace('os.environ.pop("COURSE_PROGRESS", None)', f"os.environ.update({setting})")
+    kernel = beside()
+    kernel.run(work.format(folder=str(tmp_path)))
+    kernel.run(f"{RIGHT}\n{CHECK}")
+    assert not (tmp_path / memory.FILE).exists()

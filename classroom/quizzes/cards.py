@@ -1,7 +1,7 @@
-"""How quizzes look: small HTML cards that follow JupyterLab's light and dark themes, and the widgets beside them.
+"""How quizzes look: small HTML cards that follow JupyterLab's light and dark themes.
 
-Every card also has a text form of one line, for terminals and for viewers without HTML. Where ipywidgets is missing,
-or there is no notebook at all, the text is all there is, and everything can still be done by typing.
+Every card also has a text form of one line, for terminals and for viewers without HTML. Where there is no notebook, the
+text is all there is, and everything can still be done by typing.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from __future__ import annotations
 import html
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from .declarations import Concept
+from collections.abc import Sequence
 
 # Colours of JupyterLab's theme where there is one, else (VS Code, Colab, exported pages) colours that read on both.
 _TONES = {
@@ -159,102 +156,3 @@ def show(text: str, markup: str = "") -> None:
         display({"text/html": markup, "text/plain": text.partition("\n")[0]}, raw=True)
     else:
         print(text)
-
-
-def _widgets() -> Any:
-    """ipywidgets, or None where it is missing or there is nobody to click."""
-    if not in_notebook():
-        return None
-    try:
-        import ipywidgets
-    except Exception:  # missing or broken: typing works as well
-        return None
-    return ipywidgets
-
-
-def show_hint_button(count: int, seen: int, next_hint: Callable[[], tuple[int, str]]) -> None:
-    """A button that shows one more hint with every press. `next_hint()` gives its number and its text."""
-    widgets = _widgets()
-    if widgets is None or seen >= count:
-        return
-    from IPython.display import display
-
-    button = widgets.Button(
-        description=f"Show a hint ({seen + 1} of {count})",
-        tooltip="Shows one more hint below",
-        layout=widgets.Layout(width="auto"),
-    )
-    shown = _text_widget(widgets)
-    texts: list[str] = []
-
-    def press(_: Any) -> None:
-        number, text = next_hint()
-        texts.append(f'<p style="margin:.25em 0"><b>Hint {number}.</b> {inline(text)}</p>')
-        shown.value = f'<div role="status" style="max-width:46em; line-height:1.5">{"".join(texts)}</div>'
-        button.disabled = number >= count
-        button.description = "That was the last hint" if button.disabled else f"Show a hint ({number + 1} of {count})"
-
-    button.on_click(press)
-    display(widgets.VBox([button, shown], layout=widgets.Layout(align_items="flex-start")))
-
-
-def show_choice(concept: Concept, answer: str, feedback: Callable[[str], str]) -> None:
-    """Radio buttons a, b, c …; choosing one shows `feedback(letter)`, and only that is ever sent to the page."""
-    widgets = _widgets()
-    if widgets is None:
-        return
-    from IPython.display import display
-
-    sideways = {"orientation": "horizontal"} if "orientation" in widgets.RadioButtons.class_trait_names() else {}
-    radio = widgets.RadioButtons(
-        options=list(concept.options),
-        value=answer or None,
-        description="Try an option:\N{EN SPACE}",
-        style={"description_width": "initial"},
-        layout=widgets.Layout(
-            width="auto",
-            display="flex",
-            flex_flow="row wrap",
-            align_items="baseline",
-            margin="0 2px",
-            overflow="visible",
-        ),
-        **sideways,
-    )
-    radio.tooltip = f"{concept.title}: choose an option to see what can be said about it"
-    shown = _text_widget(widgets)
-
-    def choose(change: Mapping[str, Any]) -> None:
-        shown.value = feedback(change["new"]) if change["new"] else ""
-
-    radio.observe(choose, names="value")
-    display(widgets.VBox([radio, shown]))
-
-
-def show_slider(
-    question: str, low: float, high: float, value: float, unit: str, moved: Callable[[float], None]
-) -> None:
-    """A slider for a guess; `moved(value)` is called whenever it comes to rest."""
-    widgets = _widgets()
-    if widgets is None:
-        return
-    from IPython.display import display
-
-    slider = widgets.FloatSlider(
-        value=value,
-        min=low,
-        max=high,
-        step=(high - low) / 200,
-        description="Your guess:",
-        readout_format=".3g",
-        continuous_update=False,
-        style={"description_width": "initial"},
-        layout=widgets.Layout(width="32em", max_width="100%"),
-    )
-    slider.tooltip = question
-    slider.observe(lambda change: moved(float(change["new"])), names="value")
-    display(widgets.HBox([slider, widgets.Label(unit)] if unit else [slider]))
-
-
-def _text_widget(widgets: Any) -> Any:
-    return widgets.HTMLMath("")

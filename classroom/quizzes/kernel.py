@@ -23,6 +23,7 @@ _NOTHING = object()
 _gave: dict[str, str | None] = {}  # name -> id of the cell that last gave it; None where the front end sends no ids
 _lost: dict[str, Lost] = {}  # name -> why the cell that was to give it did not; gone once a cell gives it
 _last: list[str] = []  # what the cell before this one gave, checks aside
+_names: dict[str, str] = {}  # id of a quiz -> what the cell that checks it calls the answer
 _covered: dict[str, Any] = {}  # name -> what it stood for before a Missing covered it, _NOTHING for unbound
 
 
@@ -54,6 +55,11 @@ def listen() -> None:
         shell.events.register(event, hook)
 
 
+def asked_by(id: str) -> str:
+    """What the cell that checks this quiz calls the answer, "" if unknown."""
+    return _names.get(id, "")
+
+
 def _shell() -> Any:
     ipython = sys.modules.get("IPython")
     return None if ipython is None else ipython.get_ipython()
@@ -78,7 +84,8 @@ def _before(info: Any) -> None:
     if "check(" not in info.raw_cell and "ask(" not in info.raw_cell:
         return
     shell = _shell()
-    for word, name in _asked(ast.parse(_python(info.raw_cell))):
+    for word, id, name in _asked(ast.parse(_python(info.raw_cell))):
+        _names[id] = name
         before = shell.user_ns.get(name, _NOTHING)
         if before is _NOTHING or name in _lost and not isinstance(before, Missing):
             _covered[name] = before
@@ -129,11 +136,12 @@ def _python(source: str) -> str:
         return source
 
 
-def _asked(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """The answers that a cell checks: ("check", "kl") for `check("vae/kl", kl)`."""
+def _asked(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
+    """The answers that a cell checks: ("check", "vae/kl", "kl") for `check("vae/kl", kl)`."""
     for node in ast.walk(tree):
         if _is_check(node) and len(node.args) > 1 and isinstance(node.args[1], ast.Name):
-            yield getattr(node.func, "id", None) or node.func.attr, node.args[1].id
+            id = getattr(node.args[0], "value", "")
+            yield getattr(node.func, "id", None) or node.func.attr, str(id), node.args[1].id
 
 
 def _is_check(node: ast.AST) -> bool:

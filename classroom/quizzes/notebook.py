@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from typing import Any
 
-from . import cards, declarations, kernel, variants
+from . import cards, declarations, kernel, variants, widgets
 from .declarations import Concept, Quiz, UnknownQuiz
 from .judging import Verdict, judge
+from .memory import Memory
 from .running import Result, run
 
-_hints_seen: dict[str, int] = {}
-_guesses: dict[str, tuple[float | None, float, float, str]] = {}  # id -> guess, low, high, unit
-_tried: dict[str, bool] = {}  # id -> passed, for `progress`
+
+def _is_guess(value: Any) -> bool:
+    """[guess or None, low, high, unit]."""
+    if not (isinstance(value, list) and len(value) == 4 and isinstance(value[3], str)):
+        return False
+    guess, low, high = value[:3]
+    numbers = [low, high] if guess is None else [guess, low, high]
+    return all(type(each) in (int, float) and math.isfinite(each) for each in numbers) and low < high
+
+
+_hints_seen = Memory("hints", lambda seen: type(seen) is int and seen >= 0)
+_guesses = Memory("guesses", _is_guess)
+_tried = Memory("passed", lambda passed: type(passed) is bool)  # id -> passed, for `progress`
 
 _TITLES = {
     "missing": "Nothing to check",
@@ -67,10 +79,11 @@ def check(id: Any, answer: Any) -> Any:
     text = _line(quiz, verdict)
     if not verdict.passed:
         _raise_for_nbgrader(text)
-    cards.show("\n".join(_as_text(text, verdict, note, printed)), _as_card(quiz, verdict, note, printed))
-    if not verdict.passed and quiz.hints:
-        seen = _hints_seen.get(id, 0)
-        cards.show_hint_button(len(quiz.hints), seen, lambda: _next_hint(quiz))
+    hints = () if verdict.passed else quiz.hints
+    markup = _as_card(quiz, verdict, note, printed) + (widgets.asleep(id, "button for hints") if hints else "")
+    cards.show("\n".join(_as_text(text, verdict, note, printed)), markup)
+    if hints:
+        widgets.show_hints(id, hints, min(_hints_seen.get(id, 0), len(hints)), lambda: _next_hint(quiz)[0])
     return answer if verdict.passed else quiz.reference
 
 
@@ -167,8 +180,9 @@ def _name(answer: Any, quiz: Quiz) -> str:
 def ask(id: Any, answer: Any = "", order: Any = "") -> None:
     """Answer a concept question: shows what can be said about the option you chose.
 
-    id: of the question, as in the cell;  answer: a letter in quotes. What you type counts; the buttons only show
-    feedback;  order: the one in which the options stand in this notebook, where it is not the usual one.
+    id: of the question, as in the cell;  answer: a letter in quotes: what you type counts, and is handed in; the
+    buttons show what can be said about an option;  order: the one in which the options stand in this notebook, where it
+    is not the usual one.
     Under nbgrader it raises AssertionError unless the letter is right.
 
         ask("vae/where-latents-go", "b")
@@ -183,48 +197,59 @@ def ask(id: Any, answer: Any = "", order: Any = "") -> None:
         concept = variants.reordered(concept, order) if order else concept
     except ValueError as error:
         return _complain(f"{id}: {error}; take this cell from the notebook as it was handed out")
-    letters = list(concept.options)
-    missing = answer if isinstance(answer, kernel.Missing) else None
-    empty = answer is None or answer is Ellipsis or (type(answer) is str and not answer.strip())
     letter = answer.strip().lower() if type(answer) is str else ""
     right = letter == concept.answer
     _tried[id] = right
-    points = f"{concept.points} point{'s' if concept.points > 1 else ''}"
-    aside = f"{concept.points if right else 0} of {points}"
-    listed = f"{', '.join(letters[:-1])} or {letters[-1]}"
-    how = f"Type {listed} between the quotes in the cell above: that is what counts."
-    if missing:
-        line = f"○ {id}: {missing.headline}"
-        _raise_for_nbgrader(line)
-        markup = cards.card(
-            "waiting", concept.title, f"No answer yet: {missing.headline}.", missing.advice, aside=aside
+    line, markup = _asked(concept, answer, letter)
+    if not right:
+        _raise_for_nbgrader(line.partition("\n")[0].partition(". ")[0])
+        markup += widgets.asleep(id, "row of buttons")
+    cards.show(line, markup)
+    if not right:
+        widgets.show_choice(
+            id,
+            concept.title,
+            list(concept.options),
+            lambda chosen: _feedback(concept, chosen, note=_to_hand_in(id, chosen)),
         )
-        cards.show("\n".join([line, *(f"  {text}" for text in missing.advice)]), markup)
-    elif empty:
-        line = f"○ {id}: no answer yet ({points}). {how}"
-        _raise_for_nbgrader(line)
-        cards.show(line, cards.card("waiting", concept.title, "No answer yet.", [how], aside=aside))
-    elif letter not in letters:
-        line = f"✗ {id}: expected one of the letters {listed} in quotes, got {_short(answer)}"
-        _raise_for_nbgrader(line)
-        cards.show(line, cards.card("wrong", concept.title, line.partition(": ")[2], aside=aside))
-    elif right:
-        line = f"✓ {id}: {letter} is right ({points})"
-        cards.show(line, _feedback(concept, letter, aside))
-        return
-    else:
-        line = f"✗ {id}: {letter} is not it. {' '.join(concept.options[letter].feedback.split())}"
-        _raise_for_nbgrader(f"✗ {id}: {letter} is not it")
-        cards.show(line, _feedback(concept, letter, aside))
-    cards.show_choice(concept, "", lambda chosen: _feedback(concept, chosen, note=how))
+
+
+def _asked(concept: Concept, answer: Any, letter: str) -> tuple[str, str]:
+    """What can be said about an answer, as text and as HTML."""
+    points = f"{concept.points} point{'s' if concept.points > 1 else ''}"
+    aside = f"{concept.points if letter == concept.answer else 0} of {points}"
+    *others, last = concept.options
+    listed = f"{', '.join(others)} or {last}"
+    if isinstance(answer, kernel.Missing):
+        line = "\n".join([f"○ {concept.id}: {answer.headline}", *(f"  {text}" for text in answer.advice)])
+        return line, cards.card(
+            "waiting", concept.title, f"No answer yet: {answer.headline}.", answer.advice, aside=aside
+        )
+    if answer is None or answer is Ellipsis or (type(answer) is str and not letter):
+        how = f"Type {listed} between the quotes in the cell above: that is what counts."
+        line = f"○ {concept.id}: no answer yet ({points}). {how}"
+        return line, cards.card("waiting", concept.title, "No answer yet.", [how], aside=aside)
+    if letter not in concept.options:
+        what = f"expected one of the letters {listed} in quotes, got {_short(answer)}"
+        return f"✗ {concept.id}: {what}", cards.card("wrong", concept.title, what, aside=aside)
+    if letter == concept.answer:
+        return f"✓ {concept.id}: {letter} is right ({points})", _feedback(concept, letter, aside)
+    said = " ".join(concept.options[letter].feedback.split())
+    return f"✗ {concept.id}: {letter} is not it. {said}", _feedback(concept, letter, aside)
 
 
 def _feedback(concept: Concept, letter: str, aside: str = "", note: str = "") -> str:
     option = concept.options[letter]
     headline = f"{letter}: right." if option.right else f"{letter}: not this one."
-    return cards.card(
-        "passed" if option.right else "wrong", concept.title, headline, [option.feedback], note=note, aside=aside
-    )
+    paragraphs = [option.feedback, note] if note else [option.feedback]
+    return cards.card("passed" if option.right else "wrong", concept.title, headline, paragraphs, aside=aside)
+
+
+def _to_hand_in(id: str, letter: str) -> str:
+    """What a click leaves to do: the letter that counts, and is handed in, stands in a cell."""
+    name = kernel.asked_by(id)
+    typed = f'type `{name} = "{letter}"` in' if name else f"type {letter} between the quotes in"
+    return f"**You chose {letter} with a click. To hand it in**, {typed} the cell above, and run both cells."
 
 
 # ---------------------------------------------------------------------------------------------------- predict, then run
@@ -233,7 +258,7 @@ def _feedback(concept: Concept, letter: str, aside: str = "", note: str = "") ->
 def predict(id: str, question: str, low: Any, high: Any, unit: str = "", value: Any = None) -> float | None:
     """Ask for a guess before the cell that measures it runs; `reveal` shows both.
 
-    low, high: ends of the slider;  value: the guess typed as a number, where there are no sliders.
+    low, high: between which it must lie;  value: the guess as a number, where there are no widgets.
     Returns the guess, None while there is none.  Raises ValueError if low < high does not hold.
     """
     low, high = _number(low), _number(high)
@@ -248,17 +273,22 @@ def predict(id: str, question: str, low: Any, high: Any, unit: str = "", value: 
             )
         else:
             guess = typed
-    _guesses[id] = (guess, low, high, unit)
-    said = "no guess yet" if guess is None else f"your guess: {_with_unit(guess, unit)}"
-    how = "Move the slider, or type `value=` into the call above, then go on to the next cell." if guess is None else ""
-    text = f"Predict, then run: {' '.join(question.split())} ({low:g} to {high:g}{' ' + unit if unit else ''}; {said})"
-    headline = "No guess yet." if guess is None else f"Your guess: {_with_unit(guess, unit)}"
-    cards.show(text, cards.card("waiting", "Predict, then run", question, [] if guess is None else [headline], how))
+    _guesses[id] = [guess, low, high, unit]
+    span = f"{low:g} to {high:g}{' ' + unit if unit else ''}"
+    said = f"Your guess: {_with_unit(guess, unit)}." if guess is not None else "No guess yet."
+    how = "Type a number below and press Enter, or write `value=` into the call above, then run the next cell."
+    text = f"Predict, then run: {' '.join(question.split())} ({span}; {said[0].lower()}{said[1:-1]})"
+    markup = cards.card("waiting", "Predict, then run", question, [said], how if guess is None else "")
+    cards.show(text, markup + widgets.asleep(id, "field for your guess"))
 
-    def moved(chosen: float) -> None:
-        _guesses[id] = (chosen, low, high, unit)
+    def take(typed: str) -> str:
+        chosen = _number_in(typed)
+        if chosen is None or not low <= chosen <= high:
+            return f"Expected a number from {span}, got {_short(typed)}." if typed.strip() else "No guess yet."
+        _guesses[id] = [chosen, low, high, unit]
+        return f"Your guess: {_with_unit(chosen, unit)}. Now run the next cell."
 
-    cards.show_slider(question, low, high, (low + high) / 2 if guess is None else guess, unit, moved)
+    widgets.show_guess(id, question, span, "" if guess is None else f"{guess:.4g}", take)
     return guess
 
 
@@ -267,7 +297,7 @@ def reveal(id: str, measured: Any) -> None:
     number = _number(measured)
     if number is None:
         return _complain(f"{id}: expected a measured number that is finite, got {_short(measured)}")
-    said, low, high, unit = _guesses.get(id, (None, 0.0, 0.0, ""))
+    said, low, high, unit = _guesses.get(id, [None, 0.0, 0.0, ""])
     shown = _with_unit(number, unit)
     if said is None:
         text = f"Measured: {shown}."
@@ -291,16 +321,19 @@ def reveal(id: str, measured: Any) -> None:
 
 
 def progress() -> None:
-    """Show which quizzes were tried since this kernel started, and the points so far."""
+    """Show which quizzes were tried in the notebooks of this folder, and the points so far."""
     rows, have, of = [], 0, 0
     for id, passed in _tried.items():
-        quiz = declarations.get(id)
+        try:
+            quiz = declarations.get(id)
+        except UnknownQuiz:  # of another edition of the course
+            continue
         points = quiz.points if passed else 0
         have, of = have + points, of + quiz.points
         rows.append((quiz.title, "passed" if passed else "not yet", f"{points} of {quiz.points}"))
     if not rows:
-        return cards.show("No quiz was tried since this kernel started.")
-    lines = [f"{have} of {of} points in the quizzes tried since this kernel started"]
+        return cards.show("No quiz was tried yet.")
+    lines = [f"{have} of {of} points in the quizzes tried so far"]
     plain = lines + [f"  {title}: {state}, {points}" for title, state, points in rows]
     cards.show("\n".join(plain), cards.table(lines[0], ("quiz", "", "points"), rows))
 
@@ -332,6 +365,16 @@ def _number(value: Any) -> float | None:
     except Exception:  # whatever float() makes of a student's object
         return None
     return number if math.isfinite(number) else None
+
+
+def _number_in(text: str) -> float | None:
+    """A number as people type it: 0.5, "0,5", "1,000"; None if it is none."""
+    text = text.strip()
+    thousands = re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", text)
+    try:
+        return _number(float(text.replace(",", "" if thousands else ".")))
+    except ValueError:
+        return None
 
 
 def _with_unit(value: float, unit: str) -> str:
