@@ -388,7 +388,7 @@ plots.triangle(
 # |---|---|
 # | **code quiz** | a function to write. `check` says what is off, and knows common mistakes by name. Skip it and the notebook still runs |
 # | **bug hunt** | code that runs, looks right and is wrong, as found in published tutorials. Find it, mend it |
-# | **concept question** | choose a letter. Every wrong option is a real misconception and has its own answer |
+# | **concept question** | type a letter. Every wrong option is a real misconception and has its own answer; the buttons show it |
 # | **predict, then run** | commit to a number first. The next cell shows your guess beside the measurement. Nothing is graded |
 # | **hint / folded solution** | one nudge at a time; the solution is under the check, for after a try |
 # | **explorer** | controls over a picture. Arrow keys work. Without widgets (on paper, on GitHub) its picture still shows |
@@ -402,6 +402,12 @@ plots.triangle(
 #
 # **Stopping.** The stop button ends a training after its current step and *keeps the model*; what is printed then tells how far it came. In a cell with several trainings one press ends them all: those that had not begun make a single step, so that the cell can run to its end.
 # The next cells work with what you have. After **Run All Cells** they are waiting already, and run on: press stop *twice* to end them as well.
+#
+# **Never stuck.** An answer that isn't Python yet, a renamed function, a cell that was never run: the check says what it found, and the notebook goes on with the course's own function.
+# A cell that doesn't know a name (`NameError: name 'torch' is not defined`) mostly means a new kernel, in which the cells above have not run: **Run → Run All Above Selected Cell**, then this cell again.
+#
+# **Tomorrow.** Save the notebook and your answers are there. So are hints you have seen, guesses you have made and points: a small file `.course-progress.json` beside the notebooks keeps them, and
+# `from classroom import progress; progress()` in a new cell shows them. Buttons sleep when a kernel ends; running their cell wakes them.
 
 # %% [markdown]
 # ## 0.8 · Notation
@@ -442,6 +448,8 @@ plots.triangle(
 
 # %% [markdown]
 # ## Recap of this run
+#
+# Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
 print(f"effort {lab.effort}, {train.title}, {len(train):,} images")

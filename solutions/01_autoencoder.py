@@ -1165,6 +1165,8 @@ ask("autoencoder/far-noise", far_noise)
 
 # %% [markdown]
 # ## Recap of this run
+#
+# Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
 print(f"effort {lab.effort}, {train.title}, {steps_made(*histories.values())} of 128 images a model, seed 0\n")

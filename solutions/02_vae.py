@@ -1312,6 +1312,8 @@ print(
 
 # %% [markdown]
 # ## Recap of this run
+#
+# Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
 print(f"effort {lab.effort}, {train.title}, {steps_made(*histories)} of {batch} images a model, seed 0\n")

@@ -1334,6 +1334,8 @@ figure
 
 # %% [markdown]
 # ## Recap of this run
+#
+# Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
 print(f"effort {lab.effort}, {test.title}, {len(test):,} images\n")

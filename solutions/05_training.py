@@ -1792,6 +1792,8 @@ plots.image_rows(
 
 # %% [markdown]
 # ## Recap of this run
+#
+# Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
 print(f"effort {lab.effort}, {train.title}, seed 0\n")

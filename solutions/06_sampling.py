@@ -1741,6 +1741,8 @@ for eta, x in filled.items():
 
 # %% [markdown]
 # ## Recap of this run
+#
+# Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
 right, left_out = (spoilt[strides_tried[0]][name] for name in ("right", "last step left out"))

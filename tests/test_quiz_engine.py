@@ -1458,9 +1458,7 @@ def test_buttons_of_options_show_only_the_chosen_feedback_and_what_is_left_to_do
 def test_a_guess_is_a_number_that_somebody_typed(kernel):
     lines = text_of(kernel.cells[6]).strip().splitlines()
     assert lines[-1].endswith("True")
-    for line, words in zip(
-        lines, ["", "Expected a number from 0 to 1, got", "got 'half'", "guess: 0.5", "guess: 0.75"]
-    ):
+    for line, words in zip(lines, ["Expected a number from 0 to 1, got", "got 'half'", "guess: 0.5", "guess: 0.75"]):
         assert words in line
     assert "You said 0.75, measured 0.25." in html_of(kernel.cells[7]) and "<svg" in html_of(kernel.cells[7])
 

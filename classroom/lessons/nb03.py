@@ -375,12 +375,21 @@ def _noise_step_before(x0, t, noise, alpha_bar):
     return _add_noise(x0, (t - 1).clamp(min=0), noise, alpha_bar)
 
 
+def _noise_step_before_around_the_end(x0, t, noise, alpha_bar):
+    a = _per_image(alpha_bar[t - 1], x0)
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
 def _noise_roles(x0, t, noise, alpha_bar):
     return _add_noise(noise, t, x0, alpha_bar)
 
 
 def _noise_of_its_own(x0, t, noise, alpha_bar):
     return _add_noise(x0, t, torch.randn_like(x0), alpha_bar)
+
+
+def _noise_of_its_own_in_float32(x0, t, noise, alpha_bar):
+    return _add_noise(x0, t, torch.randn(x0.shape, device=x0.device).to(x0.dtype), alpha_bar)
 
 
 def _noise_subtracted(x0, t, noise, alpha_bar):
@@ -395,6 +404,8 @@ def _noise_rates_that_add_up(x0, t, noise, alpha_bar):
 def _noise_one_t(x0, t, noise, alpha_bar):
     return _add_noise(x0, t[:1].expand_as(t), noise, alpha_bar)
 
+
+_OWN_NOISE = "You draw noise of your own. Use the noise that is handed in: the network will be asked for just that."
 
 quiz(
     "forward/add-noise",
@@ -436,6 +447,12 @@ quiz(
             "You look up ᾱ at t − 1. The table has ᾱ₀ = 1 in front, so ᾱ_t stands at place t.",
         ),
         Misconception(
+            "t − 1 for t",
+            _noise_step_before_around_the_end,
+            "You look up ᾱ at t − 1. The table has ᾱ₀ = 1 in front, so ᾱ_t stands at place t; and at t = 0 yours takes "
+            "the last entry, place −1.",
+        ),
+        Misconception(
             "image and noise exchanged", _noise_roles, "√ᾱ_t goes with the image, √(1 − ᾱ_t) with the noise."
         ),
         Misconception(
@@ -447,8 +464,9 @@ quiz(
         Misconception(
             "noise of one's own",
             _noise_of_its_own,
-            "You draw noise of your own. Use the noise that is handed in: the network will be asked for just that.",
+            _OWN_NOISE,
         ),
+        Misconception("noise of one's own, drawn in float32", _noise_of_its_own_in_float32, _OWN_NOISE),
         Misconception(
             "one t for the whole batch",
             _noise_one_t,
