@@ -166,7 +166,7 @@ def test_the_next_day_the_page_says_what_sleeps_and_what_was_there_is_there(page
     assert "model not found" not in shown(page)
 
     run_again(page, lab, "import torch")
-    for source, words in (("check(", "Hint 1."), ("ask(", "b: not this one"), ("predict(", "Your guess: 0.4")):
+    for source, words in (("check(", "Hint 1."), ("ask(", "there is no noisier yet"), ("predict(", "Your guess: 0.4")):
         run_again(page, lab, source)
         page.locator(f"text={words}").first.wait_for()
     assert not any(each.is_visible() for each in asleep.all()), "awake again"

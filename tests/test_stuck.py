@@ -112,6 +112,7 @@ BROKEN = {
     "a bad decorator": ("@nothing\ndef mse(x, y):\n    return x", "stops with an error", "NameError"),
     "an error above it": ("1 / 0\n\ndef mse(x, y):\n    return x", "stops with an error", "ZeroDivisionError"),
     "an import that fails": ("import nowhere\n" + RIGHT, "stops with an error", "ModuleNotFoundError", "line 1"),
+    "code that is not Python": ('exec("x = ")\n' + RIGHT, "stops with an error", 'line 1, exec("x = ")', "SyntaxError"),
     "stopped": ("raise KeyboardInterrupt\ndef mse(x, y):\n    return x", "was stopped before it was through"),
 }
 
@@ -238,10 +239,13 @@ def test_a_question_with_any_object(value, kernel):
 
 
 def test_a_name_that_nothing_has_made_is_explained_below_the_traceback(kernel):
-    assert "Is `images` made in a cell above? That cell has not run: choose Run → Run All" in kernel.run("len(images)")
+    assert "Is `images` made in a cell above? Then that cell has not run: choose Run → Run All" in kernel.run(
+        "len(images)"
+    )
     kernel.run("images = [1]")
     assert "made in a cell above" not in kernel.run("len(imagse)"), "a misspelt name is not a cell that was not run"
     assert "made in a cell above" not in kernel.run("1 / 0")
+    assert "made in a cell above" not in kernel.run("letter = b"), "the check says what it is"
 
 
 def test_the_hooks_are_there_once_however_often_the_course_is_imported(kernel):

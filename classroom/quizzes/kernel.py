@@ -101,13 +101,14 @@ def _after(result: Any) -> None:
             shell.user_ns[name] = before
             if before is _NOTHING:
                 del shell.user_ns[name]
-    error, cell = result.error_before_exec or result.error_in_exec, getattr(result.info, "cell_id", None)
-    given, wanted = _given(_python(source), error, result.error_before_exec is not None)
+    error, at_once = result.error_before_exec or result.error_in_exec, result.error_before_exec is not None
+    given, wanted = _given(_python(source), error, at_once)
     if given is None:
         return
+    cell = getattr(result.info, "cell_id", None)
     own = {name for name, origin in _gave.items() if cell is not None and origin == cell}
     for name in (own | wanted) - set(given):
-        _lost[name] = Lost(*_in_words(error, source), given)
+        _lost[name] = Lost(*_in_words(error, at_once, source), given)
     for name in given:
         _gave[name] = cell
         _lost.pop(name, None)
@@ -118,9 +119,10 @@ def _after(result: Any) -> None:
 
 def _say_unknown(name: str, names: dict) -> None:
     """One line below the traceback of a name that nothing has given; Python itself says so where it was misspelt."""
-    if name not in names and not difflib.get_close_matches(name, names, cutoff=0.8):
+    letter = name in "abcde"  # of a question, without its quotes: the check will say so
+    if name not in names and not letter and not difflib.get_close_matches(name, names, cutoff=0.8):
         above = RUN_ABOVE.replace("*", "")
-        print(f"Is `{name}` made in a cell above? That cell has not run: choose {above}, then run this one again.")
+        print(f"Is `{name}` made in a cell above? Then that cell has not run: choose {above}, then run this one again.")
 
 
 # ------------------------------------------------------------------------------------------------------- reading cells
@@ -151,7 +153,7 @@ def _is_check(node: ast.AST) -> bool:
 def _given(source: str, error: BaseException | None, at_once: bool) -> tuple[list[str] | None, set[str]]:
     """Names that a cell gave, in order, and those it was to give and did not; None for a cell that only checks.
 
-    error: with which it stopped, `at_once` if Python did not begin with it.
+    error: with which it stopped, None if it ran;  at_once: whether that was before its first line.
     """
     try:
         statements = ast.parse(source).body
@@ -201,13 +203,13 @@ def _looks_like(source: str) -> set[str]:
 # ------------------------------------------------------------------------------------------------------------- in words
 
 
-def _in_words(error: BaseException | None, source: str) -> tuple[str, str, str]:
-    """What became of a cell: `what`, `reason` and `unknown` of a `Lost`."""
+def _in_words(error: BaseException | None, at_once: bool, source: str) -> tuple[str, str, str]:
+    """What became of a cell: `what`, `reason` and `unknown` of a `Lost`. The arguments are those of `_given`."""
     if error is None:
         return "", "", ""
     if isinstance(error, KeyboardInterrupt):
         return "was stopped before it was through", "", ""
-    syntax, lines = isinstance(error, SyntaxError), source.split("\n")
+    syntax, lines = at_once and isinstance(error, SyntaxError), source.split("\n")
     error = _plainly(error, source) if syntax else error
     number = (error.lineno or 0) if syntax else _line(error)
     line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
@@ -246,11 +248,9 @@ def _other_name(word: str, name: str, names: dict, recent: list[str]) -> str:
     """What the answer may be called by mistake, in a sentence, or ""."""
 
     def fits(value: Any) -> bool:
-        return (
-            callable(value) and getattr(value, "__module__", "") == "__main__"
-            if word == "check"
-            else isinstance(value, str)
-        )
+        if word == "ask":
+            return isinstance(value, str)
+        return callable(value) and getattr(value, "__module__", "") == "__main__"  # her own, not imported
 
     there = [other for other in [*recent, *_gave] if other != name and other in names and fits(names[other])]
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.7) or [new for new in recent if new in there]
