@@ -78,11 +78,11 @@ def shared():
 
 FORGET = """
 from classroom.quizzes import kernel as _kernel, notebook as _notebook
-for _memory in (_kernel._gave, _kernel._lost, _kernel._last):
+for _memory in (_kernel._gave, _kernel._lost, _kernel._last, _kernel._names):
     _memory.clear()
 for _memory in (_notebook._hints_seen, _notebook._guesses, _notebook._tried):
     _memory.clear()
-for _name in [name for name in globals() if name in ("mse", "letter", "msee", "lettre", "error_of", "another", "mses")]:
+for _name in {"mse", "letter", "msee", "lettre", "error_of", "another", "mses", "my_error"} & set(globals()):
     del globals()[_name]
 """
 
@@ -164,6 +164,20 @@ def test_a_name_that_a_student_never_made_is_not_offered(kernel):
     assert "Run the cell with your answer, then this one" in said and "Run All Above Selected Cell" in said
 
 
+def test_renamed_where_the_front_end_sends_no_ids_of_cells(kernel):
+    kernel.run("def mse(x, y): return")
+    kernel.run(CHECK)
+    kernel.run(RIGHT.replace("mse", "my_error"))
+    said = kernel.run(CHECK)
+    assert "this is the course's own function" in said and "There is a my_error: if that is your answer" in said
+
+
+def test_the_answer_to_another_quiz_is_not_taken_for_a_misnamed_one(kernel):
+    kernel.run("def msee(x): return x", "another answer")
+    kernel.run('msee = check("demo/bug", msee)', "another check")
+    assert "There is a" not in kernel.run(CHECK, "checking")
+
+
 def test_cells_out_of_order(kernel):
     assert "there is no mse yet" in kernel.run(CHECK, "checking")
     kernel.run(RIGHT, "answer")
@@ -187,9 +201,10 @@ def test_an_answer_moved_to_another_cell_counts(kernel):
         "%%capture\n" + RIGHT,
         "!true\n" + RIGHT,
         RIGHT.replace("def mse", "def another") + "\nmse = another",
+        "import asyncio\nawait asyncio.sleep(0)\n" + RIGHT,
         "if True:\n" + textwrap.indent(RIGHT, "    "),
     ],
-    ids=["a try below", "%%time", "%%capture", "!", "assigned", "in an if"],
+    ids=["a try below", "%%time", "%%capture", "!", "assigned", "await", "in an if"],
 )
 def test_cells_that_give_the_answer_all_the_same(cell, kernel):
     kernel.run("def mse(x, y): return", "answer")
@@ -296,6 +311,11 @@ def test_no_cell_needs_an_answer_before_its_check_has_put_the_reference_there(pa
         for cell in (cell for cell in master.cells[:at] if cell.kind == "code" and cell is not answer):
             reads = {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
             assert name not in reads, f"{answer.quiz}: `{name}` is used before its check, line {cell.line}"
+
+
+def test_an_answer_that_is_passed_by_its_keyword(kernel):
+    assert "there is no mse yet" in kernel.run('mse = check("demo/mse", answer=mse)')
+    assert "there is no letter yet" in kernel.run('ask("demo/question", answer=letter)')
 
 
 def test_under_nbgrader_a_missing_answer_earns_nothing(kernel):

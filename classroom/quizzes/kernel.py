@@ -55,6 +55,12 @@ def listen() -> None:
         shell.events.register(event, hook)
 
 
+def renamed(id: str) -> str:
+    """What the cell run last may call the answer to this quiz by mistake, in a sentence, or ""."""
+    shell, name = _shell(), asked_by(id)
+    return _other_name("check", name, shell.user_ns, _last) if shell and name and _last else ""
+
+
 def asked_by(id: str) -> str:
     """What the cell that checks this quiz calls the answer, "" if unknown."""
     return _names.get(id, "")
@@ -84,7 +90,7 @@ def _before(info: Any) -> None:
     if "check(" not in info.raw_cell and "ask(" not in info.raw_cell:
         return
     shell = _shell()
-    for word, id, name in _asked(ast.parse(_python(info.raw_cell))):
+    for word, id, name in _asked(_parsed(_python(info.raw_cell))):
         _names[id] = name
         before = shell.user_ns.get(name, _NOTHING)
         if before is _NOTHING or name in _lost and not isinstance(before, Missing):
@@ -138,16 +144,26 @@ def _python(source: str) -> str:
         return source
 
 
+def _parsed(source: str) -> ast.Module:
+    """... as IPython does it, which takes `await` at the left margin.  Raises SyntaxError, ValueError."""
+    return compile(source, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
 def _asked(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
     """The answers that a cell checks: ("check", "vae/kl", "kl") for `check("vae/kl", kl)`."""
-    for node in ast.walk(tree):
-        if _is_check(node) and len(node.args) > 1 and isinstance(node.args[1], ast.Name):
-            id = getattr(node.args[0], "value", "")
-            yield getattr(node.func, "id", None) or node.func.attr, str(id), node.args[1].id
+    for node in filter(_is_check, ast.walk(tree)):
+        answers = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "answer")]
+        for answer in answers:
+            if isinstance(answer, ast.Name):
+                yield _called(node), str(getattr(node.args[0], "value", "")) if node.args else "", answer.id
 
 
 def _is_check(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("check", "ask")
+    return isinstance(node, ast.Call) and _called(node) in ("check", "ask")
+
+
+def _called(node: ast.Call) -> str:
+    return getattr(node.func, "id", getattr(node.func, "attr", ""))
 
 
 def _given(source: str, error: BaseException | None, at_once: bool) -> tuple[list[str] | None, set[str]]:
@@ -156,9 +172,9 @@ def _given(source: str, error: BaseException | None, at_once: bool) -> tuple[lis
     error: with which it stopped, None if it ran;  at_once: whether that was before its first line.
     """
     try:
-        statements = ast.parse(source).body
+        statements = _parsed(source).body
     except (SyntaxError, ValueError):
-        return [], _looks_like(source)
+        return [], _looks_like(source) if error else set()
     own = [each for each in statements if not any(map(_is_check, ast.walk(each)))]
     if statements and not own:
         return None, set()
@@ -223,7 +239,7 @@ def _in_words(error: BaseException | None, at_once: bool, source: str) -> tuple[
 def _plainly(error: SyntaxError, source: str) -> SyntaxError:
     """The same, as plain Python says it: of an open bracket IPython knows only that the input is incomplete."""
     try:
-        ast.parse(source)
+        _parsed(source)
     except SyntaxError as plain:
         return plain
     return error
@@ -252,7 +268,8 @@ def _other_name(word: str, name: str, names: dict, recent: list[str]) -> str:
             return isinstance(value, str)
         return callable(value) and getattr(value, "__module__", "") == "__main__"  # her own, not imported
 
-    there = [other for other in [*recent, *_gave] if other != name and other in names and fits(names[other])]
+    others = [other for other in [*recent, *_gave] if other in names and other not in {name, *_names.values()}]
+    there = [other for other in others if fits(names[other])]
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.7) or [new for new in recent if new in there]
     if len(set(near)) != 1:
         return ""

@@ -92,7 +92,7 @@ def _verdict(quiz: Quiz, answer: Any) -> tuple[Verdict, list[Result]]:
         return Verdict(quiz.id, "missing", answer.headline, answer.advice), []
     if answer is quiz.reference:
         own = "this is the course's own function: run the cell with your answer again, then this one"
-        return Verdict(quiz.id, "not attempted", own), []
+        return Verdict(quiz.id, "not attempted", own, tuple(filter(None, [kernel.renamed(quiz.id)]))), []
     if not callable(answer):
         got = "nothing" if answer is None or answer is Ellipsis else f"a value of type {type(answer).__name__}"
         return Verdict(quiz.id, "type", f"expected your function, got {got}: pass its name, without brackets"), []
