@@ -18,7 +18,7 @@ def __getattr__(name: str):
     if name in __all__:
         from .quizzes import kernel, notebook
 
-        kernel.listen()
+        kernel.listen(check=notebook.check, ask=notebook.ask)
         return getattr(notebook, name)
     raise AttributeError(f"module 'classroom' has no attribute {name!r}")
 

@@ -178,6 +178,12 @@ def test_the_answer_to_another_quiz_is_not_taken_for_a_misnamed_one(kernel):
     assert "There is a" not in kernel.run(CHECK, "checking")
 
 
+@pytest.mark.parametrize("cell", ["check, ask = 1, 2", "def check(*_): 1 / 0\nask = check", "del check, ask"])
+def test_an_answer_that_takes_the_name_of_the_check(cell, kernel):
+    kernel.run(f"{RIGHT}\nletter = 'b'\n{cell}", "answer")
+    assert "Passed" in kernel.run(CHECK, "checking") and "b: right." in kernel.run(ASK, "asking")
+
+
 def test_cells_out_of_order(kernel):
     assert "there is no mse yet" in kernel.run(CHECK, "checking")
     kernel.run(RIGHT, "answer")

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 RUN_ABOVE = "**Run → Run All Above Selected Cell**"  # JupyterLab's words
 
 _NOTHING = object()
+_words: dict[str, Callable] = {}  # "check" and "ask", as a cell that checks needs them
 _gave: dict[str, str | None] = {}  # name -> id of the cell that last gave it; None where the front end sends no ids
 _lost: dict[str, Lost] = {}  # name -> why the cell that was to give it did not; gone once a cell gives it
 _last: list[str] = []  # what the cell before this one gave, checks aside
@@ -43,9 +44,13 @@ class Missing:
         self.__name__, self.headline, self.advice = name, headline, advice
 
 
-def listen() -> None:
-    """Watch the cells of this kernel, once, however often it is called; outside IPython do nothing."""
+def listen(**words: Callable) -> None:
+    """Watch the cells of this kernel, once, however often it is called; outside IPython do nothing.
+
+    words: `check` and `ask`, which a cell that checks finds even where an answer has taken their names.
+    """
     shell = _shell()
+    _words.update(words)
     if shell is None:
         return
     for event, hook in (("pre_run_cell", _before), ("post_run_cell", _after)):
@@ -92,6 +97,8 @@ def _before(info: Any) -> None:
     shell = _shell()
     for word, id, name in _asked(_parsed(_python(info.raw_cell))):
         _names[id] = name
+        if word in _words:
+            shell.user_ns[word] = _words[word]
         before = shell.user_ns.get(name, _NOTHING)
         if before is _NOTHING or name in _lost and not isinstance(before, Missing):
             _covered[name] = before
