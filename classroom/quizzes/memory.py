@@ -25,6 +25,11 @@ class Memory(MutableMapping):
     """A dict of plain values by quiz id, one of those in the file.
 
     kind: its name there;  fits: whether a value read from a file that anybody may have written is one.
+
+    >>> seen = Memory("hints", lambda value: type(value) is int)
+    >>> seen["vae/kl"] = 2
+    >>> dict(seen)
+    {'vae/kl': 2}
     """
 
     def __init__(self, kind: str, fits: Callable[[Any], bool]) -> None:

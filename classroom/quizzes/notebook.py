@@ -368,7 +368,11 @@ def _number(value: Any) -> float | None:
 
 
 def _number_in(text: str) -> float | None:
-    """A number as people type it: 0.5, "0,5", "1,000"; None if it is none."""
+    """A number as people type it, None if it is none.
+
+    >>> _number_in(" 0,5 "), _number_in("1,000"), _number_in("a half")
+    (0.5, 1000.0, None)
+    """
     text = text.strip()
     thousands = re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", text)
     try:
