@@ -203,7 +203,7 @@ def test_options_hints_and_a_guess_by_keys_alone_and_on_a_narrow_page(page, lab,
     page.wait_for_timeout(500)
     page.screenshot(path=screenshots_of("narrow"))
     notebook = page.locator(".jp-Notebook").bounding_box()
-    for each in page.locator(".course-keys button, .course-keys input, [role=status]").all():
+    for each in page.locator(".keeps-keys button, .keeps-keys input, [role=status]").all():
         box = each.bounding_box()
         assert box["x"] >= notebook["x"] and box["x"] + box["width"] <= notebook["x"] + notebook["width"]
         assert each.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), "its text is cut off"

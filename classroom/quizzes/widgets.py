@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .cards import in_notebook, inline
+from course_utils.keys import keep_keys
 
-# JupyterLab takes keys for its own commands wherever the focus is ("b" inserts a cell), unless the focused element says
-# otherwise; so plain keys are kept from it inside our widgets. Ctrl+S, Shift+Enter and their like still reach it.
-_KEYS = """\
-window.courseKeys ||= !window.addEventListener('keydown', event => {
-  const ours = event.target.closest && event.target.closest('.course-keys');
-  const command = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === 'Enter');
-  if (ours) event.target.toggleAttribute('data-lm-suppress-shortcuts', !command);
-}, true)"""
+from .cards import in_notebook, inline
 
 
 def _ipywidgets() -> Any:
@@ -53,11 +46,10 @@ def _show_alive(id: str, *rows: Any) -> None:
 
     widgets, name = _ipywidgets(), _css_name(id)
     alive = f"body:has(.awake-{name}:not(.jupyter-widgets-disconnected)) .asleep-{name} {{display: none}}"
-    style = widgets.HTML(f'<style onload="{_KEYS}">{alive}</style>', layout={"display": "none"})
+    style = widgets.HTML(f"<style>{alive}</style>", layout={"display": "none"})
     box = widgets.VBox([*rows, style], layout={"align_items": "flex-start"})
-    box.add_class("course-keys")
     box.add_class(f"awake-{name}")
-    display(box)
+    display(keep_keys(box))
 
 
 def show_hints(id: str, hints: Sequence[str], seen: int, next_hint: Callable[[], int]) -> None:
