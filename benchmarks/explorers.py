@@ -4,7 +4,7 @@
     python benchmarks/explorers.py 00 05           two of them
     python benchmarks/explorers.py --before FILE   ratios to what an earlier version wrote with --json FILE
 
-Each solved notebook runs at effort smoke in a kernel of its own, and in its last cell the controls are dragged there:
+Each solved notebook runs at effort smoke in a kernel of its own, and in a last cell the controls are dragged there:
 from one end to the other in even steps, control by control. A move is timed from the new value of the widget to the
 picture having been sent: by the clock, and in CPU time, which a busy machine changes less. Moves back to where a
 picture has been drawn before are counted apart. Close all else.
@@ -69,12 +69,16 @@ def drag(explorer, moves: int = MOVES) -> dict:
     return {"new": new, "again": again, "error": explorer.error}
 
 
-def measure(path: Path, effort: str, data: str) -> list[dict]:
-    """Run a notebook and drag what it leaves behind."""
+def measure(number: str, effort: str, data: str) -> list[dict]:
+    """Run a notebook, as its master says, and drag what it leaves behind."""
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(path, as_version=4)
+    from classroom.authoring.masters import find_masters, read_master
+    from classroom.authoring.render import solved
+
+    (path,) = find_masters(ROOT / "solutions", [number])
+    notebook = solved(read_master(path), ROOT / "solutions" / "budgets.json")
     notebook.cells.append(nbformat.v4.new_code_cell(CELL))
     with tempfile.TemporaryDirectory() as folder:
         measured = Path(folder, "measured.json")
@@ -94,18 +98,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="append what was measured to this file")
     parser.add_argument("--before", type=Path, help="such a file, of an earlier version")
     arguments = parser.parse_args()
-    wanted = {n.zfill(2) for n in arguments.numbers}
+    all_of_them = [path.stem[:2] for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.py"))]
     before = {}
     if arguments.before:
         rows = map(json.loads, arguments.before.read_text().splitlines())
         before = {(row["notebook"], row["title"]): medians(row["new"]) for row in rows}
     print("| notebook | explorer | moves | median (ms) | worst (ms) | CPU median (ms) | known place (ms) | faster by |")
     print("|---|---|---|---|---|---|---|---|")
-    for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.ipynb")):
-        if wanted and path.stem[:2] not in wanted:
-            continue
-        for row in measure(path, arguments.effort, arguments.data):
-            row = {"notebook": path.stem[:2]} | row
+    for number in arguments.numbers or all_of_them:
+        for row in measure(number, arguments.effort, arguments.data):
+            row = {"notebook": number} | row
             if arguments.json:
                 with arguments.json.open("a") as file:
                     file.write(json.dumps(row) + "\n")

@@ -254,14 +254,14 @@ plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}
 # %% [markdown]
 # ### Explore: who decides, and when?
 #
-# Six walks from six noises, in strides of two. **Move `t`** from 40 down and watch the guesses. Then **raise the guidance `w`** at a fixed class: 0 ignores the class, 1 obeys it, larger values exaggerate it.
-# A question that no single picture answers: as `w` grows, do the six images become *more typical* of the class, or *more alike*? (Both are asked for in notebook 07, with numbers.)
+# Eight walks from eight noises, in strides of four. **Move `t`** from 40 down and watch the guesses. Then **raise the guidance `w`** at a fixed class: 0 ignores the class, 1 obeys it, larger values exaggerate it.
+# A question that no single picture answers: as `w` grows, do the eight images become *more typical* of the class, or *more alike*? (Both are asked for in notebook 07, with numbers.)
 
 # %%
 def scrub(t, wanted, w, seed):
     y = model.classes.index(wanted) if wanted in model.classes else None
-    visited = walk(network, 6, seed, y, w, by=2)              # every second t, so that the answer follows your hand
-    _, x_t, guess = visited[(T - t) // 2]
+    visited = walk(network, 8, seed, y, w, by=4)              # every fourth t, so that the answer follows your hand
+    _, x_t, guess = visited[(T - t) // 4]
     return plots.image_rows(
         {"$x_t$": x_t, "guess $\\hat x_0$": guess, "ends at": visited[-1][1]},
         title=f"{train.title}: wanted {wanted}, guidance w = {w:g}, at t = {t}",
@@ -270,12 +270,12 @@ def scrub(t, wanted, w, seed):
 
 explore(
     scrub,
-    t=slider(0, T, value=30, step=2, label="t: 40 noise, 0 image"),
+    t=slider(0, T, value=28, step=4, label="t: 40 noise, 0 image"),
     wanted=choice(["any class", *model.classes], value=model.classes[3], label="wanted"),
     w=slider(0, 6, value=1, step=0.5, label="guidance w"),
     seed=slider(0, 20, value=0, label="seed of the noise"),
     title="Scrub through the walk, and steer it",
-    alt="Three rows of six images: the noisy image, the best guess of the clean one, and where the walk ends.",
+    alt="Three rows of eight images: the noisy image, the best guess of the clean one, and where the walk ends.",
 )
 
 # %% [markdown]
