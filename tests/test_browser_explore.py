@@ -231,6 +231,44 @@ def test_keys_that_are_not_the_controls_still_reach_the_notebook(page, lab):
     assert (lab.notebooks / f"{name}.ipynb").stat().st_mtime_ns > before
 
 
+SLOW = """
+import time
+
+def slowly(t):
+    time.sleep(0.4)
+    drawn.append(t)
+    return plots.image_rows({"grey": torch.full((4, 1, 8, 8), t / 100)}, title=f"t = {t}")
+
+drawn = []
+explore(slowly, title="Slow", t=slider(0, 100, label="step t"))
+"""
+
+
+@pytest.mark.slow
+def test_a_slow_picture_follows_the_hand_and_leaves_out_what_it_has_passed(page, lab):
+    head = SOURCE.split("def draw")[0]
+    run_all(page, lab, write(lab, "slow", head + SLOW, "# the second cell"))
+    box = page.locator(".noUi-handle").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for k in range(80):  # two seconds
+        page.mouse.move(x + 4 * k, y)
+        page.wait_for_timeout(25)
+    followed = shown(page)["alive"]
+    page.mouse.up()
+    assert followed and not followed[0].startswith("t = 0."), "nothing was drawn before the hand let go"
+    wait_until_shown(page, alive=f"t = {page.locator('.widget-readout').first.inner_text()}.")
+    page.locator(".jp-Cell").nth(1).click(position={"x": 300, "y": 15})
+    page.keyboard.press("Control+a")
+    page.keyboard.type("len(drawn), len(set(drawn))")
+    page.keyboard.press("Shift+Enter")
+    lab.wait_until_idle(30)
+    told = page.locator(".jp-Cell").nth(1).locator(".jp-OutputArea-output").inner_text()
+    pictures, places = map(int, told.strip("() \n").split(","))
+    assert 2 < pictures == places < 20, "every move was drawn, one after the other"
+
+
 def test_pictures_do_not_glare_in_the_dark_and_fit_a_narrow_page(page, lab):
     """Drawings are turned over, images are not; neither is wider than its cell."""
     run_all(page, lab, write(lab, "dark", SOURCE, PICTURES))

@@ -121,7 +121,7 @@ class Explorer:
             self.widgets[name] = widget
             if not widget.description:
                 label = ipywidgets.Label(self._label(name), layout={"width": width, "justify_content": "flex-end"})
-                widget = ipywidgets.HBox([label, widget], layout={"align_items": "baseline"})
+                widget = ipywidgets.HBox([label, widget], layout={"align_items": "baseline", "flex_flow": "row wrap"})
             rows.append(widget)
         self._line = ipywidgets.HTML()
         self._say()
