@@ -296,6 +296,17 @@ KEYED = {
 }
 
 
+def moves(page, control, key: str, state: str) -> bool:
+    """Whether this key, pressed where the focus is, changes the state of the control within three seconds."""
+    before = control.evaluate(f"control => {state}")
+    page.keyboard.press(key)
+    for _ in range(20):
+        page.wait_for_timeout(150)
+        if control.evaluate(f"control => {state}") != before:
+            return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_in_every_notebook_every_control_answers_keys_and_whatever_a_student_meets_has_a_name(name, page, lab, report):
@@ -308,12 +319,7 @@ def test_in_every_notebook_every_control_answers_keys_and_whatever_a_student_mee
         for k in range(controls.count()):
             control = controls.nth(k)
             control.focus()
-            states = [control.evaluate(f"control => {state}")]
-            for key in keys:
-                page.keyboard.press(key)
-                page.wait_for_timeout(150)
-                states.append(control.evaluate(f"control => {state}"))
-            assert len(set(states)) > 1, f"{role} {k} did not move"
+            assert any(moves(page, control, key, state) for key in keys), f"{role} {k} did not move"
             assert control.evaluate("control => control === document.activeElement"), f"{role} {k} lost the focus"
             moved += 1
     lab.wait_until_idle(120)

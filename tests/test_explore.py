@@ -216,7 +216,7 @@ def test_every_control_has_a_label_a_tooltip_and_room_for_both(page):
     explorer = explored(page, draw=lambda slope, sign: line(slope), **controls)
     for name, widget in explorer.widgets.items():
         assert widget.description == (controls[name].label or name) and name and widget.tooltip
-        assert widget.style.description_width == f"{len('a rather long label, steepness') + 2}ch"
+        assert widget.style.description_width == f"min({len('a rather long label, steepness') + 2}ch, 50%)"
 
 
 def test_readouts_show_the_digits_that_a_step_can_change(page):

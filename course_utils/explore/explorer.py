@@ -108,7 +108,7 @@ class Explorer:
         """The column of controls, each with a label, a tooltip and room for both, over the picture."""
         import ipywidgets
 
-        width = f"{2 + max(len(self._label(name)) for name in self.controls)}ch"
+        width = f"min({2 + max(len(self._label(name)) for name in self.controls)}ch, 50%)"
         rows = []
         for name, control in self.controls.items():
             widget = control.widget(
@@ -175,10 +175,14 @@ def _name(box: Any) -> str:
 
 
 def _awake(name: str) -> str:
-    """Hides the stand-in while the explorer lives, and the explorer when it does not."""
+    """Hides the stand-in while the explorer lives, and the explorer when it does not.
+
+    (On a narrow page ipywidgets would cut radio buttons off below their names; here they go on in another line.)
+    """
     return (
         f"<style>:root:has(.{name}:not(.jupyter-widgets-disconnected)) .asleep-{name},"
-        f".{name}.jupyter-widgets-disconnected{{display:none}}</style>"
+        f".{name}.jupyter-widgets-disconnected{{display:none}}"
+        f".{name} .widget-radio-box{{flex-wrap:wrap}}.{name} .widget-radio-box label{{flex-shrink:0}}</style>"
     )
 
 
