@@ -1308,7 +1308,7 @@ sample = check("training/mode", sample)
 
 # %% [markdown]
 # ### What the stop button does
-# In `fit` it ends the run *after the current step*: no weight is caught half-way, the model keeps what it has learned, and a checkpoint is saved if there is one. Here a signal stands in for your finger.
+# In `fit`, and in a loop of your own over `until_stopped(...)`, it ends the run *after the current step*: no weight is caught half-way, the model keeps what it has learned, and a checkpoint is saved if there is one. Trainings that begin later in the same cell make one step. The second press in a cell is an ordinary interrupt. Here a signal stands in for your finger.
 
 # %%
 tiny = new_model(widths=(16, 32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -133,7 +134,11 @@ def _resume(
     if arguments.data is not None:
         run = replace(run, settings=replace(run.settings, data=arguments.data))
     elif run.settings.data not in SETS and not Path(run.settings.data).is_dir():
-        raise Refused(f"--resume: its images are no longer in '{run.settings.data}'; say where they are with --data")
+        out = shlex.quote(str(folder))
+        raise Refused(
+            f"--resume: its images are no longer in '{run.settings.data}'; say where they are: --out {out} --resume "
+            "--data FOLDER"
+        )
     data = _images(run.settings, evaluator, device)
     if run.images is not None and run.images != (here := fingerprint(data)):
         raise Refused(
