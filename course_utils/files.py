@@ -64,9 +64,9 @@ def sole_user(folder: str | os.PathLike) -> Iterator[None]:
     """
     with contextlib.ExitStack() as afterwards:
         if fcntl is not None:
-            handle = os.open(folder, os.O_RDONLY)
-            afterwards.callback(os.close, handle)
             try:
+                handle = os.open(folder, os.O_RDONLY)
+                afterwards.callback(os.close, handle)
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise
