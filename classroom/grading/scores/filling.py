@@ -122,10 +122,10 @@ def _has_commas(sheet: Sheet, form: Form) -> bool:
 def _targets(
     path: Path, form: Form, column: str | None, notebooks: Sequence[str]
 ) -> Sequence[tuple[Column, tuple[str, ...]]]:
-    if not form.points and column is None:
-        return []
     if column is not None:
         return [(_chosen(path, form, column), tuple(notebooks))]
+    if form.platform == gradescope.NAME:
+        return []
     found = [(each, tuple(n for n in notebooks if _is_named(n, each.name))) for each in form.points]
     found = [(each, named) for each, named in found if named]
     named = [number for _, numbers in found for number in numbers]
@@ -154,13 +154,15 @@ def _chosen(path: Path, form: Form, wanted: str) -> Column:
 
 
 def _is_named(notebook: str, title: str) -> bool:
-    """Whether a column is a notebook's, "Notebook 3" or "03_forward_diffusion".
+    """Whether a column is a notebook's. A number alone, of a week or a date, says nothing.
 
-    >>> _is_named("03", "Notebook 3"), _is_named("03", "Week 03"), _is_named("03", "Week 3"), _is_named("03", "Lab 13")
-    (True, True, False, False)
+    >>> _is_named("03", "Notebook 3"), _is_named("03", "nb03"), _is_named("03", "03 Forward diffusion (late)")
+    (True, True, True)
+    >>> _is_named("03", "Week 03"), _is_named("03", "Notebook 13"), _is_named("03", "due 2026-03-02")
+    (False, False, False)
     """
-    stem = course.handed_out()[notebook].stem
-    return bool(re.search(rf"notebook\W*0*{int(notebook)}\b|(?<!\d){notebook}(?![\d.,])|{stem}", title, re.IGNORECASE))
+    stem = re.sub(r"[\W_]+", r"[\\W_]+", course.handed_out()[notebook].stem)
+    return bool(re.search(rf"\b(?:notebook|nb)[\W_]*0*{int(notebook)}\b|\b{stem}", title, re.IGNORECASE))
 
 
 def _titles(form: Form) -> str:
