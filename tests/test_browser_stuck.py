@@ -116,64 +116,19 @@ def reopen(page, lab) -> None:
 
 
 ANSWERS = {
-    "a syntax error and a letter without quotes": {
-        QUIZ: "def step_variances(kind, T, beta_min=1e-4, beta_max=0.02)\n    return torch.ones(T)",
-        QUESTION: "noisier = a",
-    },
-    "renamed, and an error above it": {QUIZ: "def variances(kind, T): return T", QUESTION: '1 / 0\nnoisier = "a"'},
+    QUIZ: "def step_variances(kind, T, beta_min=1e-4, beta_max=0.02)\n    return torch.ones(T)",
+    QUESTION: '1 / 0\nnoisier = "a"',
 }
 
 
-@pytest.mark.parametrize(
-    "answers", [next(iter(ANSWERS)), *(pytest.param(name, marks=pytest.mark.slow) for name in list(ANSWERS)[1:])]
-)
-def test_run_all_reaches_the_last_cell_whatever_stands_in_the_answers(answers, page, lab, written, screenshots_of):
-    written("tried", ANSWERS[answers])
+def test_run_all_reaches_the_last_cell_and_all_cards_answer_to_keys_alone(page, lab, written, screenshots_of):
+    written("tried", ANSWERS)
     saved = run_all(page, lab, "tried")
     page.screenshot(path=screenshots_of("stuck"))
     assert saved.cells[-1].outputs[0].text == "the last cell: 10\n"
-    for words in ("No answer yet: the cell with your answer stops with an error", "Nothing to check: "):
+    for words in ("the cell with your answer stops with an error", "the cell with your answer is not Python yet"):
         assert words in shown(page)
 
-
-def test_after_a_restart_and_the_next_day(page, lab, written, screenshots_of):
-    """A late cell can be brought to run; what sleeps says so, wakes, and knows what was there."""
-    written("next-day", {})
-    run_all(page, lab, "next-day")
-    asleep = page.locator("text=sleeps: run this cell again")
-    assert asleep.count() == 3 and not any(each.is_visible() for each in asleep.all())
-    page.get_by_label("Your guess:").fill("0.4")
-    page.get_by_role("button", name="This is my guess").click()
-    page.get_by_role("button", name="Show a hint (1 of 3)").click()
-    page.locator("text=Your guess: 0.4").wait_for()
-    page.locator("text=Hint 1.").wait_for()
-
-    restart(page, lab)
-    assert all(each.is_visible() for each in asleep.all()), "the buttons of a kernel that is gone do nothing"
-    run_again(page, lab, "the last cell")
-    page.locator("text=NameError: name 'step_variances' is not defined").wait_for()
-    cell(page, "the last cell").locator(".jp-InputPrompt").click()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.locator(".lm-Menu-item", has_text="Run All Above Selected Cell").click()
-    lab.wait_until_idle(60)
-    run_again(page, lab, "the last cell")
-    page.locator("text=the last cell: 10").wait_for()
-
-    restart(page, lab)
-    reopen(page, lab)
-    page.wait_for_function("document.body.innerText.split('sleeps: run this cell again').length == 4")
-    page.screenshot(path=screenshots_of("next-day"))
-    assert "model not found" not in shown(page)
-    run_again(page, lab, "import torch")
-    for source, words in (("check(", "Hint 1."), ("ask(", "there is no noisier yet"), ("predict(", "Your guess: 0.4")):
-        run_again(page, lab, source)
-        page.locator(f"text={words}").first.wait_for()
-    assert not any(each.is_visible() for each in asleep.all()), "awake again"
-
-
-def test_options_hints_and_a_guess_by_keys_alone_and_on_a_narrow_page(page, lab, written, screenshots_of):
-    written("keys", {})
-    run_all(page, lab, "keys")
     cells = page.locator(".jp-Cell").count()
     focus = "document.activeElement.textContent"
     cell(page, "ask(").locator(".jp-InputPrompt").click()  # from a selected cell, as after Shift+Enter above it
@@ -207,3 +162,43 @@ def test_options_hints_and_a_guess_by_keys_alone_and_on_a_narrow_page(page, lab,
         box = each.bounding_box()
         assert box["x"] >= notebook["x"] and box["x"] + box["width"] <= notebook["x"] + notebook["width"]
         assert each.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), "its text is cut off"
+
+
+def test_after_a_restart_and_the_next_day(page, lab, written, screenshots_of):
+    """A late cell can be brought to run; what sleeps says so, wakes, and knows what was there."""
+    written("next-day", {})
+    run_all(page, lab, "next-day")
+    asleep = page.locator("text=sleeps: run this cell again")
+    assert asleep.count() == 3 and not any(each.is_visible() for each in asleep.all())
+    page.get_by_label("Your guess:").fill("0.4")
+    page.get_by_role("button", name="This is my guess").click()
+    page.get_by_role("button", name="Show a hint (1 of 3)").click()
+    page.locator("text=Your guess: 0.4").wait_for()
+    page.locator("text=Hint 1.").wait_for()
+
+    reopen(page, lab)  # with the kernel alive
+    page.get_by_role("button", name="Try c").click()
+    page.locator("text=You chose c with a click").wait_for()
+    assert page.locator("text=Hint 1.").is_visible() and not any(each.is_visible() for each in asleep.all())
+
+    restart(page, lab)
+    assert all(each.is_visible() for each in asleep.all()), "the buttons of a kernel that is gone do nothing"
+    run_again(page, lab, "the last cell")
+    page.locator("text=NameError: name 'step_variances' is not defined").wait_for()
+    cell(page, "the last cell").locator(".jp-InputPrompt").click()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator(".lm-Menu-item", has_text="Run All Above Selected Cell").click()
+    lab.wait_until_idle(60)
+    run_again(page, lab, "the last cell")
+    page.locator("text=the last cell: 10").wait_for()
+
+    restart(page, lab)
+    reopen(page, lab)
+    page.wait_for_function("document.body.innerText.split('sleeps: run this cell again').length == 4")
+    page.screenshot(path=screenshots_of("next-day"))
+    assert "model not found" not in shown(page)
+    run_again(page, lab, "import torch")
+    for source, words in (("check(", "Hint 1."), ("ask(", "there is no noisier yet"), ("predict(", "Your guess: 0.4")):
+        run_again(page, lab, source)
+        page.locator(f"text={words}").first.wait_for()
+    assert not any(each.is_visible() for each in asleep.all()), "awake again"

@@ -11,12 +11,11 @@ import subprocess
 import textwrap
 from pathlib import Path
 
-import masters
 import pytest
+from running import NOTEBOOKS
 
-from classroom.authoring.masters import read_master
+from classroom.quizzes import kernel as watching
 from classroom.quizzes import memory
-from classroom.quizzes.kernel import _bound
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP = f"""
@@ -304,19 +303,20 @@ def test_a_kernel_of_the_environment_of_make_lab_says_that_it_is_new(tmp_path):
         kernel.stop()
 
 
-@pytest.mark.parametrize("path", masters.paths(), ids=lambda path: path.stem)
-def test_no_cell_needs_an_answer_before_its_check_has_put_the_reference_there(path):
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_cell_needs_an_answer_before_its_check_has_put_the_reference_there(name):
     """Then whatever stands in an answer cell, and be it nothing, stops no other cell."""
-    master = read_master(path)
-    answers, checks = ([cell for cell in master.cells if cell.role == role] for role in ("answer", "check"))
-    for answer, check in zip(answers, checks, strict=True):
-        at, name = master.cells.index(check), ast.parse(check.source).body[0].value.args[1].id
-        given = {name for statement in ast.parse(answer.source).body for name in _bound(statement)}
-        assert given == {name}, f"{answer.quiz}: a cell below may need what else is made in the answer cell"
-        assert master.cells[at - 1] is answer, f"{answer.quiz}: no other code between an answer and its check"
-        for cell in (cell for cell in master.cells[:at] if cell.kind == "code" and cell is not answer):
-            reads = {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
-            assert name not in reads, f"{answer.quiz}: `{name}` is used before its check, line {cell.line}"
+    notebook = json.loads((ROOT / "solutions" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    trees = [ast.parse("".join(cell["source"])) for cell in cells]
+    for at, cell in enumerate(cells):
+        if cell["metadata"].get("course", {}).get("role") != "check":
+            continue
+        ((_, quiz, answer),) = watching._asked(trees[at])
+        assert set(watching._bound(trees[at - 1])) == {answer}, f"{quiz}: a cell below may need what else is made there"
+        for tree in trees[: at - 1]:
+            reads = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            assert answer not in reads, f"{quiz}: `{answer}` is used before its check"
 
 
 def test_an_answer_that_is_passed_by_its_keyword(kernel):
