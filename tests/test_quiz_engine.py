@@ -400,6 +400,18 @@ def test_an_int_is_accepted_for_a_float_but_not_the_reverse():
     assert judged(temporary(lambda x: 2, [Case({"x": 1})]), lambda x: 2.0).stage == "type"
 
 
+def test_what_is_made_without_a_dtype_is_told_that_it_can_have_one():
+    """Of an input's dtype nothing is said: there may be no tensor among the inputs."""
+    temporary(lambda n: torch.ones(n, dtype=torch.float64), [Case({"n": 3})])
+    found = verdict("demo/temporary", lambda n: torch.ones(n))
+    assert found.details == ("Tensors are float32 unless told otherwise (`dtype=…`), and so is what `.float()` gives.",)
+
+
+def test_of_numbers_with_nothing_in_common_no_share_is_told():
+    what, numbers, example = describe_error(np.array([1, 3.8e-33]), np.array([1, 2.4e-9]), np.array([False, True]))
+    assert (what, numbers) == ("1 of 2 entries is too small", "") and example.endswith("expected 2.4e-09, got 3.8e-33.")
+
+
 def test_tolerances_follow_the_dtype_and_the_size_of_the_output():
     def off_by(relative):
         return lambda x: x * (1 + relative)
