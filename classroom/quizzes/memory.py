@@ -47,7 +47,7 @@ class Memory(MutableMapping):
         if self._path is not None:
             there = self._read()  # another notebook of this folder may have written meanwhile
             there.setdefault(self.kind, {})[id] = value
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, TypeError):  # a full disk; an id that is no text
                 write_whole(self._path, (json.dumps(there, indent=1, sort_keys=True) + "\n").encode())
 
     def __delitem__(self, id: str) -> None:

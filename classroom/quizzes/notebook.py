@@ -198,20 +198,17 @@ def ask(id: Any, answer: Any = "", order: Any = "") -> None:
     except ValueError as error:
         return _complain(f"{id}: {error}; take this cell from the notebook as it was handed out")
     letter = answer.strip().lower() if type(answer) is str else ""
-    right = letter == concept.answer
-    _tried[id] = right
+    _tried[id] = letter == concept.answer
     line, markup = _asked(concept, answer, letter)
-    if not right:
-        _raise_for_nbgrader(line.partition("\n")[0].partition(". ")[0])
-        markup += widgets.asleep(id, "row of buttons")
-    cards.show(line, markup)
-    if not right:
-        widgets.show_choice(
-            id,
-            concept.title,
-            list(concept.options),
-            lambda chosen: _feedback(concept, chosen, note=_to_hand_in(id, chosen)),
-        )
+    if _tried[id]:
+        return cards.show(line, markup)
+    _raise_for_nbgrader(line.partition("\n")[0].partition(". ")[0])
+    cards.show(line, markup + widgets.asleep(id, "row of buttons"))
+
+    def clicked(letter: str) -> str:
+        return _feedback(concept, letter, note=_to_hand_in(id, letter))
+
+    widgets.show_choice(id, concept.title, list(concept.options), clicked)
 
 
 def _asked(concept: Concept, answer: Any, letter: str) -> tuple[str, str]:
@@ -276,7 +273,7 @@ def predict(id: str, question: str, low: Any, high: Any, unit: str = "", value: 
     _guesses[id] = [guess, low, high, unit]
     span = f"{low:g} to {high:g}{' ' + unit if unit else ''}"
     said = f"Your guess: {_with_unit(guess, unit)}." if guess is not None else "No guess yet."
-    how = "Type a number below and press Enter, or write `value=` into the call above, then run the next cell."
+    how = f"Type a number ({span}) below and press Enter, or `value=` into the call above; then run the next cell."
     text = f"Predict, then run: {' '.join(question.split())} ({span}; {said[0].lower()}{said[1:-1]})"
     markup = cards.card("waiting", "Predict, then run", question, [said], how if guess is None else "")
     cards.show(text, markup + widgets.asleep(id, "field for your guess"))
