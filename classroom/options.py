@@ -38,8 +38,9 @@ Grade what a class handed in. Only the sources of answer cells are taken from a 
 (bubblewrap: no network, nothing of yours to read or write, bounded time and memory) and meet inputs that nobody has
 seen. Choices of questions are read without running anything.
 
-SUBMISSIONS is a folder or a .zip: submitted/STUDENT/ASSIGNMENT/*.ipynb (nbgrader's layout), STUDENT/*.ipynb, or
-STUDENT.ipynb files side by side.
+SUBMISSIONS is a folder or a .zip, as nbgrader, Moodle, Canvas, Gradescope, Blackboard, GitHub and Google Classroom
+leave it; or STUDENT/*.ipynb, or STUDENT.ipynb files side by side. At the end it is said who has several files for one
+notebook, what was not read, and whose names could be one person's.
 
 Written are GRADES.csv, a line per question, and beside it
   GRADES-totals.csv    a line per student
@@ -79,8 +80,11 @@ def add_release(commands: argparse._SubParsersAction) -> Parser:
     add = parser.add_argument
     add("--notebooks", metavar="NN,NN", help="their numbers, with commas between them (all)")
     add("--no-solutions", action="store_true", help="leave the folded solutions out (a graded class)")
-    add("--seed-per-student", type=Path, metavar="ROSTER.csv", help="notebooks for each student: a table with a column "
-        "'student' (or 'id'), whose names are those under which the grader will find the submissions")  # fmt: skip
+    add("--seed-per-student", type=Path, metavar="ROSTER.csv", help="notebooks for each student of a class list, as "
+        "Moodle, Canvas, Gradescope, Blackboard, GitHub or Google Classroom export it, or with a column 'student' "
+        "of the names under which they hand in")  # fmt: skip
+    add("--column", metavar="TITLE", help="with --seed-per-student: the column of these names, where it is another one "
+        "than is taken by itself; several with + between them")  # fmt: skip
     add("--seed", type=whole(0), metavar="S", help="with --seed-per-student: another seed, other orders (0)")
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     return parser
@@ -106,5 +110,8 @@ def add_grade(commands: argparse._SubParsersAction) -> Parser:
         "COLUMN: where the points of all notebooks go (columns that name a notebook, or the only one)")  # fmt: skip
     add("--names", action="store_true", help="say on the page about the class who needs a word; otherwise no name is "
         "on it")  # fmt: skip
+    add("--roster", type=Path, metavar="ROSTER.csv", help="a class list, as `release` reads them: who has handed in "
+        "nothing is said at the end")  # fmt: skip
+    add("--column", metavar="TITLE", help="with --roster: the column of names, as for `release`")
     add("--unsafe", action="store_true", help="run answers without a sandbox: for notebooks of your own only")
     return parser

@@ -42,8 +42,9 @@ CLASSROOM = {
     "quizzes": {"files", "keys"},  # the engine: knows nothing of images
     "lessons": LIBRARY | {"quizzes"},
     "authoring": {"quizzes", "lessons", "files", "course_utils"},
-    "releasing": {"quizzes", "authoring", "files", "cli"},
-    "grading": {"quizzes", "lessons", "files", "cli", "course_utils"},
+    "roster": set(),
+    "releasing": {"quizzes", "authoring", "roster", "files", "cli"},
+    "grading": {"quizzes", "lessons", "roster", "files", "cli", "course_utils"},
     "options": {"cli"},
     "classroom": {"quizzes"},
     "classroom.__main__": {"options", "authoring", "releasing", "grading", "cli"},

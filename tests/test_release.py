@@ -17,6 +17,7 @@ from conftest import ROOT
 
 from classroom.__main__ import main
 from classroom.authoring.masters import find_masters, read_master
+from classroom.grading.handed_in.people import on_list
 from classroom.quizzes import declarations, widgets
 from classroom.quizzes import notebook as quizzes
 from classroom.quizzes.declarations import Concept, Option
@@ -28,6 +29,8 @@ from classroom.quizzes.variants import (
     reordered,
     write_variants,
 )  # fmt: skip
+from classroom.releasing.folders import folders
+from classroom.roster import read_roster
 
 ROSTER = "Name;id\nAda Lovelace;ada\nGrace Hopper;grace\nEmmy Noether;émmy.n\n"
 STUDENTS = ["ada", "grace", "émmy.n"]
@@ -334,23 +337,15 @@ def test_variants_are_read_as_they_were_written():
 # ---------------------------------------------------------------------------------------------------------- wrong input
 
 ROSTERS = {
-    "": "expected a column 'student' or 'id' in its first line, got nothing",
-    "name,mail\nAda,a@b\n": "expected a column 'student' or 'id' in its first line, got name, mail",
+    "": "expected a column of names in its first line: student, id, First name and Last name, Name, Username; got no",
+    "who,mail\nAda,a@b\n": "got who, mail (--column says which one it is)",
     "student\n": "expected a student in each line below the titles, got none",
     "student\nada\nbob\nada\n": ":4: 'ada' is in the list twice",
     "id\nada\nADA\n": ":3: 'ADA' is in the list twice",
-    "id\n../x\n": ":2: '../x' can't be the name of a folder",
-    "id\n..\n": ":2: '..' can't be",
-    "id\n/etc\n": ":2: '/etc' can't be",
-    "id\na\\b\n": "can't be the name of a folder",
-    "id\n.hidden\n": "can't be the name of a folder",
-    "id\ndot.\n": "can't be the name of a folder",
-    "id\nCON\n": "can't be the name of a folder",
-    "id\n" + "x" * 101 + "\n": "can't be the name of a folder",
-    'id\n"a\0b"\n': "can't be the name of a folder",
-    "name,id\nAda,ada\nBob,\n": ":3: expected a student's name, got nothing",
-    "name,id\nAda,ada\nBob\n": ":3: expected a student's name, got nothing",
+    "name,id\nAda,ada\nBob,\n": ":3: expected a student's name in the column id, got nothing",
+    "name,id\nAda,ada\nBob\n": ":3: expected a student's name in the column id, got nothing",
     'id\n"ada\n': "expected a CSV file",
+    "PK\3\4": "got a spreadsheet: save it as CSV",
 }
 
 
@@ -380,25 +375,118 @@ def test_a_roster_that_cannot_be_read(tmp_path, capsys):
     missing = str(tmp_path / "nowhere.csv")
     assert f"'{missing}': No such file" in refused(tmp_path, capsys, "--seed-per-student", missing, *rest)
     assert "Is a directory" in refused(tmp_path, capsys, "--seed-per-student", str(tmp_path), *rest)
-    (tmp_path / "latin.csv").write_bytes("id\nJosé\n".encode("latin-1"))
-    said = refused(tmp_path, capsys, "--seed-per-student", str(tmp_path / "latin.csv"), *rest)
-    assert "expected a CSV file in UTF-8" in said
+    said = refused(tmp_path, capsys, "--column", "Id", *rest)
+    assert "--column is for the class list" in said
+    (tmp_path / "list.csv").write_text("id\nada\n")
+    said = refused(tmp_path, capsys, "--seed-per-student", str(tmp_path / "list.csv"), "--column", "Login", *rest)
+    assert "expected --column as one of its titles, id; got 'Login'" in said
 
 
-def test_rosters_as_they_come_from_elsewhere(tmp_path):
-    from classroom.releasing.roster import read_roster
+# What platforms export, and the names under which they deliver what was handed in.
+EXPORTED = {
+    "ours": (b"\xef\xbb\xbfID,last_name\r\n ada ,Lovelace\r\n\r\nbob@uni-x.org,B\r\n", ["ada", "bob@uni-x.org"]),
+    "with tabs": (b"name\tId\nx\tada\nx\tbob@uni-x.org\n", ["ada", "bob@uni-x.org"]),
+    "with semicolons": (b"id;Student\n7;ada\n8;bob@uni-x.org\n", ["ada", "bob@uni-x.org"]),
+    "for Excel": (b'sep=;\nstudent;x\n"ada";1,2,3\nbob', ["ada", "bob"]),
+    "in old letters": ("id\nJos\u00e9\n".encode("cp1252"), ["Jos\u00e9"]),
+    "in two signs for a letter": ("id\nJose\u0301\n".encode(), ["Jos\u00e9"]),
+    "nbgrader": (b"id,first_name,last_name,email\nada,Ada,Lovelace,a@x\n", ["ada"]),
+    "Moodle": (
+        '"First name","Last name","ID number","Email address"\nAda,Lovelace,,a@x\nPat,O\'Neil,7,\n'.encode("utf-8-sig"),
+        ["Ada Lovelace", "Pat O'Neil"],
+    ),
+    "Moodle, before 4": (b"First name;Surname;ID number;Institution\nAda;King  Lovelace;1;\n", ["Ada King Lovelace"]),
+    "Moodle, in German": ("Vorname;Nachname;ID-Nummer\nJ\u00f6rg;Weiß;1\n".encode("utf-16"), ["J\u00f6rg Weiß"]),
+    "Moodle's worksheet": (b"Identifier,Full name,Email address,Status\nParticipant 7,Ada L,a@x,-\n", ["Ada L"]),
+    "Canvas": (
+        b"Student,ID,SIS User ID,SIS Login ID,Section,Week 3 (77)\n,,,,,Manual Posting\n"
+        b'    Points Possible,,,,,10\n"Lovelace, Ada",12,s1,ada,A,\n"Student, Test",13,,,A,\n',
+        ["Lovelace, Ada"],
+    ),
+    "Gradescope": (
+        b"First Name,Last Name,SID,Email,Role,Sections\nAda,Lovelace,1,a@x,Student,\nAlan,Kay,,k@x,Instructor,\n",
+        ["Ada Lovelace"],
+    ),
+    "Gradescope, in one": (b"Name,SID,Email\nAda Lovelace,1,a@x\n", ["Ada Lovelace"]),
+    "Blackboard": (
+        "Last Name\tFirst Name\tUsername\tLast Access\nLovelace\tAda\tada_l\t\n".encode("utf-16"), ["ada_l"]
+    ),
+    "Blackboard, no mark": (
+        "Last Name\tFirst Name\tUsername\tStudent ID\nLovelace\tAda\tada_l\t1\n".encode("utf-16-le"), ["ada_l"]
+    ),
+    "GitHub Classroom": (
+        b'"identifier","github_username","github_id","name"\n"a@x","adalove","1",""\n"b@x","","",""\n',
+        ["adalove", "b@x"],
+    ),
+    "Google Classroom": (
+        b"Last Name,First Name,Email Address,W 3\nDate,,,2026\nPoints,,,10\nLovelace,Ada,a@x,9\nClass Average,,,9\n",
+        ["Ada Lovelace"],
+    ),
+    "names that are no folders": (
+        "student\n../x\n..\n/etc\nCON\na:b\n\U0001f642\ndot.\n".encode(),
+        ["../x", "..", "/etc", "CON", "a:b", "\U0001f642", "dot."],
+    ),
+}  # fmt: skip
 
-    path = tmp_path / "roster.csv"
-    for content in (
-        b"\xef\xbb\xbfID,last_name\r\n ada ,Lovelace\r\n\r\nbob@uni-x.org,B\r\n",
-        b"name\tId\nx\tada\nx\tbob@uni-x.org\n",
-        b"id;Student\n7;ada\n8;bob@uni-x.org\n",
-        b'student\n"ada"\nbob@uni-x.org',
-    ):
-        path.write_bytes(content)
-        assert read_roster(path) == ["ada", "bob@uni-x.org"]
-    path.write_text("id\nJose\u0301\n", encoding="utf-8")
-    assert read_roster(path) == ["Jos\u00e9"]  # one way of writing é, so that a name is found again
+
+@pytest.mark.parametrize("kind", EXPORTED)
+def test_class_lists_are_read_as_they_are(kind, tmp_path):
+    content, names = EXPORTED[kind]
+    (tmp_path / "roster.csv").write_bytes(content)
+    roster = read_roster(tmp_path / "roster.csv")
+    assert list(roster.names) == names
+    assert roster.about.startswith("names from the column") and "\n" not in roster.about
+    assert {sorted(names)[0]} == set(on_list([sorted(names)[0]], names).values())
+
+
+def test_the_column_is_chosen_and_said(tmp_path):
+    (tmp_path / "roster.csv").write_text("Given,Family,Login\nAda,Lovelace,ada\nAda,Lovelace,ada2\n")
+    assert read_roster(tmp_path / "roster.csv").about == "names from the column Login"
+    assert read_roster(tmp_path / "roster.csv", "login").names == ("ada", "ada2")
+    with pytest.raises(ValueError, match="'Ada Lovelace' is in the list twice"):
+        read_roster(tmp_path / "roster.csv", "Given + Family")
+    (tmp_path / "roster.csv").write_text("First name,Last name\nAda,Lovelace\nWei,Zhang\nWei,Zhang\n")
+    roster = read_roster(tmp_path / "roster.csv")
+    assert roster.names == ("Ada Lovelace", "Wei Zhang")
+    assert roster.about.endswith("; several students share a name: Wei Zhang")
+
+
+def test_every_student_gets_a_folder_of_their_own(tmp_path):
+    names = [
+        "O'Neil",
+        "O/Neil",
+        "CON",
+        "con",
+        "..",
+        "../x",
+        ".x",
+        "a:b",
+        "dot.",
+        "\u738b" * 99,
+        "\u738b" * 98,
+        "\U0001f642",
+    ]
+    made = folders([*names, "x" * 300])
+    assert len({folder.casefold() for folder in made.values()}) == len(names) + 1
+    for folder in made.values():
+        (tmp_path / folder).mkdir()  # and nowhere else
+        assert not re.search(r"""[<>:"/\\|?*']|^[ .]|[ .]$""", folder)
+        assert folder.split(".")[0].upper() not in ("CON", "NUL")
+    assert len(list(tmp_path.iterdir())) == len(made)
+    assert folders(["Ada Lovelace", "ada@uni-x.org", "\u00e9mmy.n"]) == {
+        n: n for n in ("Ada Lovelace", "ada@uni-x.org", "\u00e9mmy.n")
+    }
+
+
+def test_names_that_cannot_be_folders_stop_nothing(tmp_path, capsys):
+    (tmp_path / "roster.csv").write_text("First name;Last name\nPat;O'Neil\nAda;Lovelace\n")
+    out = tmp_path / "exam"
+    roster = ["--seed-per-student", str(tmp_path / "roster.csv")]
+    assert main(["release", "--notebooks", "00", "--no-solutions", *roster, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "names from the columns First name + Last name" in said and "Pat O'Neil in Pat O_Neil" in said
+    assert sorted(path.name for path in (out / "students").iterdir()) == ["Ada Lovelace", "Pat O_Neil"]
+    assert read_variants((out / "variants.json").read_bytes()).students == ("Pat O'Neil", "Ada Lovelace")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from ..authoring.links import shelf
 from ..authoring.masters import Master, find_masters, read_master
 from ..quizzes.variants import write_variants
+from .folders import folders
 from .variants import Maker
 
 AS_THEY_ARE = ("LICENSE", "pyproject.toml", "requirements.txt")
@@ -46,9 +47,9 @@ def release(
             _write_notebooks(beside / "notebooks", {stem: maker.plain for stem, maker in makers.items()})
         else:
             _write_course(root, beside / "course", masters)
-            for student in students:
+            for student, folder in folders(students).items():
                 theirs = {stem: maker.notebook(student, seed) for stem, maker in makers.items()}
-                _write_notebooks(beside / "students" / student / "notebooks", theirs)
+                _write_notebooks(beside / "students" / folder / "notebooks", theirs)
             (beside / "variants.json").write_bytes(write_variants(seed, students))
         if out.exists():
             out.rmdir()  # empty: Windows renames onto nothing

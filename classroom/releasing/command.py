@@ -7,8 +7,9 @@ from pathlib import Path
 
 from course_utils.cli import Refused, cli_errors
 
+from ..roster import read_roster
 from .bundle import release
-from .roster import read_roster
+from .folders import folders
 
 
 def run(arguments: argparse.Namespace, root: Path) -> int:
@@ -16,8 +17,11 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
     roster = arguments.seed_per_student
     if arguments.seed is not None and roster is None:
         raise Refused("--seed is for the orders of options: give --seed-per-student ROSTER.csv as well")
+    if arguments.column is not None and roster is None:
+        raise Refused("--column is for the class list: give --seed-per-student ROSTER.csv as well")
     with cli_errors(arguments.out):
-        students = read_roster(roster) if roster else None
+        listed = read_roster(roster, arguments.column) if roster else None
+        students = list(listed.names) if listed else None
         numbers = None if arguments.notebooks is None else _numbers(arguments.notebooks)
         made = release(
             root, arguments.out, numbers, solutions=not arguments.no_solutions, students=students,
@@ -25,6 +29,10 @@ def run(arguments: argparse.Namespace, root: Path) -> int:
         )  # fmt: skip
     print(f"release: {', '.join(made)} in {arguments.out}")
     if students:
+        print(f"release: {listed.about}")
+        otherwise = [f"{name} in {folder}" for name, folder in folders(students).items() if folder != name]
+        if otherwise:
+            print(f"release: folders cannot have every name: {', '.join(otherwise)}")
         each = f"notebooks for {len(students)} students in {arguments.out / 'students'}"
         print(f"release: {each}; keep {arguments.out / 'variants.json'} for grading, and don't hand it out")
     return 0
