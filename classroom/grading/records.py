@@ -45,7 +45,9 @@ class Answer:
     answer needs can be seen without running it, "" where that is no more;  note: what was odd about where it stood;
     lacks: what it seems to need and is nowhere;  untouched: still as handed out;  letter: what answers a question, ""
     if nothing does;  needs: names of the notebook's other quizzes that it wants as `check` would have given them;
-    lends: source that binds its own name, where another answer wants that;  trouble: why Python cannot read it, or "".
+    lends: source that binds its own name, where another answer wants that;  order: of a question's options, as its
+    check cell tells it, "cadb", "" where it tells none, None without such a cell;  trouble: why Python cannot read it,
+    or "".
     """
 
     quiz: str
@@ -58,6 +60,7 @@ class Answer:
     letter: str = ""
     needs: tuple[str, ...] = ()
     lends: str = ""
+    order: str | None = None
     trouble: str = ""
 
 

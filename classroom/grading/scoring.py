@@ -14,7 +14,7 @@ from .handed_in.read import one_line
 from .plan import Plan, Task
 from .records import UNTOUCHED, Answer, Outcome, Question, Report, Rules, Score, Submission
 from .sandbox import Sandbox
-from .wording import told
+from .wording import COURSES_ORDER, OTHER_ORDER, OWN_ORDER, told
 
 NOT_ATTEMPTED, NOT_DEFINED = STAGES[0], "not defined"
 
@@ -31,16 +31,25 @@ def grade(submission: Submission, data: bytes, plans: Mapping[str, Plan], sandbo
     answers = {answer.quiz: answer for answer in taken.answers}
     tried = _tried(plan, answers, sandbox, rules.seed)
     order = _order(submission.student, rules)
-    scores = tuple(_score(task, answers[task.quiz.id], tried.get(task.quiz.id), order) for task in plan.tasks)
-    notes = submission.notes + taken.notes + _about_order(submission.student, rules)
+    own = {id: told for id, told in _told(plan, answers).items() if told}
+    scores = tuple(_score(task, answers[task.quiz.id], tried.get(task.quiz.id), own | order) for task in plan.tasks)
+    notes = submission.notes + taken.notes + _about_order(order, _told(plan, answers), rules)
     return Report(submission.student, plan.number, submission.name, scores, notes)
 
 
-def _about_order(student: str, rules: Rules) -> tuple[str, ...]:
-    """Variants were handed out, and not to this student: the letters then mean the options as the course has them."""
-    if rules.order is None or _order(student, rules):
-        return ()
-    return ("not on the roster of variants: letters of questions are read in the course's own order",)
+def _about_order(order: Mapping[str, str], told: Mapping[str, str], rules: Rules) -> tuple[str, ...]:
+    """Where letters may mean other options than one would think. told: the orders in the notebook's own cells."""
+    if order:
+        return (OTHER_ORDER,) if any(order.get(id, own) != own for id, own in told.items()) else ()
+    unlisted = () if rules.order is None else ("not on the roster of variants",)
+    return (*unlisted, OWN_ORDER) if any(told.values()) else (*unlisted, COURSES_ORDER) if unlisted else ()
+
+
+def _told(plan: Plan, answers: Mapping[str, Answer]) -> dict[str, str]:
+    """Question -> the order of its options that its cell tells, "" if none; a spoilt one is none."""
+    concepts = {task.quiz.id: sorted(task.quiz.options) for task in plan.tasks if isinstance(task.quiz, Concept)}
+    told = {id: answers[id].order for id in concepts if answers[id].order is not None}
+    return {id: order if sorted(order) == concepts[id] else "" for id, order in told.items()}
 
 
 def _order(student: str, rules: Rules) -> Mapping[str, str]:

@@ -9,6 +9,11 @@ import re
 
 from .records import Outcome, Question
 
+# Notes on the order in which a student saw the options of questions.
+OWN_ORDER = "letters of questions are read in the order of options that its own cells tell"
+COURSES_ORDER = "letters of questions are read in the course's own order"
+OTHER_ORDER = "its cells tell another order of options than this student was handed out: letters are read in the latter"
+
 _PLACES = {"the cell": "source", "what stands above it": "above"}
 _ERRORS = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)}
 _ENDS = {

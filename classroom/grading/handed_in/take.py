@@ -68,6 +68,8 @@ def take(data: bytes, notebook: HandedOut) -> Taken:
     program = Program([texts.get(cell.place, cell) for cell in found], notebook)
     answers = [_answer(asked, chosen[asked.quiz], program, data) for asked in notebook.asked]
     answers = _with_what_they_lend(answers, chosen, program)
+    orders = _orders(found)
+    answers = [replace(answer, order=orders.get(answer.quiz)) for answer in answers]
     return Taken(tuple(answers), (*notes, *_about_checks(found, notebook), *_about_marks(found, notebook)))
 
 
@@ -296,11 +298,29 @@ def _all_of(needs: tuple[str, ...], lent: dict[str, tuple[str, ...]]) -> tuple[s
 
 # ------------------------------------------------------------------------------------------------ notes on the whole
 
+# As `release` puts it into the check cells of a student's own version.
+_ORDER = re.compile(r', order="[a-z]{2,26}"(?=\))')
+
+
+def _orders(found: Sequence[Cell]) -> dict[str, str]:
+    """Quiz id -> the order of options that the last `ask` about it tells, "" if it tells none."""
+    calls = [node for cell in found if "ask" in cell.source and cell.kind == "code" for node in _calls(cell)]
+    return {asked_in(call)[0]: _order_in(call) for call in calls if getattr(call.func, "id", "") == "ask"}
+
+
+def _order_in(call: ast.Call) -> str:
+    value = next((getattr(word.value, "value", "") for word in call.keywords if word.arg == "order"), "")
+    return value if isinstance(value, str) else ""
+
+
+def _calls(cell: Cell) -> list[ast.Call]:
+    return [node for node in ast.walk(cell.code.tree or ast.Module([], [])) if isinstance(node, ast.Call)]
+
 
 def _about_checks(found: Sequence[Cell], notebook: HandedOut) -> list[str]:
     right = notebook.checks
     pairs = [(cell, right[cell.grade_id]) for cell in found if cell.grade_id in right]
-    edited = {clean.quiz for cell, clean in pairs if cell.source.strip() != clean.source.strip()}
+    edited = {clean.quiz for cell, clean in pairs if _ORDER.sub("", cell.source.strip()) != clean.source.strip()}
     return [f"check cells were edited, which changes no score: {', '.join(sorted(edited))}"] if edited else []
 
 
