@@ -999,7 +999,7 @@ def two_hundred_megabytes(place, clean, solved):
 
 @file_of("unreadable")
 def a_link(place, clean, solved):
-    target = place.parent / "elsewhere.txt"
+    target = place.parent / ".elsewhere"
     target.write_bytes(text(filled(clean, solved)))
     place.symlink_to(target)
 

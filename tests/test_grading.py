@@ -121,7 +121,7 @@ def test_the_same_submission_is_graded_the_same():
 def test_damaged_and_odd_files(name, tmp_path):
     animal = grading_zoo.ZOO[name]
     animal.put(tmp_path, PLAN.stem, CLEAN, SOLVED)
-    for submission in find(tmp_path, {number: plan.handed_out for number, plan in PLANS.items()}):
+    for submission in find(tmp_path, {number: plan.handed_out for number, plan in PLANS.items()}).submissions:
         if submission.notebook not in ("", NUMBER):
             continue
         report = batch.grade_one(JOB, *loaded(submission))
@@ -366,7 +366,7 @@ def whole_run(classroom, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "grades.csv"
     done = run_command(classroom, out, "--workers", "1")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "12 submissions" in done.stdout and "student07" in done.stdout
+    assert "12 students, 12 files" in done.stdout and "student07" in done.stdout
     return out
 
 
@@ -416,7 +416,7 @@ def test_killed_in_the_middle_and_continued_gives_the_same(classroom, whole_run,
 def test_a_late_file_is_graded_alone(classroom, whole_run, tmp_path):
     start = len(whole_run.with_name("grades.graded.jsonl").read_text().splitlines())
     done = run_command(classroom, whole_run, "--workers", "1")
-    assert done.returncode == 0 and "12 submissions" in done.stdout
+    assert done.returncode == 0 and "12 students, 12 files" in done.stdout
     assert len(whole_run.with_name("grades.graded.jsonl").read_text().splitlines()) == start
 
 
@@ -424,7 +424,7 @@ def test_moodles_folders_go_by_the_students_name(tmp_path):
     place = tmp_path / "Ada Lovelace_12345_assignsubmission_file"
     place.mkdir()
     (place / "03_forward_diffusion.ipynb").write_bytes(grading_zoo.text(CLEAN))
-    (found,) = find(tmp_path, {NUMBER: PLAN.handed_out})
+    (found,) = find(tmp_path, {NUMBER: PLAN.handed_out}).submissions
     assert (found.student, found.notebook) == ("Ada Lovelace", NUMBER)
 
 

@@ -16,23 +16,31 @@ from tqdm import tqdm
 from course_utils.cli import Refused, cli_errors
 from course_utils.files import write_whole
 
+from ..roster import read_roster
 from . import batch, course, scores
 from .handed_in.find import find
 from .records import Rules, Submission
 from .reports import write_all
 from .sandbox import Limits, NoSandbox
+from .who import Who
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Grade and write; returns 0, or 130 when stopped by hand (what was graded is kept)."""
     out: Path = arguments.out
+    if arguments.column is not None and arguments.roster is None:
+        raise Refused("--column is for the class list: give --roster ROSTER.csv as well")
     with cli_errors(out):
-        submissions = find(arguments.submissions, course.handed_out())
-        if not submissions:
+        roster = read_roster(arguments.roster, arguments.column) if arguments.roster else None
+        orders = _orders(arguments.variants)
+        found = find(arguments.submissions, course.handed_out())
+        if not any(each.notebook or each.source for each in found.submissions):
             raise Refused(f"expected notebooks (.ipynb) in {arguments.submissions}, found none")
+        who = Who(found, roster.names if roster else orders)
+        submissions = who.submissions
         tables = _tables(arguments.scores, submissions)
         out.parent.mkdir(parents=True, exist_ok=True)
-        rules = Rules(_seed(out, arguments.seed), _order(arguments.variants))
+        rules = Rules(_seed(out, arguments.seed), None if orders is None else who.by_student(orders))
         job = batch.Job(rules, Limits(seconds=arguments.seconds), arguments.unsafe, course.version())
         if batch.is_outdated(_ledger(out), job.version):
             print(f"{_ledger(out)} is of another version of the course: everything is graded anew", file=sys.stderr)
@@ -43,12 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             print("\nStopped by hand; what was graded is kept. The same command goes on from there.", file=sys.stderr)
             return 130
-        about = {"seed": rules.seed, "course": job.version, "sandbox": not arguments.unsafe}
+        about = {"seed": rules.seed, "course": job.version, "sandbox": not arguments.unsafe} | who.as_data()
         filled = [scores.fill(table, reports) for table in tables]
-        expected = [*(rules.order or ()), *(name for each in filled for name in each.expected)]
+        expected = who.expected or [name for each in filled for name in each.expected]
         written = write_all(reports, out, about, expected or None, arguments.names)
         written += [_write_beside(out, each) for each in filled]
-    _say(reports, written)
+    _say(reports, who, written)
     for line in (line for each in filled for line in each.said):
         print(line)
     return 0
@@ -78,7 +86,7 @@ def _write_beside(out: Path, filled: scores.Filled) -> Path:
     return path
 
 
-def _order(variants: Path | None) -> dict | None:
+def _orders(variants: Path | None) -> dict | None:
     if variants is None:
         return None
     from ..quizzes.variants import read_variants  # late, since it takes PyTorch
@@ -100,9 +108,11 @@ def _seed(out: Path, given: int | None) -> int:
     return seed
 
 
-def _say(reports: list, written: list[Path]) -> None:
+def _say(reports: list, who: Who, written: list[Path]) -> None:
     counts = Counter(report.status for report in reports)
-    print(f"{len(reports)} submissions: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    print(f"{who.counts()}: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    for line in who.lines(reports):
+        print(line)
     for report in reports:
         if not report.scores or report.status in ("unreadable", "crashed"):
             print(f"look at {report.name}: {' '.join(report.notes)}")
