@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 import nbformat
 import pytest
+from nbconvert import HTMLExporter
 from running import NOTEBOOKS
 from test_browser import Lab, browser, run_all, scroll_to  # noqa: F401  (browser is a fixture)
 
 SOURCE = """
 import torch
+from IPython.display import display
 from course_utils import plots
 from course_utils.explore import choice, explore, log_slider, slider, toggle
 from course_utils.notebook import setup
@@ -24,6 +26,7 @@ def draw(t, share, kind, sampler, averaged):
     images = torch.full((4, 1, 8, 8), t / 10)
     return plots.image_rows({"x_t": images}, title=f"{t}, {share:.3g}, {kind}, {sampler}, {averaged}")
 
+display(plots.image_grid(torch.zeros(3, 1, 8, 8), title="What comes before it in the cell"))
 explore(
     draw, title="Everything that moves",
     t=slider(0, 10, value=5, label="step t"), share=log_slider(0.1, 10, value=1, label="share"),
@@ -33,10 +36,10 @@ explore(
 )
 """
 CURVE = 'plots.curves({"y": ([0, 1], [0, 1])}, title="A curve", x_label="x", y_label="y")'
-PICTURES = f"""from IPython.display import display
-display({CURVE}, plots.image_grid(torch.zeros(3, 1, 8, 8), title="Grey"))
+PICTURES = f"""display({CURVE}, plots.image_grid(torch.zeros(3, 1, 8, 8), title="Grey"))
 plots.animation([torch.zeros(3, 1, 8, 8), torch.ones(3, 1, 8, 8)], title="From grey to white")"""
 PICTURE = ".widget-html img.course-figure"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 STAND_IN = ".jp-RenderedHTML [class^=asleep]"
 
 
@@ -183,8 +186,21 @@ def test_the_next_day_the_picture_is_there_and_a_line_says_how_to_wake_its_contr
         wait_until_shown(page, asleep="5, ")
         assert "run this cell (Shift+Enter)" in page.locator(STAND_IN).inner_text()
         assert page.locator("text=Error displaying widget >> visible=true").count() == 0
+        assert page.locator("img[alt^='What comes before']").is_visible()
     finally:
         tomorrow.stop()
+
+
+def test_an_export_without_widgets_shows_all_pictures_and_the_stand_in(page, lab):
+    """As the executed notebooks of the repository are, and GitHub's view of them."""
+    saved = run_all(page, lab, write(lab, "export", SOURCE))
+    (cell,) = saved.cells
+    cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    html, _ = HTMLExporter().from_notebook_node(saved)
+    page.set_content(html)
+    alts = page.locator("img >> visible=true").evaluate_all("images => images.map(image => image.alt)")
+    assert [alt[:14] for alt in alts] == ["What comes bef", "5, 1, one, sam"]
+    assert page.get_by_text("run this cell (Shift+Enter)").is_visible()
 
 
 def test_every_control_is_moved_by_keys_alone_has_a_name_and_keeps_keys_and_focus(page, lab, report):

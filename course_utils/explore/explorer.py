@@ -160,9 +160,9 @@ class Explorer:
         """What is shown while the explorer does not live: the picture as it is now, and how to wake the controls."""
         how = "To wake the controls, run this cell (Shift+Enter); after a restart first those above it"
         how = f"{how} (menu Run, Run All Above Selected Cell). Controls: {self._offers()}."
+        no_widget = f".jp-OutputArea-child:has(> .jupyter-widgets):has(+ .jp-OutputArea-child .asleep-{name})"
         return (
-            f"<style>.jp-OutputArea-child:not(:has(.{name})):has(+ .jp-OutputArea-child .asleep-{name})"
-            f'{{display:none}}</style><div class="asleep-{name}">'
+            f'<style>{no_widget}{{display:none}}</style><div class="asleep-{name}">'
             f"<p><b>{html.escape(self.title)}</b><br>{html.escape(how)}</p>{plots.as_html(self.figure)}</div>"
         )
 
