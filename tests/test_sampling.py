@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from course_utils import diffusion, sampling
 from course_utils.arrays import normal_like
 from course_utils.data import GaussianMixture
-from course_utils.device import generators
+from course_utils.device import generators, seeded
 from course_utils.diffusion import (
     NOISE_SCHEDULES,
     Denoiser,
@@ -24,7 +24,9 @@ from course_utils.diffusion import (
     linear_schedule,
     zero_terminal_snr,
 )
+from course_utils.models.autoencoder import FittedGaussian
 from course_utils.models.unet import UNet
+from course_utils.models.vae import VAE
 from course_utils.sampling import ancestral, cfg, clipped, ddim, ddpm, dpm_solver, karras_timesteps, last, loop
 from course_utils.sampling.loop import timesteps
 
@@ -534,6 +536,16 @@ def test_with_a_generator_each_an_image_does_not_depend_on_the_others(draw):
     many = images(6)
     assert torch.equal(images(2), many[:2]) and torch.equal(torch.cat([images(4), images(2, first=4)]), many)
     assert len({image.numpy().tobytes() for image in many}) == 6
+
+
+def test_codes_of_the_prior_do_not_depend_on_each_other_either():
+    """Also of few numbers, of which PyTorch draws other ones when there are more."""
+    with seeded(0):
+        model = VAE((1, 8, 8), latent=3)
+    codes = FittedGaussian(torch.zeros(3), torch.eye(3))
+    for drawn in (model.sample, codes.sample):
+        torch.testing.assert_close(drawn(2, generators(1, 2)), drawn(9, generators(1, 9))[:2])
+        assert torch.equal(*(drawn(4, torch.Generator().manual_seed(0)) for _ in range(2)))
 
 
 def test_as_many_generators_as_images():

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..arrays import at_least_float32, check_same_shape
+from ..arrays import Generators, at_least_float32, check_same_shape, normal_like
 from .blocks import Decoder, Encoder
 
 
@@ -206,14 +206,14 @@ class FittedGaussian(NamedTuple):
     mean: Tensor
     cov: Tensor
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n d"]:
-        """n codes drawn from it, (n, d)."""
+    def sample(self, n: int, generator: Generators | None = None) -> Float[Tensor, "n d"]:
+        """n codes drawn from it, (n, d).  generator: one, or one for each code."""
         if n < 1:
             raise ValueError(f"FittedGaussian.sample expects n ≥ 1, got {n}.")
         # eigh and not Cholesky: a direction without any spread (a dead latent) is allowed.
         values, vectors = torch.linalg.eigh(self.cov)
         root = vectors * values.clamp(min=0).sqrt()
-        noise = torch.randn(n, len(self.mean), generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        noise = normal_like(self.mean.new_empty(n, len(self.mean)), generator)
         return self.mean + noise @ root.T
 
 

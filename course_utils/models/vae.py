@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..arrays import at_least_float32, check_same_shape, normal_like
+from ..arrays import Generators, at_least_float32, check_same_shape, normal_like
 from .autoencoder import bernoulli_nll, in_batches
 from .blocks import Decoder, Encoder
 
@@ -186,19 +186,18 @@ class VAE(nn.Module):
             return bernoulli_nll(self.logits(z), x)
         return gaussian_nll(x, self.decode(z), self.log_sigma)
 
-    def forward(self, x: Float[Tensor, "b c h w"], generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, x: Float[Tensor, "b c h w"], generator: Generators | None = None) -> Tensor:
         """One reconstruction of each image through a random z ~ q(z|x), (b, c, h, w) in [-1, 1]."""
         mean, log_var = self.encode(x)
         return self.decode(reparameterize(mean, log_var, normal_like(mean, generator)))
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n c h w"]:
-        """n mean images decoded from draws of the prior N(0, I), in [-1, 1]."""
+    def sample(self, n: int, generator: Generators | None = None) -> Float[Tensor, "n c h w"]:
+        """n mean images decoded from draws of the prior N(0, I), in [-1, 1].  generator: one, or one for each image."""
         if n < 1:
             raise ValueError(f"VAE.sample expects n ≥ 1, got {n}.")
         like = next(self.parameters())
-        z = torch.randn(n, self.latent, generator=generator, device=like.device, dtype=like.dtype)
-        return self.decode(z)
+        return self.decode(normal_like(like.new_empty(n, self.latent), generator))
 
 
 def elbo(model: VAE, x: Float[Tensor, "b c h w"], noise: Float[Tensor, "b d"]) -> Elbo:
