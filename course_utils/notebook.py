@@ -8,6 +8,7 @@ notebook 01 · effort smoke (seconds: does everything run?) · CPU, ...
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,9 @@ def setup(notebook: str, *, effort: str | None = None, device: str | torch.devic
     "fashion-mnist".
     Raises ValueError, in one line, for a level or a device that doesn't exist. Works in scripts as in notebooks.
     """
+    # PyTorch would import this when its first optimizer is made: a second in which the stop button does harm for good,
+    # since an import that was cut off can't be repeated.
+    importlib.import_module("torch._dynamo")
     chosen = devices.pick_device(device)
     level = devices.pick_effort(chosen, effort)
     threads = devices.pick_threads()

@@ -596,6 +596,22 @@ def test_a_press_while_a_training_is_prepared_counts(monkeypatch):
     assert fit(network(), squared_error, images(), steps=9, say=None).steps == [1]
 
 
+def test_what_an_optimizer_imports_is_there_before_anybody_trains_by_hand(root):
+    """The same in a loop of one's own, which nothing guards while its optimizer is made."""
+    code = """
+        import sys
+        from course_utils import setup
+        lab = setup("05", effort="smoke", device="cpu")
+        import torch
+        there = set(sys.modules)
+        torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+        print(sorted(name for name in set(sys.modules) - there if name.startswith("torch._dynamo")))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_loop_of_ones_own_ends_after_its_step(capsys):
     done = []
     for step in until_stopped(range(9)):
