@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import re
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 import torch
@@ -28,7 +30,8 @@ def page(monkeypatch):
     shown = []
     monkeypatch.setattr(module, "_in_notebook", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda thing, **keywords: shown.append(thing))
-    return shown
+    yield shown
+    gc.unfreeze()
 
 
 def explored(page, **controls):
@@ -150,6 +153,17 @@ def test_it_remembers_pictures_but_not_all_of_them(page, monkeypatch):
     for n in (1, 2, 3, 4):
         explorer.widgets["slope"].value = n
     assert len(explorer._known) == 2
+
+
+def test_what_was_there_before_is_not_searched_for_garbage_and_old_figures_are_let_go(page):
+    explorer = explored(page, slope=slider(0, 9))
+    assert gc.get_freeze_count() > 10_000, "every thirtieth move would be searching all that PyTorch has loaded"
+    figures = []
+    for n in range(1, 6):
+        explorer.widgets["slope"].value = n
+        figures.append(weakref.ref(explorer.figure))
+    gc.collect()
+    assert [figure() is None for figure in figures] == [True] * 4 + [False]
 
 
 def test_an_error_is_not_remembered(page):
