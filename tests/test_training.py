@@ -305,6 +305,7 @@ def test_an_optimizer_that_was_made_outside_keeps_its_rate_and_gets_the_schedule
         ({"warmup": 4}, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
         ({"warmup": 2, "lr_schedule": "linear-half"}, [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
         ({"lr_schedule": lambda done: 1 - done}, [1 - k / 8 for k in range(8)]),
+        ({"restart": 4, "lr_schedule": "linear-half"}, [1, 1, 1, 1, 1, 1, 1, 0.5]),
     ],
 )
 def test_schedules(options, expected):
