@@ -359,6 +359,7 @@ def test_wrong_image_sets(tiny):
         ("cifar10", "no data set and no folder called 'cifar10'"),
         ("./no/such/folder", "no data set and no folder called './no/such/folder'"),
         ("", "no data set and no folder called ''"),
+        ("~nobody-of-that-name/pics", "no data set and no folder called '~nobody-of-that-name/pics'"),
     ],
 )
 def test_unknown_names(name, hint):

@@ -102,7 +102,7 @@ def resolve(name: str | os.PathLike) -> str | Path:
     plain = {_plain(known): known for known in SETS}
     if isinstance(name, str) and not _is_path(text) and _plain(text) in plain:
         return plain[_plain(text)]
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # which, unlike Path's, leaves alone the home of somebody unknown
     looked = list(dict.fromkeys([Path.cwd() / path, Path.cwd().parent / path]))  # one, where the path is absolute
     for place in looked if text.strip() else ():
         if place.is_dir():
