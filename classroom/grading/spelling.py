@@ -30,16 +30,5 @@ def squeezed(name: str) -> str:
     return re.sub(r"\W", "", _shown(name)).casefold()
 
 
-def loose(name: str) -> str:
-    """The same for names that could be one person's: what accents, the order of its parts and signs make of it too.
-
-    >>> loose("Müller-Lüdenscheidt, Jörg [12]") == loose("jorg muller ludenscheidt")
-    True
-    """
-    bare = unicodedata.normalize("NFD", plain(re.sub(r"\s*\[[^]]*\]$", "", name)).replace("_", " "))
-    letters = "".join(c for c in bare if not unicodedata.combining(c))
-    return " ".join(sorted(re.findall(r"\w+", letters))) or plain(name)
-
-
 def _shown(name: str) -> str:
     return unicodedata.normalize("NFKC", re.sub(f"[{UNSEEN}]", "", name)).translate(_SIGNS)

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..handed_in.people import alike
 from ..records import UNREAD, Report, Score, best
-from ..spelling import loose, plain
+from ..spelling import plain
 from .statistics import Correlation, discrimination
 
 KINDS = ("right", "wrong", "did not run", "stopped", "not answered")
@@ -165,12 +166,8 @@ def _several_files(reports: Sequence[Report], counted: Counted) -> Iterator[tupl
 
 
 def _several_names(reports: Sequence[Report], counted: Counted) -> Iterator[tuple[str, str]]:
-    spellings: dict[str, set[str]] = defaultdict(set)
-    for report in reports:
-        spellings[loose(report.student)].add(report.student)
-    for names in spellings.values():
-        if len(names) > 1:
-            yield from ((name, "") for name in names)
+    for names in alike(report.student for report in reports):
+        yield from ((name, "") for name in names)
 
 
 RULES = {
