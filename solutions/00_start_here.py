@@ -254,13 +254,13 @@ plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}
 # %% [markdown]
 # ### Explore: who decides, and when?
 #
-# Eight walks from eight noises, in strides of four. **Move `t`** from 40 down and watch the guesses. Then **raise the guidance `w`** at a fixed class: 0 ignores the class, 1 obeys it, larger values exaggerate it.
-# A question that no single picture answers: as `w` grows, do the eight images become *more typical* of the class, or *more alike*? (Both are asked for in notebook 07, with numbers.)
+# Six walks from six noises, in strides of four. **Move `t`** from 40 down and watch the guesses. Then **raise the guidance `w`** at a fixed class: 0 ignores the class, 1 obeys it, larger values exaggerate it.
+# A question that no single picture answers: as `w` grows, do the six images become *more typical* of the class, or *more alike*? (Both are asked for in notebook 07, with numbers.)
 
 # %%
 def scrub(t, wanted, w, seed):
     y = model.classes.index(wanted) if wanted in model.classes else None
-    visited = walk(network, 8, seed, y, w, by=4)              # every fourth t, so that the answer follows your hand
+    visited = walk(network, 6, seed, y, w, by=4)              # every fourth t, so that the answer follows your hand
     _, x_t, guess = visited[(T - t) // 4]
     return plots.image_rows(
         {"$x_t$": x_t, "guess $\\hat x_0$": guess, "ends at": visited[-1][1]},
@@ -275,7 +275,7 @@ explore(
     w=slider(0, 6, value=1, step=0.5, label="guidance w"),
     seed=slider(0, 20, value=0, label="seed of the noise"),
     title="Scrub through the walk, and steer it",
-    alt="Three rows of eight images: the noisy image, the best guess of the clean one, and where the walk ends.",
+    alt="Three rows of six images: the noisy image, the best guess of the clean one, and where the walk ends.",
 )
 
 # %% [markdown]
