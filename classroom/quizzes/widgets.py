@@ -31,8 +31,10 @@ def asleep(id: str, what: str) -> str:
         return ""
     name, child = _css_name(id), ".jp-OutputArea-child"
     text = inline(f"The {what} here sleeps: run this cell again (Shift+Enter) to wake it.")
-    # Jupyter's own "Error displaying widget: model not found", the next output, tells nobody what to do.
-    error = f"<style>{child}:has(.asleep-{name}) + {child}:not(:has(.awake-{name})) {{display: none}}</style>"
+    # Jupyter's own "Error displaying widget: model not found", the next output, tells nobody what to do. (Where widgets
+    # were stripped, the next output is another thing.)
+    dead = f"{child}:has(> .jupyter-widgets):not(:has(.awake-{name}))"
+    error = f"<style>{child}:has(.asleep-{name}) + {dead} {{display: none}}</style>"
     return f'{error}<p class="asleep-{name}" style="margin:.3em 0; max-width:46em">{text}</p>'
 
 
