@@ -285,6 +285,7 @@ def test_a_slow_picture_follows_the_hand_and_leaves_out_what_it_has_passed(page,
     assert 2 < pictures == places < 20, "every move was drawn, one after the other"
 
 
+@pytest.mark.slow
 def test_pictures_do_not_glare_in_the_dark_and_fit_a_narrow_page(page, lab):
     """Drawings are turned over, images are not; neither is wider than its cell."""
     run_all(page, lab, write(lab, "dark", SOURCE, PICTURES))

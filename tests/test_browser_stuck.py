@@ -164,6 +164,7 @@ def test_run_all_reaches_the_last_cell_and_all_cards_answer_to_keys_alone(page, 
         assert each.evaluate("e => e.scrollWidth <= e.clientWidth + 1"), "its text is cut off"
 
 
+@pytest.mark.slow
 def test_after_a_restart_and_the_next_day(page, lab, written, screenshots_of):
     """A late cell can be brought to run; what sleeps says so, wakes, and knows what was there."""
     written("next-day", {})
