@@ -1414,7 +1414,8 @@ def kernel():
         """,
         'predict("p", "How much?", 0, 1)',
         """
-        field, said = widgets("Text")[0], widgets("HTML")[-2]
+        field = widgets("Text")[0]
+        said = next(w for w in widgets("HTML") if "status" in w.value or not w.value)
         for text in ("2", "half", "0,5", "0.75"):
             field.value = text
             print(text, said.value)
