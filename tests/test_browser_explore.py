@@ -237,6 +237,7 @@ def test_the_check_for_names_sees_what_has_none(page):
     assert sorted(found.split()[0] for found in nameless(page)) == ["button", "image", "textbox"]
 
 
+@pytest.mark.slow
 def test_keys_that_are_not_the_controls_still_reach_the_notebook(page, lab):
     name = write(lab, "saving", SOURCE)
     run_all(page, lab, name)
