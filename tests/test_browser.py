@@ -6,6 +6,7 @@ in CI that is a failure. Screenshots go to the folder that COURSE_SCREENSHOTS na
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -96,6 +97,12 @@ class Lab:
                 raise
             return []
 
+    def end_kernels(self) -> None:
+        """End all kernels; the server goes on."""
+        for kernel in self.kernels():
+            where, token = f"{self.url}/api/kernels/{kernel['id']}", {"Authorization": f"token {self.token}"}
+            urllib.request.urlopen(urllib.request.Request(where, headers=token, method="DELETE"), timeout=20).close()
+
     def wait_until_idle(self, seconds: float) -> None:
         """Return when there is a kernel, connected, and idle for two seconds in a row."""
         end, quiet_since = time.monotonic() + seconds, None
@@ -143,14 +150,21 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def lab(tmp_path):
-    lab = Lab(tmp_path)
+@contextlib.contextmanager
+def served(folder: Path):
+    """A JupyterLab with `folder` to itself, up and answering; it ends with the block."""
+    lab = Lab(folder)
     try:
         lab.wait_until_up()
         yield lab
     finally:
         lab.stop()
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with served(tmp_path) as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import urllib.request
 from collections.abc import Iterator
 
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
 from running import NOTEBOOKS
-from test_browser import Lab, browser, run_all, scroll_to  # noqa: F401  (browser is a fixture)
+from test_browser import Lab, browser, run_all, scroll_to, served  # noqa: F401  (browser is a fixture)
 
 SOURCE = """
 import torch
@@ -54,20 +53,14 @@ def write(lab: Lab, name: str, *sources: str) -> str:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """One JupyterLab for all tests here; each brings a notebook of its own."""
-    lab = Lab(tmp_path_factory.mktemp("lab"))
-    try:
-        lab.wait_until_up()
+    with served(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
-    finally:
-        lab.stop()
 
 
 @pytest.fixture
 def page(browser, lab):  # noqa: F811
     """A page of a JupyterLab in which nothing is open and no kernel runs."""
-    for kernel in lab.kernels():
-        where, token = f"{lab.url}/api/kernels/{kernel['id']}", {"Authorization": f"token {lab.token}"}
-        urllib.request.urlopen(urllib.request.Request(where, headers=token, method="DELETE"), timeout=10).close()
+    lab.end_kernels()
     shutil.rmtree(lab.folder / "profile" / "workspaces", ignore_errors=True)
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     yield page

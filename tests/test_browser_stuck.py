@@ -5,14 +5,14 @@ One server and a small notebook, cut from notebook 03: two quizzes, a prediction
 
 from __future__ import annotations
 
+import contextlib
 import os
-import urllib.request
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
-from test_browser import Lab, browser, run_all  # noqa: F401  (browser is a fixture)
+from test_browser import browser, run_all, served  # noqa: F401  (browser is a fixture)
 
 from classroom.authoring import render
 from classroom.authoring.masters import read_master
@@ -29,14 +29,11 @@ BELOW = {
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("COURSE_PROGRESS")  # here somebody works
-        lab = Lab(tmp_path_factory.mktemp("lab"))
-    try:
-        lab.wait_until_up()
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("COURSE_PROGRESS")  # here somebody works
+            lab = stack.enter_context(served(tmp_path_factory.mktemp("lab")))
         yield lab
-    finally:
-        lab.stop()
 
 
 @pytest.fixture
@@ -78,10 +75,7 @@ def page(browser, lab):  # noqa: F811
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
     page.close()
-    for kernel in lab.kernels():
-        request = urllib.request.Request(f"{lab.url}/api/kernels/{kernel['id']}", method="DELETE")
-        request.add_header("Authorization", f"token {lab.token}")
-        urllib.request.urlopen(request, timeout=20).close()
+    lab.end_kernels()
     assert complaints == []
 
 

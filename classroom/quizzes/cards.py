@@ -10,6 +10,7 @@ import html
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 # Colours of JupyterLab's theme where there is one, else (VS Code, Colab, exported pages) colours that read on both.
 _TONES = {
@@ -140,12 +141,15 @@ def _svg_text(x: int | float, y: int | float, anchor: str, text: str, quiet: boo
 # -------------------------------------------------------------------------------------------------------------- showing
 
 
+def running_ipython() -> Any:
+    """The running IPython, None outside of it."""
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
+
+
 def in_notebook() -> bool:
     """Whether there is a kernel that shows HTML (JupyterLab, Notebook, VS Code, Colab), and not a terminal."""
-    if sys.modules.get("IPython") is None:
-        return False
-    shell = sys.modules["IPython"].get_ipython()
-    return shell is not None and getattr(shell, "kernel", None) is not None
+    return getattr(running_ipython(), "kernel", None) is not None
 
 
 def show(text: str, markup: str = "") -> None:

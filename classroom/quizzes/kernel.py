@@ -17,6 +17,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from .cards import running_ipython
+
 RUN_ABOVE = "**Run → Run All Above Selected Cell**"  # JupyterLab's words
 
 _NOTHING = object()
@@ -49,7 +51,7 @@ def listen(**words: Callable) -> None:
 
     words: `check` and `ask`, which a cell that checks finds even where an answer has taken their names.
     """
-    shell = _shell()
+    shell = running_ipython()
     _words.update(words)
     if shell is None:
         return
@@ -62,18 +64,13 @@ def listen(**words: Callable) -> None:
 
 def renamed(id: str) -> str:
     """What the cell run last may call the answer to this quiz by mistake, in a sentence, or ""."""
-    shell, name = _shell(), asked_by(id)
+    shell, name = running_ipython(), asked_by(id)
     return _other_name("check", name, shell.user_ns, _last) if shell and name and _last else ""
 
 
 def asked_by(id: str) -> str:
     """What the cell that checks this quiz calls the answer, "" if unknown."""
     return _names.get(id, "")
-
-
-def _shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    return None if ipython is None else ipython.get_ipython()
 
 
 def _harmless(hook: Callable) -> Callable:
@@ -94,7 +91,7 @@ def _harmless(hook: Callable) -> Callable:
 def _before(info: Any) -> None:
     if "check(" not in info.raw_cell and "ask(" not in info.raw_cell:
         return
-    shell = _shell()
+    shell = running_ipython()
     for word, id, name in _asked(_parsed(_python(info.raw_cell))):
         _names[id] = name
         if word in _words:
@@ -107,7 +104,7 @@ def _before(info: Any) -> None:
 
 @_harmless
 def _after(result: Any) -> None:
-    shell, source = _shell(), result.info.raw_cell
+    shell, source = running_ipython(), result.info.raw_cell
     while _covered:
         name, before = _covered.popitem()
         if isinstance(shell.user_ns.get(name), Missing):
@@ -146,7 +143,7 @@ def _python(source: str) -> str:
     if source.lstrip().startswith("%%"):
         return source.lstrip().partition("\n")[2]
     try:
-        return _shell().transform_cell(source)
+        return running_ipython().transform_cell(source)
     except SyntaxError:
         return source
 
@@ -194,7 +191,7 @@ def _line(error: BaseException) -> int:
     """The cell's own line in which it stopped, 0 if unknown."""
     trace = error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_name == "<module>" and trace.tb_frame.f_globals is _shell().user_global_ns:
+        if trace.tb_frame.f_code.co_name == "<module>" and trace.tb_frame.f_globals is running_ipython().user_global_ns:
             return trace.tb_lineno
         trace = trace.tb_next
     return 0
