@@ -127,7 +127,7 @@ def test_headings_are_filled_in_from_the_declarations_and_counted(built):
         assert [line for lines in headings for line in lines if line.startswith("###")] == [
             "### Quiz 90.1a · Twice   *(code, 3 points, about 5 minutes)*",
             "### Quiz 90.1b · Bug hunt   *(bug hunt, 2 points, about 1 minute)*",
-            "### Question 90.2a · Why?   *(concept, 1 point)*",
+            "### Question 90.2a · Why?   *(concept, 1 point, about 2 minutes)*",
         ]
 
 

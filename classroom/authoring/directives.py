@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..quizzes.declarations import Concept, Quiz, question_markdown
 from .masters import Cell, Master, MasterError, question
+from .sizes import Size, measure
 
 DIRECTIVE = re.compile(r"\{\{\s*(?P<name>[a-z]+)(?:\s+(?P<argument>[^\s}]+))?\s*\}\}")
 EFFORTS = {
@@ -24,7 +25,7 @@ def expand(master: Master, cell: Cell, budgets: Path) -> str:
     def fill(match: re.Match) -> str:
         name, argument = match["name"], match["argument"]
         if name == "budget":
-            return budget_table(master.stem, budgets)
+            return f"{time_of_a_person(measure(master))}\n\n{budget_table(master.stem, budgets)}"
         if name == "heading" and argument in master.numbers:
             return heading(master.numbers[argument], question(master, argument, cell.line))
         if name == "question" and argument:
@@ -41,16 +42,27 @@ def heading(number: str, quiz: Quiz | Concept) -> str:
     """What stands over a quiz.
 
     >>> heading("1.2c", Concept("demo/sum", 1, "A sum", "What is $1+1$?", {}))
-    'Question 1.2c · A sum   *(concept, 1 point)*'
+    'Question 1.2c · A sum   *(concept, 1 point, about 2 minutes)*'
     """
-    worth = f"{quiz.kind}, {_counted(quiz.points, 'point')}"
-    if isinstance(quiz, Concept):
-        return f"Question {number} · {quiz.title}   *({worth})*"
-    return f"Quiz {number} · {quiz.title}   *({worth}, about {_counted(quiz.minutes, 'minute')})*"
+    what = "Question" if isinstance(quiz, Concept) else "Quiz"
+    worth = f"{_counted(quiz.points, 'point')}, about {_counted(quiz.minutes, 'minute')}"
+    return f"{what} {number} · {quiz.title}   *({quiz.kind}, {worth})*"
 
 
 def _counted(count: int | float, what: str) -> str:
     return f"{count:g} {what}{'' if count == 1 else 's'}"
+
+
+def time_of_a_person(size: Size) -> str:
+    """How long somebody will sit over it, to the nearest five minutes; the questions count as their headings say.
+
+    >>> time_of_a_person(Size(60, 350, 3900, 30, core=112.0, extra=33.0))
+    '**Your time:** about 1 h 50 min; what is marked *extra*, 35 min more, can wait.'
+    """
+    core, extra = (5 * round(minutes / 5) for minutes in (size.core, size.extra))
+    hours = f"{core // 60} h {core % 60:02d} min" if core >= 60 else f"{core} min"
+    more = f"; what is marked *extra*, {extra} min more, can wait" if extra else ""
+    return f"**Your time:** about {hours}{more}."
 
 
 def budget_table(stem: str, path: Path) -> str:

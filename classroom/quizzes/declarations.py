@@ -189,6 +189,7 @@ class Quiz:
     tolerance: Tolerance | float | None = None
     misconceptions: Sequence[Misconception] = ()
     hints: Sequence[str] = ()
+    passed: str = ""
     explanation: str = ""
     minutes: int | float = 5
     bug_hunt: bool = False
@@ -276,6 +277,7 @@ def quiz(
     tolerance: Tolerance | float | None = None,
     misconceptions: Sequence[Misconception] = (),
     hints: Sequence[str] = (),
+    passed: str = "",
     explanation: str = "",
     minutes: int | float = 5,
     bug_hunt: bool = False,
@@ -293,6 +295,7 @@ def quiz(
     cases: `cases(rng)` draws the inputs with the `torch.Generator` that it is given: non-square, several batch sizes;
     equation: the number in the notebook, "2.4";  tolerance: None (chosen by dtype), a relative error, or a `Tolerance`;
     misconceptions: known wrong answers;  hints: one at a time, from a nudge to almost the line;
+    passed: what has been learned, in a sentence or two, for the card of whoever passes;
     explanation: markdown under the folded solution;  bug_hunt: running code was handed out;
     probe: `probe(answer, **args)` where calling the answer is not enough (a class whose objects must be made and used,
     or what is drawn at random and must be drawn often). Its result is compared instead; it holds what came out, as it

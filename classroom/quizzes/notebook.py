@@ -131,7 +131,8 @@ def _as_card(quiz: Quiz, verdict: Verdict, note: str, printed: str) -> str:
     if quiz.bug_hunt and tone == "wrong":
         headline = f"The bug is still there. {headline}"
     if verdict.passed:
-        return cards.card(tone, quiz.title, "Passed: the bug is fixed." if quiz.bug_hunt else "Passed.", aside=aside)
+        headline = "Passed: the bug is fixed." if quiz.bug_hunt else "Passed."
+        return cards.card(tone, quiz.title, headline, [quiz.passed] if quiz.passed else [], aside=aside)
     paragraphs = list(verdict.details)
     if verdict.misconception:
         paragraphs[0] = f"Known slip: **{verdict.misconception}**. {paragraphs[0]}"
