@@ -1,13 +1,14 @@
 """Run a copy of a notebook under nbval, once for each data set, and remember what came out.
 
-Every copy gets one cell more, which sweeps the explorers that the notebook left behind: the same run serves the tests
-of notebooks and the tests of widgets.
+Every copy gets one cell more, which sweeps the explorers that the notebook left behind and tells how often the answers
+were called: the same run serves the tests of notebooks, of widgets and of answers that run the rest.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
@@ -19,21 +20,32 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 FACES = {"solved": ROOT / "solutions", "untouched": ROOT / "notebooks"}
+CHECKED = re.compile(r'^(\w+) = check\("', re.MULTILINE)
 NO_NETWORK = Path(__file__).resolve().parent / "no_network"
 
-SWEEP = f"""\
+COUNT = f"""
+import sys
+sys.path.append({str(Path(__file__).resolve().parent)!r})
+import counting
+counting.count("NAME", globals())"""
+
+LAST = f"""\
 import json, os, pathlib, sys
 sys.path.append({str(Path(__file__).resolve().parent)!r})
 from course_utils.explore import explorers
+from counting import calls
 from sweeping import sweep as _sweep
-found = [{{"title": e.title, "controls": list(e.controls), "problems": [str(problem) for problem in _sweep(e)]}}
-         for e in explorers.values()]
-pathlib.Path(os.environ["SWEEP_REPORT"]).write_text(json.dumps(found))"""
+swept = None
+if os.environ["SWEEP"]:
+    swept = [{{"title": e.title, "controls": list(e.controls), "problems": [str(problem) for problem in _sweep(e)]}}
+             for e in explorers.values()]
+pathlib.Path(os.environ["LAST_WORDS"]).write_text(json.dumps({{"explorers": swept, "calls": calls}}))"""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What came out of one run: cells by outcome, seconds (without the sweep), explorers swept, the end of the log."""
+    """What came out of one run: cells by outcome, seconds (without the sweep), explorers swept, calls of each answer by
+    the cells below its check, the end of the log."""
 
     notebook: str
     cells: int
@@ -41,7 +53,8 @@ class Run:
     failed: tuple[str, ...]
     skipped: tuple[str, ...]
     seconds: float
-    explorers: tuple[dict, ...] | None  # None when the sweep did not run to its end
+    explorers: tuple[dict, ...] | None  # None when there was no sweep, or none that ran to its end
+    calls: dict[str, int]
     log: str
 
 
@@ -57,12 +70,14 @@ def run(notebook: Path, folder: Path, *, env: dict[str, str], sweep: bool = True
     cells = sum(cell.cell_type == "code" for cell in nb.cells)
     for cell in nb.cells:  # a student's own answer may raise; what is handed out may not
         cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", ()) if tag != "raises-exception"]
-    if sweep:
-        nb.cells.append(nbformat.v4.new_code_cell(SWEEP))
+        if checked := CHECKED.search(cell.source):
+            cell.source += COUNT.replace("NAME", checked[1])
+    nb.cells.append(nbformat.v4.new_code_cell(LAST))
     copy = folder / notebook.name
     nbformat.write(nb, copy)
-    swept, junit = folder / "sweep.json", folder / "junit.xml"
-    env = os.environ | offline() | {"COURSE_EFFORT": "smoke", "SWEEP_REPORT": str(swept)} | env
+    said, junit = folder / "said.json", folder / "junit.xml"
+    asked = {"COURSE_EFFORT": "smoke", "LAST_WORDS": str(said), "SWEEP": "yes" if sweep else ""}
+    env = os.environ | offline() | asked | env
     command = [
         sys.executable,
         "-m",
@@ -83,9 +98,10 @@ def run(notebook: Path, folder: Path, *, env: dict[str, str], sweep: bool = True
     cases = list(xml.parse(junit).iter("testcase"))[:cells]
     failed = tuple(c.get("name") for c in cases if c.find("failure") is not None or c.find("error") is not None)
     skipped = tuple(c.get("name") for c in cases if c.find("skipped") is not None)
-    explorers = tuple(json.loads(swept.read_text())) if swept.exists() else None
-    seconds = sum(float(c.get("time")) for c in cases)
-    return Run(notebook.stem, cells, len(cases) - len(failed) - len(skipped), failed, skipped, seconds, explorers, log)
+    last = json.loads(said.read_text()) if said.exists() else {"explorers": None, "calls": {}}
+    explorers = None if last["explorers"] is None else tuple(last["explorers"])
+    passed, seconds = len(cases) - len(failed) - len(skipped), sum(float(c.get("time")) for c in cases)
+    return Run(notebook.stem, cells, passed, failed, skipped, seconds, explorers, last["calls"], log)
 
 
 def settings(data: str, empty: Path) -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""What a student writes is what runs: how much there is of it, that the cells below call it, and nothing else could."""
+
+from __future__ import annotations
+
+import masters
+import pytest
+import running
+from running import NOTEBOOKS, written
+from test_notebooks import has_fashion
+
+from classroom.authoring.masters import read_master
+from classroom.authoring.sizes import measure
+from classroom.quizzes import Quiz
+
+NUMBERS = [name[:2] for name in NOTEBOOKS]
+AT_LEAST = {"01": 60, "02": 60, "03": 60} | dict.fromkeys(["04", "06", "07"], 100)  # lines to write
+READ_FOR_ONE = 6  # lines of others' code that are read for one that is written
+WORDS, LONGEST, MINUTES = 4000, 35, 120  # in a notebook, in a cell to be read, on the core path
+
+
+@pytest.fixture(scope="module")
+def sizes():
+    return {number: measure(read_master(masters.path(number))) for number in NUMBERS}
+
+
+@pytest.mark.parametrize("number", AT_LEAST)
+def test_a_student_writes_enough_and_does_not_read_too_much(number, sizes, report):
+    size = sizes[number]
+    report.append(
+        f"{number}: {size.written} lines to write, {size.read} to read, {size.words} words, longest cell "
+        f"{size.longest}, {size.core:.0f} minutes and {size.extra:.0f} more"
+    )
+    assert size.written >= AT_LEAST[number]
+    assert size.read <= READ_FOR_ONE * size.written
+    assert size.words <= WORDS and size.longest <= LONGEST and size.core <= MINUTES
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name[:2] in AT_LEAST])
+def test_the_cells_below_call_what_was_written(name, ran):
+    run = ran("solved", "fashion-mnist" if has_fashion() else "digits", name)
+    assert run.calls, f"no answer was checked:\n{run.log}"
+    assert [answer for answer, calls in run.calls.items() if not calls] == []
+
+
+@pytest.mark.parametrize("number", AT_LEAST)
+def test_no_cell_has_the_librarys_own_answer(number):
+    """What would answer a quiz in one call is not imported into the notebook that asks for it."""
+    found = masters.namespace(number)
+    asked = [quiz for quiz in read_master(masters.path(number)).quizzes.values() if isinstance(quiz, Quiz)]
+    answers = {id(each): quiz.id for quiz in asked for each in (quiz.reference, *quiz.library)}
+    assert {name: answers[id(value)] for name, value in found.items() if id(value) in answers} == {}
+
+
+def test_an_answer_that_nobody_calls_is_seen(tmp_path):
+    cells = ["double = lambda x: 2 * x", 'check = lambda id, f: f\ndouble = check("demo/double", double)', "2 * 3"]
+    for last, calls in (("2 * 3", 0), ("double(3)", 1)):
+        run = running.run(written(tmp_path, *cells[:-1], last), tmp_path / last, env={})
+        assert (run.failed, run.calls) == ((), {"double": calls}), run.log
