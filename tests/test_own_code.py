@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import masters
 import pytest
 import running
 from running import NOTEBOOKS, written
 from test_notebooks import has_fashion
 
+from classroom.authoring.directives import spoken
 from classroom.authoring.masters import read_master
 from classroom.authoring.sizes import measure
 from classroom.quizzes import Quiz
@@ -49,6 +52,13 @@ def test_no_cell_has_the_librarys_own_answer(number):
     asked = [quiz for quiz in read_master(masters.path(number)).quizzes.values() if isinstance(quiz, Quiz)]
     answers = {id(each): quiz.id for quiz in asked for each in (quiz.reference, *quiz.library)}
     assert {name: answers[id(value)] for name, value in found.items() if id(value) in answers} == {}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_readme_says_how_long_it_takes(number, sizes, root):
+    (row,) = re.findall(rf"^\| {number} \|.*$", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    size = sizes[number]
+    assert row.split("|")[4].strip() == spoken(size.core) + (f" + {spoken(size.extra)}" if size.extra else "")
 
 
 def test_an_answer_that_nobody_calls_is_seen(tmp_path):

@@ -59,10 +59,18 @@ def time_of_a_person(size: Size) -> str:
     >>> time_of_a_person(Size(60, 350, 3900, 30, core=112.0, extra=33.0))
     '**Your time:** about 1 h 50 min; what is marked *extra*, 35 min more, can wait.'
     """
-    core, extra = (5 * round(minutes / 5) for minutes in (size.core, size.extra))
-    hours = f"{core // 60} h {core % 60:02d} min" if core >= 60 else f"{core} min"
-    more = f"; what is marked *extra*, {extra} min more, can wait" if extra else ""
-    return f"**Your time:** about {hours}{more}."
+    more = f"; what is marked *extra*, {spoken(size.extra)} more, can wait" if size.extra else ""
+    return f"**Your time:** about {spoken(size.core)}{more}."
+
+
+def spoken(minutes: float) -> str:
+    """Minutes of a person, to the nearest five.
+
+    >>> spoken(112.0), spoken(33.0)
+    ('1 h 50 min', '35 min')
+    """
+    minutes = 5 * max(1, round(minutes / 5))
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def budget_table(stem: str, path: Path) -> str:
