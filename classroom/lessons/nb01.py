@@ -352,7 +352,7 @@ def _pca_batch_mean(x, mean, directions):
 quiz(
     "autoencoder/pca",
     points=3,
-    minutes=4,
+    minutes=3,
     equation="1.3",
     title="Project and rebuild",
     reference=_pca_reference,
@@ -856,7 +856,7 @@ concept(
             "minima, all equally deep.",
         ),
         "d": Option(
-            "No: it found the same subspace of images, with an arbitrary basis in it.",
+            "No: it found the same subspace of images, but some arbitrary basis within it.",
             "Right. What both share is the set of images they can draw. Remember this for 1.7: nothing in "
             "the loss says where codes should lie.",
             right=True,
@@ -1004,7 +1004,7 @@ concept(
             "A network that has learned *nothing* answers with a mean. This one has learned 64 images very well.",
         ),
         "b": Option(
-            "Something made of the 64 images it knows: often a wrong garment.",
+            "Something made of the 64 images it knows, and often a wrong garment.",
             "Right. Its decoder can draw what those 64 need and nothing else; its encoder sorts every newcomer "
             "among them. Look at the two rows below.",
             right=True,
@@ -1476,7 +1476,7 @@ def _nearest_one_pixel(images, among):
 quiz(
     "autoencoder/nearest",
     points=2,
-    minutes=4,
+    minutes=3,
     title="How far from anything real?",
     reference=_nearest_reference,
     cases=_nearest_cases,
