@@ -52,7 +52,7 @@ lab = setup("00")
 # %% [markdown]
 # ## 0.1 · Draw something
 #
-# Run the next two cells. The first loads a network that comes with the course, trained on pictures of garments; the second draws twenty that nobody has ever worn.
+# Run the next two cells. The first loads a network that comes with the course, trained on pictures of garments; the second asks it for two of each kind, and draws them out of noise.
 
 # %%
 everything = load(lab.data, "train", device=lab.device, fallback="digits")
@@ -91,12 +91,12 @@ def walk(denoise, n, seed, y=None, w=1.0, by=1):
     return [*visited, (0, x_t, x_t)]
 
 # %%
-walks = walk(network, lab.pick(smoke=20, cpu=100, gpu=100), seed=0)
-samples = walks[-1][1]
-plots.image_grid(samples[:20], title=f"{everything.title}: drawn from noise by the shipped model")
+wanted = list(model.classes)[:10]
+first = torch.cat([walk(network, 2, seed=k, y=k, w=2.0)[-1][1] for k in range(len(wanted))])  # two for each class
+plots.image_grid(first, labels=[name for name in wanted for _ in range(2)], title="Drawn from noise: two for each class")
 
 # %% [markdown]
-# **Nobody took these pictures.** Most of them would pass for photographs of garments, and some are broken: look for a sleeve that ends nowhere, or a shoe that melts. How did it do this?
+# **Nobody took these pictures.** Nobody has ever worn these things. How did it do this?
 #
 # Take an image $x_0$ and drown it in Gaussian noise $\varepsilon$ by degrees $t = 0, 1, \dots, T$:
 #
@@ -162,6 +162,14 @@ hint("start/to-unit")
 # %% [markdown]
 # ## 0.4 · What is settled when?
 #
+# Above we asked for classes. Left to itself the sampler draws whatever the noise suggests, and now and then something that is no garment at all: look for a sleeve that ends nowhere, or a shoe that melts.
+
+# %%
+walks = walk(network, lab.pick(smoke=20, cpu=100, gpu=100), seed=0)
+samples = walks[-1][1]
+plots.image_grid(samples[:20], title=f"{everything.title}: drawn from noise, whatever comes")
+
+# %% [markdown]
 # **Predict, then run.** The walk goes from $t = 40$, pure noise, down to $t = 0$. At the start the guess is an average over everything; at the end it is one image.
 # When is it settled *what* it will be: from which $t$ on does the guess belong to the class in which the walk ends? (We ask for the median over many walks. A small classifier that was trained apart decides.)
 
@@ -189,10 +197,11 @@ shown = [40, 38, 36, 34, 32, 30, 26, 20, 10, 0]
 ended = [model.classes[k] for k in verdicts[-1].tolist()]                                     # what each walk became
 two = [name for name in ("Ankle boot", "Trouser") if name in ended] or list(dict.fromkeys(ended))[:2]
 rows = {}
+confidence = evaluator(samples).detach().softmax(dim=1).amax(dim=1).tolist()
 for name in two:
-    i = ended.index(name)
-    rows[f"{name}: $x_t$"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
-    rows[f"{name}: $\\hat x_0$"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
+    i = max((i for i, class_ in enumerate(ended) if class_ == name), key=confidence.__getitem__)  # the clearest one
+    rows[f"{name}: x_t"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
+    rows[f"{name}: guess"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
 plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title="The guess has its shape long before the image")
 
 # %% [markdown]
@@ -274,7 +283,7 @@ plots.image_rows(
         "the sampler of 0.1": samples[:n],
         "real images": x[:n],
     },
-    title=f"{train.title}: four recipes, the sampler, and what they are after",
+    title="Four recipes, the sampler, and what they are after",
 )
 
 # %% [markdown]

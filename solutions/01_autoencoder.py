@@ -103,8 +103,8 @@ rows = {"the image": x_test[shown]} | {name: guess[shown] for name, guess in gue
 plots.image_rows(rows, title="Three answers to the top row")
 
 # %% [markdown]
-# Your eye calls the second row the same images; the squared error charges dearly for two pixels. And to another sharp boot it doesn't much prefer a fog, if at all: compare the two numbers.
-# Keep this in mind whenever a model that minimises squared error gives you fog. It is doing what it was asked to do.
+# Your eye calls the second row the same images; the squared error charges dearly for two pixels. And it prefers a fog to another sharp boot: compare the two numbers.
+# Remember it whenever a model that minimises squared error gives you fog. It is doing what it was asked to do.
 #
 # ### An image as a row of coins *(extra)*
 # A second way to keep score comes from probability; notebook 02 stands on it. Let the decoder say, for every pixel, *how likely it is to be white*: a number $p_i\in[0,1]$, a biased coin.
@@ -562,12 +562,13 @@ ask("autoencoder/linear-wins", linear_wins)
 # Further down PCA catches up. It has a place for every direction of any importance, and its answer is *exact*, while the network has only what its steps have bought so far.
 #
 # ### The grain *(extra)*
-# Look closely at the network's rows: a fine chequered speckle that no garment has. In a transposed convolution with stride 2, pixels in even and in odd columns are made by *different* weights of the kernel (follow the wires in 1.4), and these have not yet learned to agree. We can measure it: how much of the error alternates from pixel to pixel?
+# Look closely at the network's rows: a fine speckle that no garment has. A suspicion: in a transposed convolution with stride 2, pixels in even and in odd columns are made by *different* weights of the kernel (follow the wires in 1.4), and after so few steps these don't agree yet.
+# If so, part of the error must be the same chequer in all images. So average the error over the test images, and ask how much of what is left alternates from pixel to pixel. White noise would have the share below, PCA knows no stride; a network whose share stands well above both has the chequer.
 
 # %%
 def alternating(error):
-    """Share of the squared error that changes its sign from each pixel to the next, along rows, columns, or both."""
-    power = torch.fft.fft2(error).abs().square().mean((0, 1))
+    """Share of the mean error's power that changes sign from each pixel to the next, along rows, columns, or both."""
+    power = torch.fft.fft2(error.mean(0)).abs().square().sum(0)
     h, w = (n // 2 for n in power.shape)
     return ((power[h, 0] + power[0, w] + power[h, w]) / power.sum()).item()
 
@@ -577,7 +578,7 @@ for d in latents:
 
 # %% [markdown]
 # ### {{heading autoencoder/other-loop}}
-# A colleague has a loop of his own, and sends two curves. His loss on batches is splendid, far below yours. His loss on test images, measured at every step, falls, turns, and rises.
+# A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5.)
 
 # %%
 from classroom.lessons.nb01 import somebodys_loop
@@ -828,7 +829,7 @@ plots.bars(
 )
 
 # %% [markdown]
-# Bars above zero by more than their error bars: the walk stays nearer to real images than the cross-fade does. With few latents the sheet is bent and well practised; with many, the half-way code lies in an empty place, and the decoder does what a straight map would.
+# A bar that stands above zero by more than twice its error says: yes, the walk stays nearer to real images than the cross-fade does. Compare its height with the numbers printed above it, and you see by how much: it is better, not good. Half-way there may be no garment at all.
 #
 # ## 1.7 · Why you cannot sample from it
 #
@@ -896,7 +897,7 @@ n = lab.pick(smoke=100, cpu=1000, gpu=2000)
 codes = {d: places(models[d], n) for d in (2, 32)}
 decoded = {d: {name: in_batches(models[d].decode, z) for name, z in codes[d].items()} for d in codes}
 rows = {f"{name}, {d}": images[:10] for d in codes for name, images in decoded[d].items()}
-plots.image_rows(rows, title=f"{train_set.title}: codes from three places, with 2 and with 32 latents")
+plots.image_rows(rows, title="Codes from three places, with 2 and with 32 latents")
 
 # %% [markdown]
 # Which rows could be in the data? Judge, then take a number: **does the encoder agree?** Encode what was decoded. For codes that the decoder knows, $E(D(z))$ should come back to $z$; we print by how much it misses, in units of the cloud's own radius, with the standard error over codes.
@@ -984,7 +985,7 @@ for s in sigmas[2:]:
 plots.image_rows(rows, title="One network, trained at σ = 0.5, at two strengths of noise")
 
 # %% [markdown]
-# Look down the columns. Being trained on noise pays at the level it was trained for. At $\sigma=1$ the denoiser is out of its depth; given a clean image, it smooths details away. The right amount of distrust depends on $\sigma$.
+# Look down the columns. Being trained on noise pays at the level it was trained for. At $\sigma=1$ both are out of their depth; given a clean image, the denoiser smooths details away. The right amount of distrust depends on $\sigma$.
 #
 # A bold question: if each pass through a denoiser makes an image more likely, could we *start from noise* and walk? We try it with eight passes, and beside it with a start that the network knows: garments with noise of 0.5.
 
@@ -1203,7 +1204,7 @@ anneal = check("autoencoder/anneal", anneal)
 #
 # $$\tilde x' = D(\tilde x,\sigma) + \sigma'\Big(\sqrt{1-f^2}\;\frac{\tilde x-D(\tilde x,\sigma)}{\sigma} + f\,\varepsilon\Big). \tag{1.10}$$
 #
-# The network was trained at eight levels, but it is told a *number*: we may ask it for levels in between. We walk through 30, first without fresh noise, then with a share of 0.5.
+# The network was trained at eight levels, but it is told a *number*: we may ask it for levels in between. We walk through 30, first with old noise only, then with a share of 0.5 fresh.
 
 # %%
 ladder = torch.logspace(1, math.log10(0.05), lab.pick(smoke=8, cpu=30, gpu=60)).tolist()
@@ -1216,15 +1217,15 @@ def draw(fresh, n, seed=12):
 
 
 n = lab.pick(smoke=20, cpu=200, gpu=1000)
-drawn = {"eight levels, f = 0": draw(0.0, n), "eight levels, f = 0.5": draw(0.5, n)}
+drawn = {"old noise only": draw(0.0, n), "half fresh noise": draw(0.5, n)}
 blind = passes(torch.randn(n, *shape, generator=lab.generator(10), device=lab.device))[8]
 rows = {"one level, 8 passes": blind[:10]}
 for name, images in drawn.items():
-    rows |= {name: images[:10], f"{name} (more)": images[10:20]}
+    rows |= {name: images[:10], f"{name}, more": images[10:20]}
 plots.image_rows(rows, title="Out of noise: one level, and eight levels in small steps")
 
 # %% [markdown]
-# **Nobody took these pictures.** Not all are finished, but you can name most of them, and no two are alike. Each is the work of your loop, your loss, your network and your sampler.
+# **Nobody took these pictures.** Some are smudges; many you can name. Each is the work of your loop, your loss, your network and your sampler.
 # The distance to the nearest real image alone would not do for a verdict, since darkness is near to everything. So beside it *diversity*: the error (1.1) between two different images of a row.
 
 # %%
@@ -1239,7 +1240,7 @@ for name, images in ({"test images": real, "one level, 8 passes": blind} | drawn
     near, apart = nearest_error(images, some_real), diversity(images)
     error = near.std() / math.sqrt(len(near))
     print(f"{name:23s} nearest real image {near.mean():.3f} ± {error:.3f}, diversity {apart.mean():.3f}")
-plots.image_grid(drawn["eight levels, f = 0.5"][:60], columns=15, title=f"{len(told_losses):,} steps of your loop, and what it draws now")
+plots.image_grid(drawn["half fresh noise"][:60], columns=15, title=f"{len(told_losses):,} steps of your loop, and what it draws now")
 
 # %% [markdown]
 # You have built a **diffusion model**: small, quickly trained, complete. Notebooks 03 to 06 derive why it works, build a better network, train it longer, and walk with fewer steps. (From now on the library's `fit` trains for us. It is your loop with more comfort: a progress bar, averages, checkpoints. `lr_schedule="linear-half"` is the falling rate that you wrote.)
@@ -1254,7 +1255,7 @@ print(f"1.2  {needed} of {pixels} directions keep 90 % of the variance")
 print(f"1.3  your loop brought the linear autoencoder to {reached / at_pca - 1:+.2%} from PCA")
 for d in latents:
     print(f"1.5  {d:3d} latents: MSE {ae_error[d]:.3f}, PCA {pca_error[d]:.3f}")
-print(f"1.9  {len(told_losses):,} steps of the told network; images out of noise, with diversity {diversity(drawn['eight levels, f = 0.5']).mean():.2f} (test images {diversity(real).mean():.2f})")
+print(f"1.9  {len(told_losses):,} steps of the told network; images out of noise, with diversity {diversity(drawn['half fresh noise']).mean():.2f} (test images {diversity(real).mean():.2f})")
 
 # %% [markdown]
 # **What to take along.** An autoencoder learns where images lie by having to rebuild them; PCA is its linear, solved case. It cannot be sampled from, because no part of its loss says where codes should be: notebook 02 adds that part. And a network that removes noise knows the way towards the data: told the level, and walked down in small steps, it draws.

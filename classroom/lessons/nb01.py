@@ -1004,14 +1004,15 @@ concept(
             "A network that has learned *nothing* answers with a mean. This one has learned 64 images very well.",
         ),
         "b": Option(
-            "Something made of the 64 images it knows, and often a wrong garment.",
+            "Something pieced together from its own 64 images, spotted and bent.",
             "Right. Its decoder can draw what those 64 need and nothing else; its encoder sorts every newcomer "
             "among them. Look at the two rows below.",
             right=True,
         ),
         "c": Option(
-            "The right garment, blurred, since 64 images show what blur costs.",
-            "Blur is what a narrow bottleneck does to images like those it was trained on. New images are worse off.",
+            "The same garment, only smoother, since few images have few details.",
+            "Smooth is what a narrow bottleneck makes of images like those it was trained on. New ones are worse off: "
+            "the spots below are details of other images.",
         ),
         "d": Option(
             "The test image as it is: long training on few images teaches to copy.",
@@ -2071,7 +2072,7 @@ quiz(
     explanation="""
     The skips carry *where* things are, the narrow code *what* they are. Scaling makes every level look alike in size,
     and the last line lets the network answer only for what is missing: at small σ the noisy image is nearly right
-    already (Karras et al. 2022, arXiv:2206.00364, whose c_in, c_skip and c_out these are for data with a mean square
+    already (Karras et al. 2022, whose c_in, c_skip and c_out these are for data with a mean square
     of ½).
     """,
 )
