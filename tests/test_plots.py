@@ -277,6 +277,42 @@ def test_scatter_colours_by_class_and_lists_every_class():
     assert [t.get_text() for t in axes.get_legend().get_texts()] == list(CLASSES)
 
 
+def test_each_class_has_a_map_of_its_own_over_all_points():
+    figure = plots.class_maps(Z, LABELS, CLASSES, title="T")
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == list(CLASSES)
+    for k, axes in enumerate(shown):
+        everybody, own = axes.collections
+        assert np.allclose(everybody.get_offsets(), Z) and np.allclose(own.get_offsets(), Z[k == LABELS])
+        assert axes.get_xlim() == shown[0].get_xlim() and axes.get_ylim() == shown[0].get_ylim()
+
+
+def test_a_far_point_does_not_leave_the_others_a_corner():
+    far = torch.cat([torch.randn(500, 2), torch.tensor([[1000.0, 0.0]])])
+    axes = plots.class_maps(far, torch.zeros(501).long(), ("all",), title="T").axes[0]
+    assert axes.get_xlim()[1] < 10
+
+
+def test_wires_join_what_a_convolution_joins():
+    down, up = plots.wiring(4, kernel=4, stride=2, padding=1, title="T").axes
+    assert (down.get_title(loc="left"), up.get_title(loc="left")) == ("convolution: 8 → 4", "transposed: 4 → 8")
+    layer = torch.nn.Conv1d(1, 1, 4, 2, 1, bias=False)
+    torch.nn.init.ones_(layer.weight)
+    joined = layer(torch.eye(8)[:, None])[:, 0].T  # (4, 8): which of the eight each of the four sees
+    middles = down.collections[1].get_offsets()[:, 0].tolist()
+    for axes in (down, up):
+        wires = [line.get_xdata().tolist() for line in axes.lines if line.get_linestyle() == "-"]
+        assert sorted((middles.index(b), int(a)) for a, b in wires) == [tuple(p) for p in joined.nonzero().tolist()]
+    with pytest.raises(ValueError, match="small"):
+        plots.wiring(0, kernel=4, stride=2, padding=1, title="T")
+
+
+def test_a_map_may_have_two_scales():
+    figure, axes = plots.new_figure(4, 4)
+    plots.draw_scatter(axes, Z, LABELS, CLASSES, equal=False)
+    assert axes.get_aspect() == "auto"
+
+
 def test_ellipses_are_two_standard_deviations_of_each_point_in_its_colour():
     ellipses = (Z, torch.tensor([[1.0, 0.5]] * len(Z)))
     (axes,) = plots.scatter_classes(Z, LABELS, CLASSES, title="T", ellipses=ellipses).axes

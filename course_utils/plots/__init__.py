@@ -5,8 +5,9 @@ cell, through `display`, or in an explorer. Its label is its alternative text (`
 The functions named `draw_...` draw into axes that you have, for a picture of several panels (`new_figure`).
 
 | images | `image_grid`, `image_rows`, `manifold`, `animation` |
-| numbers | `curves`, `bars`, `histogram`, `heatmap`, `scatter_classes`, `fields`, `panels`, `training_view` |
-| diagrams | `network`, `triangle` |
+| numbers | `curves`, `bars`, `histogram`, `heatmap`, `fields`, `panels`, `training_view` |
+| points | `scatter_classes`, `class_maps` |
+| diagrams | `network`, `wiring`, `triangle` |
 
 Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
 
@@ -17,9 +18,9 @@ Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXi
 
 from .canvas import COLOURS, DIVERGING, Figure, alt_text, as_html, new_figure, png, style
 from .charts import bars, curves, draw_curves, histogram, training_view
-from .diagrams import network, triangle
+from .diagrams import network, triangle, wiring
 from .images import animation, draw_images, image_grid, image_rows, manifold
-from .planes import draw_field, draw_scatter, fields, heatmap, panels, scatter_classes
+from .planes import class_maps, draw_field, draw_scatter, fields, heatmap, panels, scatter_classes
 
 __all__ = [
     "COLOURS",
@@ -29,6 +30,7 @@ __all__ = [
     "animation",
     "as_html",
     "bars",
+    "class_maps",
     "curves",
     "draw_curves",
     "draw_field",
@@ -48,4 +50,5 @@ __all__ = [
     "style",
     "training_view",
     "triangle",
+    "wiring",
 ]

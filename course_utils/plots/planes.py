@@ -157,6 +157,7 @@ def draw_scatter(
     mark: Any = None,
     title: str = "",
     legend: bool = True,
+    equal: bool = True,
 ) -> None:
     """`scatter_classes` into axes that you have; the arguments are the same."""
     points, index = _as_points(z, "z"), as_numbers(labels, "labels").astype(int)
@@ -181,7 +182,8 @@ def draw_scatter(
     if mark is not None:
         look = {"markersize": 13, "color": INK, "markeredgecolor": "white", "markeredgewidth": 1.5, "zorder": 6}
         axes.plot(*_as_points(mark, "mark").T, "X", **look)
-    axes.set_aspect("equal", adjustable="datalim")
+    if equal:
+        axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel="z₁", ylabel="z₂", title=title)
     if legend:
         shown = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.2, handletextpad=0.2)
@@ -212,4 +214,36 @@ def scatter_classes(z: Any, labels: Any, classes: Sequence[str], *, title: str, 
     kinds = ", ".join(str(name) for name in classes)
     figure, axes = single(title, f"Scatter of {len(z)} points in {len(classes)} classes: {kinds}", height=5.6)
     draw_scatter(axes, z, labels, classes, title=axes.get_title(loc="left"), **options)
+    return figure
+
+
+@styled
+def class_maps(z: Any, labels: Any, classes: Sequence[str], *, title: str) -> Figure:
+    """The same points once for every class, its own in colour over all others in grey: who lies where, and on whom.
+
+    z: (n, 2);  labels: (n,) integers;  classes: their names. The axes reach from the lowest to the highest hundredth
+    of the points and a little further, so that a few far ones don't leave the rest a corner; they have no common scale.
+
+    >>> import torch
+    >>> class_maps(torch.randn(20, 2), torch.arange(20) % 2, ("cat", "dog"), title="Two clouds")
+    [picture] Two clouds. Maps of 20 points, one for each class: cat, dog
+    """
+    points, index = _as_points(z, "z"), as_numbers(labels, "labels").astype(int)
+    if index.shape != points.shape[:1]:
+        raise ValueError(f"labels: expected ({len(points)},), one for each point, got shape {index.shape}")
+    columns = min(len(classes), 5)
+    rows = -(-len(classes) // columns)
+    names = [str(name) for name in classes]
+    figure, grid = side_by_side(names, columns, WIDTH, 1.75 * rows + title_height(title, WIDTH) + 0.2, title, "Maps")
+    low, high = np.quantile(points, 0.01, axis=0), np.quantile(points, 0.99, axis=0)
+    margin = 0.12 * np.maximum(high - low, 1e-6)
+    for k, (axes, name) in enumerate(zip(grid.flat, names)):
+        axes.scatter(*points.T, s=2, color="#d5d5d5", linewidth=0)
+        axes.scatter(*points[index == k].T, s=6, alpha=0.85, color=COLOURS[2], linewidth=0)
+        axes.set_title(name, fontsize=11, fontweight="normal", loc="center")
+        (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
+        axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[:].set_visible(True)
+    figure.set_label(f"{title}. Maps of {len(points)} points, one for each class: {', '.join(names)}")
     return figure
