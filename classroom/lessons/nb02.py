@@ -316,7 +316,7 @@ def _kl_reversed(mean, log_var):
 quiz(
     "vae/kl",
     points=2,
-    minutes=3,
+    minutes=2,
     equation="2.4",
     title="KL to the standard normal",
     reference=library.kl_to_standard_normal,
