@@ -1229,7 +1229,7 @@ frechet_distance = check("vae/frechet", frechet_distance)
 # %% [markdown]
 # Which features? `features_for(train)` gives those of a small classifier that comes with the course (where it knows such images). **Before you trust a number, show it things that you know.** Our controls: as many real training images (the floor, not 0, because sets are finite), and *ghosts*, draws from one Gaussian fitted in pixel space (the third recipe of notebook 00), both as they are and clamped to $[-1,1]$.
 #
-# Each model is trained from three seeds, and the ± is the standard deviation over them. One row tests another idea: if only the *place of sampling* is wrong, codes drawn from a Gaussian fitted to the model's own codes (notebook 01) should rescue the tutorial's model.
+# Each model is trained from three seeds, and the ± is the standard deviation over them. If our explanation is wrong, the repaired model's samples will be as far from the data as the tutorial's, within the error of the difference. And a second idea is tested: if only the *place of sampling* is wrong, codes drawn from a Gaussian fitted to the model's own codes (notebook 01) should rescue the tutorial's model.
 
 # %%
 features, what = features_for(train, lab.device)
@@ -1271,7 +1271,18 @@ print(f"d² (2.10) in {what}, {n} images against as many test images")
 for name, values in table.items():
     spread = f" ± {values.std():.1f} over {len(values)}" if len(values) > 1 else ""
     print(f"  {name:28s}{values.mean():8.1f}{spread}")
-print(f"the repaired model, eight other sets of samples: {again.mean():.1f} ± {again.std():.1f}")
+print(f"the repaired model, eight other sets of samples: {again.mean():.1f} ± {again.std():.1f}\n")
+
+
+def compare(first, second):
+    a, b = table[first], table[second]
+    error = (a.var() / len(a) + b.var() / len(b)).sqrt()
+    print(f"{first} − {second}: {a.mean() - b.mean():+.1f} ± {2 * error:.1f} (two standard errors over seeds)")
+
+
+compare("tutorial, prior", "repaired, prior")
+compare("tutorial, own Gaussian", "repaired, prior")
+compare("tutorial, own Gaussian", "repaired, own Gaussian")
 plotted = {name: values for name, values in table.items() if values.mean() < 300}
 plots.bars(
     {name: values.mean() for name, values in plotted.items()},
