@@ -128,7 +128,7 @@ for latents in sizes:
     errors[latents] = (estimates - log_evidence(bench, images)).sort().values
     print(f"{latents:2d} latents: median error {errors[latents][25]:9.2f} nats; {matter.median():5.1f} of 1000 draws matter")
 typical = [errors[d][25] for d in sizes]
-plots.curves(
+figure = plots.curves(
     {"blind estimate − ln p(x)": (sizes, typical)},
     band={"blind estimate − ln p(x)": ([errors[d][1] for d in sizes], [errors[d][48] for d in sizes])},
     title="Blind draws serve a few latents, then miss p(x) altogether",
@@ -136,6 +136,8 @@ plots.curves(
     y_label="error (nats): median, all but 2 of 50",
     mark={"right answer": (None, 0)},
 )
+figure.axes[0].set_xticks(sizes)
+figure
 
 # %% [markdown]
 # With one latent, several dozen of a thousand draws matter (the count is the *effective sample size*), and that is enough. With twenty, practically none does:
@@ -1038,7 +1040,7 @@ ask("vae/suspects", first_suspect)
 # %% [markdown]
 # ### Question the codes
 # Draw a code from $q(z\mid x)$ for many images and look at the covariance of the whole crowd. If codes lay where the prior draws, it would be the identity, every eigenvalue about 1.
-# An eigenvalue far above 1 is a direction in which codes stick out of the prior. One far below 1 is worse: there the codes lie on a thin sheet, and a draw from the prior leaves it. (The dashed line shows how much true draws of the prior scatter.)
+# An eigenvalue far above 1 is a direction in which codes stick out of the prior. One far below 1 is worse: there the codes lie on a thin sheet, and a draw from the prior leaves it. (The curve of true draws from the prior shows how much chance alone scatters.)
 
 # %%
 many = train.first(5000).x
