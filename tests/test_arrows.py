@@ -30,7 +30,7 @@ COURSE_UTILS = {
     "metrics": BASE,
     "plots": BASE,
     "sampling": BASE | {"diffusion"},
-    "weights": BASE | {"models", "diffusion"},
+    "weights": BASE | {"data", "models", "diffusion"},
     "explore": BASE | {"plots", "sampling", "diffusion", "keys"},
     "recipes": BASE | {"models", "diffusion", "training"},
     "notebook": BASE | {"data", "plots"},
