@@ -1762,7 +1762,7 @@ concept(
             "They are bounds only on the *average* over $x_t$, for data of variance 1. This $x_t$ is a special one.",
         ),
         "d": Option(
-            "More than $\\beta_t$, for here the future is most undecided.",
+            "More than $\\beta_t$, for the future is most undecided right here.",
             "Right: near the middle $x_{t-1}$ may lie on either side, and a step that has to decide is wide. The cell "
             "below computes it twice.",
             right=True,
@@ -2404,7 +2404,7 @@ concept(
             "The score at small $t$ is exact and pulls every point onto a blob, wherever it comes from.",
         ),
         "b": Option(
-            "They lie on the blobs, but in other shares than the data.",
+            "They lie on the blobs, but in other shares than the data do.",
             "Right. Which blob it will be is decided early, from $x_T$ on, and there the mean of the data is missing.",
             right=True,
         ),
