@@ -547,3 +547,77 @@ def test_without_a_label_the_titles_are_the_alternative_text():
     axes[0].set_title("Before")
     axes[1].set_title("After")
     assert plots.alt_text(figure) == "Before. After"
+
+
+# ------------------------------------------------------------------------------------------------------ several panels
+
+
+def test_curves_side_by_side_keep_their_colours_and_share_a_legend():
+    series = {"a": ([0, 1, 2], [0, 1, 4]), "b": ([0, 1, 2], [3, 3, 3])}
+    figure = plots.curve_panels(
+        {"left": series, "right": {"b": series["b"]}},
+        title="T",
+        x_label={"left": "t", "right": "ln SNR"},
+        y_label="y",
+        colours={"b": plots.COLOURS[4]},
+        points=["a"],
+        dashed=["b"],
+    )
+    left, right = figure.axes
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == ["left", "right"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["t", "ln SNR"]
+    assert (left.get_ylabel(), right.get_ylabel()) == ("y", "")
+    assert [line.get_color() for line in left.lines] == [plots.COLOURS[0], plots.COLOURS[4]]
+    assert right.lines[0].get_color() == plots.COLOURS[4]
+    dots, dashes = left.lines
+    assert dots.get_marker() == "o" and dots.get_linestyle() == "None"
+    assert dashes.is_dashed() and dashes.get_zorder() > 2
+    assert left.get_ylim() == right.get_ylim() and left.get_legend() is None
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    assert plots.alt_text(figure) == "T. Curves of y against t or ln SNR: left, right"
+
+
+def test_curves_side_by_side_may_have_scales_of_their_own():
+    panels = {"small": {"a": ([0, 1], [0, 1])}, "large": {"a": ([0, 1], [0, 1000])}}
+    small, large = plots.curve_panels(panels, title="T", x_label="x", y_label="y", share_y=False).axes
+    assert small.get_ylim()[1] < 2 and large.get_ylim()[1] > 900
+    with pytest.raises(ValueError, match="points"):
+        plots.curve_panels(panels, title="T", x_label="x", y_label="y", points=["b"])
+
+
+def test_images_stand_over_their_histogram_and_their_place_on_the_chosen_curve():
+    series = {"a": ([0, 1, 2], [4, 2, 0]), "b": ([0, 1, 2], [1, 1, 1])}
+    bell = {"N(0, 1)": ([-1, 0, 1], [0.2, 0.4, 0.2])}
+    figure = plots.images_at(images(12), series, "a", 0.5, title="T", x_label="t", y_label="y", overlay=bell)
+    strip, histogram, curve = sorted(figure.axes, key=lambda axes: (-axes.get_position().y0, axes.get_position().x0))
+    assert len(strip.images) == 1 and strip.get_title(loc="left") == "T"
+    assert [line.get_label() for line in histogram.lines] == ["N(0, 1)"]
+    chosen, place, other = curve.lines
+    assert chosen.get_color() == plots.COLOURS[0] and other.get_color() not in plots.COLOURS
+    assert place.get_xydata().tolist() == [[0.5, 3.0]]
+    assert plots.alt_text(figure) == "T. 10 images over the histogram of their pixels, and y of a at t = 0.5"
+    with pytest.raises(ValueError, match="chosen"):
+        plots.images_at(images(), series, "c", 0.5, title="T", x_label="t", y_label="y")
+
+
+def test_a_field_stands_beside_its_bars():
+    arrows, places = np.ones((3, 4, 2)), torch.tensor([[0.0, 0.0], [2.0, 0.5]])
+    marks = {"x": (1.0, 0.5), "guess": torch.tensor([[0.0, -0.5]])}
+    figure = plots.field_and_bars(arrows, EXTENT, [0.25, 0.75], title="T", marks=marks, numbers=places)
+    plane, bars = figure.axes
+    assert (plane.get_xlabel(), plane.get_ylabel()) == ("x₁", "x₂")
+    assert [line.get_xydata()[0].tolist() for line in plane.lines] == [[1.0, 0.5], [0.0, -0.5]]
+    assert [(text.get_text(), text.get_position()) for text in plane.texts] == [("1", (0.0, 0.0)), ("2", (2.0, 0.5))]
+    assert [bar.get_height() for bar in bars.patches] == [0.25, 0.75]
+    assert plots.alt_text(figure) == "T. Field of arrows with x, guess, beside bars: 0.25, 0.75"
+
+
+def test_the_axes_of_a_plane_are_named_where_they_end():
+    four = {name: np.ones((2, 2, 2)) for name in "abcd"}
+    figure = plots.fields(four, EXTENT, title="T", axis_names=("x₁", "x₂"))
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_xlabel() for axes in shown] == ["", "x₁", "x₁", "x₁"]
+    assert [axes.get_ylabel() for axes in shown] == ["x₂", "", "", "x₂"]
+    (axes,) = plots.scatter_classes(Z, LABELS, CLASSES, title="T", axis_names=("x₁", "x₂")).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("x₁", "x₂")

@@ -8,6 +8,9 @@ The functions named `draw_...` draw into axes that you have, for a picture of se
 | numbers | `curves`, `bars`, `histogram`, `heatmap`, `fields`, `panels`, `training_view` |
 | points | `scatter_classes`, `class_maps` |
 | diagrams | `network`, `wiring`, `triangle` |
+| numbers | `curves`, `bars`, `histogram`, `heatmap`, `scatter_classes`, `fields`, `panels`, `training_view` |
+| several panels | `curve_panels`, `images_at`, `field_and_bars` |
+| diagrams | `network`, `triangle` |
 
 Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
 
@@ -21,6 +24,7 @@ from .charts import bars, curves, draw_curves, histogram, training_view
 from .diagrams import network, triangle, wiring
 from .images import animation, draw_images, image_grid, image_rows, manifold
 from .planes import class_maps, draw_field, draw_scatter, fields, heatmap, panels, scatter_classes
+from .views import curve_panels, field_and_bars, images_at
 
 __all__ = [
     "COLOURS",
@@ -31,16 +35,19 @@ __all__ = [
     "as_html",
     "bars",
     "class_maps",
+    "curve_panels",
     "curves",
     "draw_curves",
     "draw_field",
     "draw_images",
     "draw_scatter",
+    "field_and_bars",
     "fields",
     "heatmap",
     "histogram",
     "image_grid",
     "image_rows",
+    "images_at",
     "manifold",
     "network",
     "new_figure",

@@ -97,7 +97,15 @@ def _plane_or_image(plane: Any, name: str) -> np.ndarray:
 
 
 @styled
-def draw_field(axes: Axes, arrows: Any, extent: Sequence[Number], *, density: Any = None, title: str = "") -> None:
+def draw_field(
+    axes: Axes,
+    arrows: Any,
+    extent: Sequence[Number],
+    *,
+    density: Any = None,
+    title: str = "",
+    axis_names: tuple[str, str] = ("", ""),
+) -> None:
     """`fields` with one panel, into axes that you have; the arguments are those of one panel."""
     field = as_numbers(arrows, "arrows", ("rows", "columns", 2))
     left, right, bottom, top = extent = sides(extent)
@@ -117,18 +125,25 @@ def draw_field(axes: Axes, arrows: Any, extent: Sequence[Number], *, density: An
     look = {"angles": "xy", "scale_units": "xy", "scale": 1, "pivot": "mid", "color": INK, "minlength": 0}
     axes.quiver(x, y, u, v, width=0.006, headwidth=4.5, headlength=4.5, headaxislength=4, **look)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", title=title)
+    axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
     axes.grid(False)
 
 
 @styled
 def fields(
-    panels: Mapping[str, Any], extent: Sequence[Number], *, title: str, density: Mapping[str, Any] | None = None
+    panels: Mapping[str, Any],
+    extent: Sequence[Number],
+    *,
+    title: str,
+    density: Mapping[str, Any] | None = None,
+    axis_names: tuple[str, str] = ("", ""),
 ) -> Figure:
     """Fields of arrows side by side, each over the density it belongs to.
 
     panels: {"name": arrows (rows, columns, 2)}, row 0 at the bottom, each arrow in the middle of its cell of `extent`
     (low, high, low, high). Arrows point as given; the drawn length is the square root of the true one, and the longest
     one of a panel fills its cell. density: {"name": (rows, columns)} shades a panel, over the same extent.
+    axis_names: what the plane's axes are called; they stand along the left and the lower edge of the whole picture.
 
     >>> import torch
     >>> fields({"to the right": torch.ones(3, 3, 2)}, (-1, 1, -1, 1), title="Wind")
@@ -138,10 +153,12 @@ def fields(
     known(density or (), panels, "density")
     columns = min(len(panels), 3)
     side = WIDTH / max(columns, 2)
-    height = (side + 0.25) * -(-len(panels) // columns) + 0.35
+    height = (side + 0.25) * -(-len(panels) // columns) + 0.35 + 0.25 * bool(axis_names[0])
     figure, grid = side_by_side(list(panels), columns, side * columns, height, title, "Fields of arrows")
-    for axes, (name, arrows) in zip(grid.flat, panels.items()):
-        draw_field(axes, arrows, extent, density=(density or {}).get(name))
+    for k, (axes, (name, arrows)) in enumerate(zip(grid.flat, panels.items())):
+        lowest, leftmost = k + columns >= len(panels), k % columns == 0
+        names = (axis_names[0] if lowest else "", axis_names[1] if leftmost else "")
+        draw_field(axes, arrows, extent, density=(density or {}).get(name), axis_names=names)
         axes.set_title(name, fontsize=12, fontweight="normal")
     return figure
 
@@ -158,6 +175,7 @@ def draw_scatter(
     title: str = "",
     legend: bool = True,
     equal: bool = True,
+    axis_names: tuple[str, str] = ("z₁", "z₂"),
 ) -> None:
     """`scatter_classes` into axes that you have; the arguments are the same."""
     points, index = _as_points(z, "z"), as_numbers(labels, "labels").astype(int)
@@ -184,7 +202,7 @@ def draw_scatter(
         axes.plot(*_as_points(mark, "mark").T, "X", **look)
     if equal:
         axes.set_aspect("equal", adjustable="datalim")
-    axes.set(xlabel="z₁", ylabel="z₂", title=title)
+    axes.set(xlabel=axis_names[0], ylabel=axis_names[1], title=title)
     if legend:
         shown = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.2, handletextpad=0.2)
         for handle in shown.legend_handles:
@@ -206,6 +224,7 @@ def scatter_classes(z: Any, labels: Any, classes: Sequence[str], *, title: str, 
     z: (n, 2); labels: (n,) integers into `classes`. The options:
     mark: a point or points (k, 2), as crosses.
     ellipses: (centres (n, 2), standard deviations (n, 2)), one for each point, drawn at two standard deviations.
+    axis_names: what the plane's axes are called.
 
     >>> import torch
     >>> scatter_classes(torch.zeros(2, 2), torch.tensor([0, 1]), ("cat", "dog"), title="Two points")
