@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from training import append_row, read_rows, spread
@@ -91,6 +92,15 @@ def held_out(denoiser: Denoiser, x: Tensor) -> list[float]:
     return losses
 
 
+@torch.no_grad()
+def grain(denoiser: Denoiser, images: int = 256) -> float:
+    """Mean square of what a 3 × 3 blur takes out of the guesses of clean images from pure noise, in one step."""
+    noise = torch.randn(images, *denoiser.model.shape, generator=generator(7))
+    guess = denoiser(noise, torch.full((images,), denoiser.schedule.T)).clamp(-1, 1)
+    blurred = F.avg_pool2d(F.pad(guess, (1,) * 4, mode="reflect"), 3, stride=1)
+    return (guess - blurred).square().mean().item()
+
+
 def measure(
     variant: str, seed: int, data: ImageSet, test: ImageSet, options: argparse.Namespace
 ) -> tuple[dict[str, Any], Denoiser]:
@@ -133,7 +143,7 @@ def ship(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     options.ship.mkdir(parents=True, exist_ok=True)
     for variant in VARIANTS:
         mine = [row for row in rows if row["variant"] == variant]
-        denoiser = weights.load_denoiser(_path(options.json.parent, variant, mine[0]["seed"]))
+        networks = [weights.load_denoiser(_path(options.json.parent, variant, row["seed"])) for row in mine]
         losses = {f"seed {row['seed']}": [round(loss, 5) for loss in row["loss"]] for row in mine}
         card = {
             "variant": variant,
@@ -143,8 +153,9 @@ def ship(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
             "command": "python benchmarks/ablations.py --json ablations.jsonl --ship course_utils/shipped/ablations",
             "at t": list(LEVELS),
             "on the test split": losses,
+            "grain at t = 1000": {f"seed {row['seed']}": round(grain(net), 5) for row, net in zip(mine, networks)},
         }
-        weights.save(_path(options.ship, variant), denoiser, card)
+        weights.save(_path(options.ship, variant), networks[0], card)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -170,9 +181,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--images", type=int, default=500, help="of the test split, to measure on")
     parser.add_argument("--threads", type=int, default=pick_threads())
     parser.add_argument("--data", default="fashion-mnist")
-    parser.add_argument(
-        "--json", type=Path, help="append rows, weights beside it; skip what it has"
-    )
+    parser.add_argument("--json", type=Path, help="append rows, weights beside it; skip what it has")
     parser.add_argument("--ship", type=Path, help="write the networks of the first seed into this folder; needs --json")
     options = parser.parse_args(arguments)
     if min(options.images, options.threads, options.steps) < 1 or (options.ship and not options.json):

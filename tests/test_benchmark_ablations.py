@@ -49,3 +49,17 @@ def test_rows_and_networks_are_kept_and_shipped(tmp_path, monkeypatch, capsys):
     assert "| no time | " in capsys.readouterr().out
     card = weights.read_card(tmp_path / "ship" / "no-time.safetensors")
     assert list(card["on the test split"]) == ["seed 1", "seed 2"] and len(card["at t"]) == len(benchmark.LEVELS)
+    assert all(0 < value < 1 for value in card["grain at t = 1000"].values())
+
+
+def test_grain_is_what_a_blur_takes_away():
+    class Flat:
+        model = type("Model", (), {"shape": (1, 6, 6)})
+        schedule = type("Schedule", (), {"T": 10})
+
+        def __call__(self, x, t):
+            return self.answer.expand_as(x)
+
+    flat = Flat()
+    for flat.answer, expected in ((torch.full((6, 6), 0.5), 0.0), ((torch.arange(36).view(6, 6) % 2) * 2.0 - 1, 4 / 9)):
+        assert benchmark.grain(flat, images=4) == pytest.approx(expected, abs=0.2 if expected else 1e-9)

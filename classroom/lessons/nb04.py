@@ -48,9 +48,10 @@ def filled(network: nn.Module, *inputs: torch.Tensor) -> nn.Module:
     return network
 
 
-def _examined(network: nn.Module, *inputs: torch.Tensor, zero_start: str = "") -> dict:
+def _examined(network: nn.Module | None, *inputs: torch.Tensor, zero_start: str = "") -> dict | None:
     """What can be seen of an object: its size, what it does before it has learned anything, and with known weights."""
-    network = network.to(inputs[0].device)
+    if network is None or network.to(inputs[0].device)(*inputs) is None:
+        return None  # a `return` was forgotten
     result = {"number of weights": sum(weight.numel() for weight in network.parameters() if weight.requires_grad)}
     with torch.no_grad():
         first = network(*inputs)
@@ -602,8 +603,7 @@ concept(
         "a": Option(
             "Alike in both: a norm only rescales, and a correlation doesn't notice any scale.",
             "Scales matter for what is added next: behind a norm the old part is as small as a part can be, and the "
-            "new "
-            "addition is as large as ever.",
+            "new addition is as large as ever.",
         ),
         "b": Option(
             "More with post-norm: it keeps what is added from growing out of proportion.",
@@ -711,13 +711,12 @@ quiz(
     ],
     hints=[
         "In `__init__`: two norms, two convolutions, a linear layer for the embedding, and the short cut. In "
-        "`forward`: "
-        "two times norm, SiLU, convolution; the step comes in after the second norm; the input is added at the end.",
+        "`forward`: two times norm, SiLU, convolution; the step comes in after the second norm; the input is added "
+        "at the end.",
         "Which sizes? The first norm sees in_channels, the second norm out_channels; the linear layer turns the "
         "embedding into 2 · out_channels numbers, and `padding=1` keeps height and width.",
         "The short cut: `nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()`, "
-        "and "
-        "`self.conv2 = start_at_zero(nn.Conv2d(...))`.",
+        "and `self.conv2 = start_at_zero(nn.Conv2d(...))`.",
         "`h = self.conv1(F.silu(self.norm1(x)))`, then `h = scale_shift(self.norm2(h), self.condition(e))`, then "
         "`return self.skip(x) + self.conv2(F.silu(h))`.",
     ],
@@ -744,8 +743,7 @@ concept(
             "The last convolution moves at once, and those before it move from the second step on.",
             "Right. The gradient of a weight is (what comes in) × (what is asked for behind it), and neither is 0 for "
             "the last convolution. Only what lies *before* it waits, for one step. (In a whole U-Net, whose head "
-            "starts "
-            "at 0 as well, everything waits one step more.)",
+            "starts at 0 as well, everything waits one step more.)",
             right=True,
         ),
         "b": Option(
@@ -854,31 +852,32 @@ quiz(
 
 concept(
     "unet/blind",
-    minutes=1.5,
     title="What would you see?",
+    minutes=1.5,
     question="""
-    A whole U-Net is made of the block that you have just repaired, unrepaired. It is trained as always, and then it
-    draws: from pure noise, in only three steps. What would you see?
+    A whole U-Net is made of the block that you have just repaired, unrepaired, and trained as always. Then it guesses
+    the clean image from pure noise, at $t=1000$. What does the guess look like, beside that of a network that hears
+    $t$?
     """,
     options={
         "a": Option(
-            "Noise: not knowing how much there is, it takes away wrong amounts in every step.",
-            "It knows more than you think: 784 noisy pixels say a lot about one number. The measured samples in the "
+            "Pure noise: not knowing how much of it there is, it can't take any away.",
+            "It knows more than you think: 784 noisy pixels say a lot about one number. The measured guesses in the "
             "section on ablations are far from noise.",
         ),
         "b": Option(
-            "The same images as ever: how noisy an image is can be read off its pixels exactly.",
-            "Nearly, not exactly; and where the noise is judged too small, some of it stays. Look at the measured "
-            "samples in the section on ablations.",
+            "Just the same: how noisy an image is can be read off its pixels exactly.",
+            "Nearly, not exactly; and where the noise is judged too weak, some of it stays. Look at the "
+            "measured guesses in the section on ablations.",
         ),
         "c": Option(
-            "One grey average: without t it has learned the mean of its answers over all steps.",
+            "Half as noisy: it has learned the mean of its answers over all of the steps.",
             "Then it would treat images at t = 100 and at t = 900 alike. The two look so different that it needn't.",
         ),
         "d": Option(
-            "Images with a grain: it must judge the noise from the image, and errs a bit.",
+            "A little grainier: it judges the noise from the image, and errs a bit.",
             "Right. The noise can be judged from the image, but not exactly (Sun et al. 2025 find many models to lose "
-            "little without t). The section on ablations shows the samples.",
+            "little without t). The section on ablations shows and measures it.",
             right=True,
         ),
     },
@@ -948,8 +947,7 @@ quiz(
         "Scores of every query with every key; a softmax; a weighted mean of the values. Three operations.",
         "All scores at once are one matrix product. Which axis of k has to be turned?",
         "`q @ k.transpose(-1, -2)` is (b, heads, n, m). Divide by the root of q.shape[-1]; over which axis must "
-        "weights "
-        "sum to 1?",
+        "weights sum to 1?",
         "`(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1) @ v`",
     ],
     passed="""
@@ -1113,8 +1111,7 @@ quiz(
         "In `__init__`: a norm, a 1 × 1 convolution from channels to 3 · channels (q, k and v at once), and a 1 × 1 "
         "convolution for what was gathered, starting at zero.",
         "In `forward`: norm, the first convolution, split into q, k, v and heads with pixels in a row, `attention`, "
-        "back "
-        "to an image, the second convolution, and add x.",
+        "back to an image, the second convolution, and add x.",
         '`q, k, v = rearrange(self.qkv(self.norm(x)), "b (three heads c) h w -> three b heads (h w) c", three=3, '
         "heads=self.heads)`",
         '`back = rearrange(attention(q, k, v), "b heads (h w) c -> b (heads c) h w", h=x.shape[2], w=x.shape[3])`, and '
@@ -1186,8 +1183,7 @@ quiz(
     hints=[
         "Every shape fits. The picture above went in as it is and came out otherwise: how exactly?",
         "Follow one bright pixel in row 1, column 5 of an image of 28 × 28: at which place of the row of tokens does "
-        "it "
-        "stand?",
+        "it stand?",
         "`(h · w)` numbers were laid out row by row. In the last lines they are read as if they had been laid out "
         "otherwise.",
         "`gathered.reshape(b, c, h, w)`, with nothing to turn afterwards.",
@@ -1215,7 +1211,7 @@ concept(
             "The gradient is exact for the function that is computed. It is another function, and it can be trained.",
         ),
         "b": Option(
-            "Nothing odd: the loss falls, for the other layers do without this one's help.",
+            "Nothing odd: the loss falls, for the other layers do without the help of this one.",
             "Right. The layer starts at zero and may stay small; the ablation shows how little this network loses even "
             "without any attention. Only a test with known numbers finds the slip.",
             right=True,
@@ -1580,8 +1576,7 @@ quiz(
             "the block first",
             _DownInAnotherOrder,
             "You run the block at the size of the level above and halve afterwards. A level halves first: then its "
-            "block "
-            "runs on a quarter of the places.",
+            "block runs on a quarter of the places.",
         ),
         Misconception(
             "pooled",
@@ -1787,7 +1782,7 @@ def _networks(rng: torch.Generator) -> list[Case]:
 quiz(
     "unet/forward",
     points=8,
-    minutes=15,
+    minutes=14,
     equation="4.10",
     title="Stage 3: wire it",
     reference=UNet,
@@ -1824,8 +1819,7 @@ quiz(
             "the copies not used",
             _wired(order="no copies"),
             "Your levels on the way up don't get what the levels on the way down made. Keep each level's result, and "
-            "hand "
-            "it to the level of the same size.",
+            "hand it to the level of the same size.",
         ),
         Misconception(
             "t divided by 1000",
@@ -1835,12 +1829,10 @@ quiz(
     ],
     hints=[
         "In forward, follow the drawing: embedding, stem, the levels down (keep what each returns), attention and a "
-        "block, "
-        "the levels up (each gets a copy), norm, SiLU, head, pixel shuffle.",
+        "block, the levels up (each gets a copy), norm, SiLU, head, pixel shuffle.",
         "Which copy first? The coarsest level was the last to be kept and is the first to be joined: `copies.pop()`.",
         "A list of levels has to be an `nn.ModuleList`, or their weights are not found. On the way down each level "
-        "needs "
-        "the width of the finer one, on the way up as well: `zip(widths, (None, *widths))` has both.",
+        "needs the width of the finer one, on the way up as well: `zip(widths, (None, *widths))` has both.",
         "`self.down = nn.ModuleList(Down(width, e, finer) for width, finer in levels)`, and `self.up` the same with "
         "`Up` and "
         "`reversed(levels)`.",

@@ -139,7 +139,7 @@ def test_an_ablated_network_is_what_its_name_says(path):
     net, card = denoiser.model, denoiser.card
     assert path.with_suffix(".md").read_text() == weights.describe(path)
     losses = torch.tensor(list(card["on the test split"].values()))
-    assert losses.shape == (3, len(card["at t"])) and bool((losses > 0).all())
+    assert len(losses) in (2, 3) and losses.shape[1] == len(card["at t"]) and bool((losses > 0).all())
     x, t = torch.randn(2, *net.shape, generator=rng()), torch.tensor([20, 900])
     assert torch.equal(net(x, t), net(x, t.flip(0))) == ("no-time" in path.stem)
     finest = net.up[-1][0]
