@@ -972,7 +972,7 @@ apart_from = {kind: percent for kind, percent in rise.items() if kind != "narrow
 plots.bars(
     {kind: percent.mean() for kind, percent in apart_from.items()},
     errors={kind: percent.std() for kind, percent in apart_from.items()},
-    title=f"Loss against the full network's (narrow, no skips: {rise['narrow, no skips'].mean():+.0f} %, off the chart)",
+    title=f"Loss against full (narrow, no skips: {rise['narrow, no skips'].mean():+.0f} %, off the chart)",
     y_label="% more (± standard deviation)",
     form="+.1f",
 )
@@ -1012,7 +1012,7 @@ rows = {
 for kind in seen:
     grain = torch.tensor(list(ablated[kind].card["grain at t = 1000"].values()))
     print(f"{kind}: grain of the one-step guesses {grain.min():.4f} to {grain.max():.4f}, three seeds")
-plots.image_rows(rows, title="From the same noise: the guess in a single step, and what 25 steps draw")
+plots.image_rows(rows, title="From the same noise, in one step and in 25")
 
 # %%
 drawer = load_denoiser("fashion-mnist", device=lab.device)  # a larger model of the course draws clean images
@@ -1040,7 +1040,7 @@ explore(
 
 # %% [markdown]
 # Where no copy passes the narrow bottom, 25 steps leave the noise where it was: to take it away it must be *named*, pixel by pixel, and 196 numbers can't do that for 784 pixels.
-# Without time, the guess from pure noise keeps about twice the grain, with all three seeds: these networks take the noise for weaker than it is. In 25 steps the eye hardly finds it any more. That was the question behind the bug hunt.
+# Without time, the guess from pure noise keeps about twice the grain, with every seed. In 25 steps the eye hardly finds it any more. That was the question behind the bug hunt.
 # Move the slider to small $t$, and then to large.
 #
 # ## 4.9 · A look inside *(extra)*

@@ -153,6 +153,18 @@ def test_an_ablated_network_is_what_its_name_says(path):
     assert bottom == (196 if "narrow" in path.stem else 1568)
 
 
+def test_what_the_text_says_of_the_ablations():
+    cards = {path.stem: weights.read_card(path) for path in ABLATIONS}
+    loss = {name: torch.tensor(list(card["on the test split"].values())).mean(1) for name, card in cards.items()}
+    rise = {name: values / loss["full"].mean() - 1 for name, values in loss.items()}
+    for name in ("no-skips", "narrow", "no-time", "narrow-no-skips"):  # apart from all full ones
+        assert rise[name].min() > rise["full"].max()
+    assert rise["no-attention"].min() < rise["full"].max()  # no finding
+    assert rise["no-skips"].mean() < 0.1 and rise["narrow"].mean() < 0.1 and rise["narrow-no-skips"].min() > 1.0
+    grain = {name: torch.tensor(list(card["grain at t = 1000"].values())) for name, card in cards.items()}
+    assert grain["no-time"].min() / grain["full"].max() > 1.8 and grain["no-time"].mean() / grain["full"].mean() < 2.6
+
+
 def test_ablations_are_small():
     assert len(ABLATIONS) == 6 and sum(path.stat().st_size for path in ABLATIONS) < 1.2e6
 
