@@ -335,6 +335,14 @@ def test_histogram_has_area_one():
     assert sum(bar.get_height() * bar.get_width() for bar in figure.axes[0].patches) == pytest.approx(1)
 
 
+def test_a_heatmap_is_white_at_its_centre_and_counts_its_columns():
+    (axes, _) = plots.heatmap([[0.5, 1.0, 3.0]], title="T", centre=1, x=[10, 20, 30]).axes
+    (drawn,) = axes.images
+    assert drawn.get_clim() == (-1, 3) and drawn.get_cmap().name == plots.DIVERGING
+    assert drawn.get_extent()[:2] == [5, 35]
+    assert all(channel > 0.95 for channel in drawn.cmap(drawn.norm(1.0))[:3])
+
+
 def test_heatmap_draws_the_first_row_on_top():
     (axes, _) = plots.heatmap([[1.0, -3.0]], title="T").axes
     assert axes.images[0].get_array().tolist() == [[1.0, -3.0]] and axes.images[0].get_clim() == (-3, 1)

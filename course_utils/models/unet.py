@@ -42,8 +42,9 @@ def sinusoidal_embedding(t: Shaped[Tensor, " b"], size: int = 64, longest: float
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm in groups of 16 channels or a little more, equation (4.3); one group where there are fewer.
 
-    Not in the usual 8 or 32 groups: with channels last, a group narrower than the processor's vectors is computed one
-    number at a time. Notebook 04 measures it: at 32 channels in bfloat16, 8 groups take many times as long as 2.
+    Not in the usual 8 or 32 groups: one of PyTorch's kernels on CPUs (bfloat16, channels last, planes of 14 × 14) takes
+    some twenty times as long for groups of 4 channels as for groups of 16. In float32 it is a factor of three, and on
+    planes of 32 × 32 or with channels first none. `benchmarks/choices.py` has the whole network with 8 groups.
     """
     groups = max(1, channels // 16)
     while channels % groups:

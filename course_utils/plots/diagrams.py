@@ -43,9 +43,9 @@ def network(boxes: Sequence[tuple[str, Sequence[int]]], skips: Sequence[tuple[in
     for k in range(1, len(boxes)):
         start, end = (left[k - 1] + width[k - 1], middle[k - 1]), (left[k], middle[k])
         axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#888888"})
-    for a, b in skips:
+    for inside, (a, b) in enumerate(sorted(skips, key=lambda ends: ends[1] - ends[0])):
         between = slice(a, b + 1)
-        over = top[between][floor[between] >= floor[a]].max() + 0.22  # above what stands in the way
+        over = top[between].max() + 0.22 * (1 + inside)  # above what stands in the way, shorter ones below longer ones
         line = {"color": "#bd1f01", "linestyle": "--", "linewidth": 1.6}
         axes.plot([centre[a], centre[a], centre[b]], [top[a], over, over], **line)
         axes.annotate("", (centre[b], top[b]), (centre[b], over + 0.03), arrowprops={"arrowstyle": "->", **line})

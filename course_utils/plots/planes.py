@@ -19,10 +19,20 @@ MARKERS = "os^DvP*X"  # another one for each ten classes, when all colours are t
 
 
 @styled
-def heatmap(matrix: Any, *, title: str, x_label: str = "", y_label: str = "", unit: str = "") -> Figure:
+def heatmap(
+    matrix: Any,
+    *,
+    title: str,
+    x_label: str = "",
+    y_label: str = "",
+    unit: str = "",
+    centre: Number | None = None,
+    x: Sequence[Number] | None = None,
+) -> Figure:
     """A matrix as colours with a scale beside it.
 
-    matrix: (rows, columns), row 0 on top. unit: what the scale says.
+    matrix: (rows, columns), row 0 on top. unit: what the scale says. centre: a value that is drawn white, with two
+    colours above and below it, as far from it in both directions. x: what the columns stand for, evenly spaced.
 
     >>> import torch
     >>> heatmap(torch.eye(3), title="Identity")
@@ -32,7 +42,15 @@ def heatmap(matrix: Any, *, title: str, x_label: str = "", y_label: str = "", un
     rows, columns = array.shape
     height = float(np.clip(5.5 * rows / columns, 2.2, 6.5)) + 0.6
     figure, axes = single(title, f"Heat map of {rows} by {columns} values", height=height)
-    drawn = axes.imshow(array, cmap=SEQUENTIAL, interpolation="nearest", aspect="auto")
+    look: dict[str, Any] = {"cmap": SEQUENTIAL}
+    if centre is not None:
+        reach = float(np.abs(array - centre).max()) or 1.0
+        look = {"cmap": DIVERGING, "vmin": centre - reach, "vmax": centre + reach}
+    if x is not None:
+        along = as_numbers(x, "x", (columns,))
+        half = (along[-1] - along[0]) / max(columns - 1, 1) / 2
+        look["extent"] = (along[0] - half, along[-1] + half, rows - 0.5, -0.5)
+    drawn = axes.imshow(array, interpolation="nearest", aspect="auto", **look)
     figure.colorbar(drawn, ax=axes, label=unit or None)
     axes.grid(False)
     axes.set(xlabel=x_label, ylabel=y_label)
