@@ -6,6 +6,7 @@ The functions named `draw_...` draw into axes that you have, for a picture of se
 
 | images | `image_grid`, `image_rows`, `manifold`, `animation` |
 | numbers | `curves`, `bars`, `histogram`, `heatmap`, `scatter_classes`, `fields`, `panels`, `training_view` |
+| compared | `small_multiples`, `dots` |
 | diagrams | `network`, `triangle` |
 
 Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
@@ -17,6 +18,7 @@ Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXi
 
 from .canvas import COLOURS, DIVERGING, Figure, alt_text, as_html, new_figure, png, style
 from .charts import bars, curves, draw_curves, histogram, training_view
+from .comparing import dots, small_multiples
 from .diagrams import network, triangle
 from .images import animation, draw_images, image_grid, image_rows, manifold
 from .planes import draw_field, draw_scatter, fields, heatmap, panels, scatter_classes
@@ -30,6 +32,7 @@ __all__ = [
     "as_html",
     "bars",
     "curves",
+    "dots",
     "draw_curves",
     "draw_field",
     "draw_images",
@@ -45,6 +48,7 @@ __all__ = [
     "panels",
     "png",
     "scatter_classes",
+    "small_multiples",
     "style",
     "training_view",
     "triangle",
