@@ -907,7 +907,7 @@ print(f"one seed each; {scale}")
 #
 # $$\frac{\bar x_s-\bar x_t}{\varsigma_s-\varsigma_t}=\hat\varepsilon(x_t,t)\qquad\longrightarrow\qquad \frac{\mathrm d\bar x}{\mathrm d\varsigma}=\hat\varepsilon(x_t,t). \tag{6.7}$$
 #
-# That is an ordinary differential equation, the **probability-flow ODE** (Song et al. 2021b), and nothing was neglected on its left: DDIM walks along straight pieces of it.
+# The left equation is exact for each stride of DDIM. The right one is its limit, an ordinary differential equation, the **probability-flow ODE** (Song et al. 2021b): DDIM follows it in straight pieces.
 #
 # Why does it lead to images? By (3.9) $\hat\varepsilon=-\sqrt{1-\bar\alpha_t}\;\nabla\ln q(x_t)$, or $\hat\varepsilon=-\varsigma\,\nabla\ln q_\varsigma(\bar x)$ in the new coordinates, where $\bar x=x_0+\varsigma\varepsilon$ is data with plain noise added. Adding noise spreads the density by the heat equation, $\partial q_\varsigma/\partial\varsigma=\varsigma\,\Delta q_\varsigma$. A crowd that moves with velocity $v$ changes its density by $-\nabla\!\cdot(q_\varsigma v)$. Put in $v=-\varsigma\,\nabla\ln q_\varsigma$: this is $\nabla\!\cdot(\varsigma\,\nabla q_\varsigma)$, the same. So with the exact score a crowd that follows (6.7) has *at every* ς the distribution of noised data, and no noise was needed to keep it.
 #
@@ -1254,7 +1254,7 @@ sides = {
 }
 plots.small_multiples(
     {name: {name: ([paid[name, k] for k in budgets], means[name])} for name in samplers},
-    title=f"{data}: d² against evaluations, bands of ± one standard deviation",
+    title=f"{data}: three seeds, bands of ± one standard deviation",
     x_label="evaluations",
     y_label="d² to the data",
     backdrop=True,

@@ -506,7 +506,7 @@ def test_dots_show_every_seed_their_mean_and_spread():
     (bar,) = axes.collections[0].get_segments()
     assert bar[:, 0].tolist() == [1, 3] and (bar[:, 1] == 0).all()  # 2 ± 1
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"] and axes.yaxis_inverted()
-    assert "a 2 ± 1, b 5 ± 0" in plots.alt_text(figure)
+    assert "a 2.00 ± 1.00, b 5.00 ± 0.00" in plots.alt_text(figure)
     with pytest.raises(ValueError, match="a: expected two or more numbers, got 1"):
         plots.dots({"a": [1.0]}, title="T", x_label="x")
 
@@ -527,9 +527,15 @@ def test_small_multiples_share_their_axes_and_show_the_others_behind():
         assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4"]
     colours = [next(line.get_color() for line in axes.lines if line.get_label() in "ab") for axes in (first, second)]
     assert colours == list(plots.COLOURS[:2])
-    assert first.get_legend() is None and second.get_legend() is not None
+    assert first.get_legend() is None
+    assert [text.get_text() for text in second.get_legend().get_texts()] == ["b", "floor"]
     assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("p", "q")
     assert len(second.collections) == 1 and not first.collections
+    three = {name: {name: ([1, 2], [1, 2])} for name in "uvw"}
+    free = plots.small_multiples(three, title="T", x_label="x", y_label="y", columns=2, backdrop=True, mark=marks).axes[
+        3
+    ]
+    assert [text.get_text() for text in free.get_legend().get_texts()] == ["floor"], "where a panel is free"
     with pytest.raises(ValueError, match="band"):
         plots.small_multiples(panels, title="T", x_label="x", y_label="y", band={"z": {}})
 

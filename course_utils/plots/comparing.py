@@ -15,6 +15,7 @@ from .charts import draw_curves, draw_marks
 from .checks import as_numbers, as_pair, known, named
 
 BACKDROP = "#c4c4c4"
+VIVID = tuple(colour for colour in COLOURS if colour not in ("#94a4a2", "#717581"))  # none that looks like it
 
 
 @styled
@@ -27,13 +28,13 @@ def dots(
     log: a logarithmic axis.
 
     >>> dots({"ours": [1.0, 3.0], "theirs": [4.0, 4.0]}, title="Two seeds each", x_label="d²")
-    [picture] Two seeds each. d² of each seed: ours 2 ± 1.41, theirs 4 ± 0
+    [picture] Two seeds each. d² of each seed: ours 2.00 ± 1.41, theirs 4.00 ± 0.00
     """
     rows = {name: as_numbers(numbers, name, ("seeds",)) for name, numbers in named(values, "values").items()}
     few = [name for name, row in rows.items() if len(row) < 2]
     if few:
         raise ValueError(f"{few[0]}: expected two or more numbers, got {len(rows[few[0]])}: one has no spread")
-    said = {name: f"{row.mean():.3g} ± {row.std(ddof=1):.2g}" for name, row in rows.items()}
+    said = {name: f"{row.mean():.2f} ± {row.std(ddof=1):.2f}" for name, row in rows.items()}
     described = ", ".join(f"{name} {number}" for name, number in said.items())
     figure, axes = single(title, f"{x_label} of each seed: {described}", WIDTH, 1.3 + 0.42 * len(rows))
     for k, (name, row) in enumerate(rows.items()):
@@ -70,7 +71,8 @@ def small_multiples(
 ) -> Figure:
     """Curves in panels side by side over the same axes: where many lines would tangle in one.
 
-    panels: {"panel": {"name": (x, y)}}, each drawn as by `curves`; the legend stands in the last panel.
+    panels: {"panel": {"name": (x, y)}}, each drawn as by `curves`; the legend stands where a panel is free, else in the
+    last one.
     backdrop: the curves of all other panels in grey behind each.  band: {"panel": {"name": (low, high)}}.
     mark, log_x, log_y: as in `curves`, for every panel.  ticks: numbers along the x-axis.
 
@@ -91,18 +93,23 @@ def small_multiples(
     for k, (axes, (panel, series)) in enumerate(zip(used, panels.items())):
         if backdrop:
             _behind(axes, panels, panel)
-            axes.set_prop_cycle(color=COLOURS[k % len(COLOURS) :] + COLOURS[: k % len(COLOURS)])
+            axes.set_prop_cycle(color=VIVID[k % len(VIVID) :] + VIVID[: k % len(VIVID)])
         options = {"band": (band or {}).get(panel), "mark": mark, "log_x": log_x, "log_y": log_y}
         first, under = k % columns == 0, k >= len(panels) - columns
         labels = {"x_label": x_label if under else "", "y_label": y_label if first else ""}
         draw_curves(axes, series, title=panel, **labels, **options)
-        if axes.get_legend() and k < len(panels) - 1:
+        if axes.get_legend():
             axes.get_legend().remove()
         if log_y:
             plain_log_ticks(axes.yaxis)
         if ticks is not None:
             axes.minorticks_off()
             axes.set_xticks(list(ticks), [f"{tick:g}" for tick in ticks])
+    labels = dict(zip(*used[-1].get_legend_handles_labels()[::-1]))
+    labels = {name: line for name, line in labels.items() if not (backdrop and name in panels)}
+    if len(labels) > (0 if mark is not None else 1):
+        free = grid.flat[len(panels)] if len(panels) < grid.size else used[-1]
+        free.legend(labels.values(), labels.keys(), loc="upper left" if free is not used[-1] else "best")
     return figure
 
 
@@ -116,7 +123,7 @@ def _behind(axes: Axes, panels: Mapping[str, Mapping[str, Any]], panel: str) -> 
 def plain_log_ticks(axis: Any) -> None:
     """1, 2, 5, 10, … in place of powers, on a logarithmic axis that spans a decade or two."""
     low, high = axis.get_view_interval()
-    if low > 0 and high / low < 300:
+    if low > 0 and high / low < 1000:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
