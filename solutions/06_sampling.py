@@ -1489,7 +1489,7 @@ labels = ["image", "torn", *(f"fill {k + 1}" for k in range(5))]
 plots.image_rows(rows, labels=labels, title=f"{data}: filled in, five times each")
 
 # %%
-images, edge = test.first(n_few).x, shape[1] // 2
+images, edge = test.first(40).x, shape[1] // 2
 
 
 def jump(x):

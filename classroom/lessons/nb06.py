@@ -2222,6 +2222,8 @@ class _Counted:
 def _ask_and_count(answer, denoise, x, t, y):
     """Two counters around one denoiser, asked by turns."""
     first, second = answer(denoise), answer(denoise)
+    if first is None:  # nothing has been written yet
+        return None
     counts, results = [first.calls], []
     for asked in (first, first, second, first):
         results.append(asked(x, t, y))
@@ -2465,6 +2467,8 @@ def _keep_known(denoise, image, known):
 
 def _fill_once(answer, denoise, image, known, x_t, t, y):
     filling = answer(denoise, image, known)
+    if filling is None:  # nothing has been written yet
+        return None
     return filling(x_t, t), filling(x_t, t, y)
 
 
