@@ -38,6 +38,9 @@ FIGURES = {
     "scatter_classes": lambda: plots.scatter_classes(Z, LABELS, CLASSES, title="T", mark=(0, 0)),
     "bars": lambda: plots.bars({"a": 1.0, "b": -2.0}, title="T", y_label="nats", errors={"a": 0.1}),
     "bars grouped": lambda: plots.bars({"p": {"a": 1.0, "b": 2.0}, "q": {"a": 3.0}}, title="T", y_label="nats"),
+    "dots": lambda: plots.dots(
+        {"a": [1.0, 2.0, 3.0], "b": [0.5, 4.0]}, title="T", x_label="d²", mark={"m": 2}, log=True
+    ),
     "histogram": lambda: plots.histogram({"z": Z, "w": 2 * Z}, title="T", x_label="value", overlay=LINE),
     "triangle": lambda: plots.triangle("abc", {"in the middle": (1, 1, 1), "one, only": (0, 2, 0)}, title="T"),
     "heatmap": lambda: plots.heatmap(Z[:4], title="T", x_label="x", y_label="y", unit="nats"),
@@ -517,6 +520,68 @@ def test_an_animation_shows_every_frame_and_rests_on_the_last(c):
     page = trajectory_frames._repr_html_()
     assert "Up &amp; &lt;down&gt;" in page and 'alt="Up &amp; &lt;down&gt;. Animation of 3 images in 3 frames"' in page
     assert 'width="128"' in page and repr(trajectory_frames).startswith("[animation] Up & <down>.")
+
+
+def test_captions_stand_above_enlarged_images():
+    frames = [images(4, h=10, w=10), images(4, h=10, w=10, seed=1)]
+    plain, told = (plots.animation(frames, title="T", columns=4, captions=c) for c in (None, ["t = 5", "t = 0"]))
+    gif = Image.open(io.BytesIO(told.gif))
+    assert gif.size == told.size == (plain.size[0], plain.size[1] + 28) and gif.n_frames == 2
+    shown = []
+    for k in range(2):
+        gif.seek(k)
+        shown.append(np.asarray(gif.convert("L")).astype(int))
+    band = [frame[:28] for frame in shown]
+    assert all((line < 100).any() for line in band) and (band[0] != band[1]).any()  # text, and not the same
+    tile = shown[0][28 : 28 + 40, :40].reshape(10, 4, 10, 4)
+    assert (tile == tile[:, :1, :, :1]).all(), "each pixel is four by four"
+    with pytest.raises(ValueError, match="labels: expected 2, one for each frame"):
+        plots.animation(frames, title="T", captions=["only one"])
+
+
+# --------------------------------------------------------------------------------------------------------- comparing
+
+
+def test_dots_show_every_seed_their_mean_and_spread():
+    figure = plots.dots({"a": [1.0, 2.0, 3.0], "b": [5.0, 5.0]}, title="T", x_label="d²", mark={"floor": 0.5})
+    (axes,) = figure.axes
+    seeds = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert seeds == [[[1, 0], [2, 0], [3, 0]], [[5, 1], [5, 1]]]
+    (bar,) = axes.collections[0].get_segments()
+    assert bar[:, 0].tolist() == [1, 3] and (bar[:, 1] == 0).all()  # 2 ± 1
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"] and axes.yaxis_inverted()
+    assert "a 2.00 ± 1.00, b 5.00 ± 0.00" in plots.alt_text(figure)
+    with pytest.raises(ValueError, match="a: expected two or more numbers, got 1"):
+        plots.dots({"a": [1.0]}, title="T", x_label="x")
+
+
+def test_small_multiples_share_their_axes_and_show_the_others_behind():
+    panels = {"p": {"a": ([1, 2, 4], [5, 3, 2])}, "q": {"b": ([1, 2, 4], [8, 9, 1])}}
+    band = {"q": {"b": ([7, 8, 1], [9, 10, 2])}}
+    marks = {"floor": (None, 1)}
+    figure = plots.small_multiples(
+        panels, title="T", x_label="x", y_label="y", backdrop=True, band=band, mark=marks, log_y=True, ticks=[1, 2, 4]
+    )
+    first, second = figure.axes
+    assert first.get_xlim() == second.get_xlim() and first.get_ylim() == second.get_ylim()
+    for axes, mine, other in ((first, "a", "b"), (second, "b", "a")):
+        ys = {line.get_label(): line.get_ydata() for line in axes.lines}
+        assert list(ys[mine]) == panels["p" if mine == "a" else "q"][mine][1]
+        assert list(ys[f"_{other}"]) == panels["p" if other == "a" else "q"][other][1]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4"]
+    colours = [next(line.get_color() for line in axes.lines if line.get_label() in "ab") for axes in (first, second)]
+    assert colours == list(plots.COLOURS[:2])
+    assert first.get_legend() is None
+    assert [text.get_text() for text in second.get_legend().get_texts()] == ["b", "floor"]
+    assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("p", "q")
+    assert len(second.collections) == 1 and not first.collections
+    three = {name: {name: ([1, 2], [1, 2])} for name in "uvw"}
+    free = plots.small_multiples(three, title="T", x_label="x", y_label="y", columns=2, backdrop=True, mark=marks).axes[
+        3
+    ]
+    assert [text.get_text() for text in free.get_legend().get_texts()] == ["floor"], "where a panel is free"
+    with pytest.raises(ValueError, match="band"):
+        plots.small_multiples(panels, title="T", x_label="x", y_label="y", band={"z": {}})
 
 
 # --------------------------------------------------------------------------------------------------------- formatting

@@ -10,6 +10,7 @@ The functions named `draw_...` draw into axes that you have, for a picture of se
 | diagrams | `network`, `wiring`, `triangle` |
 | numbers | `curves`, `bars`, `histogram`, `heatmap`, `scatter_classes`, `fields`, `panels`, `training_view` |
 | several panels | `curve_panels`, `images_at`, `field_and_bars` |
+| compared | `small_multiples`, `dots` |
 | diagrams | `network`, `triangle` |
 
 Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
@@ -22,6 +23,8 @@ Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXi
 from .canvas import COLOURS, DIVERGING, Figure, alt_text, as_html, new_figure, png, style
 from .charts import bars, curves, draw_curves, histogram, training_view
 from .diagrams import network, triangle, wiring
+from .comparing import dots, small_multiples
+from .diagrams import network, triangle
 from .images import animation, draw_images, image_grid, image_rows, manifold
 from .planes import class_maps, draw_field, draw_scatter, fields, heatmap, panels, scatter_classes
 from .views import curve_panels, field_and_bars, images_at
@@ -37,6 +40,7 @@ __all__ = [
     "class_maps",
     "curve_panels",
     "curves",
+    "dots",
     "draw_curves",
     "draw_field",
     "draw_images",
@@ -54,6 +58,7 @@ __all__ = [
     "panels",
     "png",
     "scatter_classes",
+    "small_multiples",
     "style",
     "training_view",
     "triangle",

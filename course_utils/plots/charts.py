@@ -37,7 +37,7 @@ def draw_curves(
         if band is not None and name in band:
             low, high = (as_numbers(side, f'band "{name}"', gaps=True) for side in band[name])
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    _mark(axes, mark)
+    draw_marks(axes, mark)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     if log_x:
         axes.set_xscale("log")
@@ -47,7 +47,7 @@ def draw_curves(
         axes.legend()
 
 
-def _mark(axes: Axes, mark: Any) -> None:
+def draw_marks(axes: Axes, mark: Any) -> None:
     """x is an upright line, (None, y) a level line, (x, y) a point; a dictionary names them."""
     for name, where in (mark if isinstance(mark, Mapping) else {"": mark}).items():
         x, y = where if isinstance(where, tuple | list) else (where, None)
