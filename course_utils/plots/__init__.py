@@ -5,8 +5,8 @@ cell, through `display`, or in an explorer. Its label is its alternative text (`
 The functions named `draw_...` draw into axes that you have, for a picture of several panels (`new_figure`).
 
 | images | `image_grid`, `image_rows`, `manifold`, `animation` |
-| numbers | `curves`, `bars`, `histogram`, `heatmap`, `scatter_classes`, `fields`, `panels`, `training_view` |
-| diagrams | `network`, `triangle` |
+| numbers | `curves`, `bars`, `histogram`, `heatmap`, `scatter_classes`, `fields`, `panels`, `tradeoff` |
+| diagrams | `network`, `triangle`, `training_view` |
 
 Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
 
@@ -16,7 +16,7 @@ Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXi
 """
 
 from .canvas import COLOURS, DIVERGING, Figure, alt_text, as_html, new_figure, png, style
-from .charts import bars, curves, draw_curves, histogram, training_view
+from .charts import bars, curves, draw_curves, histogram, tradeoff, training_view
 from .diagrams import network, triangle
 from .images import animation, draw_images, image_grid, image_rows, manifold
 from .planes import draw_field, draw_scatter, fields, heatmap, panels, scatter_classes
@@ -46,6 +46,7 @@ __all__ = [
     "png",
     "scatter_classes",
     "style",
+    "tradeoff",
     "training_view",
     "triangle",
 ]
