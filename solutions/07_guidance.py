@@ -81,10 +81,13 @@ def fast(denoise):
     return ask_quickly
 
 
+quick = lab.pick(smoke=4, cpu=8, gpu=25)  # strides
+
+
 def draw(denoise, y, seed=1):
     """One image for each label (b,), guesses clipped last of all."""
     noise = torch.randn(len(y), *train.shape, generator=lab.generator(seed), device=lab.device)
-    return last(dpm_solver(clipped(denoise), schedule, noise, lab.pick(smoke=4, cpu=8, gpu=25), y))
+    return last(dpm_solver(clipped(denoise), schedule, noise, quick, y))
 
 
 def one_of_each(n):
@@ -95,11 +98,11 @@ network = fast(denoiser)
 plots.image_rows(
     {f"noise {seed}": draw(network, one_of_each(num_classes), seed) for seed in (1, 2, 3)},
     labels=names,
-    title=f"{train.title}: the course's model, asked for each class in turn",
+    title=f"{train.title}: the course's model ({denoiser.card['steps']:,} steps of training), asked for each class",
 )
 
 # %% [markdown]
-# That is where we are going: a network of the same kind that took 14,000 steps to train. First you build it.
+# That is where we are going. You build a network of the same kind, and train it for as long as we have time.
 #
 # ## 7.1 · Tell your U-Net the class
 #
@@ -680,7 +683,8 @@ def deaf(x, t):
     return classifier(x, torch.ones_like(t))
 
 
-guides = {f"s = {s:g}": (classifier, s) for s in (0.0, 1.0, 5.0, 20.0)} | {"not told t,\ns = 5": (deaf, 5.0)}
+guides = {"s = 0": (classifier, 0.0), "s = 1": (classifier, 1.0), "s = 5": (classifier, 5.0)}
+guides |= {"s = 20": (classifier, 20.0), "s = 20,\nnot told t": (deaf, 20.0)}
 rows = {}
 for name, (guide, s) in guides.items():
     rows[name] = draw(with_classifier(network, schedule, guide, s), one_of_each(num_classes))
@@ -696,18 +700,14 @@ plots.image_rows(rows, labels=names, title=f"{train.title}: a model that is told
 # %%
 from classroom.quizzes import declarations
 
-her_guide = declarations.get("guidance/somebody-elses-guide").misconceptions[0].wrong  # the cell below, handed out
-six = torch.tensor([min(k, num_classes - 1) for k in (1, 5, 8, 9, 2, 7)], device=lab.device)
-noise, rows = torch.randn(6, *train.shape, generator=lab.generator(4), device=lab.device), {}
+her_guide = declarations.get("guidance/somebody-elses-guide").misconceptions[0].wrong  # what the cell below computes
+guide = clipped(her_guide(network, schedule, classifier, 20.0))
+noise, rows = torch.randn(60, *train.shape, generator=lab.generator(4), device=lab.device), {}
 for size in (1, 6, 60):
-    crowd = torch.randn(60, *train.shape, generator=lab.generator(5), device=lab.device)
-    ends = []
-    for part, y in zip(noise.split(min(size, 6)), six.split(min(size, 6))):
-        start, labels = torch.cat([part, crowd])[:size], torch.cat([y, one_of_each(60)])[:size]
-        guide = clipped(her_guide(network, schedule, classifier, 20.0))
-        ends.append(last(dpm_solver(guide, schedule, start, lab.pick(smoke=4, cpu=8, gpu=25), labels))[: len(part)])
-    rows[f"{size} at a time"] = torch.cat(ends)
-plots.image_rows(rows, labels=[names[k] for k in six.tolist()], title="The same six images: why do they differ?")
+    parts = zip(noise[: max(6, size)].split(size), one_of_each(60)[: max(6, size)].split(size))
+    drawn = [last(dpm_solver(guide, schedule, start, quick, y)) for start, y in parts]
+    rows[f"{size} at a time"] = torch.cat(drawn)[:6]
+plots.image_rows(rows, labels=[names[k] for k in one_of_each(6).tolist()], title="The same six noises: why do the images differ?")
 
 # %% [markdown]
 # Something is wrong in the cell below. Find it and fix it.
@@ -831,10 +831,12 @@ convert_strength = check("guidance/convention", convert_strength)
 
 # %% [markdown]
 # ### {{heading guidance/somebody-elses-loss}}
-# Another colleague trains with a loss of his own; it falls as yours did. To save time, his network begins with the trained filters of the course's model and learns only its labels anew. Look at three strengths.
+# Another colleague trains with a loss of his own. To save time, his network begins with the trained filters of the course's model and learns only its labels anew. Look at three strengths.
 
 # %%
-his_loss = declarations.get("guidance/somebody-elses-loss").misconceptions[0].wrong  # the cell below, handed out
+from classroom.quizzes import declarations
+
+his_loss = declarations.get("guidance/somebody-elses-loss").misconceptions[0].wrong  # what the cell below computes
 with seeded(1):
     his = ClassUNet(train.shape, num_classes)
 trunk = {name: w for name, w in denoiser.model.state_dict().items() if not name.startswith("label")}
@@ -978,7 +980,8 @@ def ask_for(denoise, schedule, y, w, null, noise, steps):
 ask_for = check("guidance/ask-for", ask_for)
 
 # %%
-noise, strides = torch.randn(n, *train.shape, generator=lab.generator(1), device=lab.device), lab.pick(smoke=4, cpu=10, gpu=50)
+noise = torch.randn(n, *train.shape, generator=lab.generator(1), device=lab.device)
+strides = lab.pick(smoke=4, cpu=12, gpu=50)
 never = last(ddim(classifier_free(network, 6.0, any_class), schedule, noise, strides, wanted))
 first = last(ddim(classifier_free(clipped(network), 6.0, any_class), schedule, noise, strides, wanted))
 raw = {"clipped last": ask_for(network, schedule, wanted, 6.0, any_class, noise, strides)}
@@ -1000,7 +1003,7 @@ plots.image_rows({name: x[:num_classes] for name, x in raw.items()}, labels=name
 guess = predict("guidance/coverage-left", "Coverage at w = 8, in percent of the coverage at w = 1", 0, 120, unit="%")
 
 # %% [markdown]
-# One run is one draw. The accuracy of 200 images has a standard error of about one hundredth, and so has a coverage near 0.95; at 0.8 it is three. So every strength is drawn from several seeds, the *same* seeds for all.
+# One run is one draw. A share of 200 images has a standard error of about one hundredth where it is near 0.97, and of three near 0.8. So every strength is drawn from several seeds, the *same* seeds for all.
 #
 # ### {{heading guidance/sweep}}
 
@@ -1058,7 +1061,7 @@ plots.tradeoff(
 )
 
 # %% [markdown]
-# Bars are two standard errors over three seeds (an estimate from three numbers, so rough itself). Turn $s$ up and the classifier's images obey; turn $w$ up and accuracy saturates while coverage falls: images that were near nothing real are repaired first, then all become alike. Where does the gap between the curves come from? The classifier's denoiser must draw well *without being told* what, which is the harder task, and its guide knows less about images than the network itself.
+# Bars are two standard errors over three seeds (an estimate from three numbers, so rough itself). Turn $s$ up, and images obey your classifier more and more. Turn $w$ up, and accuracy is cheap at first and dear later: soon there is none left to gain, and coverage falls. The gap between the curves has two likely causes: a denoiser that isn't told what to draw has the harder task, and your small classifier knows less about clothes than the network does. Exercise 4 at the end tells them apart.
 # No number can tell you which $w$ to use, because it depends on what for: one convincing picture (large $w$), or a set that stands for the data (a little above 1).
 #
 # ### Better than real? *(extra)*

@@ -706,7 +706,7 @@ concept(
             "longer equally likely then, and the best guess weighs them by $p(y\\mid x_t)$.",
         ),
         "b": Option(
-            "The best guess of somebody who sees $x_t$ and isn't told what class it is of.",
+            "The best guess of somebody who sees $x_t$ but is not told which of the classes it is of.",
             "Right. Images with the null label are images of all classes, as frequent as in the data. A squared "
             "error is least at their mean, $\\mathbb E[x_0\\mid x_t]$. That is an unconditional model, for free.",
             right=True,
@@ -1055,7 +1055,7 @@ concept(
             "nothing.",
         ),
         "d": Option(
-            "Nothing at $w=1$; at $w=3$ their eyes see harm, which the judge may well overlook.",
+            "Nothing at $w=1$; at $w=3$ their eyes see harm, which the judge of 7.3 may well overlook.",
             "Right. $w=1$ never asks for the null label. At $w=3$ the walk moves away from an answer to a label that "
             "means nothing: specks and grain that a classifier forgives. Look at pictures, at all the strengths that "
             "you "
@@ -1090,7 +1090,7 @@ concept(
             "One image can't be told. A set can: real bags differ from each other.",
         ),
         "d": Option(
-            "Coverage: most real images have no generated one inside of their ball.",
+            "Coverage: for most of the real images no generated one lies inside of the ball.",
             "Right. Ten images are neighbours to few. Fidelity alone can always be had by giving up diversity, so "
             "never "
             "report one without the other.",
@@ -1878,7 +1878,7 @@ concept(
             "where it points.",
         ),
         "c": Option(
-            "Images that obey less, as if $s$ were 1.25: the class is missed more often.",
+            "Images that obey less, as if $s$ were only 1.25: the class is missed more often.",
             "Right: $10\\cdot8/64$. Nothing crashes, and the images look fine, only often of another class. That is "
             "how "
             "a guidance scale comes to depend on a batch size.",
@@ -2268,7 +2268,7 @@ def _sweep_new_seeds(sample, score, strengths, seeds):
 quiz(
     "guidance/sweep",
     points=3,
-    minutes=5,
+    minutes=4,
     title="Turn the knob, with error bars",
     reference=_sweep,
     cases=_sweeps,
