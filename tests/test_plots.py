@@ -29,6 +29,10 @@ def points(n=30, seed=0):
 
 Z, LABELS = points()
 LINE = {"a line": ([1, 2, 3], [1.0, 4.0, 9.0])}
+PATHS = {
+    "guided": {"w = 1": (0.9, 0.8, 0.01, 0.02), "w = 5": (0.7, 0.99, 0.03, 0.01)},
+    "led": {"s = 1": (0.6, 0.5, 0.02, 0.02)},
+}
 FIGURES = {
     "image_grid": lambda: plots.image_grid(images(), title="T", labels=list("abcdef")),
     "image_grid colour": lambda: plots.image_grid(images(c=3), title="T", columns=4),
@@ -41,6 +45,7 @@ FIGURES = {
     "dots": lambda: plots.dots(
         {"a": [1.0, 2.0, 3.0], "b": [0.5, 4.0]}, title="T", x_label="d²", mark={"m": 2}, log=True
     ),
+    "tradeoff": lambda: plots.tradeoff(PATHS, title="T", x_label="coverage", y_label="accuracy", mark={"real": (1, 1)}),
     "histogram": lambda: plots.histogram({"z": Z, "w": 2 * Z}, title="T", x_label="value", overlay=LINE),
     "triangle": lambda: plots.triangle("abc", {"in the middle": (1, 1, 1), "one, only": (0, 2, 0)}, title="T"),
     "heatmap": lambda: plots.heatmap(Z[:4], title="T", x_label="x", y_label="y", unit="nats"),
@@ -694,3 +699,19 @@ def test_the_axes_of_a_plane_are_named_where_they_end():
     assert [axes.get_ylabel() for axes in shown] == ["x₂", "", "", "x₂"]
     (axes,) = plots.scatter_classes(Z, LABELS, CLASSES, title="T", axis_names=("x₁", "x₂")).axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("x₁", "x₂")
+
+
+def test_a_tradeoff_draws_points_in_order_with_their_bars_and_names():
+    axes = plots.tradeoff(PATHS, title="T", x_label="coverage", y_label="accuracy").axes[0]
+    first, second = axes.containers
+    assert first[0].get_xydata().tolist() == [[0.9, 0.8], [0.7, 0.99]] and second[0].get_xydata().tolist() == [
+        [0.6, 0.5]
+    ]
+    across, upright = (bars.get_segments() for bars in first[2])
+    np.testing.assert_allclose(np.ptp(across[1], axis=0), (0.06, 0))
+    np.testing.assert_allclose(np.ptp(upright[0], axis=0), (0, 0.04))
+    assert first[0].get_color() != second[0].get_color()
+    assert [text.get_text() for text in axes.texts] == ["w = 1", "w = 5", "s = 1"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["guided", "led"]
+    with pytest.raises(ValueError, match="expected"):
+        plots.tradeoff({"a": {"b": (1, 2, 3)}}, title="T", x_label="x", y_label="y")

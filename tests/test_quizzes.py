@@ -58,7 +58,6 @@ RAISES = {  # mutants whose very mistake ends in an error, (quiz id, name)
     ("sampling/short-loop", "to t = 0"),
     ("guidance/classifier-gradient", "without enable_grad"),
     ("guidance/classifier-gradient", "detached"),
-    ("guidance/wrong-quantity", "without enable_grad"),
 }
 
 

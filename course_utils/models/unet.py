@@ -184,7 +184,8 @@ class UNet(nn.Module):
     patch: the stem turns squares of patch × patch pixels into channels, equation (4.9), before the first convolution;
     num_classes: None, or how many; a model with classes also knows one label more, which means "any" (`null`);
     block, attention: which parts to build with; attention=None leaves it out;
-    conditioning: how the class comes in: "added" to the step's embedding, or as a "plane" beside each block's input.
+    conditioning: how the class comes in: "added" to the step's embedding, or as a "plane" beside each block's input; or
+    a function (in_channels, out_channels, embedding, (h, w)) that makes blocks of your own, called as `ClassPlane` is.
 
     Call it as model(x_t, t) or model(x_t, t, y): x_t (b, c, h, w), t (b,) steps, y (b,) labels; without y, "any".
 
@@ -202,11 +203,11 @@ class UNet(nn.Module):
         num_classes: int | None = None,
         block: Callable[..., nn.Module] = ResidualBlock,
         attention: Callable[[int], nn.Module] | None = Attention,
-        conditioning: str = "added",
+        conditioning: str | Callable[..., nn.Module] = "added",
     ):
         super().__init__()
         sizes = _sizes(shape, widths, patch)
-        if conditioning not in ("added", "plane"):
+        if not callable(conditioning) and conditioning not in ("added", "plane"):
             raise ValueError(f'conditioning: expected "added" or "plane", got {conditioning!r}.')
         self.shape, self.patch, self.num_classes, self.conditioning = tuple(shape), patch, num_classes, conditioning
         self.config = {  # to build this network again: it is stored beside the weights
@@ -220,6 +221,8 @@ class UNet(nn.Module):
         def make(in_channels: int, out_channels: int, level: int) -> nn.Module:
             if num_classes is None or conditioning == "added":
                 return block(in_channels, out_channels, embedding)
+            if callable(conditioning):
+                return conditioning(in_channels, out_channels, embedding, sizes[level])
             return ClassPlane(block(in_channels + 1, out_channels, embedding), embedding, sizes[level])
 
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
@@ -252,7 +255,7 @@ class UNet(nn.Module):
             return F.silu(e)
         y = torch.full_like(t, self.null, dtype=torch.long) if y is None else y
         check_labels("UNet", y, len(t), self.null)
-        if self.conditioning == "plane":
+        if self.conditioning != "added":
             return torch.cat([F.silu(e), self.label(y).to(e.dtype)], dim=1)
         return F.silu(e + self.label(y))
 

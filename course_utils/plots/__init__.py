@@ -12,6 +12,8 @@ The functions named `draw_...` draw into axes that you have, for a picture of se
 | several panels | `curve_panels`, `images_at`, `field_and_bars` |
 | compared | `small_multiples`, `dots` |
 | diagrams | `network`, `triangle` |
+| numbers | `curves`, `bars`, `histogram`, `heatmap`, `scatter_classes`, `fields`, `panels`, `tradeoff` |
+| diagrams | `network`, `triangle`, `training_view` |
 
 Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
 
@@ -24,6 +26,7 @@ from .canvas import COLOURS, DIVERGING, Figure, alt_text, as_html, new_figure, p
 from .charts import bars, curves, draw_curves, histogram, training_view
 from .diagrams import network, triangle, wiring
 from .comparing import dots, small_multiples
+from .charts import bars, curves, draw_curves, histogram, tradeoff, training_view
 from .diagrams import network, triangle
 from .images import animation, draw_images, image_grid, image_rows, manifold
 from .planes import class_maps, draw_field, draw_scatter, fields, heatmap, panels, scatter_classes
@@ -60,6 +63,7 @@ __all__ = [
     "scatter_classes",
     "small_multiples",
     "style",
+    "tradeoff",
     "training_view",
     "triangle",
     "wiring",
