@@ -50,7 +50,9 @@ def train(images: Tensor, steps: int, batch: int, rank: int = 0, world: int = 1)
     return model
 
 
-def launch(images: Tensor, steps: int, batch: int, processes: int = 2, seconds: float = 180.0) -> tuple[str, dict | None]:
+def launch(
+    images: Tensor, steps: int, batch: int, processes: int = 2, seconds: float = 180.0
+) -> tuple[str, dict | None]:
     """The same in fresh processes, started by torchrun. Returns what they said, and the weights; None if they failed.
 
     images: (n, c, h, w) on the CPU;  batch: a multiple of `processes`.

@@ -48,7 +48,7 @@ from course_utils.diffusion import Denoiser, cosine_schedule, draw_steps, linear
 from course_utils.explore import choice, explore, slider, toggle
 from course_utils.sampling import clipped, ddim, last
 from course_utils.training import Muon, pitfalls, until_stopped
-from course_utils.weights import load_denoiser, read_card, shipped
+from course_utils.weights import load_denoiser, shipped
 from course_utils.yardsticks import Yardstick, against_first
 
 lab = setup("05")
@@ -66,7 +66,9 @@ batch_size = lab.pick(smoke=16, cpu=64, gpu=128)
 
 def batch(generator):
     """The next training images, drawn at random."""
-    return train_set.take(torch.randint(len(train_set), (batch_size,), generator=generator, device=lab.device))
+    return train_set.take(
+        torch.randint(len(train_set), (batch_size,), generator=generator, device=lab.device)
+    )
 
 
 def new_model(seed=0, widths=(16, 32)):
@@ -77,13 +79,16 @@ def new_model(seed=0, widths=(16, 32)):
 
 def draw(model, n, seed=1, target="v"):
     """n samples (n, c, h, w), from noise in a few deterministic steps."""
-    noise, walk = torch.randn(n, *train_set.shape, generator=lab.generator(seed), device=lab.device), lab.pick(smoke=3, cpu=15, gpu=50)
+    noise = torch.randn(n, *train_set.shape, generator=lab.generator(seed), device=lab.device)
+    denoise, walk = clipped(Denoiser(model, schedule, target)), lab.pick(smoke=3, cpu=15, gpu=50)
     with autocast(lab.device):
-        return last(ddim(clipped(Denoiser(model, schedule, target)), schedule, noise, walk))
+        return last(ddim(denoise, schedule, noise, walk))
 
 
 yardstick = Yardstick(train_set, test_set, lab.device)
-print(f"{train_set.title}: {len(train_set):,} images to train on, {len(test_set):,} to measure on, each {train_set.shape}")
+print(
+    f"{train_set.title}: {len(train_set):,} images to train on, {len(test_set):,} to measure on, each {train_set.shape}"
+)
 
 # %% [markdown]
 # ## 5.1 · Which loss does the bound ask for?
@@ -166,6 +171,7 @@ def bound_terms(denoise, schedule, x0, generator):
     denoise(x_t, t) → x̂_0;  x0: (b, ...);  draw noise with torch.randn(x0.shape, generator=generator, dtype=x0.dtype).
     `schedule.posterior(x0, x_t, t)` is (3.8), with `.mean` and `.var`; `kl_same_variance` is yours.
     """
+
     ### BEGIN SOLUTION
     def noised(t):
         t = torch.full((len(x0),), t)
@@ -211,7 +217,9 @@ for T in lengths:
     charged.append((total.mean().item(), total.std().item() / len(total) ** 0.5))
     truth.append(0.5 * math.log(2 * math.pi * var) + 0.5**2 / (2 * var))
 broken = [T for T, (b, e), m in zip(lengths, charged, truth) if b < m - 4 * e or m < entropy - 1e-9]
-print("the order is " + (f"BROKEN at T = {broken}" if broken else "kept at every T, within 4 standard errors"))
+print(
+    "the order is " + (f"BROKEN at T = {broken}" if broken else "kept at every T, within 4 standard errors")
+)
 plots.curves(
     {"bound (5.1)": (lengths, [b for b, _ in charged]), "−ln p(x₀) of the model": (lengths, truth)},
     band={"bound (5.1)": ([b - 2 * e for b, e in charged], [b + 2 * e for b, e in charged])},
@@ -266,7 +274,9 @@ bound_weight = check("training/bound-weight", bound_weight)
 # **Predict, then run.** On the linear schedule of the DDPM paper, $T=1000$: how many times heavier does the bound count an error in the noise at $t=2$ than at $t=1000$?
 
 # %% tags=["predict"]
-predict("training/weight-ratio", "Weight of the bound at t = 2 ÷ weight at t = 1000, linear schedule", 0, 200)
+predict(
+    "training/weight-ratio", "Weight of the bound at t = 2 ÷ weight at t = 1000, linear schedule", 0, 200
+)
 
 # %% [markdown]
 # ### {{heading training/dropped-weight}}
@@ -291,7 +301,10 @@ reveal("training/weight-ratio", round(ratio, 1))
 early = weight[:100].sum() / weight.sum()
 print(f"share of the whole weight on t ≤ 100: bound {early:.0%}, equal weights 10%")
 plots.curves(
-    {"bound, linear schedule": (every_step, 100 * weight / weight.sum()), "equal weights": ([1, 1000], [0.1, 0.1])},
+    {
+        "bound, linear schedule": (every_step, 100 * weight / weight.sum()),
+        "equal weights": ([1, 1000], [0.1, 0.1]),
+    },
     log_y=True,
     title="Share of the weight that goes to each step",
     x_label="step t",
@@ -381,7 +394,9 @@ short, losses = lab.pick(smoke=8, cpu=80, gpu=300), {}
 for name, draws in {"as (5.4) says": drawn_per_image, "the other way": pitfalls.draw_examples}.items():
     by_hand = new_model()
     optimizer = torch.optim.Adam(by_hand.parameters(), lr=2e-3)
-    losses[name] = train(by_hand, partial(noise_loss, draws=draws), batch, optimizer, short, lab.generator(4))
+    losses[name] = train(
+        by_hand, partial(noise_loss, draws=draws), batch, optimizer, short, lab.generator(4)
+    )
     by_hand.eval()
     if draws is drawn_per_image:
         first_network = by_hand
@@ -464,7 +479,11 @@ relative = {
     "a t per image, 32 images": 1.0,
     "dealt out evenly, 32 images": gradient_variance(drawn_per_image, 32) / usual,
 }
-plots.bars(relative, title="How much the gradient varies from batch to batch", y_label="variance (a t per image = 1)")
+plots.bars(
+    relative,
+    title="How much the gradient varies from batch to batch",
+    y_label="variance (a t per image = 1)",
+)
 
 # %% [markdown]
 # A batch of independent examples halves its variance when it is twice as large. With one $t$ per batch that doesn't work: the difference *between* noise levels stays, however many images share the level. Only more batches help: as many of them must be averaged as the first bar is high.
@@ -484,11 +503,17 @@ one_batch, implied = {}, {"what it saw": schedule.add_noise(frozen, frozen_t, fr
 for name, loss in {"your loss": algorithm_1, "the shared loss": pitfalls.shared_loss}.items():
     copier = new_model()
     optimizer = torch.optim.Adam(copier.parameters(), lr=3e-3)
-    fixed = lambda model, x, generator, loss=loss: loss(model, x, frozen_t, frozen_noise, schedule)
-    one_batch[name] = train(copier, fixed, lambda g: frozen, optimizer, lab.pick(smoke=15, cpu=150, gpu=400), lab.generator(0))
+
+    def fixed(model, x, generator, loss=loss):
+        return loss(model, x, frozen_t, frozen_noise, schedule)
+
+    many = lab.pick(smoke=15, cpu=150, gpu=400)
+    one_batch[name] = train(copier, fixed, lambda g: frozen, optimizer, many, lab.generator(0))
     with torch.no_grad():
         seen = implied["what it saw"]
-        implied[f"{name}: its image"] = predict_x0(schedule, "noise", copier(seen, frozen_t), seen, frozen_t)
+        implied[f"{name}: its image"] = predict_x0(
+            schedule, "noise", copier(seen, frozen_t), seen, frozen_t
+        )
     print(f"{name}: loss per pixel {one_batch[name][0]:.3f} → {one_batch[name][-1]:.1e}")
 plots.image_rows(
     implied | {"the clean images": frozen},
@@ -543,9 +568,10 @@ wrong_pair_effect = "a"
 ask("training/wrong-pair-effect", wrong_pair_effect)
 
 # %%
+start = torch.randn(10, *train_set.shape, generator=lab.generator(1), device=lab.device)
 plots.image_rows(
     {
-        "half of the noise that it began with": torch.randn(10, *train_set.shape, generator=lab.generator(1), device=lab.device) / 2,
+        "half of the noise that it began with": start / 2,
         "a perfect copier": draw(lambda x_t, t: x_t, 10, target="noise"),
         "real": train_set.first(10).x,
     },
@@ -658,7 +684,11 @@ explore(
 # %%
 steps, left = torch.arange(1, 1000), cosine_schedule(1000).alpha_bar[1:1000]
 plots.curves(
-    {"from ε": (steps, ((1 - left) / left).sqrt()), "from x₀": (steps, left**0), "from v": (steps, (1 - left).sqrt())},
+    {
+        "from ε": (steps, ((1 - left) / left).sqrt()),
+        "from x₀": (steps, left**0),
+        "from v": (steps, (1 - left).sqrt()),
+    },
     log_y=True,
     title="At the noisy end, an error in ε is an enormous error in the image",
     x_label="step t (cosine schedule)",
@@ -751,6 +781,7 @@ class Average:
         for mine, new in zip(self.model.buffers(), model.buffers()):
             mine.copy_(new)
         self.updates += 1
+
     ### END SOLUTION
 
 
@@ -887,10 +918,13 @@ class Run:
             for group, first in zip(self.optimizer.param_groups, self.first_rates):
                 group["lr"] = first * self.rate(k)
             x = self.batch(self.generator)
-            value, _ = update(self.model, self.loss, x.chunk(self.parts), self.optimizer, self.generator, self.clip)
+            value, _ = update(
+                self.model, self.loss, x.chunk(self.parts), self.optimizer, self.generator, self.clip
+            )
             self.average.update(self.model)
             self.losses.append(value)
             self.step = k + 1
+
     ### END SOLUTION
 
 
@@ -950,6 +984,7 @@ class SafeRun(Run):
         self.optimizer.load_state_dict(content["optimizer"])
         self.generator.set_state(content["random"])
         self.step, self.losses = content["step"], content["losses"]
+
     ### END SOLUTION
 
 
@@ -1011,7 +1046,8 @@ eight = [d2(whole[0].average.model, seed) for seed in range(8)]
 spread = torch.tensor(eight).std().item()
 print(f"d² (2.10) of {n_samples} samples to as many test images, in {yardstick.name}")
 print(f"one model, sampled eight times: {sum(eight) / 8:.1f} ± {spread:.1f} (standard deviation)")
-print(f"real images {yardstick.floor(n_samples):.1f};  one Gaussian fitted to the pixels {yardstick.of_a_pixel_gaussian(n_samples):.1f}\n")
+print(f"one Gaussian fitted to the pixels: {yardstick.of_a_pixel_gaussian(n_samples):.1f}")
+print(f"real images: {yardstick.floor(n_samples):.1f}\n")
 print(against_first(bought))
 plots.bars(
     {name: sum(row) / len(row) for name, row in bought.items()},
@@ -1066,7 +1102,9 @@ for target in ("x0", "noise"):
     targets[target] = [d2(run.average.model, target=target) for run in runs]
     strips[f"predicts {target}"] = draw(runs[0].average.model, 10, target=target)
 print(against_first(targets))
-plots.image_rows(strips, title=f"{train_set.title}: three targets after {whole[0].step} steps, from the same noise")
+plots.image_rows(
+    strips, title=f"{train_set.title}: three targets after {whole[0].step} steps, from the same noise"
+)
 
 # %% [markdown]
 # What holds for a short training of a small network need not hold for a long one of a large network. `python benchmarks/targets.py` asks the same question of the course's own network: d² of 1,000 samples, mean and every seed.
@@ -1100,7 +1138,13 @@ ask("training/nothing-to-see", nothing_to_see)
 # **Predict, then run.** By the stop at which the loss has done 90 % of its fall: how many per cent of *its* fall has the distance done?
 
 # %% tags=["predict"]
-predict("training/shares", "Share of its fall that the distance has done when the loss has done 90 % of its own", 0, 100, "%")
+predict(
+    "training/shares",
+    "Share of its fall that the distance has done when the loss has done 90 % of its own",
+    0,
+    100,
+    "%",
+)
 
 
 # %%
@@ -1118,35 +1162,41 @@ long_steps = lab.pick(smoke=12, cpu=320, gpu=6000)
 stops = sorted({1, *(max(2, long_steps * k // 32) for k in (1, 2, 4, 8, 16, 24, 32))})
 model, rate = new_model(widths=(32, 64)), partial(rate_factor, steps=long_steps, warmup=long_steps // 10)
 run = SafeRun(model, loss_of("v"), batch, Muon(model.parameters(), lr=0.01), lab.generator(0), rate)
-record = {"average": [], "last weights": []}
+record, taken = {"average": [], "last weights": []}, []
 for stop in stops:
     run.go_on(stop)
+    taken.append(run.step)
     for name, model in {"average": run.average.model, "last weights": run.model}.items():
         images = draw(model, n_samples)
-        record[name].append({"loss": test_loss(model), "distance": yardstick.distance(images), "images": images[:10].cpu()})
-    now = record["average"][-1]
-    print(f"after {run.step:5d} steps: loss {now['loss']:.4f}, d² {now['distance']:7.1f};  last weights d² {record['last weights'][-1]['distance']:7.1f}")
+        record[name].append(
+            {"loss": test_loss(model), "distance": yardstick.distance(images), "images": images[:10].cpu()}
+        )
+    now, raw = record["average"][-1], record["last weights"][-1]
+    print(f"after {run.step:5d} steps: loss {now['loss']:.4f}, d² {now['distance']:7.1f}", end="")
+    print(f";  of the last weights d² {raw['distance']:7.1f}")
 
 # %% [markdown]
 # To compare two falls, put them on one axis: how much of the way from the first stop to the *floor* is done? The floor of the distance is what real images get. The loss has one too, well above 0: nobody can tell all of the noise from the image. We don't know it, but the course's own model, trained far longer, bounds it from above.
 
 # %%
-names = [name for name in shipped() if name.startswith(train_set.name) and read_card(name)["kind"] == "denoiser"]
+names = [name for name in shipped("denoiser") if name.startswith(train_set.name)]
 course = load_denoiser(names[0], lab.device) if names else None
 comparable = course is not None and course.prediction_type == "v"
 floors = {
     "loss": test_loss(course.model) if comparable else record["average"][-1]["loss"],
     "distance": yardstick.floor(n_samples),
 }
-done = {
-    what: [100 * (record["average"][0][what] - row[what]) / (record["average"][0][what] - floor) for row in record["average"]]
-    for what, floor in floors.items()
-}
-first = next((k for k, share in enumerate(done["loss"]) if share >= 90), len(stops) - 1)
+done, start = {}, record["average"][0]
+for what, floor in floors.items():
+    done[what] = [100 * (start[what] - row[what]) / (start[what] - floor) for row in record["average"]]
+first = next((k for k, share in enumerate(done["loss"]) if share >= 90), len(taken) - 1)
 reveal("training/shares", round(done["distance"][first]))
-print(f"floor of the loss: at most {floors['loss']:.4f} ({'the course model' if comparable else 'this run'}); of d²: {floors['distance']:.1f} (real images)")
+whose = "the course's model" if comparable else "the end of this run"
+print(
+    f"floor of the loss: at most {floors['loss']:.4f} ({whose}); of d²: {floors['distance']:.1f} (real images)"
+)
 plots.curves(
-    {"loss on test images": (stops, done["loss"]), "d² of samples": (stops, done["distance"])},
+    {"loss on test images": (taken, done["loss"]), "d² of samples": (taken, done["distance"])},
     log_x=True,
     title="How much of its fall has each of them done? (one run, the average)",
     x_label="training step",
@@ -1161,15 +1211,15 @@ plots.curves(
 
 # %%
 def on_the_way(stop, average):
-    row = record["average" if average else "last weights"][stops.index(stop)]
-    return plots.image_rows(
-        {f"step {stop}": row["images"]}, title=f"{'Average' if average else 'Last weights'}: loss {row['loss']:.3f}, d² {row['distance']:.0f}"
-    )
+    row = record["average" if average else "last weights"][taken.index(stop)]
+    whose = "Average" if average else "Last weights"
+    title = f"{whose}: loss {row['loss']:.3f}, d² {row['distance']:.0f}"
+    return plots.image_rows({f"step {stop}": row["images"]}, title=title)
 
 
 explore(
     on_the_way,
-    stop=choice(stops, value=stops[len(stops) // 2], label="after step"),
+    stop=choice(taken, value=taken[len(taken) // 2], label="after step"),
     average=toggle(True, label="average"),
     title="When does the average help most?",
     alt="Samples during the training, of the averaged and of the last weights",
@@ -1183,13 +1233,18 @@ explore(
 # %%
 gallery = {f"yours, {run.step} steps": draw(run.average.model, n_samples)}
 if course is not None:
-    print(f"The course's own model: {course.card.get('steps', '?')} steps, {course.card.get('training', '?')}\n")
+    print(
+        f"The course's own model: {course.card.get('steps', '?')} steps, {course.card.get('training', '?')}\n"
+    )
     noise = torch.randn(n_samples, *train_set.shape, generator=lab.generator(1), device=lab.device)
-    gallery["the course's"] = last(ddim(clipped(course), course.schedule, noise, lab.pick(smoke=3, cpu=15, gpu=50)))
+    gallery["the course's"] = last(
+        ddim(clipped(course), course.schedule, noise, lab.pick(smoke=3, cpu=15, gpu=50))
+    )
 final = {name: yardstick.distance(images) for name, images in gallery.items()}
 final |= {"pixel Gaussian": yardstick.of_a_pixel_gaussian(n_samples), "real": yardstick.floor(n_samples)}
 for name, value in final.items():
-    print(f"{name:18s} d² {value:7.1f}   (sampling again changes it by about {spread:.1f})" if name in gallery else f"{name:18s} d² {value:7.1f}")
+    print(f"{name:18s} d² {value:7.1f}")
+print(f"(sampling again, from other noise, changed d² by about {spread:.1f} in 5.7)")
 plots.image_rows(
     {name: images[:10] for name, images in gallery.items()} | {"real": train_set.first(10).x},
     title=f"{train_set.title}: from the same noise",
@@ -1239,7 +1294,9 @@ for level in levels:
 
 def attention(target, weighting):
     snr = on_cpu.snr[levels]
-    objective = torch.tensor(errors, dtype=torch.float64) * {"x0": snr**0, "noise": snr, "v": snr + 1}[target]
+    objective = (
+        torch.tensor(errors, dtype=torch.float64) * {"x0": snr**0, "noise": snr, "v": snr + 1}[target]
+    )
     if weighting == "min-SNR":
         objective = objective * min_snr_weight(on_cpu, target, levels)
     elif weighting == "bound":  # (5.3) is said for the noise
@@ -1265,7 +1322,10 @@ explore(
 
 # %%
 capped = loss_of("v", partial(min_snr_weight, schedule, "v"))
-weights = {"v": targets["v"], "v, min-SNR": [d2(trained(seed, loss=capped).average.model) for seed in seeds]}
+weights = {
+    "v": targets["v"],
+    "v, min-SNR": [d2(trained(seed, loss=capped).average.model) for seed in seeds],
+}
 print(against_first(weights))
 
 # %% [markdown]
@@ -1291,20 +1351,33 @@ ask("training/median", median)
 # On numbers the perfect denoiser of each loss can be found by summing over a fine grid: no network, no training, so whatever goes wrong is the loss's own doing. The data have two modes, 30 % on the left and 70 % on the right.
 
 # %%
-uneven, cosine = GaussianMixture(torch.tensor([[-1.0], [1.0]]), 0.15, torch.tensor([0.3, 0.7])), cosine_schedule(1000)
+uneven, cosine = (
+    GaussianMixture(torch.tensor([[-1.0], [1.0]]), 0.15, torch.tensor([0.3, 0.7])),
+    cosine_schedule(1000),
+)
 start = torch.randn(lab.pick(smoke=500, cpu=4000, gpu=4000), 1, generator=lab.generator(8, "cpu"))
 distances = ("l2", "l1", "huber")
-ends = {d: last(ddim(grid_denoiser(uneven, cosine, d), cosine, start, steps=50)).flatten() for d in distances}
+ends = {
+    d: last(ddim(grid_denoiser(uneven, cosine, d), cosine, start, steps=50)).flatten() for d in distances
+}
 share = {d: (x > 0).float().mean().item() for d, x in ends.items()}
 print("on the right: data 70%, " + ", ".join(f"{d} {s:.0%}" for d, s in share.items()))
 figure, axes = plots.new_figure(8, 3.7, columns=2)
 seen, grid = torch.linspace(-2, 2, 300), torch.linspace(-1.8, 1.8, 61)
 answers = {d: (seen, best_answer(uneven, cosine, seen, 600, d)) for d in distances}
-plots.draw_curves(axes[0], answers, x_label="x_t at t = 600", y_label="the perfect answer x̂₀", title="Three perfect denoisers")
+plots.draw_curves(
+    axes[0],
+    answers,
+    x_label="x_t at t = 600",
+    y_label="the perfect answer x̂₀",
+    title="Three perfect denoisers",
+)
 made = {d: ((grid[1:] + grid[:-1]) / 2, torch.histogram(x, grid, density=True)[0]) for d, x in ends.items()}
 axes[1].fill_between(grid, uneven.log_prob(grid[:, None]).exp(), color="#dddddd", label="data")
 plots.draw_curves(axes[1], made, x_label="sample", y_label="density", title="What they generate")
-figure.set_label("Left: optimal answers for L2, L1 and Huber; L1 jumps from one mode to the other. Right: their samples")
+figure.set_label(
+    "Left: optimal answers for L2, L1 and Huber; L1 jumps from one mode to the other. Right: their samples"
+)
 figure
 
 # %% [markdown]
@@ -1340,7 +1413,9 @@ orthogonalized = check("training/orthogonal", orthogonalized)
 loss_of("v")(run.model, batch(lab.generator(12)), lab.generator(12)).backward()
 filters = max((w for w in run.model.parameters() if w.ndim == 4), key=lambda w: min(w.flatten(1).shape))
 matrix = filters.grad.flatten(1).float().cpu()
-sizes = {f"{rounds} rounds": torch.linalg.svdvals(orthogonalized(matrix, rounds)) for rounds in (0, 5, 10, 20)}
+sizes = {
+    f"{rounds} rounds": torch.linalg.svdvals(orthogonalized(matrix, rounds)) for rounds in (0, 5, 10, 20)
+}
 plots.curves(
     {name: (range(1, len(s) + 1), s.clamp(min=1e-6)) for name, s in sizes.items()},
     log_y=True,
@@ -1362,7 +1437,10 @@ for half in (False, True) if has_bfloat16(lab.device.type) else (False,):
     for layout in (torch.contiguous_format, torch.channels_last):
         model, x = new_model(), batch(lab.generator(0)).contiguous(memory_format=layout)
         model.to(memory_format=layout)
-        t, optimizer = torch.full((len(x),), 500, device=lab.device), torch.optim.Adam(model.parameters(), lr=1e-4)
+        t, optimizer = (
+            torch.full((len(x),), 500, device=lab.device),
+            torch.optim.Adam(model.parameters(), lr=1e-4),
+        )
 
         def loss(model, x, generator, half=half, t=t):
             with autocast(lab.device, half):
@@ -1403,10 +1481,16 @@ if together_weights is not None:
 # %%
 print(f"effort {lab.effort}, {train_set.title}\n")
 print(f"5.2  the bound weighs t = 2 {ratio:.0f} times as heavily as t = 1000 (linear schedule)")
-print(f"5.3  variance of the gradient, one t for 32 images: {relative['one t for 32 images']:.1f}, for 128: {relative['one t for 128 images']:.1f}; a t per image: 1")
-print(f"5.4  one frozen batch: your loss {one_batch['your loss'][-1]:.1e}, the shared one {one_batch['the shared loss'][-1]:.1e}")
+print(
+    "5.3  variance of the gradient: " + ", ".join(f"{name} {value:.2f}" for name, value in relative.items())
+)
+print(
+    f"5.4  one frozen batch: your loss {one_batch['your loss'][-1]:.1e}, the shared one {one_batch['the shared loss'][-1]:.1e}"
+)
 print(f"5.7  d² after {whole[0].step} steps, {len(seeds)} seeds\n{against_first(bought)}")
-print(f"5.8  when the loss had done {done['loss'][first]:.0f} % of its fall, the distance had done {done['distance'][first]:.0f} %")
+print(
+    f"5.8  when the loss had done {done['loss'][first]:.0f} % of its fall, the distance had done {done['distance'][first]:.0f} %"
+)
 print("5.9  " + ", ".join(f"{name} {value:.1f}" for name, value in final.items()))
 
 # %% [markdown]

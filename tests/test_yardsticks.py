@@ -19,7 +19,7 @@ def digits():
 def test_real_images_are_nearer_than_the_pixel_gaussian_than_noise(digits, known, monkeypatch):
     train, test = digits
     if not known:
-        monkeypatch.setattr("course_utils.yardsticks.shipped", lambda: [])
+        monkeypatch.setattr("course_utils.yardsticks.shipped", list)
     stick = Yardstick(train, test)
     assert ("classifier" in stick.name) == known
     noise = torch.randn(150, *train.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)

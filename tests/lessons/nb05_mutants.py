@@ -1258,7 +1258,7 @@ class AverageOfTheFirst(right_average):
             mine.copy_(old)
 
 
-# ------------------------------------------------------------------------------------------------------ the learning rate
+# -------------------------------------------------------------------------------------------------- the learning rate
 right_rate = right("training/rate")
 
 
@@ -1279,7 +1279,7 @@ def rate_by_torch(*, step, steps, warmup=0):
     return (climb * torch.tensor(2 * (1 - step / steps), dtype=torch.float64).clamp(max=1)).item()
 
 
-# ------------------------------------------------------------------------------------------------- one step from several
+# -------------------------------------------------------------------------------------------------- one step from several
 right_update = right("training/accumulate")
 
 
@@ -1502,7 +1502,7 @@ class RunForgettingLosses(right_run):
         super().go_on(until)
 
 
-# ------------------------------------------------------------------------------------------------------ pulling the plug
+# -------------------------------------------------------------------------------------------------- pulling the plug
 right_safe = right("training/resume")
 
 
