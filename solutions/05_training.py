@@ -27,7 +27,7 @@
 #
 # {{budget}}
 #
-# The text describes effort `cpu` or above, on Fashion-MNIST. At `smoke` the networks are hardly trained, and sentences about pictures don't hold.
+# The text describes effort `cpu` or above, on Fashion-MNIST. At `smoke` the networks are hardly trained.
 
 # %% tags=["setup"]
 import copy
@@ -679,23 +679,7 @@ explore(
 )
 
 # %% [markdown]
-# An answer that is off by 0.01 puts $\hat x_0$ off by $0.01/\sqrt{\mathrm{SNR}_t}$ if the answer is ε, by 0.01 if it is $x_0$, and by $0.01\sqrt{1-\bar\alpha_t}$ if it is $v$:
-
-# %%
-steps, left = torch.arange(1, 1000), cosine_schedule(1000).alpha_bar[1:1000]
-plots.curves(
-    {
-        "from ε": (steps, ((1 - left) / left).sqrt()),
-        "from x₀": (steps, left**0),
-        "from v": (steps, (1 - left).sqrt()),
-    },
-    log_y=True,
-    title="At the noisy end, an error in ε is an enormous error in the image",
-    x_label="step t (cosine schedule)",
-    y_label="error in x̂₀ ÷ error in the answer",
-)
-
-# %% [markdown]
+# An answer that is off by 0.01 puts $\hat x_0$ off by $0.01/\sqrt{\mathrm{SNR}_t}$ if the answer is ε (on the cosine schedule 0.6 at $t=990$), by 0.01 if it is $x_0$, and by $0.01\sqrt{1-\bar\alpha_t}$ if it is $v$.
 # So the three losses weigh one and the same error differently: the squared error of $x_0$ counts once for $x_0$, $\mathrm{SNR}_t$ times for ε, and $\mathrm{SNR}_t+1$ times for $v$. *Choosing a target is choosing a weight.*
 #
 # ### {{heading training/low-loss}}
@@ -1107,11 +1091,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# What holds for a short training of a small network need not hold for a long one of a large network. `python benchmarks/targets.py` asks the same question of the course's own network: d² of 1,000 samples, mean and every seed.
-#
-# | steps | predicts ε | predicts x₀ | predicts v |
-# |---|---|---|---|
-# | 1,000 | 31.0 (31.0) |  |  |
+# What holds for a short training of a small network need not hold for a long one of a large network. `python benchmarks/targets.py` asks the same question of the course's own network, with several seeds and up to a hundred times as many steps.
 #
 # The choice of a target is a choice of weight. The course's shipped models predict $v$, which can be turned into an image at both ends of $t$; nothing above says that this is the best choice, and with your loop you can try the others.
 
@@ -1204,7 +1184,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Both curves are shares of the same run, so they may be compared directly: where they part, one number says "nearly finished" and the other doesn't. This is one run of a short training; the long runs in the literature show the same with larger gaps.
+# Both curves are shares of the same run, so they may be compared directly: where they part, one number says "nearly finished" and the other doesn't. This is one run, of one seed.
 #
 # What does the average do *on the way*? Move through the training, and switch the average off.
 
@@ -1425,7 +1405,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# A gradient is nearly flat: a few directions hold almost all of its length. After the rounds most of them count alike. How much that is worth here stands in the table of 5.7.
+# A few directions hold almost all of the gradient's length. After the rounds most of them count alike. How much that is worth here stands in the table of 5.7.
 #
 # ## 5.13 · Faster on what you have *(extra)*
 #

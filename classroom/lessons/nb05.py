@@ -1605,7 +1605,7 @@ def _rate_cosine(step, steps, warmup=0):
 quiz(
     "training/rate",
     points=2,
-    minutes=4,
+    minutes=3,
     equation="5.10",
     title="Climb, stay, fall",
     reference=_rate_factor,
@@ -1923,7 +1923,7 @@ class _RunSoManyMore(_Run):
 quiz(
     "training/run",
     points=5,
-    minutes=10,
+    minutes=9,
     title="The whole loop",
     reference=_Run,
     library=(training.fit, training.train),
@@ -2112,7 +2112,7 @@ def _same_bits(raw, case: Case) -> dict:
 quiz(
     "training/resume",
     points=5,
-    minutes=10,
+    minutes=9,
     title="Save and resume, bit for bit",
     reference=_SafeRun,
     library=(training.fit, training.train),
