@@ -197,9 +197,8 @@ shown = [40, 38, 36, 34, 32, 30, 26, 20, 10, 0]
 ended = [model.classes[k] for k in verdicts[-1].tolist()]                                     # what each walk became
 two = [name for name in ("Ankle boot", "Trouser") if name in ended] or list(dict.fromkeys(ended))[:2]
 rows = {}
-confidence = evaluator(samples).detach().softmax(dim=1).amax(dim=1).tolist()
 for name in two:
-    i = max((i for i, class_ in enumerate(ended) if class_ == name), key=confidence.__getitem__)  # the clearest one
+    i = max((i for i, class_ in enumerate(ended) if class_ == name), key=settled_at.__getitem__)  # the one that settled first
     rows[f"{name}: x_t"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
     rows[f"{name}: guess"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
 plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title="The guess has its shape long before the image")

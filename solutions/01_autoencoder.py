@@ -34,6 +34,7 @@
 # The text describes what you see at effort `cpu` or above, on Fashion-MNIST. At `smoke` the networks are hardly trained: everything runs, but sentences about pictures don't hold. On another data set, read "garment" as "thing".
 
 # %% tags=["setup"]
+import importlib
 import math
 
 import torch
@@ -104,7 +105,7 @@ plots.image_rows(rows, title="Three answers to the top row")
 
 # %% [markdown]
 # Your eye calls the second row the same images; the squared error charges dearly for two pixels. And it prefers a fog to another sharp boot: compare the two numbers.
-# Remember it whenever a model that minimises squared error gives you fog. It is doing what it was asked to do.
+# Remember it whenever such a model gives you fog: it does what it was asked to do.
 #
 # ### An image as a row of coins *(extra)*
 # A second way to keep score comes from probability; notebook 02 stands on it. Let the decoder say, for every pixel, *how likely it is to be white*: a number $p_i\in[0,1]$, a biased coin.
@@ -581,9 +582,6 @@ for d in latents:
 # A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5.)
 
 # %%
-from classroom.lessons.nb01 import somebodys_loop
-
-
 def watched(loop, seed=0):
     """An autoencoder with 32 latents trained by a loop, its losses, and its error on test images on the way."""
     with seeded(0):
@@ -597,7 +595,8 @@ def watched(loop, seed=0):
     return model, loop(model, loss, x_train, lab.pick(smoke=20, cpu=200, gpu=400), 3e-3, seed), on_test
 
 
-his_model, his_losses, his_test = watched(somebodys_loop)
+his_loop = importlib.import_module("classroom.lessons.nb01").somebodys_loop
+his_model, his_losses, his_test = watched(his_loop)
 plots.curves(
     {"on his batches": (range(len(his_losses)), his_losses), "on test images": (range(len(his_test)), his_test)},
     title="Somebody else's loop: which curve would you show?", x_label="step", y_label="MSE per pixel", log_y=True,
@@ -692,7 +691,7 @@ high = torch.maximum(high, low + 1e-3)  # they meet where all images are the sam
 plots.class_maps(z_plane, test.labels, test.classes, title=f"Where the encoder puts {len(test):,} test images")
 
 # %% [markdown]
-# The axes have no meaning, the scale is whatever training left behind, and some regions are empty. What does the decoder draw in a place where no image ever landed? We need a ruler for images that nobody took.
+# The axes have no meaning, and some regions are empty. What does the decoder draw in a place where no image ever landed? We need a ruler for images that nobody took.
 #
 # ### {{heading autoencoder/nearest}}
 # How far is a drawn image from the most similar real one, by (1.1)? Mind the memory: 1,000 images against 5,000 are five million pairs.
@@ -1175,7 +1174,7 @@ print(f"{len(told_losses):,} steps; loss of the first 20 {sum(told_losses[:20]) 
 
 # %% [markdown]
 # ### {{heading autoencoder/anneal}}
-# Now walk. You stand at level σ with a noisy image. The network guesses the clean one; the difference, divided by σ, is the noise that it sees, of strength 1. Go to the guess, and put back noise of the *next* level's strength, σ'.
+# Now walk. You stand at level σ with a noisy image. The network guesses the clean one; the difference, divided by σ, is the noise that it sees, of strength 1. Go to the guess, and put back noise of strength σ', the *next* level.
 # Part of it may be fresh: a share `fresh` of the strength from new random numbers, the rest from the old noise, mixed so that the strength of the sum is exactly σ'. (What do variances of independent noises do?) After the last level comes 0.
 
 # %% tags=["quiz"]
