@@ -1215,7 +1215,7 @@ def exact_score(x, a):
 
 
 ends = {"chain A": linear_alpha_bar(200), "linear_curve": linear_curve(200), "cosine": cosine_alpha_bar(200)}
-many, heavy, first = lab.pick(smoke=500, cpu=1200, gpu=2000), {}, {}
+many, heavy, first = lab.pick(smoke=500, cpu=2000, gpu=2000), {}, {}
 for name, table in ends.items():
     shares = []
     for seed in range(5):
