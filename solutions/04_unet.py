@@ -993,7 +993,7 @@ reveal("unet/no-skips", round(rise["no skips"].mean().item(), 1))
 # %% [markdown]
 # A printed line says "apart" only where the best of three runs without a part is worse than the worst of three full ones.
 #
-# *Copies.* With a wide bottom the network loses a few percent without them: 1,568 numbers can carry 784 pixels past the turning point. With a narrow bottom they are everything: *with* them, a bottom an eighth as wide costs a few percent; *without* them the loss more than doubles. A wide bottom and copies are two answers to the question of 4.1.
+# *Copies.* With a wide bottom the network loses a few percent without them (look where in $t$): 1,568 numbers can carry 784 pixels past the turning point. With a narrow bottom they are everything: *with* them, a bottom an eighth as wide costs a few percent; *without* them the loss more than doubles. A wide bottom and copies are two answers to the question of 4.1.
 #
 # *Attention.* At 7 × 7 a few convolutions see the whole image. What the line says holds for this small network and so short a training; Dhariwal and Nichol (2021) found attention to help on larger and richer images.
 #
@@ -1117,7 +1117,7 @@ plots.panels(
 
 # %% [markdown]
 # ### {{heading unet/looks-at}}
-# By (4.1) an output pixel may see everything. What does the trained network *use*? Ask the gradient: how does the answer in the middle change with each input pixel? You have met `torch.autograd.grad` in 4.3.
+# By (4.1) an output pixel may see everything. What does the trained network *use*? Ask the gradient: how does the answer in the middle change with each input pixel? `torch.autograd.grad` computes it.
 
 
 # %% tags=["quiz"]

@@ -139,7 +139,7 @@ def test_an_ablated_network_is_what_its_name_says(path):
     net, card = denoiser.model, denoiser.card
     assert path.with_suffix(".md").read_text() == weights.describe(path)
     losses = torch.tensor(list(card["on the test split"].values()))
-    assert len(losses) in (2, 3) and losses.shape[1] == len(card["at t"]) and bool((losses > 0).all())
+    assert losses.shape == (3, len(card["at t"])) and bool((losses > 0).all())
     x, t = torch.randn(2, *net.shape, generator=rng()), torch.tensor([20, 900])
     assert torch.equal(net(x, t), net(x, t.flip(0))) == ("no-time" in path.stem)
     finest = net.up[-1][0]
@@ -162,7 +162,8 @@ def test_what_the_text_says_of_the_ablations():
     assert rise["no-attention"].min() < rise["full"].max()  # no finding
     assert rise["no-skips"].mean() < 0.1 and rise["narrow"].mean() < 0.1 and rise["narrow-no-skips"].min() > 1.0
     grain = {name: torch.tensor(list(card["grain at t = 1000"].values())) for name, card in cards.items()}
-    assert grain["no-time"].min() / grain["full"].max() > 1.8 and grain["no-time"].mean() / grain["full"].mean() < 2.6
+    twice = grain["no-time"] / grain["full"]  # seed by seed
+    assert twice.min() > 1.9 and twice.max() < 2.5 and grain["no-time"].min() > grain["full"].max()
 
 
 def test_ablations_are_small():
