@@ -101,7 +101,7 @@ def tradeoff(
         axes.errorbar(x, y, yerr=dy, xerr=dx, label=name, **look)
         for text, at_x, at_y in zip((text for text, _ in path), x, y):
             axes.annotate(typeset(text), (at_x, at_y), (6, 6), textcoords="offset points", fontsize=11)
-    _mark(axes, mark)
+    draw_marks(axes, mark)
     axes.margins(x=0.08, y=0.1)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.legend()
