@@ -36,11 +36,12 @@ import math
 
 import torch
 
-from course_utils import found_code, plots, setup
+from course_utils import plots, setup
 from course_utils.data import load
 from course_utils.data.mixtures import GaussianMixture
 from course_utils.diffusion import Schedule
 from course_utils.explore import choice, explore, slider
+from course_utils.pitfalls import forward as pitfalls
 from classroom import ask, check, predict, reveal
 
 lab = setup("03")
@@ -303,12 +304,12 @@ plots.curve_panels(
 # %% [markdown]
 # ### Somebody else's noise *(extra)*
 # #### {{heading forward/published-noise}}
-# The function in the next answer cell is somebody else's, with a mistake as it is found in tutorials (`found_code` holds such code). It runs, its pictures look noisy, and a network trained with it even learns something. But give it pixels of variance 1:
+# The function in the next answer cell is somebody else's, with a mistake as it is found in tutorials (`course_utils.pitfalls` holds such code). It runs, its pictures look noisy, and a network trained with it even learns something. But give it pixels of variance 1:
 
 # %%
 pixels = normal(20_000, 1, 1, 1)
 steps = {t: torch.full((len(pixels),), t, device=lab.device) for t in range(0, T + 1, 25)}
-makers = {"your add_noise": add_noise, "somebody else's": found_code.noise_images}
+makers = {"your add_noise": add_noise, "somebody else's": pitfalls.noise_images}
 seen = {name: [f(pixels, t, normal(*pixels.shape), table).var() for t in steps.values()] for name, f in makers.items()}
 plots.curves(
     {name: (list(steps), variances) for name, variances in seen.items()},
@@ -367,7 +368,7 @@ ask("forward/noise-harm", noise_harm)
 
 # %%
 some, times = images[:1].expand(4, -1, -1, -1), torch.tensor([1, 100, 300, 900], device=lab.device)
-shown, _ = found_code.training_pair(some, times, normal(*some.shape), table)
+shown, _ = pitfalls.training_pair(some, times, normal(*some.shape), table)
 rows = {"your add_noise": add_noise(some, times, normal(*some.shape), table), "shown to the network": shown}
 plots.image_rows(rows, labels=[f"t = {t}" for t in times.tolist()], title="A strange diet")
 
@@ -521,7 +522,7 @@ for steps_taken in (10, 100, 1000, 4000):
 short = cosine_alpha_bar(20)
 times = torch.tensor([1, 2, 5, 10, 15, 19, 20], device=lab.device)
 some, noise = images[:1].expand(7, -1, -1, -1), normal(1, *test.shape).expand(7, -1, -1, -1)
-levels = {"as the table says": short[times.cpu()], "looked up": found_code.look_up(times.cpu(), 1 - short[1:] / short[:-1])}
+levels = {"as the table says": short[times.cpu()], "looked up": pitfalls.look_up(times.cpu(), 1 - short[1:] / short[:-1])}
 levels = {name: a.float().to(lab.device).view(-1, 1, 1, 1) for name, a in levels.items()}
 rows = {name: a.sqrt() * some + (1 - a).sqrt() * noise for name, a in levels.items()}
 plots.image_rows(rows, labels=[f"t = {t}" for t in times.tolist()], title="Cosine schedule, 20 steps")

@@ -42,7 +42,8 @@ from course_utils.data import load
 from course_utils.device import seeded
 from course_utils.diffusion import Denoiser, cosine_schedule, diffusion_loss
 from course_utils.explore import choice, explore, slider
-from course_utils.models import faulty, tracing
+from course_utils.pitfalls import unet as pitfalls
+from course_utils.models import tracing
 from course_utils.models.nonlocal_means import patch_queries
 from course_utils.models.unet import group_norm
 from classroom import ask, check, predict, reveal
@@ -480,7 +481,7 @@ def difference(y):
     return (y - y[25]).flatten(1).square().mean(1).sqrt()
 
 
-answers = faulty.simple_block(x.expand(51, -1, -1, -1), embedded, *convs, step)
+answers = pitfalls.simple_block(x.expand(51, -1, -1, -1), embedded, *convs, step)
 plots.curves(
     {"what it is told": (every, difference(embedded @ step.T)), "what it answers": (every, difference(answers))},
     title="A block that is told the step, and answers the same",
@@ -1250,8 +1251,8 @@ for name, gather in gathers.items():
 
 # %%
 shown = test.x[:1, :1].cpu()
-x, qkv, out = faulty.to_itself(shown)
-gathered = (faulty.image_attention(x, qkv, out, heads=1) - x)[:, :1]
+x, qkv, out = pitfalls.to_itself(shown)
+gathered = (pitfalls.image_attention(x, qkv, out, heads=1) - x)[:, :1]
 plots.panels({"went in": shown[0], "was gathered": gathered[0]}, title="What has happened to the picture?")
 
 # %% [markdown]

@@ -47,7 +47,8 @@ from course_utils.device import autocast, has_bfloat16, seeded
 from course_utils.diffusion import Denoiser, cosine_schedule, draw_steps, linear_schedule, predict_x0
 from course_utils.explore import choice, explore, slider, toggle
 from course_utils.sampling import clipped, ddim, last
-from course_utils.training import Muon, pitfalls, until_stopped
+from course_utils.pitfalls import training as pitfalls
+from course_utils.training import Muon, until_stopped
 from course_utils.weights import load_denoiser, shipped
 from course_utils.yardsticks import Yardstick, against_first
 

@@ -42,7 +42,8 @@ from course_utils.device import autocast
 from course_utils.diffusion import Schedule, cosine_schedule, predict_noise
 from course_utils.explore import choice, explore, slider
 from course_utils.metrics import frechet_distance
-from course_utils.sampling import annealed_langevin, clipped, dpm_solver, heun, karras_timesteps, last, pitfalls
+from course_utils.pitfalls import sampling as pitfalls
+from course_utils.sampling import annealed_langevin, clipped, dpm_solver, heun, karras_timesteps, last
 from course_utils.weights import load_classifier, load_denoiser, shipped
 
 lab = setup("06")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from course_utils import diffusion as library
-from course_utils import found_code
+from course_utils.pitfalls import forward as pitfalls
 from course_utils.data.mixtures import GaussianMixture
 from course_utils.sampling import ddim, ddim_invert, ddpm, dpm_solver, euler, heun, loop, solvers
 
@@ -489,7 +489,7 @@ def _add_noise(x0, t, noise, alpha_bar):
     return library.Schedule(alpha_bar).add_noise(x0, t, noise)
 
 
-_noise_variance = found_code.noise_images
+_noise_variance = pitfalls.noise_images
 
 
 def _noise_no_roots(x0, t, noise, alpha_bar):
@@ -701,7 +701,7 @@ def _pair_reference(x0, t, noise, alpha_bar):
     return _add_noise(x0, t, noise, alpha_bar), noise
 
 
-_pair_as_handed_out = found_code.training_pair
+_pair_as_handed_out = pitfalls.training_pair
 
 
 def _pair_twice_noisy(x0, t, noise, alpha_bar):
@@ -931,7 +931,7 @@ def _at_cases(rng: torch.Generator) -> list[Case]:
     return cases
 
 
-_at_shifted = found_code.look_up
+_at_shifted = pitfalls.look_up
 
 
 def _at_shifted_twice(t, beta):

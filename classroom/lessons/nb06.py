@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 
 from course_utils import diffusion as library
+from course_utils.pitfalls import sampling as pitfalls
 from course_utils.sampling import (
     annealed_langevin,
     ddim,
@@ -17,7 +18,6 @@ from course_utils.sampling import (
     inpaint,
     langevin_dynamics,
     langevin_step,
-    pitfalls,
     sdedit,
     solvers,
     timesteps,

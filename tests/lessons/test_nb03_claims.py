@@ -6,7 +6,7 @@ import masters
 import pytest
 import torch
 
-from course_utils import found_code
+from course_utils.pitfalls import forward as pitfalls
 from course_utils.data.mixtures import GaussianMixture
 from course_utils.diffusion import NOISE_SCHEDULES, Schedule, cosine_schedule, linear_schedule, zero_terminal_snr
 
@@ -113,12 +113,12 @@ def test_found_code_is_wrong_as_it_is_said_to_be(notebook):
     right = schedule.add_noise(x0, t, noise)
     signal, spread = schedule.rates(t, x0)
     torch.testing.assert_close(
-        found_code.noise_images(x0, t, noise, schedule.alpha_bar), signal * x0 + spread.square() * noise
+        pitfalls.noise_images(x0, t, noise, schedule.alpha_bar), signal * x0 + spread.square() * noise
     )
-    shown, asked = found_code.training_pair(x0, t, noise, schedule.alpha_bar)
+    shown, asked = pitfalls.training_pair(x0, t, noise, schedule.alpha_bar)
     assert torch.equal(shown, noise)
     torch.testing.assert_close(asked, right)
-    torch.testing.assert_close(found_code.look_up(t, schedule.beta[1:]), schedule.alpha_bar[t - 1])
+    torch.testing.assert_close(pitfalls.look_up(t, schedule.beta[1:]), schedule.alpha_bar[t - 1])
 
 
 def test_short_chain_leaves_a_third_of_the_amplitude():

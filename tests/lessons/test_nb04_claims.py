@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from classroom.lessons.nb04 import filled
 from course_utils import plots, weights
-from course_utils.models import faulty, nonlocal_means, tracing
+from course_utils.models import nonlocal_means, tracing
+from course_utils.pitfalls import unet as pitfalls
 from course_utils.models import unet as library
 from lessons.answers import right
 
@@ -107,13 +108,13 @@ def test_non_local_means_is_attention():
 
 def test_the_faulty_parts_show_their_symptom(notebook):
     image = torch.randn(1, 1, 12, 12, generator=rng())
-    x, qkv, out = faulty.to_itself(image)
-    for attend, seen in ((notebook["image_attention"], image), (faulty.image_attention, image.mT)):
+    x, qkv, out = pitfalls.to_itself(image)
+    for attend, seen in ((notebook["image_attention"], image), (pitfalls.image_attention, image.mT)):
         gathered = (attend(x, qkv, out, 1) - x)[:, :1]
         torch.testing.assert_close(gathered, seen, rtol=0, atol=1e-4)
     x, convs = torch.randn(2, 4, 5, 7, generator=rng()), torch.randn(2, 4, 4, 3, 3, generator=rng(1))
     e, step = torch.randn(2, 6, generator=rng(2)), torch.randn(4, 6, generator=rng(3))
-    for block, hears in ((notebook["simple_block"], True), (faulty.simple_block, False)):
+    for block, hears in ((notebook["simple_block"], True), (pitfalls.simple_block, False)):
         assert torch.allclose(block(x, e, *convs, step), block(x, -e, *convs, step), atol=1e-4) != hears
 
 

@@ -9,6 +9,7 @@ from test_sampling import network, normal, rng
 
 from course_utils.data import GaussianMixture
 from course_utils.diffusion import NOISE_SCHEDULES, Schedule, cosine_schedule, linear_schedule, predict_noise
+from course_utils.pitfalls import sampling as pitfalls
 from course_utils.sampling import (
     ddim,
     ddim_invert,
@@ -19,7 +20,6 @@ from course_utils.sampling import (
     inpaint,
     langevin_dynamics,
     last,
-    pitfalls,
     score_of,
     sdedit,
     timesteps,

@@ -1,7 +1,4 @@
-"""Code as it is found in tutorials: it runs, it reads well, and each function has one mistake. For bug hunts.
-
-Nothing in the library calls these. A notebook draws what they do, hands their source to the student, and asks for
-what is wrong.
+"""What notebook 03 finds: noise of the wrong size, a table read one step off, and a pair in the wrong order."""
 """
 
 from __future__ import annotations
