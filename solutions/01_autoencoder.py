@@ -34,7 +34,6 @@
 # The text describes what you see at effort `cpu` or above, on Fashion-MNIST. At `smoke` the networks are hardly trained: everything runs, but sentences about pictures don't hold. On another data set, read "garment" as "thing".
 
 # %% tags=["setup"]
-import importlib
 import math
 
 import torch
@@ -46,6 +45,7 @@ from course_utils.arrays import to_unit
 from course_utils.data import load
 from course_utils.device import seeded
 from course_utils.explore import explore, slider
+from course_utils.pitfalls import autoencoder as pitfalls
 from course_utils.models.autoencoder import in_batches
 from classroom import ask, check, predict, reveal
 from course_utils.training import until_stopped
@@ -595,8 +595,7 @@ def watched(loop, seed=0):
     return model, loop(model, loss, x_train, lab.pick(smoke=20, cpu=200, gpu=400), 3e-3, seed), on_test
 
 
-his_loop = importlib.import_module("classroom.lessons.nb01").somebodys_loop
-his_model, his_losses, his_test = watched(his_loop)
+his_model, his_losses, his_test = watched(pitfalls.training_loop)
 plots.curves(
     {"on his batches": (range(len(his_losses)), his_losses), "on test images": (range(len(his_test)), his_test)},
     title="Somebody else's loop: which curve would you show?", x_label="step", y_label="MSE per pixel", log_y=True,

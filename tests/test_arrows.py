@@ -21,7 +21,7 @@ COURSE_UTILS = {
     "arrays": set(),
     "device": set(),
     "files": set(),
-    "pitfalls": BASE | {"diffusion"},
+    "pitfalls": BASE | {"diffusion", "training"},
     "keys": set(),
     "data": BASE,
     "models": BASE,

@@ -31,7 +31,7 @@ Z, LABELS = points()
 LINE = {"a line": ([1, 2, 3], [1.0, 4.0, 9.0])}
 PATHS = {
     "guided": {"w = 1": (0.9, 0.8, 0.01, 0.02), "w = 5": (0.7, 0.99, 0.03, 0.01)},
-    "led": {"s = 1": (0.6, 0.5, 0.02, 0.02)},
+    "led": {"_s = 1": (0.6, 0.5, 0.02, 0.02)},
 }
 FIGURES = {
     "image_grid": lambda: plots.image_grid(images(), title="T", labels=list("abcdef")),
@@ -711,7 +711,7 @@ def test_a_tradeoff_draws_points_in_order_with_their_bars_and_names():
     np.testing.assert_allclose(np.ptp(across[1], axis=0), (0.06, 0))
     np.testing.assert_allclose(np.ptp(upright[0], axis=0), (0, 0.04))
     assert first[0].get_color() != second[0].get_color()
-    assert [text.get_text() for text in axes.texts] == ["w = 1", "w = 5", "s = 1"]
+    assert [text.get_text() for text in axes.texts] == ["w = 1", "w = 5"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["guided", "led"]
     with pytest.raises(ValueError, match="expected"):
         plots.tradeoff({"a": {"b": (1, 2, 3)}}, title="T", x_label="x", y_label="y")

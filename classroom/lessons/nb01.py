@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from course_utils.models import autoencoder as library
 from course_utils.models import blocks
+from course_utils.pitfalls import autoencoder as pitfalls
 from course_utils.training import until_stopped
 
 from ..quizzes.declarations import Case, Fixture, Misconception, Option, Unfit, concept, fixture, quiz
@@ -929,20 +930,6 @@ def _other_loop_cases(rng: torch.Generator) -> list[Case]:
     ]
 
 
-def somebodys_loop(model, loss, images, steps, lr, seed):
-    """The loop that is handed out, bug and all: the notebook shows what it does before it shows how."""
-    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
-    model.train()
-    for step in until_stopped(range(steps)):
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(images), generator=generator)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * (1 - step / steps)
-        losses.append(_step_reference(model, loss, images[order[:64]], optimizer))
-    model.eval()
-    return losses
-
-
 def _other_loop_unseeded(model, loss, images, steps, lr, seed):
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
     model.train()
@@ -966,7 +953,7 @@ quiz(
     misconceptions=[
         Misconception(
             "still as it was handed out",
-            somebodys_loop,
+            pitfalls.training_loop,
             "Every step still sees the same images. Which line makes the choice of images, and what does it depend on?",
         ),
         Misconception(

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from course_utils import diffusion as library
-from course_utils.pitfalls import forward as pitfalls
 from course_utils.data.mixtures import GaussianMixture
+from course_utils.pitfalls import forward as pitfalls
 from course_utils.sampling import ddim, ddim_invert, ddpm, dpm_solver, euler, heun, loop, solvers
 
 from ..quizzes.declarations import Case, Fixture, Misconception, Option, Tolerance, Unfit, concept, fixture, quiz

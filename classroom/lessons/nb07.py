@@ -910,7 +910,14 @@ def _loss_with(
     return class_loss
 
 
-_class_loss = _loss_with()
+def _class_loss(model, x0, y, generator, schedule, null, share):
+    t = library.draw_steps(len(x0), schedule.T, generator, x0.device)
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    labels = library.drop_labels(y, null, share, generator)
+    v = library.prediction_target(schedule, "v", x0, noise, t)
+    return (model(schedule.add_noise(x0, t, noise), t, labels).float() - v).square().mean()
+
+
 _loss_undropped = _loss_with(asked=lambda y, dropped, null: y)
 
 
@@ -966,7 +973,7 @@ LOSS_SLIPS = [
 quiz(
     "guidance/class-loss",
     points=4,
-    minutes=6,
+    minutes=5,
     equation="7.3",
     title="The loss that trains it",
     reference=_class_loss,
@@ -1019,8 +1026,8 @@ quiz(
         *LOSS_SLIPS,
     ],
     hints=[
-        "Which row of the picture is wrong at $w=1$, and which at $w=0$? What does the sampler ask for in the second?",
-        "The row for $w=0$ asks with the null label alone. How often has his network been trained with it?",
+        "The row for $w=1$ is fine, the others aren't. What do they ask for that the first one never does?",
+        "$w=0$ asks with the null label alone. How often has his network been trained with it?",
         "Print `labels` before and after the line that should change it.",
         "Methods of a tensor without a `_` at the end give a new tensor and leave the old one as it is.",
         "`labels = labels.masked_fill(lost, null)`",
@@ -1642,7 +1649,18 @@ def _training_with(
     return train_classifier
 
 
-_train_classifier = _training_with()
+def _train_classifier(classifier, batches, schedule, optimizer, generator):
+    losses = []
+    for x0, y in batches:
+        t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=x0.device)
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        loss = F.cross_entropy(classifier(schedule.add_noise(x0, t, noise), t), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
 
 quiz(
     "guidance/train-classifier",
@@ -2590,7 +2608,12 @@ def _wishing_with(formula):
     return all_wishes
 
 
-_all_wishes = _wishing_with(lambda of_any, said, w: of_any + w * sum(each - of_any for each in said))
+def _all_wishes(denoise, w, null):
+    def guided(x_t, t, wishes):
+        of_any = denoise(x_t, t, torch.full_like(wishes[:, 0], null))
+        return of_any + w * sum(denoise(x_t, t, wishes[:, k]) - of_any for k in range(wishes.shape[1]))
+
+    return guided
 
 
 def _as_wished(answer, denoise, w, null, x_t, t, wishes):

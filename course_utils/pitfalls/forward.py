@@ -1,5 +1,4 @@
 """What notebook 03 finds: noise of the wrong size, a table read one step off, and a pair in the wrong order."""
-"""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def tradeoff(
     """Two measures against each other while a knob is turned: a line for each series, with crosses of error.
 
     series: {"name": {"what is written at the point": (x, y, half-length across, half-length upright)}}, joined in
-    order; an empty text writes nothing.  mark: as for `curves`.
+    order; a text that begins with _ is not written.  mark: as for `curves`.
 
     >>> points = {"w = 1": (0.9, 0.8, 0.01, 0.02), "w = 5": (0.7, 0.99, 0.02, 0.01)}
     >>> tradeoff({"guided": points}, title="More of one", x_label="coverage", y_label="accuracy")
@@ -93,14 +93,18 @@ def tradeoff(
         name: [(text, as_numbers(where, f'"{name}", {text}', (4,))) for text, where in named(points, name).items()]
         for name, points in named(series, "series").items()
     }
-    told = (f"{name} " + ", ".join(f"{t} ({w[0]:.3g}, {w[1]:.3g})" for t, w in path) for name, path in paths.items())
+    told = (
+        f"{name} " + ", ".join(f"{t.strip('_')} ({w[0]:.3g}, {w[1]:.3g})" for t, w in path)
+        for name, path in paths.items()
+    )
     figure, axes = single(title, f"Paths over {x_label} and {y_label}: {'; '.join(told)}", height=4.8)
     for k, (name, path) in enumerate(paths.items()):
         x, y, dx, dy = np.array([where for _, where in path]).T
         look = {"color": COLOURS[k % len(COLOURS)], "marker": "osD^v"[k % 5], "capsize": 3, "elinewidth": 1.4}
         axes.errorbar(x, y, yerr=dy, xerr=dx, label=name, **look)
         for text, at_x, at_y in zip((text for text, _ in path), x, y):
-            axes.annotate(typeset(text), (at_x, at_y), (6, 6), textcoords="offset points", fontsize=11)
+            if not text.startswith("_"):
+                axes.annotate(typeset(text), (at_x, at_y), (6, 6), textcoords="offset points", fontsize=11)
     draw_marks(axes, mark)
     axes.margins(x=0.08, y=0.1)
     axes.set(xlabel=x_label, ylabel=y_label)

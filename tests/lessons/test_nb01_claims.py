@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from classroom.lessons import nb01
 from course_utils.models import autoencoder as library
 from course_utils.models import blocks
+from course_utils.pitfalls import autoencoder as pitfalls
 from course_utils.training import fit
 
 
@@ -99,7 +99,7 @@ def test_the_colleagues_loop_is_the_one_that_is_handed_out(notebook):
         seen.append(x.clone())
         return notebook["squared_error"](model, x)
 
-    for loop in (nb01.somebodys_loop, notebook["train_another"]):
+    for loop in (pitfalls.training_loop, notebook["train_another"]):
         model = nn.Sequential(nn.Flatten(), nn.Linear(6, 6), nn.Unflatten(1, (1, 2, 3)))
         loop(model, loss, x, 5, 0.01, 3)
     assert all(torch.equal(seen[0], other) for other in seen[1:5])

@@ -6,9 +6,9 @@ import masters
 import pytest
 import torch
 
-from course_utils.pitfalls import forward as pitfalls
 from course_utils.data.mixtures import GaussianMixture
 from course_utils.diffusion import NOISE_SCHEDULES, Schedule, cosine_schedule, linear_schedule, zero_terminal_snr
+from course_utils.pitfalls import forward as pitfalls
 
 
 @pytest.fixture(scope="module")

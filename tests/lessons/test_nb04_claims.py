@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from classroom.lessons.nb04 import filled
 from course_utils import plots, weights
 from course_utils.models import nonlocal_means, tracing
-from course_utils.pitfalls import unet as pitfalls
 from course_utils.models import unet as library
+from course_utils.pitfalls import unet as pitfalls
 from lessons.answers import right
 
 
