@@ -1606,7 +1606,7 @@ def unmask(probability, turn, rounds, uniforms):
     """
     ### BEGIN SOLUTION
     n, d = turn.shape
-    x = torch.zeros(n, d)
+    x = torch.zeros(n, d, device=turn.device)
     for k in range(rounds):
         white = uniforms[k] < probability(x)
         pixels = torch.where(white, 1.0, -1.0)
