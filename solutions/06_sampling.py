@@ -99,7 +99,7 @@ def fresh_noise(generator):
 #
 # $$x_{t-1}=\tilde\mu_t(x_t,\hat x_0)+\sigma_t\,z,\qquad \hat x_0=\hat x_0(x_t,t), \tag{6.1}$$
 #
-# with $\tilde\mu_t$ from (3.8) and fresh noise $z\sim\mathcal N(0,I)$ in every step but the last, where $z=0$. Begin with noise, repeat for $t=T,\dots,1$: that is **Algorithm 2** of the DDPM paper, *ancestral sampling*. (The paper writes the mean with $\hat\varepsilon$; put (5.6) into $\tilde\mu_t$ and you get its line.)
+# with $\tilde\mu_t$ from (3.8) and fresh noise $z\sim\mathcal N(0,I)$ in every step but the last, where $z=0$. Begin with noise, repeat for $t=T,\dots,1$: that is **Algorithm 2** of the DDPM paper, *ancestral sampling*.
 #
 # Isn't that bold? The guess is an average over many images, so it is wrong for each of them. What saves us is that a step trusts it only a little: $\tilde\mu_t$ mixes a small share of $\hat x_0$ into $x_t$, and then the network is asked anew.
 #
@@ -182,9 +182,6 @@ def walk(step, denoise, schedule, x, times, draw, y=None):
 # %% tags=["check"]
 walk = check("sampling/walk", walk)
 
-# %% [markdown]
-# Now let it walk, all thousand steps of it.
-
 # %%
 every_step = lab.pick(smoke=25, cpu=1000, gpu=1000)
 trail = walk(
@@ -204,7 +201,7 @@ plots.image_rows(rows, labels=[f"t = {t}" for t, _, _ in looks], title=f"{data}:
 # The same, moving:
 
 # %%
-frames = [trail[round(k * (len(trail) - 2) / 30) + 1] for k in range(31)]
+frames = [trail[round(k * (len(trail) - 2) / 20) + 1] for k in range(21)]
 plots.animation(
     [torch.cat([x[1:7], x0[1:7]]).clamp(-1, 1).cpu() for _, x, x0 in frames],
     columns=6,
@@ -234,7 +231,7 @@ ask("sampling/one-seed", one_seed)
 
 
 # %% [markdown]
-# Two ends of the scale are needed as well. The **floor** are training images: no sampler should be expected below them. The **control** is one Gaussian fitted to the pixels of training images, which knows no shapes, only which pairs of pixels go together. A ruler on which it does well measures nothing.
+# Two ends of the scale are needed as well. The **floor** are training images: no sampler should be expected below them. The **control** is one Gaussian fitted to the pixels of training images, which knows no shapes, only which pairs of pixels go together.
 
 
 # %%
@@ -259,6 +256,13 @@ def one_gaussian(n, seed):
     return x.mean(0) + (shares @ (x - x.mean(0)).flatten(1)).view(n, *shape)
 
 
+def some_of_each(n, seed):
+    """n training images, every class equally often, as in our samples."""
+    order = torch.randperm(len(train.x), generator=lab.generator(seed, "cpu")).to(lab.device)
+    kinds = train.labels[order]
+    return train.x[torch.cat([order[kinds == k][: n // len(train.classes)] for k in range(len(train.classes))])]
+
+
 def draw_set(sampler, n, seed):
     """n images of a sampler (noise, labels) → images, every class equally often, in batches of 100."""
     batches = zip(pure_noise(n, seed).split(100), labels_for(n).split(100))
@@ -281,11 +285,10 @@ guess = predict("sampling/spread", "Largest minus smallest d² of eight seeds, 1
 n_few, n_many = lab.pick(smoke=(20, 40), cpu=(100, 500), gpu=(100, 1000))
 seeds = range(8)
 sets = [draw_set(evenly(ancestral_step, 10, seed), n_many, seed) for seed in seeds]
-some = [torch.randperm(len(train.x), generator=lab.generator(k, "cpu")).to(lab.device) for k in seeds]
 shake = {}
 for n in (n_few, n_many):
     shake[f"ten strides, {n} images"] = [distance(x[:n]) for x in sets]
-    shake[f"training images, {n}"] = [distance(train.x[order[:n]]) for order in some]
+    shake[f"training images, {n}"] = [distance(some_of_each(n, k)) for k in seeds]
     shake[f"one Gaussian, {n} images"] = [distance(one_gaussian(n, k)) for k in seeds]
 scatter = {name: torch.tensor(values) for name, values in shake.items()}
 spread = {n: scatter[f"ten strides, {n} images"].std().item() for n in (n_few, n_many)}
@@ -1144,7 +1147,7 @@ for name, (price, method) in methods.items():
     lines[f"{name}: order {orders[name]:.2f}"] = ([price * k for k in counts], errors)
 plots.curves(
     lines,
-    title="Your solvers on the exact laboratory: slopes are orders (Euler lies on DDIM)",
+    title="Slopes are orders (Euler lies on DDIM)",
     x_label="evaluations of the denoiser",
     y_label="median distance to the solution",
     log_x=True,
@@ -1193,7 +1196,7 @@ Counted = check("sampling/counted", Counted)
 #
 # $$\varsigma_k=\Big(\varsigma_{\max}^{1/\rho}+\tfrac{k}{K-1}\big(\varsigma_{\min}^{1/\rho}-\varsigma_{\max}^{1/\rho}\big)\Big)^{\rho},\quad k=0,\dots,K-1,\qquad \varsigma_K=0,\qquad\rho=7, \tag{6.11}$$
 #
-# which makes strides in ς shorter and shorter; `karras_timesteps` takes the steps whose ς are nearest, from ς = 80 down to $t=1$, and 0. For $K=10$ they are 992, 985, 972, 942, 871, 698, 378, 118, 21, 1 and 0. That last but one stop matters for methods of order 2: the stride that ends at 0 is DDIM's, and it had better be short.
+# which makes strides in ς shorter and shorter; `karras_timesteps` takes the steps whose ς are nearest, from ς = 80 down to $t=1$, and 0. For $K=10$ they are 992, 985, 972, 942, 871, 698, 378, 118, 21, 1 and 0.
 #
 # Four of your samplers, and one of the library's that joins two of your ideas, 2M's extrapolated guess and the fresh noise of η = 1 (SDE-DPM-Solver++(2M), Lu et al. 2022 too). All get the same starts and classes, three seeds.
 
@@ -1294,10 +1297,9 @@ off = {
 }
 plots.curves(
     {name: ([paid[name, k] for k in budgets], values) for name, values in off.items()},
-    title=f"{data}: how far samplers without chance are from the network's own ODE",
+    title=f"{data}: how far from the network's own ODE?",
     x_label="evaluations of the network",
     y_label="rms of pixels to a fine solution",
-    log_x=True,
     log_y=True,
 )
 
@@ -1306,7 +1308,7 @@ plots.curves(
 #
 # In the first figure the order is another one. From 10 to 20 evaluations 2M comes closer to the network's ODE, and *not* closer to the data (the two lines printed last say how sure that is): what is left is the network's own error, and a cruder solver may miss by less. Fresh noise together with 2M's guess is ahead where the rule says so: noise can make a walk forget the errors made so far (Karras et al. 2022 find the same of theirs). For another network, or other data, the ranking may differ; that is why yours has error bars.
 #
-# Now by eye. All samplers have the same starts; whatever differs is the sampler's doing. Find the smallest budget at which a sampler draws what it draws with the largest one; what too few strides look like for DDIM, and what for Heun; and two settings whose images you can't tell apart, one at a quarter of the other's price.
+# Now by eye. All samplers have the same starts; whatever differs is the sampler's doing. Find the smallest budget at which a sampler draws what it draws with the largest one and two settings whose images you can't tell apart, one at a quarter of the other's price.
 
 
 # %%
@@ -1607,7 +1609,7 @@ def unmask(probability, turn, rounds, uniforms):
     """
     ### BEGIN SOLUTION
     n, d = turn.shape
-    x = torch.zeros(n, d)
+    x = torch.zeros(n, d, device=turn.device)
     for k in range(rounds):
         white = uniforms[k] < probability(x)
         pixels = torch.where(white, 1.0, -1.0)

@@ -1113,7 +1113,7 @@ def _ddim_keeps_x_t(x_t, x0, t, s, noise, schedule, eta=0.0):
 quiz(
     "sampling/ddim-step",
     points=4,
-    minutes=6,
+    minutes=5,
     equation="6.4",
     title="One DDIM step",
     reference=_ddim_step,
