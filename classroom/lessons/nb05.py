@@ -44,9 +44,10 @@ def _schedule(curve: str = "cosine", T: int = 50, seed: int = 0) -> library.Sche
 class _Tiny(nn.Module):
     """A network of a few hundred weights that uses the image and the step; dropout and BatchNorm if asked for."""
 
-    def __init__(self, channels: int, noisy_layers: bool = False):
+    def __init__(self, channels: int, noisy_layers: bool = False, spare: bool = False):
         super().__init__()
-        self.spare = nn.Parameter(torch.ones(3))  # gets no gradient
+        if spare:
+            self.spare = nn.Parameter(torch.ones(3))  # gets no gradient
         self.first, self.last = nn.Conv2d(channels, 6, 3, padding=1), nn.Conv2d(6, channels, 3, padding=1)
         self.time = nn.Linear(1, 6)
         self.between = nn.Sequential(nn.BatchNorm2d(6), nn.Dropout(0.3)) if noisy_layers else nn.Identity()
@@ -66,6 +67,11 @@ def _with_dropout(channels: int = 1, seed: int = 0) -> nn.Module:
     model = _Tiny(channels, noisy_layers=True)
     nn.init.normal_(model.between[0].running_mean, std=0.3)
     return model
+
+
+@fixture("training/with-spare")
+def _with_spare(channels: int = 1, seed: int = 0) -> nn.Module:
+    return _Tiny(channels, spare=True)
 
 
 @fixture("training/denoise")
@@ -1670,7 +1676,7 @@ def _batches_in_parts(rng: torch.Generator) -> list[Case]:
         cases.append(
             Case(
                 {
-                    "model": Fixture("training/tiny", channels=shape[0], seed=seed),
+                    "model": Fixture("training/with-spare", channels=shape[0], seed=seed),
                     "loss": Fixture("training/loss", size=size),
                     "parts": [2 * torch.rand(b, *shape, generator=rng) - 1 for b in sizes],
                     "optimizer": name,
