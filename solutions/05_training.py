@@ -767,6 +767,12 @@ class Average:
         self.updates += 1
 
     ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, model, decay=0.995):
+    #     raise NotImplementedError("not answered yet")
+    # def update(self, model):
+    #     raise NotImplementedError("not answered yet")
+    ### END HANDED OUT
 
 
 # %% tags=["check"]
@@ -910,6 +916,12 @@ class Run:
             self.step = k + 1
 
     ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, model, loss, batch, optimizer, generator, rate, decay=0.995, clip=None, parts=1):
+    #     raise NotImplementedError("not answered yet")
+    # def go_on(self, until):
+    #     raise NotImplementedError("not answered yet")
+    ### END HANDED OUT
 
 
 # %% tags=["check"]
@@ -970,6 +982,12 @@ class SafeRun(Run):
         self.step, self.losses = content["step"], content["losses"]
 
     ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def save(self, path):
+    #     raise NotImplementedError("not answered yet")
+    # def resume(self, path):
+    #     raise NotImplementedError("not answered yet")
+    ### END HANDED OUT
 
 
 # %% tags=["check"]
