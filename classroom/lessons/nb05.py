@@ -2044,8 +2044,7 @@ def _runs_to_cut(rng: torch.Generator) -> list[Case]:
     cases = []
     for given, steps in (
         (("adam", 4, (1, 4, 6), 12, None, 1, False), 12),
-        (("muon", 3, (2, 3, 4), 11, 0.05, 2, False), 11),
-        (("two groups", 5, (1, 3, 4), 10, None, 1, False), 10),
+        (("muon", 3, (2, 3, 4), 9, 0.05, 2, False), 9),
     ):
         first = 1 + int(torch.randint(steps // 2 - 1, (), generator=rng))
         second = first + 1 + int(torch.randint(steps - first - 2, (), generator=rng))
