@@ -1458,6 +1458,8 @@ def _models_that_move(rng: torch.Generator) -> list[Case]:
 
 def _averaged_over(answer, model, decay, updates):
     average = answer(model, decay)
+    if average is None:
+        return None
     rng, seen = torch.Generator().manual_seed(updates), []
     at_first = average.updates
     for _ in range(updates):
@@ -1863,6 +1865,8 @@ def _runs(rng: torch.Generator) -> list[Case]:
 
 def _gone_on(answer, model, loss, batch, optimizer, generator, rate, decay, clip, parts, stops):
     run = answer(model, loss, batch, _optimizer(optimizer, model), generator, rate, decay, clip, parts)
+    if run is None:
+        return None
     model.eval()  # as after a look at samples
     for stop in stops:
         run.go_on(stop)
@@ -2078,6 +2082,8 @@ def _cut_and_resumed(answer, model, loss, batch, optimizer, generator, rate, dec
         }
 
     whole = new()
+    if whole[0] is None:
+        return None
     whole[0].go_on(steps)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "run.pt")
