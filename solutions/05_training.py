@@ -403,7 +403,7 @@ for name, draws in {"as (5.4) says": drawn_per_image, "the other way": pitfalls.
 plots.curves(
     {name: (range(1, len(row) + 1), row) for name, row in losses.items()},
     log_y=True,
-    title="Same images, same network, same optimizer: what is happening here?",
+    title="Same images, same network: what is happening here?",
     x_label="training step",
     y_label="loss per pixel",
 )
@@ -518,7 +518,7 @@ for name, loss in {"your loss": algorithm_1, "the shared loss": pitfalls.shared_
 plots.image_rows(
     implied | {"the clean images": frozen},
     labels=[f"t = {t}" for t in frozen_t.tolist()],
-    title="One frozen batch: both losses fell. What is wrong in the third row?",
+    title="Both losses fell. What is wrong in the third row?",
 )
 
 # %% [markdown]
@@ -1083,9 +1083,9 @@ bad = {}
 for name, clip in {"no limit": None, "clip = 1": 1.0}.items():
     bad[name] = trained(0, torch.optim.Adam, 3e-3, feed=BadBatch(at=whole[0].step * 4 // 10), clip=clip)
 plots.curves(
-    {name: (range(1, run.step + 1), run.losses) for name, run in bad.items()},
+    {name: (range(1, run.step + 1), [min(x, 2) for x in run.losses]) for name, run in bad.items()},
     log_y=True,
-    title="One bad batch, with and without a limit (Adam, one seed)",
+    title="One bad batch, with and without a limit (one seed; cut off at 2)",
     x_label="training step",
     y_label="loss per pixel",
 )
