@@ -44,9 +44,10 @@ def _schedule(curve: str = "cosine", T: int = 50, seed: int = 0) -> library.Sche
 class _Tiny(nn.Module):
     """A network of a few hundred weights that uses the image and the step; dropout and BatchNorm if asked for."""
 
-    def __init__(self, channels: int, noisy_layers: bool = False):
+    def __init__(self, channels: int, noisy_layers: bool = False, spare: bool = False):
         super().__init__()
-        self.spare = nn.Parameter(torch.ones(3))  # gets no gradient
+        if spare:
+            self.spare = nn.Parameter(torch.ones(3))  # gets no gradient
         self.first, self.last = nn.Conv2d(channels, 6, 3, padding=1), nn.Conv2d(6, channels, 3, padding=1)
         self.time = nn.Linear(1, 6)
         self.between = nn.Sequential(nn.BatchNorm2d(6), nn.Dropout(0.3)) if noisy_layers else nn.Identity()
@@ -66,6 +67,11 @@ def _with_dropout(channels: int = 1, seed: int = 0) -> nn.Module:
     model = _Tiny(channels, noisy_layers=True)
     nn.init.normal_(model.between[0].running_mean, std=0.3)
     return model
+
+
+@fixture("training/with-spare")
+def _with_spare(channels: int = 1, seed: int = 0) -> nn.Module:
+    return _Tiny(channels, spare=True)
 
 
 @fixture("training/denoise")
@@ -1452,6 +1458,8 @@ def _models_that_move(rng: torch.Generator) -> list[Case]:
 
 def _averaged_over(answer, model, decay, updates):
     average = answer(model, decay)
+    if average is None:
+        return None
     rng, seen = torch.Generator().manual_seed(updates), []
     at_first = average.updates
     for _ in range(updates):
@@ -1670,7 +1678,7 @@ def _batches_in_parts(rng: torch.Generator) -> list[Case]:
         cases.append(
             Case(
                 {
-                    "model": Fixture("training/tiny", channels=shape[0], seed=seed),
+                    "model": Fixture("training/with-spare", channels=shape[0], seed=seed),
                     "loss": Fixture("training/loss", size=size),
                     "parts": [2 * torch.rand(b, *shape, generator=rng) - 1 for b in sizes],
                     "optimizer": name,
@@ -1857,6 +1865,8 @@ def _runs(rng: torch.Generator) -> list[Case]:
 
 def _gone_on(answer, model, loss, batch, optimizer, generator, rate, decay, clip, parts, stops):
     run = answer(model, loss, batch, _optimizer(optimizer, model), generator, rate, decay, clip, parts)
+    if run is None:
+        return None
     model.eval()  # as after a look at samples
     for stop in stops:
         run.go_on(stop)
@@ -2038,8 +2048,7 @@ def _runs_to_cut(rng: torch.Generator) -> list[Case]:
     cases = []
     for given, steps in (
         (("adam", 4, (1, 4, 6), 12, None, 1, False), 12),
-        (("muon", 3, (2, 3, 4), 11, 0.05, 2, False), 11),
-        (("two groups", 5, (1, 3, 4), 10, None, 1, False), 10),
+        (("muon", 3, (2, 3, 4), 9, 0.05, 2, False), 9),
     ):
         first = 1 + int(torch.randint(steps // 2 - 1, (), generator=rng))
         second = first + 1 + int(torch.randint(steps - first - 2, (), generator=rng))
@@ -2073,6 +2082,8 @@ def _cut_and_resumed(answer, model, loss, batch, optimizer, generator, rate, dec
         }
 
     whole = new()
+    if whole[0] is None:
+        return None
     whole[0].go_on(steps)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "run.pt")

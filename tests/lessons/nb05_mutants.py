@@ -1279,7 +1279,7 @@ def rate_by_torch(*, step, steps, warmup=0):
     return (climb * torch.tensor(2 * (1 - step / steps), dtype=torch.float64).clamp(max=1)).item()
 
 
-# ----------------------------------------------------------------------------------------------- one step from several
+# ------------------------------------------------------------------------------------------------ one step from several
 right_update = right("training/accumulate")
 
 
