@@ -766,7 +766,7 @@ VAE = check("vae/class", VAE)
 
 # %% [markdown]
 # ### {{heading vae/elbo}}
-# Encode, draw with the noise that is handed in, and return both costs of (2.1). One draw per image is enough.
+# Encode, draw once with the noise that is handed in, and return both costs of (2.1).
 # The gradient has to reach the encoder by *both* roads, through the KL and through the draw; the check follows it there.
 
 
