@@ -1179,11 +1179,11 @@ plots.image_rows(
         "samples, tutorial": published.sample(10, lab.generator(15)),
         "samples, repaired": repaired.sample(10, lab.generator(15)),
     },
-    title=f"{train.title}, 100 latents: softer copies, and inventions that one can name",
+    title=f"{train.title}, 100 latents: softer copies, better inventions",
 )
 
 # %% [markdown]
-# The copies got softer, the samples turned from clouds into garments, and the bound says the same: measured by one yardstick, the tutorial's model pays far more nats per image. More compute would only have minimised the wrong objective more exactly.
+# The copies got softer, the samples turned from tangles into soft garments and a few blobs, and the bound agrees: measured by one yardstick, the tutorial's model pays far more nats per image. More compute would only have minimised the wrong objective more exactly.
 #
 # ### {{heading vae/nobody-noticed}}
 # {{question vae/nobody-noticed}}
