@@ -766,7 +766,7 @@ VAE = check("vae/class", VAE)
 
 # %% [markdown]
 # ### {{heading vae/elbo}}
-# Encode, draw with the noise that is handed in, and return both costs of (2.1). One draw per image is enough.
+# Encode, draw once with the noise that is handed in, and return both costs of (2.1).
 # The gradient has to reach the encoder by *both* roads, through the KL and through the draw; the check follows it there.
 
 
@@ -839,7 +839,6 @@ plots.curves(
     title=f"Two latents: the distance of the curves is the KL, {smooth['kl'][-1]:.1f} nats at the end",
     x_label="training step",
     y_label="nats per image",
-    log_y=True,
 )
 
 
@@ -896,7 +895,7 @@ share = torch.bincount(4 * tile[:, 0] + tile[:, 1], minlength=16) / len(crowd)
 print(f"16 tiles with {1 / 16:.1%} of the prior each hold {share.min():.1%} to {share.max():.1%} of the codes")
 
 # %% [markdown]
-# Roughly, not exactly. Each posterior would love to be tiny (a precise code) and the KL charges for it (2.4), so it is only as small as the reconstruction needs. And each would love to sit far from the others,
+# In size yes, evenly no. Each posterior would love to be tiny (a precise code) and the KL charges for it (2.4), so it is only as small as the reconstruction needs. And each would love to sit far from the others,
 # and the KL charges for distance from the centre. What is left is a crowd of about the right size, with crowded quarters and some empty ground: a draw from there is decoded to something that no image taught the decoder. An ellipse that overlaps another class is a place where it has to blur.
 #
 # ### The whole latent space on one page *(extra)*
@@ -1180,11 +1179,11 @@ plots.image_rows(
         "samples, tutorial": published.sample(10, lab.generator(15)),
         "samples, repaired": repaired.sample(10, lab.generator(15)),
     },
-    title=f"{train.title}, 100 latents: softer copies, and inventions that one can name",
+    title=f"{train.title}, 100 latents: softer copies, better inventions",
 )
 
 # %% [markdown]
-# The copies got softer, the samples turned from clouds into garments, and the bound says the same: measured by one yardstick, the tutorial's model pays far more nats per image. More compute would only have minimised the wrong objective more exactly.
+# The copies got softer, the samples turned from tangles into soft garments and a few blobs, and the bound agrees: measured by one yardstick, the tutorial's model pays far more nats per image. More compute would only have minimised the wrong objective more exactly.
 #
 # ### {{heading vae/nobody-noticed}}
 # {{question vae/nobody-noticed}}
@@ -1297,7 +1296,7 @@ plots.bars(
 # %% [markdown]
 # Read the controls first. Ghosts are far from the data in these features; in *linear* features, the main directions of the pixels, the same ghosts are as near as real images (next cell), and a d² made of those could not measure quality at all. And a true draw from $p(x\mid z)$, grain included, is farther away than anything with a soft face: d² judges what you show it.
 #
-# Then the models. From the prior, the repaired loss is nearer to the data, by several times the spread over seeds. But look at the rows "own Gaussian". **The tutorial's model, with one Gaussian fitted to its codes, comes nearer still**, nearer than the repaired model from its prior.
+# Then the models, by the three differences and their errors. From the prior, the repaired loss is nearer to the data, and yet still far away: blur is punished like junk. But look at the rows "own Gaussian". **The tutorial's model, with one Gaussian fitted to its codes, comes nearer still**, nearer than the repaired model from its prior.
 #
 # ### {{heading vae/why-the-kl}}
 # {{question vae/why-the-kl}}

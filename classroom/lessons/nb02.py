@@ -1659,7 +1659,7 @@ def _loss_one_noise(beta):
 quiz(
     "vae/loss",
     points=3,
-    minutes=4,
+    minutes=3,
     title="Stage 5: what the training loop minimises",
     reference=_negative_elbo,
     library=(library.negative_elbo, library.Elbo.loss),
