@@ -16,11 +16,12 @@
 # Somewhere among all possible pictures of 28 × 28 pixels are the ones that look like shoes. This course is about finding them without being shown the way:
 # you get a heap of examples, and build a machine that draws new ones. You will build several, from the plain autoencoder to guided diffusion, each by hand, each once.
 #
-# This notebook plays the whole game in five minutes, so that you know what the next nine are for.
+# This notebook plays the whole game once, in about forty minutes, so that you know what the next ones are for. You begin at the end: the first thing that you do is draw.
 #
 # **What you will be able to do**
-# * say what a generative model must achieve, and see four attempts, from hopeless to nearly right;
 # * watch a diffusion sampler turn noise into an image, step by step, and steer it with a slider;
+# * see four simpler recipes, from hopeless to nearly right, and what each of them lacks;
+# * tell what a network knows that a perfect memory of the training images does not;
 # * place the great families of models on one map: sample quality, sampling speed, mode coverage;
 # * use what every notebook here uses: quizzes, hints, explorers, predictions, effort levels.
 #
@@ -33,7 +34,6 @@
 # %% tags=["setup"]
 import functools
 import math
-import time
 
 import torch
 
@@ -50,7 +50,66 @@ from course_utils.weights import load_classifier, load_denoiser, shipped
 lab = setup("00")
 
 # %% [markdown]
-# ## 0.1 · Is everything here?
+# ## 0.1 · Draw something
+#
+# Run the next two cells. The first loads a network that comes with the course, trained on pictures of garments; the second asks it for two of each kind, and draws them out of noise.
+
+# %%
+everything = load(lab.data, "train", device=lab.device, fallback="digits")
+if everything.name not in shipped():
+    print(f"No trained model comes with the course for {everything.title}: this notebook uses digits.")
+    everything = load("digits", "train", device=lab.device)
+model, evaluator = load_denoiser(everything.name, lab.device), load_classifier(everything.name, lab.device)
+T = 40
+stride = model.schedule.T // T                                # it knows 1,000 noise levels; we stop at every 25th
+alpha_bar = model.schedule.alpha_bar[::stride].float()        # T + 1 numbers from 1 to nearly 0
+print(f"a U-Net with {sum(p.numel() for p in model.parameters()):,} weights, trained for {model.card['steps']} steps on {everything.title}")
+
+
+def network(x_t, t, y=None):
+    """The network's guess of the clean image, for images of class y, or of any class."""
+    here = torch.full((len(x_t),), t * stride, device=x_t.device)
+    return model(x_t, here, None if y is None else torch.full_like(here, y))
+
+
+def guided(denoise, x_t, t, y, w):
+    """Towards class y with strength w: 0 ignores the class, 1 obeys it, beyond 1 it exaggerates."""
+    guess = denoise(x_t, t)
+    return guess if y is None or w == 0 else guess + w * (denoise(x_t, t, y) - guess)
+
+
+@functools.lru_cache(maxsize=64)                              # the explorer below asks for the same walks again and again
+def walk(denoise, n, seed, y=None, w=1.0, by=1):
+    """From noise to images: a list of (t, x_t, guess) for t = T, T - by, ..., 0."""
+    x_t = torch.randn(n, *model.shape, generator=torch.Generator().manual_seed(seed)).to(lab.device)
+    visited = []
+    for t in range(T, 0, -by):
+        guess = guided(denoise, x_t, t, y, w).clamp(-1, 1)
+        visited.append((t, x_t, guess))
+        implied_noise = (x_t - alpha_bar[t].sqrt() * guess) / (1 - alpha_bar[t]).sqrt()
+        x_t = alpha_bar[t - by].sqrt() * guess + (1 - alpha_bar[t - by]).sqrt() * implied_noise
+    return [*visited, (0, x_t, x_t)]
+
+# %%
+wanted = list(model.classes)[:10]
+first = torch.cat([walk(network, 2, seed=k, y=k, w=2.0)[-1][1] for k in range(len(wanted))])  # two for each class
+plots.image_grid(first, labels=[name for name in wanted for _ in range(2)], title="Drawn from noise: two for each class")
+
+# %% [markdown]
+# **Nobody took these pictures.** Nobody has ever worn these things. How did it do this?
+#
+# Take an image $x_0$ and drown it in Gaussian noise $\varepsilon$ by degrees $t = 0, 1, \dots, T$:
+#
+# $$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon , \qquad \bar\alpha_0 = 1 \text{ (clean)}, \quad \bar\alpha_T \approx 0 \text{ (pure noise)}.$$
+#
+# Now ask for the way back. Given a noisy $x_t$, what was the clean image? One cannot know; the best guess $\hat x_0$, in squared error, is the *average of all images that could have been it*.
+# A neural network can learn to make that guess (you build one in 01, and a good one in 04 and 05).
+#
+# A sampler starts from pure noise and asks this one question again and again. Each time it believes the answer a little:
+# it moves to where $x_{t-1}$ would be if the guess $\hat x_0$, and the noise that this guess implies, were right. That is all of it: the five lines of `walk`. (Notebooks 03 to 06 derive every one.)
+
+# %% [markdown]
+# ## 0.2 · Is everything here?
 #
 # The next cell looks at your machine: versions, processor, memory, data sets. A line that needs something from you says what to do. If all is well, go on.
 
@@ -58,13 +117,12 @@ lab = setup("00")
 doctor()
 
 # %% [markdown]
-# ## 0.2 · What is an image, to a model?
+# ## 0.3 · What is an image, to a model?
 #
 # A list of numbers. Ours have one grey channel of 28 × 28 pixels, so an image is a point in a space of 784 dimensions.
 # All of the course works on tensors `(b, c, h, w)`, a batch of `b` images, with values in $[-1, 1]$: black is $-1$, white is $1$.
 
 # %%
-everything = load(lab.data, "train", device=lab.device, fallback="digits")
 train = everything.first(lab.pick(smoke=1000, cpu=6000, gpu=20_000))
 x = train.x
 print(f"{train.title}: {len(train):,} images, as one tensor {tuple(x.shape)} with values from {x.min():g} to {x.max():g}")
@@ -102,9 +160,85 @@ to_unit = check("start/to-unit", to_unit)
 hint("start/to-unit")
 
 # %% [markdown]
-# ## 0.3 · How hard can it be to draw a new one?
+# ## 0.4 · What is settled when?
 #
-# A *generative model* is a recipe for drawing new points of this 784-dimensional space, so that they fall where images fall. Four recipes, each knowing more than the one before:
+# Above we asked for classes. Left to itself the sampler draws whatever the noise suggests, and now and then something that is no garment at all: look for a sleeve that ends nowhere, or a shoe that melts.
+
+# %%
+walks = walk(network, lab.pick(smoke=20, cpu=100, gpu=100), seed=0)
+samples = walks[-1][1]
+plots.image_grid(samples[:20], title=f"{everything.title}: drawn from noise, whatever comes")
+
+# %% [markdown]
+# **Predict, then run.** The walk goes from $t = 40$, pure noise, down to $t = 0$. At the start the guess is an average over everything; at the end it is one image.
+# When is it settled *what* it will be: from which $t$ on does the guess belong to the class in which the walk ends? (We ask for the median over many walks. A small classifier that was trained apart decides.)
+
+# %% tags=["predict"]
+predict("start/decided-at", "The walk goes from t = 40 (noise) to t = 0. From which t on does the guess show the class in which the walk ends?", low=0, high=40)
+
+# %%
+with torch.no_grad():
+    verdicts = torch.stack([evaluator(guess).argmax(dim=1) for _, _, guess in walks])            # (T + 1, n), from t = T to 0
+same = (verdicts == verdicts[-1]).flip(0)                                                    # from t = 0 up to T
+settled_at = (same.cumprod(0).sum(0) - 1).float().cpu()                                      # the highest t from which all agree
+decided_at, nearly_all = int(settled_at.median()), int(settled_at.quantile(0.1))
+reveal("start/decided-at", decided_at)
+print(f"{len(samples)} walks: half have settled on their class by t = {decided_at}, nine in ten only by t = {nearly_all}")
+
+ts = list(range(T + 1))
+plots.curves(
+    {"guesses of the final class": (ts, same.float().mean(dim=1).cpu())},
+    title=f"Half have settled on a class by t = {decided_at}, nine in ten by t = {nearly_all}",
+    x_label="t (the walk goes from right to left)", y_label="share of the walks", mark={f"half have settled: t = {decided_at}": decided_at},
+)
+
+# %%
+shown = [40, 38, 36, 34, 32, 30, 26, 20, 10, 0]
+ended = [model.classes[k] for k in verdicts[-1].tolist()]                                     # what each walk became
+two = [name for name in ("Ankle boot", "Trouser") if name in ended] or list(dict.fromkeys(ended))[:2]
+rows = {}
+for name in two:
+    i = max((i for i, class_ in enumerate(ended) if class_ == name), key=settled_at.__getitem__)  # the one that settled first
+    rows[f"{name}: x_t"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
+    rows[f"{name}: guess"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
+plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title="The guess has its shape long before the image")
+
+# %% [markdown]
+# Look at the guesses $\hat x_0$ from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing, which gains its details.
+# Where the guess has found its shape, $x_t$ above it is still little more than noise to our eyes.
+# That is why noise levels matter so much in what follows: most large decisions (what is it?) fall in deep noise, and the small ones (which buttons?) after them. But the curve above has a long tail: some walks change their mind late.
+
+# %% [markdown]
+# ### Explore: who decides, and when?
+#
+# Six walks from six noises, in strides of four. **Move `t`** from 40 down and watch the guesses. Then **raise the guidance `w`** at a fixed class: 0 ignores the class, 1 obeys it, larger values exaggerate it.
+# A question that no single picture answers: as `w` grows, do the six images become *more typical* of the class, or *more alike*? (Both are asked for in notebook 07, with numbers.)
+
+# %%
+def scrub(t, wanted, w, seed):
+    y = model.classes.index(wanted) if wanted in model.classes else None
+    visited = walk(network, 6, seed, y, w, by=4)              # every fourth t, so that the answer follows your hand
+    _, x_t, guess = visited[(T - t) // 4]
+    return plots.image_rows(
+        {"$x_t$": x_t, "guess $\\hat x_0$": guess, "ends at": visited[-1][1]},
+        title=f"{train.title}: wanted {wanted}, guidance w = {w:g}, at t = {t}",
+    )
+
+
+explore(
+    scrub,
+    t=slider(0, T, value=28, step=4, label="t: 40 noise, 0 image"),
+    wanted=choice(["any class", *model.classes], value=model.classes[3], label="wanted"),
+    w=slider(0, 6, value=1, step=0.5, label="guidance w"),
+    seed=slider(0, 20, value=0, label="seed of the noise"),
+    title="Scrub through the walk, and steer it",
+    alt="Three rows of six images: the noisy image, the best guess of the clean one, and where the walk ends.",
+)
+
+# %% [markdown]
+# ## 0.5 · Is there a simpler way?
+#
+# A *generative model* is a recipe for drawing new points of this 784-dimensional space, so that they fall where images fall. The sampler above is one. Here are four simpler ones, each knowing more than the one before:
 #
 # 1. **Noise.** Every pixel is any grey level, all equally likely. It knows nothing.
 # 2. **Each pixel for itself.** Look up, for every position, which grey levels occur there, and draw from those. It knows every pixel, and nothing about neighbours.
@@ -135,10 +269,8 @@ def one_gaussian(n, generator):
 
 with seeded(0):
     vae = VAE(train.shape, latent=8).to(lab.device)
-vae_steps = lab.pick(smoke=15, cpu=1000, gpu=5000)
-started = time.perf_counter()
+vae_steps = lab.pick(smoke=15, cpu=700, gpu=5000)
 history = fit(vae, negative_elbo(), train, steps=vae_steps, lr=2e-3, lr_schedule="cosine", seed=0)
-seconds = time.perf_counter() - started
 
 generator = lab.generator(1)
 plots.image_rows(
@@ -146,146 +278,27 @@ plots.image_rows(
         "1 noise": noise(n, generator),
         "2 each pixel for itself": pixel_by_pixel(n, generator),
         "3 all pairs of pixels": one_gaussian(n, generator),
-        f"4 a VAE after {seconds:.0f} s": vae.sample(n, generator),
+        "4 a small VAE": vae.sample(n, generator),
+        "the sampler of 0.1": samples[:n],
         "real images": x[:n],
     },
-    title=f"{train.title}: four recipes, and what they are after",
+    title="Four recipes, the sampler, and what they are after",
 )
 
 # %% [markdown]
 # From row to row the draws come closer (at effort `smoke` the VAE is hardly trained, and its row is grey fog). Noise could go on until the stars go out and never hit a shoe. Knowing each pixel gives the place where things are; knowing pairs gives smoothness and ghosts of shapes;
 # the network has learned what goes with what, and pays with blur. Why it blurs, and what can be done, is the story of notebook 02.
 #
-# Blur has one cause that is worth carrying along: asked for *one* image where many are possible, the safest answer is their average. The next model turns exactly that weakness into a method.
+# Blur has one cause that is worth carrying along: asked for *one* image where many are possible, the safest answer is their average. The sampler turns exactly that weakness into a method: it asks for the average, but believes it only a little.
 
 # %% [markdown]
-# ## 0.4 · Noise to image, by asking one question many times
-#
-# Take an image $x_0$ and drown it in Gaussian noise $\varepsilon$ by degrees $t = 0, 1, \dots, T$:
-#
-# $$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon , \qquad \bar\alpha_0 = 1 \text{ (clean)}, \quad \bar\alpha_T \approx 0 \text{ (pure noise)}.$$
-#
-# Now ask for the way back. Given a noisy $x_t$, what was the clean image? One cannot know; the best guess $\hat x_0$, in squared error, is the *average of all images that could have been it*.
-# A neural network can learn to make that guess. You will build one in notebook 04 and train it in 05; here is one that comes with the course, trained.
-#
-# A sampler starts from pure noise and asks this one question again and again. Each time it believes the answer a little:
-# it moves to where $x_{t-1}$ would be if the guess $\hat x_0$, and the noise that this guess implies, were right. That is all of it. (Notebooks 03 to 06 derive every line.)
-
-# %%
-if train.name not in shipped():
-    print(f"No trained model comes with the course for {train.title}: from here on this notebook uses digits.")
-    train = everything = load("digits", "train", device=lab.device)
-    x = train.x
-model, evaluator = load_denoiser(train.name, lab.device), load_classifier(train.name, lab.device)
-T = 40
-stride = model.schedule.T // T                                # it knows 1,000 noise levels; we stop at every 25th
-alpha_bar = model.schedule.alpha_bar[::stride].float()        # T + 1 numbers from 1 to nearly 0
-print(f"a U-Net with {sum(p.numel() for p in model.parameters()):,} weights, trained for {model.card['steps']} steps on {train.title}")
-
-
-def network(x_t, t, y=None):
-    """The network's guess of the clean image, for images of class y, or of any class."""
-    here = torch.full((len(x_t),), t * stride, device=x_t.device)
-    return model(x_t, here, None if y is None else torch.full_like(here, y))
-
-
-def guided(denoise, x_t, t, y, w):
-    """Towards class y with strength w: 0 ignores the class, 1 obeys it, beyond 1 it exaggerates."""
-    guess = denoise(x_t, t)
-    return guess if y is None or w == 0 else guess + w * (denoise(x_t, t, y) - guess)
-
-
-@functools.lru_cache(maxsize=64)                              # the explorer below asks for the same walks again and again
-def walk(denoise, n, seed, y=None, w=1.0, by=1):
-    """From noise to images: a list of (t, x_t, guess) for t = T, T - by, ..., 0."""
-    x_t = torch.randn(n, *model.shape, generator=torch.Generator().manual_seed(seed)).to(lab.device)
-    visited = []
-    for t in range(T, 0, -by):
-        guess = guided(denoise, x_t, t, y, w).clamp(-1, 1)
-        visited.append((t, x_t, guess))
-        implied_noise = (x_t - alpha_bar[t].sqrt() * guess) / (1 - alpha_bar[t]).sqrt()
-        x_t = alpha_bar[t - by].sqrt() * guess + (1 - alpha_bar[t - by]).sqrt() * implied_noise
-    return [*visited, (0, x_t, x_t)]
-
-
-started = time.perf_counter()
-walks = walk(network, lab.pick(smoke=20, cpu=100, gpu=100), seed=0)
-samples = walks[-1][1]
-took = time.perf_counter() - started
-plots.image_grid(samples[:20], title=f"{train.title}: drawn from noise by the shipped model, {took / len(samples) * 1000:.0f} ms an image")
-
-# %% [markdown]
-# Compare this with the VAE's row above. Nobody took these pictures.
-#
-# **Predict, then run.** The walk goes from $t = 40$, pure noise, down to $t = 0$. At the start the guess is an average over everything; at the end it is one image.
-# At which $t$ is settled *what* it will be: from which $t$ on does the guess belong to the class in which the walk ends (the median over many walks; a small classifier that was trained apart decides)?
-
-# %% tags=["predict"]
-predict("start/decided-at", "The walk goes from t = 40 (noise) to t = 0. From which t on does the guess show the class in which the walk ends?", low=0, high=40)
-
-# %%
-with torch.no_grad():
-    verdicts = torch.stack([evaluator(guess).argmax(dim=1) for _, _, guess in walks])            # (T + 1, n), from t = T to 0
-same = (verdicts == verdicts[-1]).flip(0)                                                    # from t = 0 up to T
-settled_at = (same.cumprod(0).sum(0) - 1).cpu()                                              # the highest t from which all agree
-decided_at = int(settled_at.median())
-reveal("start/decided-at", decided_at)
-
-ts = list(range(T + 1))
-plots.curves(
-    {"guesses of the final class": (ts, same.float().mean(dim=1).cpu())},
-    title=f"{train.title}: what it will be is settled early, around t = {decided_at}",
-    x_label="t (the walk goes from right to left)", y_label="share of the walks", mark={f"settled: t = {decided_at}": decided_at},
-)
-
-# %%
-shown = [40, 38, 36, 34, 32, 30, 26, 20, 10, 0]
-rows = {}
-for i, letter in enumerate(("A", "B")):
-    rows[f"walk {letter}: $x_t$"] = torch.cat([walks[T - t][1][i : i + 1] for t in shown])
-    rows[f"walk {letter}: $\\hat x_0$"] = torch.cat([walks[T - t][2][i : i + 1] for t in shown])
-plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title=f"{train.title}: the guess has its shape long before the image")
-
-# %% [markdown]
-# Look at the guesses $\hat x_0$ from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing, which gains its details.
-# Where the guess has found its shape, $x_t$ above it is still little more than noise to our eyes.
-# That is why noise levels matter so much in what follows: the large decisions (what is it?) fall in deep noise, and the small ones (which buttons?) after them.
-
-# %% [markdown]
-# ### Explore: who decides, and when?
-#
-# Six walks from six noises, in strides of four. **Move `t`** from 40 down and watch the guesses. Then **raise the guidance `w`** at a fixed class: 0 ignores the class, 1 obeys it, larger values exaggerate it.
-# A question that no single picture answers: as `w` grows, do the six images become *more typical* of the class, or *more alike*? (Both are asked for in notebook 07, with numbers.)
-
-# %%
-def scrub(t, wanted, w, seed):
-    y = model.classes.index(wanted) if wanted in model.classes else None
-    visited = walk(network, 6, seed, y, w, by=4)              # every fourth t, so that the answer follows your hand
-    _, x_t, guess = visited[(T - t) // 4]
-    return plots.image_rows(
-        {"$x_t$": x_t, "guess $\\hat x_0$": guess, "ends at": visited[-1][1]},
-        title=f"{train.title}: wanted {wanted}, guidance w = {w:g}, at t = {t}",
-    )
-
-
-explore(
-    scrub,
-    t=slider(0, T, value=28, step=4, label="t: 40 noise, 0 image"),
-    wanted=choice(["any class", *model.classes], value=model.classes[3], label="wanted"),
-    w=slider(0, 6, value=1, step=0.5, label="guidance w"),
-    seed=slider(0, 20, value=0, label="seed of the noise"),
-    title="Scrub through the walk, and steer it",
-    alt="Three rows of six images: the noisy image, the best guess of the clean one, and where the walk ends.",
-)
-
-# %% [markdown]
-# ## 0.5 · A denoiser that is too good
+# ## 0.6 · A denoiser that is too good
 #
 # If the best guess is an average of all images that could have been it, why train anything? Suppose that $x_0$ was one of our training images $x^{(1)},\dots,x^{(N)}$, all equally likely. Then Bayes' rule gives their weights, and the best guess is a line of code:
 #
 # $$\hat x_0(x_t) = \sum_i w_i\, x^{(i)}, \qquad w_i \propto \exp\!\Big(\!-\frac{\lVert x_t - \sqrt{\bar\alpha_t}\,x^{(i)}\rVert^2}{2\,(1-\bar\alpha_t)}\Big).$$
 #
-# No network can beat it at guessing. Put it into the same loop.
+# If $x_0$ is one of these images, no network can beat it at guessing. Put it into the same loop.
 
 # %%
 def weights(x_t, t, images):
@@ -304,6 +317,23 @@ def exact(x_t, t, y=None):
 
 exact_samples = walk(exact, len(samples), seed=0)[-1][1]
 plots.image_grid(exact_samples[:20], title=f"{train.title}: the exact denoiser of {len(x):,} images, same noise")
+
+# %% [markdown]
+# ### {{heading start/perfect-but}}
+# {{question start/perfect-but}}
+#
+# **How to:** type a letter between the quotes, run the cell, then the one below it. The buttons on the card answer too, and every wrong option has something to say; what counts is the letter you typed.
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+perfect_but = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# perfect_but = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("start/perfect-but", perfect_but)
 
 # %% [markdown]
 # ### An experiment that could fail
@@ -336,29 +366,55 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# ### {{heading start/perfect-but}}
-# {{question start/perfect-but}}
-#
-# **How to:** type a letter between the quotes, run the cell, then the one below it. The buttons on the card answer too, and every wrong option has something to say; what counts is the letter you typed.
+# ### {{heading start/who-guesses-better}}
+# {{question start/who-guesses-better}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-perfect_but = "b"
+who_guesses_better = "c"
 ### END SOLUTION
 ### BEGIN HANDED OUT
-# perfect_but = ""    # type a, b, c or d between the quotes
+# who_guesses_better = ""    # type a, b, c or d between the quotes
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("start/perfect-but", perfect_but)
+ask("start/who-guesses-better", who_guesses_better)
+
+# %%
+test = load(everything.name, "test", device=lab.device)
+n = lab.pick(smoke=20, cpu=64, gpu=500)
+stops = [1, 3, 6, 10, 15, 20, 25, 29, 33, 36, 38, 40]
+rivals = {"exact": lambda x_t, t: weights(x_t, t, everything.x) @ everything.x.flatten(1), "network": network}
+errors = {}
+for kind, images in (("training", everything.x[:n]), ("test", test.x[:n])):
+    noise_drawn = torch.randn(images.shape, generator=lab.generator(2), device=lab.device)
+    for name, guesses in rivals.items():
+        errors[f"{name}, {kind} images"] = torch.stack([
+            (guesses(alpha_bar[t].sqrt() * images + (1 - alpha_bar[t]).sqrt() * noise_drawn, t).view_as(images).clamp(-1, 1) - images)
+            .square().flatten(1).mean(1) for t in stops
+        ]).cpu()                                              # (levels, images)
+
+means = {name: error.mean(1) for name, error in errors.items()}
+spread = {name: 2 * error.std(1) / math.sqrt(n) for name, error in errors.items()}
+ahead = errors["exact, test images"] - errors["network, test images"]                        # image by image, same noise
+sure = [t for t, gain in zip(stops, ahead) if gain.mean() > 2 * gain.std() / math.sqrt(n)]
+print(f"test images: the network's error is smaller, by more than two standard errors, at t = {', '.join(map(str, sure)) or 'none'}")
+plots.curves(
+    {name: (stops, mean) for name, mean in means.items()},
+    band={name: (means[name] - spread[name], means[name] + spread[name]) for name in means},
+    title="Guessing the clean image: memory against a network",
+    x_label="t (0 is clean, 40 is noise)", y_label="MSE of the guess, per pixel",
+)
 
 # %% [markdown]
-# **So what is it that a network does?** It was trained to make the same guess as the exact denoiser, and fails at it, in an interesting way: it has no table of training images to look things up in,
-# must make do with what they have in common, and its guesses in deep noise become images that nobody took. *What makes samples new is how a network differs from the exact answer.* How and why is studied to this day
-# (Kadkhodaie et al. 2024; Kamb and Ganguli 2025), and with few images and a large network, networks copy too. You will build that network in 04, train it in 05, and look for copies in 09. (A GAN's samples join this notebook when 08 is here.)
+# Bands are two standard errors over images. On images that it has stored, the exact denoiser is perfect until the noise is deep. On *test* images it can only offer mixtures of what it has stored: with hardly any noise left it still answers with the nearest training image, and is as wrong as that one is.
+# The network makes nearly the same error on both: it has no table to look things up in, and had to learn what images have in common.
+#
+# So *what makes samples new is how a network differs from the exact answer*. How and why is studied to this day
+# (Kadkhodaie et al. 2024; Kamb and Ganguli 2025), and with few images and a large network, networks copy too. You will build that network in 04, train it in 05, and look for copies in 09.
 
 # %% [markdown]
-# ## 0.6 · Three wishes, two granted
+# ## 0.7 · Three wishes, two granted
 #
 # What should a generative model do? Draw **good samples**. Draw them **fast**. And **cover** everything in the data, rare things too. Xiao, Kreis and Vahdat (2022) called it the *generative learning trilemma*: each of the great families grants two of the wishes.
 
@@ -377,17 +433,17 @@ plots.triangle(
 # %% [markdown]
 # * **VAE**: one pass through a decoder makes an image, and its training objective punishes leaving out any example. Its samples are blurred, as you saw above.
 # * **GAN**: one pass as well, and sharp, because a second network rejects what looks wrong. Nobody checks whether something is *missing*, and modes go missing.
-# * **Diffusion**: sharp and complete, and it asks its question tens to a thousand times for one image.
+# * **Diffusion**: sharp, mostly, and nothing in the data is left out on purpose; but it asks its question tens to a thousand times for one image.
 #
 # The triangle is a map, not a law: the last years of research moved towards its middle. In notebook 09 you measure all three corners, on the same data with the same budget, and draw the triangle yourself.
 
 # %% [markdown]
-# ## 0.7 · How this course works
+# ## 0.8 · How this course works
 #
 # | what you meet | what it does for you |
 # |---|---|
 # | **code quiz** | a function to write. `check` says what is off, and knows common mistakes by name. Skip it and the notebook still runs |
-# | **bug hunt** | code that runs, looks right and is wrong, as found in published tutorials. Find it, mend it |
+# | **bug hunt** | code that runs, looks right and is wrong. Find the line, and fix it |
 # | **concept question** | type a letter. Every wrong option is a real misconception and has its own answer; the buttons show it |
 # | **predict, then run** | commit to a number first. The next cell shows your guess beside the measurement. Nothing is graded |
 # | **hint / folded solution** | one nudge at a time; the solution is under the check, for after a try |
@@ -410,7 +466,7 @@ plots.triangle(
 # `from classroom import progress; progress()` in a new cell shows them. Buttons sleep when a kernel ends; running their cell wakes them.
 
 # %% [markdown]
-# ## 0.8 · Notation
+# ## 0.9 · Notation
 #
 # | symbol | in code | meaning |
 # |---|---|---|
@@ -430,7 +486,7 @@ plots.triangle(
 # | nats | | natural-log units of information; 1 nat is 1.44 bits. Always *per image* here, unless it says "per dimension" |
 
 # %% [markdown]
-# ## 0.9 · The map
+# ## 0.10 · The map
 #
 # | | notebook | the question it answers |
 # |---|---|---|
@@ -444,7 +500,7 @@ plots.triangle(
 # | **08** | GAN | what if a second network judged the first? |
 # | **09** | Evaluation | good, fast, complete: how does one measure it? |
 #
-# Each builds on the ones before it, but imports from `course_utils` what they made, so you can enter anywhere. Notebooks 01 to 07 are here; the later ones follow.
+# Each builds on the ones before it, but imports from `course_utils` what they made, so you can enter anywhere. What is not in your folder yet will follow.
 
 # %% [markdown]
 # ## Recap of this run
@@ -453,9 +509,12 @@ plots.triangle(
 
 # %%
 print(f"effort {lab.effort}, {train.title}, {len(train):,} images")
-print(f"0.3  four recipes for images: noise, single pixels, pairs of pixels, and a VAE trained for {len(history.steps)} steps ({seconds:.0f} s)")
-print(f"0.4  the shipped model's walk has settled on a class at t = {decided_at} of {T} (median of {len(samples)} walks)")
-print(f"0.5  copies of training images: {copies} of {len(samples)} samples of the exact denoiser, {network_copies} of the network's")
+print(f"0.4  of {len(samples)} walks, half have settled on a class by t = {decided_at} of {T}, nine in ten by t = {nearly_all}")
+print(f"0.5  four recipes for images: noise, single pixels, pairs of pixels, and a VAE trained for {len(history.steps)} steps")
+print(f"0.6  copies of training images: {copies} of {len(samples)} samples of the exact denoiser, {network_copies} of the network's")
+for t in (3, 25, 40):
+    at = stops.index(t)
+    print(f"0.6  test images at t = {t:2d}: MSE {means['exact, test images'][at]:.3f} ± {spread['exact, test images'][at]:.3f} (exact), {means['network, test images'][at]:.3f} ± {spread['network, test images'][at]:.3f} (network)")
 
 # %% [markdown]
 # ## Go further *(ungraded)*
@@ -467,7 +526,7 @@ print(f"0.5  copies of training images: {copies} of {len(samples)} samples of th
 # ## References
 # * Z. Xiao, K. Kreis, A. Vahdat, *Tackling the Generative Learning Trilemma with Denoising Diffusion GANs*, ICLR 2022. arXiv:2112.07804
 # * J. Ho, A. Jain, P. Abbeel, *Denoising Diffusion Probabilistic Models*, NeurIPS 2020. arXiv:2006.11239
-# * J. Song, C. Meng, S. Ermon, *Denoising Diffusion Implicit Models* (the walk of 0.4), ICLR 2021. arXiv:2010.02502
+# * J. Song, C. Meng, S. Ermon, *Denoising Diffusion Implicit Models* (the walk of 0.1), ICLR 2021. arXiv:2010.02502
 # * J. Ho, T. Salimans, *Classifier-Free Diffusion Guidance*, 2022. arXiv:2207.12598
 # * Z. Kadkhodaie, F. Guth, E. P. Simoncelli, S. Mallat, *Generalization in diffusion models arises from geometry-adaptive harmonic representations*, ICLR 2024. arXiv:2310.02557
 # * M. Kamb, S. Ganguli, *An analytic theory of creativity in convolutional diffusion models*, ICML 2025. arXiv:2412.20292

@@ -17,25 +17,23 @@
 # An autoencoder is a machine that invents such descriptions by itself. One network squeezes an image into a handful of numbers, a second one rebuilds the image from them,
 # and all that anybody ever tells them is how far the result is from the original.
 #
-# It sounds like compression, and it is. But whoever can rebuild images from a few numbers might also *invent* images, by inventing the numbers.
-# This notebook builds the machine, takes it seriously, and finds out why that hope fails as it stands. Everything later in the course is an answer to that failure.
+# It sounds like compression. But whoever can rebuild images from a few numbers might also *invent* images, by inventing the numbers.
+# You will build this machine, find out why that hope fails as it stands, and then find another road: at the end a network that you wrote draws garments out of noise.
 #
 # **What you will be able to do**
-# * measure how good a reconstruction is, in two ways, and name the unit of each;
 # * find the best *linear* autoencoder without any training, and say what "best" means;
+# * write a training loop, and notice when one goes wrong although its loss falls;
 # * build an encoder and a decoder from convolutions, and know the size of every array on the way, square or not;
-# * read a latent space: draw it as a map, walk through it, and measure its holes;
-# * say why an autoencoder cannot simply be sampled from;
-# * turn it into a denoiser, and see that a denoiser knows which way the data lie: the seed of diffusion.
+# * read a latent space, measure its holes, and say why an autoencoder cannot simply be sampled from;
+# * turn denoising into drawing: write a small U-Net, tell it the noise level, and walk from noise to images.
 #
 # **Before you start:** Python, PyTorch tensors, and what gradient descent does. From linear algebra: a basis, a projection. Nothing about generative models.
 #
 # {{budget}}
 #
-# The text describes what you see at effort `cpu` or above, on Fashion-MNIST. At `smoke` the networks are hardly trained: everything runs, and what is printed is true of that run, but sentences about pictures don't hold. On another data set, read "garment" as "thing".
+# The text describes what you see at effort `cpu` or above, on Fashion-MNIST. At `smoke` the networks are hardly trained: everything runs, but sentences about pictures don't hold. On another data set, read "garment" as "thing".
 
 # %% tags=["setup"]
-import copy
 import math
 
 import torch
@@ -46,47 +44,41 @@ from course_utils import plots, setup
 from course_utils.arrays import to_unit
 from course_utils.data import load
 from course_utils.device import seeded
-from course_utils.explore import choice, explore, slider
+from course_utils.explore import explore, slider
+from course_utils.pitfalls import autoencoder as pitfalls
 from course_utils.models.autoencoder import in_batches
 from classroom import ask, check, predict, reveal
-from course_utils.training import fit, steps_made
+from course_utils.training import until_stopped
 
 lab = setup("01")
 
 # %%
-train = load(lab.data, "train", device=lab.device, fallback="digits")
+train_set = load(lab.data, "train", device=lab.device, fallback="digits")
 test = load(lab.data, "test", device=lab.device, fallback="digits")
 test = test.first(lab.pick(smoke=200, cpu=2000, gpu=10_000))
-x_test = test.x
-pixels = math.prod(train.shape)
-print(f"{train.title}: {len(train):,} images to train on, {len(test):,} to measure on")
-print(f"one image is (c, h, w) = {train.shape}: {pixels} numbers in [-1, 1], -1 is black and 1 is white")
+x_train, x_test, shape = train_set.x, test.x, train_set.shape
+pixels, size = math.prod(shape), min(128, len(x_train))  # numbers in an image; images in a batch
+shown = test.examples(10)  # one test image of each class
+print(f"{train_set.title}: {len(x_train):,} images to train on, {len(test):,} to measure on")
+print(f"one image is (c, h, w) = {shape}: {pixels} numbers in [-1, 1], -1 is black and 1 is white")
 
 # %% [markdown]
 # ## 1.1 · What does "nearly the same image" mean?
 #
-# Not every list of 784 numbers is a picture. Here are ten images from the data, and below them ten lists drawn blindly:
-
-# %%
-random_pixels = 2 * torch.rand(10, *train.shape, generator=lab.generator(0), device=lab.device) - 1
-plots.image_rows(
-    {"real": train.take(slice(0, 10)), "random pixels": random_pixels},
-    title=f"{train.title}, and what most lists of numbers look like",
-)
-
-# %% [markdown]
-# Wait as long as you like: random pixels won't show you a shoe. Real images are rare, and they are regular: neighbouring pixels agree, edges run straight, left resembles right.
+# Not every list of 784 numbers is a picture: draw them blindly, and you can wait as long as you like for a shoe. Real images are rare, and they are regular. Neighbouring pixels agree, edges run straight, left resembles right.
 # Regularity means that less would do. An **autoencoder** tries to find out how much less:
 #
 # $$x \;\xrightarrow{\;\text{encoder } E\;}\; z \in \mathbb R^d \;\xrightarrow{\;\text{decoder } D\;}\; \hat x, \qquad d \ll 784 .$$
 #
-# The few numbers $z$ are the **code** of the image, their space is the **latent space**, and the narrow place in the middle is the **bottleneck**. The bottleneck is the whole point: without it, copying would be a perfect answer.
+# The few numbers $z$ are the **code** of the image, their space is the **latent space**, and the narrow place in the middle is the **bottleneck**. Without it, copying would be a perfect answer.
 #
 # To train it we need a number that says how far $\hat x$ is from $x$. The simplest is the mean squared error per pixel:
 #
 # $$\mathrm{MSE}(x,\hat x) = \frac1P\sum_{i=1}^{P}(x_i-\hat x_i)^2, \qquad P = c\cdot h\cdot w. \tag{1.1}$$
 #
 # One number for each image, in squared pixel units: 0 is perfect, and 4 is black where white should be, everywhere.
+#
+# **Predict, then run.** We answer each test image in three ways: with itself, moved by two pixels; with the mean of all images, a grey fog; and with another sharp image of the same class. Which answer has the smallest error? Decide before you run the cell.
 
 # %%
 def reconstruction_error(x, x_hat):
@@ -94,51 +86,37 @@ def reconstruction_error(x, x_hat):
     return (x - x_hat).square().flatten(1).mean(dim=1)
 
 
+def another_of_its_class(i):
+    """The next test image of the same class, in a circle."""
+    same = (test.labels == test.labels[i]).nonzero().flatten().tolist()
+    return same[(same.index(i) + 1) % len(same)]
+
+
 mean_image = x_test.mean(dim=0)
 guesses = {
-    "the image itself": x_test,
-    "moved by one pixel": x_test.roll(1, dims=-1),
+    "moved by two pixels": F.pad(x_test, (2, 0, 0, 0), value=-1)[..., :-2],
     "the mean image": mean_image.expand_as(x_test),
-    "another image": x_test.roll(1, dims=0),
+    "another of its class": x_test[[another_of_its_class(i) for i in range(len(x_test))]],
 }
 for name, guess in guesses.items():
-    print(f"{name:19s} MSE {reconstruction_error(x_test, guess).mean():.3f} per pixel")
-rows = {name: guess[:10] for name, guess in guesses.items()}
-plots.image_rows(rows, title="Four answers to the top row")
+    print(f"{name:20s} MSE {reconstruction_error(x_test, guess).mean():.3f} per pixel")
+rows = {"the image": x_test[shown]} | {name: guess[shown] for name, guess in guesses.items()}
+plots.image_rows(rows, title="Three answers to the top row")
 
 # %% [markdown]
-# Look at the second row and at its number. Your eye calls it the same image; the squared error does not. And it ranks the mean image, a grey fog, well above a sharp image that happens to be another one.
-# Keep this in mind whenever a model that minimises squared error gives you fog: it is doing what it was asked to do.
+# Your eye calls the second row the same images; the squared error charges dearly for two pixels. And it prefers a fog to another sharp boot: compare the two numbers.
+# Remember it whenever such a model gives you fog: it does what it was asked to do.
 #
-# ### An image as a row of coins
-# A second way to keep score comes from probability, and the next notebook will stand on it. Let the decoder say, for every pixel, *how likely it is to be white*: a number $p_i\in[0,1]$, a biased coin.
-# With $t_i=(x_i+1)/2$, black is 0 and white is 1, and the probability of the whole image is the product of $p_i$ over the white pixels and of $1-p_i$ over the black ones. Its negative logarithm is a sum,
+# ### An image as a row of coins *(extra)*
+# A second way to keep score comes from probability; notebook 02 stands on it. Let the decoder say, for every pixel, *how likely it is to be white*: a number $p_i\in[0,1]$, a biased coin.
+# With $t_i=(x_i+1)/2$, black is 0 and white is 1. The probability of the whole image is the product of $p_i$ over the white pixels and of $1-p_i$ over the black ones. Its negative logarithm is a sum,
 #
 # $$-\ln p(x) = -\sum_{i=1}^{P}\big[\,t_i\ln p_i + (1-t_i)\ln(1-p_i)\,\big], \qquad p_i=\sigma(l_i), \tag{1.2}$$
 #
 # in **nats per image**, also known as binary cross-entropy. A network can say any number, so it says the *logit* $l_i$, and the sigmoid $\sigma(l)=1/(1+e^{-l})$ makes a probability of it.
 #
-# One caveat. Coins are black or white; our images are grey. Nothing stops us from putting a grey $t_i=0.5$ into (1.2), everybody does it, and training works: this picture shows why, and what gets lost.
-
-# %%
-def cost(t, p):
-    """The bracket of (1.2) for one pixel, in nats."""
-    return -(t * p.log() + (1 - t) * (1 - p).log())
-
-
-p = torch.linspace(0.002, 0.998, 400)
-lowest = {f"lowest for t = {t:g}": (t, cost(t, torch.tensor(t))) for t in (0.2, 0.5)}
-plots.curves(
-    {f"t = {t:g}": (p, cost(t, p)) for t in (0.0, 0.2, 0.5, 1.0)}, mark=lowest,
-    title="Lowest at p = t; for grey even the lowest cost is not 0",
-    x_label="p, what the decoder says", y_label="cost of one pixel (nats)",
-)
-
-# %% [markdown]
-# Every curve is lowest at $p=t$, so the cost pulls each pixel to its right grey. But with grey values it is no longer minus the logarithm of a probability, and its smallest value is not 0.
-#
-# ### {{heading autoencoder/bernoulli-nll}}
-# Write equation (1.2). Mind the unit: nats per *image*, one number for each.
+# #### {{heading autoencoder/bernoulli-nll}}
+# Write equation (1.2), so that it survives a decoder that is quite sure of itself: a logit of 1,000 must not give `inf` or `nan`.
 
 # %% tags=["quiz"]
 def bernoulli_nll(logits, x):
@@ -155,24 +133,7 @@ def bernoulli_nll(logits, x):
 bernoulli_nll = check("autoencoder/bernoulli-nll", bernoulli_nll)
 
 # %% [markdown]
-# What would a *perfect* decoder pay, one that says $p=t$ at every pixel?
-
-# %%
-def logits_of(images):
-    """The logits that say exactly these images, p = t. (Black and white would need ±∞.)"""
-    return torch.logit(to_unit(images), eps=1e-6)
-
-
-floor = bernoulli_nll(logits_of(x_test), x_test).mean().item()
-blind = bernoulli_nll(logits_of(mean_image).expand_as(x_test), x_test).mean().item()
-black_white = torch.where(x_test > 0, 1.0, -1.0)
-no_grey = bernoulli_nll(logits_of(black_white), black_white).mean().item()
-print(f"grey images,  p = t exactly:  {floor:7.1f} nats per image")
-print(f"grey images,  the mean image: {blind:7.1f}")
-print(f"pure black and white, p = t:  {no_grey:7.3f}")
-
-# %% [markdown]
-# ### {{heading autoencoder/grey-floor}}
+# #### {{heading autoencoder/grey-floor}}
 # {{question autoencoder/grey-floor}}
 
 # %% tags=["quiz"]
@@ -186,8 +147,16 @@ grey_floor = "b"
 # %% tags=["check"]
 ask("autoencoder/grey-floor", grey_floor)
 
-# %% [markdown]
-# From here on we train and measure with the squared error (1.1), because the next section has a rival for whom that is the home game. Notebook 02 uses (1.2).
+# %%
+said = torch.linspace(0.002, 0.998, 400)
+costs = {t: bernoulli_nll(torch.logit(said)[:, None], torch.full((400, 1), 2 * t - 1)) for t in (0.0, 0.2, 0.5, 1.0)}
+exactly = torch.logit(to_unit(x_test), eps=1e-6)  # the logits that say these very images
+print(f"a decoder that says p = t exactly pays {bernoulli_nll(exactly, x_test).mean():.0f} nats per image")
+plots.curves(
+    {f"t = {t:g}": (said, cost) for t, cost in costs.items()},
+    title="Lowest at p = t; for grey even the lowest cost is not 0",
+    x_label="p, what the decoder says", y_label="cost of one pixel (nats)",
+)
 
 # %% [markdown]
 # ## 1.2 · The best that straight lines can do
@@ -197,52 +166,46 @@ ask("autoencoder/grey-floor", grey_floor)
 # $$z = W\,(x-m), \qquad \hat x = W^{\!\top} z + m, \qquad W\in\mathbb R^{d\times P}\ \text{with orthonormal rows.} \tag{1.3}$$
 #
 # The rows of $W$ are images themselves, directions in pixel space. $z$ says how far to go along each, and $\hat x$ is the closest you can get to $x$ on that flat sheet through $m$.
-# Which directions are best? Put the centred images into a matrix $X$, one image a row, and take its singular value decomposition $X=U\,\mathrm{diag}(s_1\ge s_2\ge\dots)\,V^{\!\top}$.
+# Which directions are best? Put the centred images into a matrix $X$, one image in each row, and take its singular value decomposition $X=U\,\mathrm{diag}(s_1\ge s_2\ge\dots)\,V^{\!\top}$.
 #
 # **Eckart and Young (1936):** among all matrices of rank $d$, the one closest to $X$ in summed squared error keeps the $d$ largest singular values and drops the rest. What it misses is $s_{d+1}^2+s_{d+2}^2+\cdots$.
 #
-# A linear autoencoder's reconstructions form a matrix of rank $d$ at most. (A free offset in place of $m$ would not help: the rows of $X$ sum to zero, so any other offset only adds its own squared distance from $m$ to the error.) So *no* linear autoencoder, however it is trained, beats the one whose $W$ holds the first $d$ rows of $V^{\!\top}$. That choice is called **principal component analysis**, PCA.
+# A linear autoencoder's reconstructions form a matrix of rank $d$ at most (a free offset in place of $m$ would not help, since the rows of $X$ sum to zero). So *no* linear autoencoder beats this choice of $W$, however it is trained. It is called **principal component analysis**, PCA.
+#
+# ### {{heading autoencoder/fit-pca}}
+# Find $m$, the directions, and how much the images spread along each of them. Which of the three matrices holds the directions, and how does a singular value become a variance?
 
-# %%
+# %% tags=["quiz"]
 def fit_pca(x, latent):
-    """Mean image (c, h, w), main directions (latent, c·h·w), and the variance along *every* direction."""
+    """The best linear autoencoder of images x (n, c, h, w).
+
+    Returns (mean, directions, variances): the mean image (c, h, w), the `latent` best directions (latent, c·h·w) with
+    orthonormal rows, best first, and the variance (mean square, over the n images) along *every* direction, largest first.
+    """
+    ### BEGIN SOLUTION
     mean = x.mean(dim=0)
     centred = (x - mean).flatten(1)
     _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
     return mean, directions[:latent], singular**2 / len(x)
+    ### END SOLUTION
 
-
-latents = (2, 8, 32, 128)
-x_pca = train.first(lab.pick(smoke=1500, cpu=20_000, gpu=60_000)).x
-mean, directions, variances = fit_pca(x_pca, max(latents))
-
-scaled = directions[:9] / directions[:9].abs().amax(dim=1, keepdim=True)  # for the eye: within [-1, 1]
-plots.image_grid(
-    torch.cat([mean[None], scaled.view(-1, *train.shape)]), columns=10,
-    labels=["mean", *(f"{share:.0%}" for share in variances[:9] / variances.sum())],
-    title=f"{train.title}: mean, nine directions, their shares of the variance",
-)
-
-# %% [markdown]
-# **Predict, then run.** There are 784 directions in all. How many of them does it take to keep 90 % of the variance?
-
-# %% tags=["predict"]
-predict("autoencoder/directions", "How many of the 784 directions keep 90 % of the variance?", 1, 784)
+# %% tags=["check"]
+fit_pca = check("autoencoder/fit-pca", fit_pca)
 
 # %%
-kept = variances.cumsum(0) / variances.sum()
-needed = int((kept < 0.9).sum()) + 1
-reveal("autoencoder/directions", needed)
-plots.curves(
-    {"variance kept": (torch.arange(1, len(kept) + 1), kept)}, log_x=True,
-    mark={f"{needed} directions keep 90 %": (needed, kept[needed - 1])},
-    title=f"{train.title}: most of what happens, happens in few directions",
-    x_label="directions kept", y_label="share of the variance",
+latents = (2, 8, 32, 128)
+x_pca = x_train[: lab.pick(smoke=1500, cpu=10_000, gpu=60_000)]
+mean, directions, variances = fit_pca(x_pca, max(latents))
+scaled = directions[:9] / directions[:9].abs().amax(dim=1, keepdim=True)  # for the eye: within [-1, 1]
+plots.image_grid(
+    torch.cat([mean[None], scaled.view(-1, *shape)]), columns=10,
+    labels=["mean", *(f"{share:.0%}" for share in variances[:9] / variances.sum())],
+    title=f"{train_set.title}: mean, nine directions, their shares of the variance",
 )
 
 # %% [markdown]
 # ### {{heading autoencoder/pca}}
-# Write both halves of equation (1.3) for a batch of images.
+# Now use it: encode a batch of images, and rebuild them from their codes.
 
 # %% tags=["quiz"]
 def project_and_rebuild(x, mean, directions):
@@ -263,15 +226,105 @@ project_and_rebuild = check("autoencoder/pca", project_and_rebuild)
 # %%
 pca_images = {d: project_and_rebuild(x_test, mean, directions[:d])[1] for d in latents}
 pca_error = {d: reconstruction_error(x_test, pca_images[d]).mean().item() for d in latents}
-shown = test.examples(10)  # one image of each class
 plots.image_rows(
     {"original": x_test[shown]} | {f"PCA, {d} numbers": pca_images[d][shown] for d in latents},
     title="Test images rebuilt by PCA, without any training",
 )
 
 # %% [markdown]
-# ### Does it hold?
-# Here is a claim that we can try to break. Take a linear autoencoder whose two matrices are *free*, start it at random, and train it by gradient descent on (1.1).
+# ### How many directions does it take? *(extra)*
+# **Predict, then run.** There are 784 directions in all. How many of them does it take to keep 90 % of the variance?
+
+# %% tags=["predict"]
+predict("autoencoder/directions", "How many of the 784 directions keep 90 % of the variance?", 1, 784)
+
+# %%
+kept = variances.cumsum(0) / variances.sum()
+needed = int((kept < 0.9).sum()) + 1
+reveal("autoencoder/directions", needed)
+plots.curves(
+    {"variance kept": (torch.arange(1, len(kept) + 1), kept)}, log_x=True,
+    mark={f"{needed} directions keep 90 %": (needed, kept[needed - 1])},
+    title=f"{train_set.title}: most of what happens, happens in few directions",
+    x_label="directions kept", y_label="share of the variance",
+)
+
+# %% [markdown]
+# ## 1.3 · A training loop of your own
+#
+# PCA was solved. Networks have to be *trained*, and in this notebook nobody does it for you: you write the loop, in three stages, and from then on **every model here is trained by what you wrote**.
+# Skip a stage, and ours takes its place.
+#
+# ### {{heading autoencoder/batches}}
+# A gradient from all 60,000 images would be exact and slow. One from 128 of them, chosen at random, is nearly as good and hundreds of times cheaper. So the loop wants batches: go through all images in a random order, then again in another one, for ever.
+
+# %% tags=["quiz"]
+def batches(images, size, generator):
+    """Yield batches (size, c, h, w) of `images` without end.
+
+    Every epoch, one pass over the images, has a fresh random order, drawn with `generator` (a CPU one); in it no image
+    comes twice. Images at the end of an epoch that don't fill a batch are left out.
+    """
+    ### BEGIN SOLUTION
+    while True:
+        order = torch.randperm(len(images), generator=generator)
+        for start in range(0, len(images) - size + 1, size):
+            yield images[order[start : start + size]]
+    ### END SOLUTION
+
+# %% tags=["check"]
+batches = check("autoencoder/batches", batches)
+
+# %% [markdown]
+# ### {{heading autoencoder/step}}
+# One step: how bad is the model on this batch, in which direction would it get better, and a small move there. The optimizer knows the weights, and each weight keeps its gradient in `.grad`.
+
+# %% tags=["quiz"]
+def train_step(model, loss, x, optimizer):
+    """Change the model's weights by one step of the optimizer, and return the loss, a float.
+
+    loss: `loss(model, x)` is a scalar tensor, for the weights before the step.
+    """
+    ### BEGIN SOLUTION
+    value = loss(model, x)
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+    return value.item()
+    ### END SOLUTION
+
+# %% tags=["check"]
+train_step = check("autoencoder/step", train_step)
+
+# %% [markdown]
+# ### {{heading autoencoder/train}}
+# And the whole. A rate that is good in the beginning is too large at the end, when the weights should come to rest: let it fall.
+# Write your loop over `until_stopped(range(steps))`, a `range` that a press of the stop button ends after the current step.
+
+# %% tags=["quiz"]
+def train(model, loss, batches, steps, lr):
+    """Train the model for `steps` steps, each on `next(batches)`, and return the losses, a list of floats.
+
+    Uses torch.optim.Adam. Its rate is lr in the first half of the steps and then falls in a straight line, so that it
+    would be 0 at step `steps`, counted from 0. The model is in training mode meanwhile, and in eval mode afterwards.
+    """
+    ### BEGIN SOLUTION
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    model.train()
+    for step in until_stopped(range(steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, 2 * (1 - step / steps))
+        losses.append(train_step(model, loss, next(batches), optimizer))
+    model.eval()
+    return losses
+    ### END SOLUTION
+
+# %% tags=["check"]
+train = check("autoencoder/train", train)
+
+# %% [markdown]
+# ### Does it hold? *(extra)*
+# Here is a claim that we can try to break. Take a linear autoencoder whose two matrices are *free*, start it at random, and let your loop train it on (1.1).
 # Its error on the images that PCA was fitted to may come down to PCA's and **must never go below it**. If the solid line crossed the dashed one, the theorem, or our reading of it, would be wrong.
 
 # %%
@@ -280,42 +333,33 @@ centred = x_pca - mean
 with seeded(0):
     linear = nn.Sequential(
         nn.Flatten(), nn.Linear(pixels, k, bias=False),
-        nn.Linear(k, pixels, bias=False), nn.Unflatten(1, train.shape),
+        nn.Linear(k, pixels, bias=False), nn.Unflatten(1, shape),
     ).to(lab.device)
 
 
-def linear_loss(model, x, y, generator):
+def squared_error(model, x):
     return reconstruction_error(x, model(x)).mean()
 
 
-trace = []
-fit(
-    linear, linear_loss, centred, steps=lab.pick(smoke=60, cpu=1500, gpu=6000), lr=5e-3, batch_size=256,
-    lr_schedule="linear-half", mixed_precision=False, progress=False, every=lab.pick(smoke=20, cpu=50, gpu=200),
-    on_step=lambda step, history: trace.append((step, linear_loss(linear, centred, None, None).item())),
-)
-
-reached = trace[-1][1]
-left_out = variances[k:].sum().item() / pixels
-at_pca = reconstruction_error(x_pca, project_and_rebuild(x_pca, mean, directions[:k])[1]).mean().item()
-at_pca = max(at_pca, 1e-12)  # a handful of images may have no more than k directions
+linear_losses = train(linear, squared_error, batches(centred, size, lab.generator(0, "cpu")), lab.pick(smoke=60, cpu=1500, gpu=6000), lr=5e-3)
+reached = reconstruction_error(centred, in_batches(linear, centred)).mean().item()
+at_pca = max(variances[k:].sum().item() / pixels, 1e-12)  # what PCA leaves out: the variance along what it drops
 basis = torch.linalg.qr(linear[2].weight.detach()).Q  # an orthonormal basis of what its decoder can draw
 overlap = (directions[:k] @ basis).square().sum().item() / k
-print(f"MSE per pixel with {k} latents, on the images fitted to:")
-print(f"  variance that PCA leaves out {left_out:.5f}, error of PCA {at_pca:.5f}")
-print(f"  linear autoencoder, trained  {reached:.5f} ({reached / at_pca - 1:+.2%})")
+print(f"on the images fitted to: PCA {at_pca:.5f}, linear autoencoder {reached:.5f} ({reached / at_pca - 1:+.2%})")
 print(f"overlap of the two subspaces: {overlap:.1%} (two random ones: {k / pixels:.1%})")
+window = max(1, len(linear_losses) // 50)
+smooth = torch.tensor(linear_losses).unfold(0, window, window).mean(1)
 plots.curves(
-    {"linear autoencoder, trained": tuple(zip(*trace))}, mark={f"PCA, {k} directions": (None, at_pca)},
-    title=f"Gradient descent comes down to PCA: {reached / at_pca - 1:+.2%} at the end",
-    x_label="step", y_label="MSE per pixel", log_y=True,
+    {"linear autoencoder, mean of batches": (torch.arange(1, len(smooth) + 1) * window, smooth)},
+    mark={f"PCA, {k} directions": (None, at_pca)}, log_y=True,
+    title=f"Your loop comes down to PCA: {reached / at_pca - 1:+.2%} at the end", x_label="step", y_label="MSE per pixel",
 )
 
 # %% [markdown]
-# The first two numbers agree because they are the same thing: what PCA misses is exactly the variance along the directions that it dropped. The trained one can only approach from above.
-# PCA needs no steps, no learning rate and no luck: it is the *solved* linear autoencoder, and the rival that any network has to beat first.
+# The trained one can only approach from above (a single batch may lie below: it holds 128 images, the theorem speaks of all).
 #
-# ### {{heading autoencoder/linear}}
+# #### {{heading autoencoder/linear}}
 # {{question autoencoder/linear}}
 
 # %% tags=["quiz"]
@@ -330,21 +374,24 @@ linear_found = "d"
 ask("autoencoder/linear", linear_found)
 
 # %% [markdown]
-# ## 1.3 · Down by convolutions, and up again
+# ## 1.4 · Down by convolutions, and up again
 #
-# To beat straight lines we need curves, so now the networks. The encoder shrinks the image step by step with **strided convolutions**: a kernel slides over the image in strides of 2, and at each stop looks at a few pixels.
-# How many stops are there? Along one axis of $n$ pixels, with kernel $k$, stride $s$, padding $p$ on both sides and dilation $\delta$, the kernel spans $\delta(k-1)+1$ pixels, and
+# To beat straight lines we need curves, so now the networks. The encoder shrinks the image with **strided convolutions**: a kernel slides over it in strides of 2, and at each stop looks at a few pixels.
+# A **transposed convolution** is the same wiring walked in the other direction: every input pixel *stamps* the kernel onto the output, one stride further than the last, and where stamps overlap they are added.
+
+# %%
+plots.wiring(4, kernel=4, stride=2, padding=1, title="Kernel 4, stride 2, padding 1 (the pale dots)")
+
+# %% [markdown]
+# ### How large is what comes out? *(extra)*
+# With kernel 4, stride 2 and padding 1 every even size is halved on the way down, and doubled on the way up. The general rule is worth deriving once.
 #
-# $$n_\text{out} = \left\lfloor\frac{n + 2p - \delta(k-1) - 1}{s}\right\rfloor + 1 . \tag{1.4}$$
-#
-# The fraction counts the strides that fit into the room that is left; the kernel also stands at its starting place, hence the $+1$.
-#
-# ### {{heading autoencoder/conv-size}}
-# Write equation (1.4) for both axes. Our images happen to be square; your function shouldn't count on it.
+# #### {{heading autoencoder/conv-size}}
+# Derive the rule yourself; the picture is one case to try it on. Two things that it doesn't show: the last stride may not fit and isn't made, and with *dilation* $\delta$ neighbouring pixels of the kernel stand $\delta$ apart.
 
 # %% tags=["quiz"]
 def conv_size(size, kernel, stride, padding, dilation):
-    """(height, width) after a convolution, equation (1.4).
+    """(height, width) after a convolution.
 
     size: (height, width) before;  kernel, stride, padding, dilation: whole numbers, the same for both axes.
     Returns a tuple of two whole numbers.
@@ -357,50 +404,12 @@ def conv_size(size, kernel, stride, padding, dilation):
 conv_size = check("autoencoder/conv-size", conv_size)
 
 # %% [markdown]
-# And back up? A **transposed convolution** is the same wiring walked in the other direction: every input pixel *stamps* the kernel onto the output, one stride further than the last, and where stamps overlap they are added.
-
-# %%
-def draw_wiring(axes, small, kernel=4, stride=2, padding=1, upwards=False):
-    large = (small - 1) * stride - 2 * padding + kernel
-    middles = [j * stride + (kernel - 1) / 2 - padding for j in range(small)]
-    for j in range(small):
-        for i in range(j * stride - padding, j * stride - padding + kernel):
-            inside = 0 <= i < large
-            colour, line = (plots.COLOURS[j], "-") if inside else ("#cccccc", ":")
-            axes.plot([i, middles[j]], [1, 0], line, color=colour, linewidth=1.8, zorder=1)
-    axes.scatter(range(large), [1] * large, s=150, color="white", edgecolor="#222222", zorder=2)
-    axes.scatter(middles, [0] * small, s=190, color=plots.COLOURS[:small], zorder=2)
-    axes.scatter([-1, large], [1, 1], s=110, color="#eeeeee", edgecolor="#bbbbbb", zorder=2)
-    limits = (1.25, -0.25) if upwards else (-0.25, 1.25)
-    axes.set(xlim=(-1.6, large + 0.6), ylim=limits, yticks=[0, 1], xticks=[])
-    axes.set_yticklabels([f"{small}", f"{large}"])
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_title(f"transposed: {small} → {large}" if upwards else f"convolution: {large} → {small}")
-
-
-figure, axes = plots.new_figure(8, 2.7, 1, 2)
-draw_wiring(axes[0], 4)
-draw_wiring(axes[1], 4, upwards=True)
-axes[0].set_ylabel("pixels, top to bottom")
-figure.set_label(
-    "Wiring of a convolution with kernel 4, stride 2, padding 1, from 8 pixels to 4; the same wires upside down"
-)
-figure
-
-# %% [markdown]
-# Kernel 4, stride 2, padding 1; the pale dots are the padding. On the right, the same wires upside down. Count along the right picture: $n$ pixels have $n-1$ strides between the first stamp and the last,
-# a stamp is $\delta(k-1)+1$ wide, and padding now *cuts off* at both edges. `output_padding` $o$ adds a few pixels at one edge, since (1.4) rounds, and several sizes may have shrunk to the same one:
-#
-# $$n_\text{out} = (n-1)\,s - 2p + \delta(k-1) + 1 + o . \tag{1.5}$$
-#
-# ### {{heading autoencoder/conv-transpose-size}}
-# Write equation (1.5) for both axes.
+# #### {{heading autoencoder/conv-transpose-size}}
+# And on the right: how far do $n$ stamps reach? Padding now *cuts off* at both edges. `output_padding` adds a few pixels at one edge, for several sizes may have shrunk to the same one, and somebody must say to which of them we return.
 
 # %% tags=["quiz"]
 def conv_transpose_size(size, kernel, stride, padding, output_padding, dilation):
-    """(height, width) after a transposed convolution, equation (1.5).
+    """(height, width) after a transposed convolution.
 
     size: (height, width) before;  the others: whole numbers, the same for both axes.  Returns a tuple of two.
     """
@@ -412,211 +421,127 @@ def conv_transpose_size(size, kernel, stride, padding, output_padding, dilation)
 conv_transpose_size = check("autoencoder/conv-transpose-size", conv_transpose_size)
 
 # %% [markdown]
-# "The same wiring, backwards" is a statement about matrices, so it can be checked. A convolution is a big sparse matrix $C$. If the transposed one is $C^{\!\top}$, then $\langle Cx, y\rangle = \langle x, C^{\!\top}y\rangle$ for every $x$ and $y$.
-# Note what it is *not*: the inverse. Going down and up with the same weights does not bring the image back; the decoder must learn weights of its own.
+# Compare with yours. Along one axis of $n$ pixels, with kernel $k$, stride $s$, padding $p$, dilation $\delta$ and output padding $o$,
+#
+# $$n_\text{out} = \left\lfloor\frac{n + 2p - \delta(k-1) - 1}{s}\right\rfloor + 1 \tag{1.4}$$
+#
+# for the convolution, and for the transposed one
+#
+# $$n_\text{out} = (n-1)\,s - 2p + \delta(k-1) + 1 + o . \tag{1.5}$$
+#
+# The same wires, but *not* the inverse: as matrices, $C$ and $C^{\!\top}$. Going down and up with the same weights does not bring the image back; the decoder must learn weights of its own.
+#
+# ### {{heading autoencoder/encoder}}
+# Two strided convolutions with `width` channels, kernel 4, stride 2, padding 1, then one linear layer to the code. A ReLU after each convolution. (To PyTorch, a network is a class with its layers in `__init__` and what they do in `forward`.)
 
-# %%
-with seeded(0):
-    kernel, picture, small = torch.randn(5, 1, 4, 4), torch.randn(1, 1, 28, 20), torch.randn(1, 5, 14, 10)
-down = F.conv2d(picture, kernel, stride=2, padding=1)
-up = F.conv_transpose2d(small, kernel, stride=2, padding=1)
-there_and_back = F.conv_transpose2d(down, kernel, stride=2, padding=1)
-print(f"⟨Cx, y⟩ = {(down * small).sum():.3f}      ⟨x, Cᵀy⟩ = {(picture * up).sum():.3f}")
-print(f"sizes: {tuple(picture.shape[2:])} → {tuple(down.shape[2:])};  (1.4): {conv_size((28, 20), 4, 2, 1, 1)}")
-back = conv_transpose_size((14, 10), 4, 2, 1, 0, 1)
-print(f"       {tuple(small.shape[2:])} → {tuple(up.shape[2:])};  (1.5): {back}")
-alike = torch.corrcoef(torch.stack([picture, there_and_back]).flatten(1))[0, 1]
-print(f"correlation of x with CᵀCx: {alike:.2f}  (with an inverse in place of Cᵀ it would be 1)")
+# %% tags=["quiz"]
+class Encoder(nn.Module):
+    """Images (b, c, h, w) to codes (b, latent), any real numbers. h and w are multiples of 4, not always equal."""
 
-# %% [markdown]
-# ### The two networks
-# The encoder: two strided convolutions with 64 channels, each halving height and width, then a linear layer to the code. The decoder is the way back. Its last layer has no activation; what it says are the logits of (1.2),
-# and $2\,\sigma(l)-1=\tanh(l/2)$ moves them to pixel values in $[-1,1]$.
-
-# %%
-class Autoencoder(nn.Module):
-    """Images (b, c, h, w) in [-1, 1] to codes (b, latent) and back. Height and width must be multiples of 4."""
-
-    def __init__(self, shape, latent, width=64):
+    def __init__(self, shape, latent, width):
+        """shape: (c, h, w) of the images."""
         super().__init__()
+        ### BEGIN SOLUTION
         c, h, w = shape
-        self.encoder = nn.Sequential(
+        self.layers = nn.Sequential(
             nn.Conv2d(c, width, kernel_size=4, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(width, width, kernel_size=4, stride=2, padding=1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(width * (h // 4) * (w // 4), latent),
+            nn.Flatten(),
+            nn.Linear(width * (h // 4) * (w // 4), latent),
         )
-        self.decoder = nn.Sequential(
+
+    def forward(self, x):
+        return self.layers(x)
+        ### END SOLUTION
+
+# %% tags=["check"]
+Encoder = check("autoencoder/encoder", Encoder)
+
+# %% [markdown]
+# ### {{heading autoencoder/decoder}}
+# The encoder read backwards, with weights of its own: one linear layer, then two transposed convolutions of the same kernel, stride and padding. A ReLU after each layer but the last; after the last a tanh, which moves any number into $(-1, 1)$.
+
+# %% tags=["quiz"]
+class Decoder(nn.Module):
+    """Codes (b, latent) to images (b, c, h, w) in [-1, 1]. h and w are multiples of 4, not always equal."""
+
+    def __init__(self, shape, latent, width):
+        """shape: (c, h, w) of the images."""
+        super().__init__()
+        ### BEGIN SOLUTION
+        c, h, w = shape
+        self.layers = nn.Sequential(
             nn.Linear(latent, width * (h // 4) * (w // 4)), nn.ReLU(),
             nn.Unflatten(1, (width, h // 4, w // 4)),
             nn.ConvTranspose2d(width, width, kernel_size=4, stride=2, padding=1), nn.ReLU(),
             nn.ConvTranspose2d(width, c, kernel_size=4, stride=2, padding=1),
+            nn.Tanh(),
         )
 
-    def encode(self, x):
-        return self.encoder(x).float()  # the network may run in half precision, codes shouldn't
+    def forward(self, z):
+        return self.layers(z)
+        ### END SOLUTION
 
-    def decode(self, z):
-        return (self.decoder(z).float() / 2).tanh()
+# %% tags=["check"]
+Decoder = check("autoencoder/decoder", Decoder)
+
+# %% [markdown]
+# Together they are the autoencoder. We run it on an image that is *not* square and compare the sizes on the way with your formulas.
+
+# %%
+class Autoencoder(nn.Module):
+    def __init__(self, shape, latent, width=64):
+        super().__init__()
+        self.encode, self.decode = Encoder(shape, latent, width), Decoder(shape, latent, width)
 
     def forward(self, x):
         return self.decode(self.encode(x))
 
-# %% [markdown]
-# Follow one batch through it. We use an image that is *not* square, so that h and w can be told apart, and hold every convolution against your two formulas.
 
-# %%
-def trace_shapes(model, x):
-    """Print the shape after every layer; check the sizes of convolutions against (1.4) and (1.5)."""
-    print(f"{'':40s}{'shape':20s}{'numbers an image':>17s}")
-    for part in (model.encoder, model.decoder):
-        for layer in part:
-            before, x = tuple(x.shape), layer(x)
-            name, size = type(layer).__name__, tuple(x.shape[2:])
-            if name == "Conv2d":
-                assert size == conv_size(before[2:], 4, 2, 1, 1), "(1.4) and the layer disagree"
-            if name == "ConvTranspose2d":
-                assert size == conv_transpose_size(before[2:], 4, 2, 1, 0, 1), "(1.5) and the layer disagree"
-            if "Conv" in name:
-                name += f", {before[1]} to {x.shape[1]} channels"
-            if name != "ReLU":
-                print(f"{name:40s}{str(tuple(x.shape)):20s}{x[0].numel():17,d}")
-        print("  ── the code ──" if part is model.encoder else "", flush=True)
-
-
+oblong = torch.zeros(5, 1, 28, 20)
+print("by your (1.4):", first := conv_size((28, 20), 4, 2, 1, 1), conv_size(first, 4, 2, 1, 1))
 with torch.no_grad():
-    trace_shapes(Autoencoder((1, 28, 20), latent=8), torch.zeros(5, 1, 28, 20))
-for name, part in Autoencoder(train.shape, latent=8).named_children():
-    weights = sum(parameter.numel() for parameter in part.parameters())
-    print(f"{name} for {train.shape} images and 8 latents: {weights:,} weights")
+    print(f"{tuple(oblong.shape)} -> {tuple(Encoder((1, 28, 20), 8, 64)(oblong).shape)} -> {tuple(Autoencoder((1, 28, 20), 8)(oblong).shape)}")
+print(f"{sum(weight.numel() for weight in Autoencoder(shape, 8).parameters()):,} weights, with 8 latents, for images {shape}")
 
 # %% [markdown]
-# Widening before narrowing: the first convolution turns 560 numbers into almost nine thousand, and only the linear layer at the end makes the bottleneck. The network first spreads out what it sees, then decides what to keep.
-
-# %% [markdown]
-# ### {{heading autoencoder/swapped-decoder}}
-# A decoder with this mistake was published, with tests that passed. `linear` turns codes into numbers, `up` makes images from feature maps four times smaller. All images there were square.
-# Find what is wrong, mend it, and say in a comment why nobody noticed.
-
-# %% tags=["quiz"]
-def decode_published(z, linear, up, shape):
-    """Images of codes.
-
-    z: (b, d);  linear: (b, d) -> (b, maps · h/4 · w/4);  up: (b, maps, h/4, w/4) -> (b, c, h, w);
-    shape: (c, h, w), h and w multiples of 4.  Returns (b, c, h, w).
-    """
-    ### BEGIN SOLUTION
-    channels, height, width = shape  # rows first; on squares h = w, so nobody could see the exchange
-    maps = linear(z).view(len(z), -1, height // 4, width // 4)
-    return up(maps)
-    ### END SOLUTION
-    ### BEGIN HANDED OUT
-    # channels, width, height = shape
-    # maps = linear(z).view(len(z), -1, height // 4, width // 4)
-    # return up(maps).view(len(z), channels, width, height)
-    ### END HANDED OUT
-
-# %% tags=["check"]
-decode_published = check("autoencoder/swapped-decoder", decode_published)
-
-# %% [markdown]
-# To see it, let's take a decoder that has learnt nothing and only enlarges: its code is the image itself, four times smaller. We cut images to 28 × 20, and let the decoder as it was published draw beside a mended one.
-
-# %%
-def decode_as_published(z, linear, up, shape):
-    channels, width, height = shape
-    maps = linear(z).view(len(z), -1, height // 4, width // 4)
-    return up(maps).view(len(z), channels, width, height)
-
-
-tall = x_test[shown][:, :, :, 4:24]
-tiny = F.avg_pool2d(tall, 4).flatten(1)
-enlarge = nn.Upsample(scale_factor=4)
-plots.image_rows(
-    {
-        "image, 28 × 20": tall,
-        "mended": decode_published(tiny, nn.Identity(), enlarge, tuple(tall.shape[1:])),
-        "as published": decode_as_published(tiny, nn.Identity(), enlarge, tuple(tall.shape[1:])),
-    },
-    title="The right shape, the wrong pixels",
-)
-
-# %% [markdown]
-# On square images the last two rows would be the same. And worse: a network that is *trained* with the mistake learns to live with it, since its linear layer can put every number anywhere. The loss goes down, and nobody looks.
-
-# %% [markdown]
-# ## 1.4 · Curves against straight lines
+# *A good place to pause: you have a loop and a network. From here on you use them.*
 #
-# Time to train. Four autoencoders, with 2, 8, 32 and 128 numbers in the bottleneck, each for the same number of steps and from the same seed, against PCA with the same bottleneck.
+# ## 1.5 · Curves against straight lines
+#
+# Four of your autoencoders, with 2, 8, 32 and 128 numbers in the bottleneck, each trained by your loop for the same number of steps and from the same seed, against PCA with the same bottleneck.
 # The ruler is (1.1) on test images that neither has seen.
+#
+# **Predict, then run.** With 2 numbers, and with 128: who is ahead, PCA or the network?
 
 # %%
-def squared_error(model, x, y, generator):
-    return reconstruction_error(x, model(x)).mean()
+steps = lab.pick(smoke=12, cpu=400, gpu=6000)
 
 
-def train_autoencoder(latent, steps, loss=squared_error):
-    """A fresh autoencoder, trained on batches of 128; the learning rate falls to 0 over the second half."""
+def train_autoencoder(latent, loss=squared_error):
+    """A fresh autoencoder and its losses. Channels last in memory: the same numbers, faster convolutions."""
     with seeded(0):
-        model = Autoencoder(train.shape, latent).to(lab.device)
-    history = fit(model, loss, train, steps=steps, lr=2e-3, lr_schedule="linear-half", seed=0)
-    return model, history
+        model = Autoencoder(shape, latent).to(lab.device, memory_format=torch.channels_last)
+    return model, train(model, loss, batches(x_train, size, lab.generator(0, "cpu")), steps, lr=2e-3)
 
 
-steps = lab.pick(smoke=12, cpu=500, gpu=6000)
-models, histories = {}, {}
+models, losses = {}, {}
 for d in latents:
-    models[d], histories[d] = train_autoencoder(d, steps)
+    models[d], losses[d] = train_autoencoder(d)
 
 # %%
 ae_images = {d: in_batches(models[d], x_test) for d in latents}
 ae_error = {d: reconstruction_error(x_test, ae_images[d]).mean().item() for d in latents}
-last = {d: histories[d].loss[-20:] for d in latents}
-print(f"MSE per pixel on {len(test):,} test images of {test.title}; trained for {steps_made(*histories.values())}\n")
-print(f"{'latents':>7s}{'PCA':>10s}{'autoencoder':>14s}{'(last batches)':>17s}{'seconds':>10s}")
+made = min(map(len, losses.values()))
+print(f"MSE per pixel on {len(test):,} test images of {test.title}, after {made:,} steps; one seed\n")
+print(f"{'latents':>7s}{'PCA':>10s}{'autoencoder':>14s}{'(its last batches)':>21s}")
 for d in latents:
-    better, worse = sorted((pca_error[d], ae_error[d]))
-    ahead = "autoencoder" if ae_error[d] < pca_error[d] else "PCA"
-    batches = sum(last[d]) / len(last[d])
-    row = f"{d:7d}{pca_error[d]:10.4f}{ae_error[d]:14.4f}{batches:17.4f}{histories[d].seconds:10.0f}"
-    print(f"{row}   {ahead} ahead by {1 - better / worse:.0%}")
-figure = plots.curves(
-    {
-        "PCA": (latents, [pca_error[d] for d in latents]),
-        "convolutional autoencoder": (latents, [ae_error[d] for d in latents]),
-    },
-    log_x=True, log_y=True, title=f"{test.title}: what a bottleneck costs, after {steps_made(*histories.values())}",
-    x_label="numbers in the bottleneck", y_label="MSE per pixel",
-)
-figure.axes[0].set_xticks(latents, latents)
-figure.axes[0].minorticks_off()
-figure
-
-# %%
+    last = sum(losses[d][-20:]) / len(losses[d][-20:])
+    print(f"{d:7d}{pca_error[d]:10.4f}{ae_error[d]:14.4f}{last:21.4f}")
 rows = {"original": x_test[shown]}
 for d in latents:
     rows |= {f"PCA, {d}": pca_images[d][shown], f"autoencoder, {d}": ae_images[d][shown]}
-plots.image_rows(rows, title="The same bottleneck, straight and curved")
-
-# %% [markdown]
-# Read the table from the top. With very few numbers a curved sheet can pass close to many more images than a flat one, and there a network has most to gain: compare the rows with 2 and 8, where PCA's fog becomes garments.
-# Going down, PCA catches up. It has a place for every direction of any importance, and its answer is *exact*, while the network has only what its steps have bought so far. Where the table says that PCA is ahead, compare the column of the last training batches:
-# if the error is just as high there, the network isn't overfitting; it hasn't arrived. (The curves below flatten towards the end in any case, because the learning rate falls to 0 there. Only a longer training can tell.)
-#
-# For comparison, Fashion-MNIST at level `cpu` on all 10,000 test images, measured by `python benchmarks/autoencoder.py --steps 500` (autoencoder / PCA): 0.138 / 0.184 with 2 latents, 0.070 / 0.106 with 8, 0.046 / 0.061 with 32, 0.038 / 0.025 with 128. So PCA wins there, after 500 steps. After 4,000 (`--latents 128 --steps 4000`) it was 0.015 against PCA's 0.025: nothing was wrong with the network but its patience.
-
-# %%
-def smooth(values, window):
-    """(steps, values): means over stretches of `window` steps."""
-    window = min(window, len(values))
-    means = F.avg_pool1d(torch.tensor(values)[None], window)[0]
-    return torch.arange(len(means)) * window + window / 2, means
-
-
-plots.curves(
-    {f"{d} latents": smooth(histories[d].loss, max(1, steps // 40)) for d in latents}, log_y=True,
-    mark={f"PCA, {max(latents)}, on test images": (None, pca_error[max(latents)])},
-    title="The error on training batches, by size of the bottleneck", x_label="step", y_label="MSE per pixel",
-)
+plots.image_rows(rows, title=f"The same bottleneck, straight and curved, after {made:,} steps")
 
 # %% [markdown]
 # ### {{heading autoencoder/linear-wins}}
@@ -634,40 +559,166 @@ linear_wins = "c"
 ask("autoencoder/linear-wins", linear_wins)
 
 # %% [markdown]
-# ## 1.5 · A map of the plane
+# With very few numbers a curved sheet can pass close to many more images than a flat one, and there a network has most to gain: in the rows with 2 and 8, PCA's fog becomes garments.
+# Further down PCA catches up. It has a place for every direction of any importance, and its answer is *exact*, while the network has only what its steps have bought so far.
 #
-# With two latents the whole latent space is a sheet of paper. Here is where the encoder puts the test images, coloured by class. It has never been told the classes: whatever order you see, it found because similar images are cheap to rebuild from similar codes.
+# ### The grain *(extra)*
+# Look closely at the network's rows: a fine speckle that no garment has. A suspicion: in a transposed convolution with stride 2, pixels in even and in odd columns are made by *different* weights of the kernel (follow the wires in 1.4), and after so few steps these don't agree yet.
+# If so, part of the error must be the same chequer in all images. So average the error over the test images, and ask how much of what is left alternates from pixel to pixel. White noise would have the share below, PCA knows no stride; a network whose share stands well above both has the chequer.
+
+# %%
+def alternating(error):
+    """Share of the mean error's power that changes sign from each pixel to the next, along rows, columns, or both."""
+    power = torch.fft.fft2(error.mean(0)).abs().square().sum(0)
+    h, w = (n // 2 for n in power.shape)
+    return ((power[h, 0] + power[0, w] + power[h, w]) / power.sum()).item()
+
+
+for d in latents:
+    print(f"{d:3d} numbers: PCA {alternating(pca_images[d] - x_test):.2%}, network {alternating(ae_images[d] - x_test):.2%}; white noise {3 / pixels:.2%}")
+
+# %% [markdown]
+# ### {{heading autoencoder/other-loop}}
+# A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5.)
+
+# %%
+def watched(loop, seed=0):
+    """An autoencoder with 32 latents trained by a loop, its losses, and its error on test images on the way."""
+    with seeded(0):
+        model = Autoencoder(shape, 32, width=16).to(lab.device)
+    on_test = []
+
+    def loss(model, x):
+        on_test.append(squared_error(model, x_test[:200]).item())
+        return squared_error(model, x)
+
+    return model, loop(model, loss, x_train, lab.pick(smoke=20, cpu=200, gpu=400), 3e-3, seed), on_test
+
+
+his_model, his_losses, his_test = watched(pitfalls.training_loop)
+plots.curves(
+    {"on his batches": (range(len(his_losses)), his_losses), "on test images": (range(len(his_test)), his_test)},
+    title="Somebody else's loop: which curve would you show?", x_label="step", y_label="MSE per pixel", log_y=True,
+)
+
+# %% [markdown]
+# Here is the loop. Find the line, repair it, and let the check watch what your version does. (The same seed should still give the same run.)
+
+# %% tags=["quiz"]
+def train_another(model, loss, images, steps, lr, seed):
+    """Train the model for `steps` steps, each on 64 of the images, and return the losses, a list of floats.
+
+    The same seed gives the same run, another seed another one.
+    """
+    ### BEGIN SOLUTION
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    generator = torch.Generator().manual_seed(seed)
+    losses = []
+    model.train()
+    for step in until_stopped(range(steps)):
+        order = torch.randperm(len(images), generator=generator)
+        x = images[order[:64]]
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - step / steps)
+        value = loss(model, x)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    model.eval()
+    return losses
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    # losses = []
+    # model.train()
+    # for step in until_stopped(range(steps)):
+    #     generator = torch.Generator().manual_seed(seed)
+    #     order = torch.randperm(len(images), generator=generator)
+    #     x = images[order[:64]]
+    #     for group in optimizer.param_groups:
+    #         group["lr"] = lr * (1 - step / steps)
+    #     value = loss(model, x)
+    #     optimizer.zero_grad()
+    #     value.backward()
+    #     optimizer.step()
+    #     losses.append(value.item())
+    # model.eval()
+    # return losses
+    ### END HANDED OUT
+
+# %% tags=["check"]
+train_another = check("autoencoder/other-loop", train_another)
+
+# %% [markdown]
+# ### {{heading autoencoder/other-loop-images}}
+# {{question autoencoder/other-loop-images}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+other_images = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# other_images = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("autoencoder/other-loop-images", other_images)
+
+# %%
+repaired, repaired_losses, repaired_test = watched(train_another)
+print(f"MSE on test images at the end: his loop {his_test[-1]:.3f}, repaired {repaired_test[-1]:.3f}")
+plots.image_rows(
+    {
+        "test image": x_test[shown],
+        "his loop": in_batches(his_model, x_test[shown]),
+        "repaired": in_batches(repaired, x_test[shown]),
+    },
+    title="What each of them makes of images that it never saw",
+)
+
+# %% [markdown]
+# ## 1.6 · A map of the plane
+#
+# With two latents the whole latent space is a sheet of paper. Here is where the encoder puts the test images, one class at a time. It has never been told the classes: whatever order you see, it found because similar images are cheap to rebuild from similar codes.
 
 # %%
 plane = models[2]
 z_plane = in_batches(plane.encode, x_test)
 low, high = z_plane.quantile(0.01, dim=0), z_plane.quantile(0.99, dim=0)
 high = torch.maximum(high, low + 1e-3)  # they meet where all images are the same
-for name, values in zip(("z₁", "z₂"), z_plane.T):
-    print(f"{name} runs from {values.min():.1f} to {values.max():.1f}")
-plots.scatter_classes(
-    z_plane, test.labels, test.classes, title=f"{test.title}: where the encoder puts {len(test):,} test images"
-)
+plots.class_maps(z_plane, test.labels, test.classes, title=f"Where the encoder puts {len(test):,} test images")
 
 # %% [markdown]
-# The axes have no meaning, the scale is whatever training left behind, and some regions are empty. What does the decoder draw in a place where no image ever landed? Put your finger there:
+# The axes have no meaning, and some regions are empty. What does the decoder draw in a place where no image ever landed? We need a ruler for images that nobody took.
+#
+# ### {{heading autoencoder/nearest}}
+# How far is a drawn image from the most similar real one, by (1.1)? Mind the memory: 1,000 images against 5,000 are five million pairs.
+
+# %% tags=["quiz"]
+def nearest_error(images, among):
+    """The error (1.1) between each image and the most similar one of a set.
+
+    images: (n, c, h, w);  among: (m, c, h, w), the set.  Returns (n,).
+    """
+    ### BEGIN SOLUTION
+    squared = torch.cdist(images.flatten(1), among.flatten(1)).square()
+    return squared.min(dim=1).values / images[0].numel()
+    ### END SOLUTION
+
+# %% tags=["check"]
+nearest_error = check("autoencoder/nearest", nearest_error)
 
 # %%
 few = z_plane[:1000].cpu(), test.labels[:1000].cpu()
-some_real = train.first(lab.pick(smoke=500, cpu=5000, gpu=5000)).x
-
-
-def nearest_error(images, among):
-    """(1.1) from each image to the most similar one in `among`: (n,)."""
-    distance = torch.cdist(images.flatten(1), among.flatten(1))
-    return distance.min(dim=1).values.square() / images[0].numel()
+some_real = x_train[: lab.pick(smoke=500, cpu=5000, gpu=5000)]
 
 
 def look_at(z1, z2):
     with torch.no_grad():
         drawn = plane.decode(torch.tensor([[z1, z2]], device=lab.device))
     figure, axes = plots.new_figure(8, 4.2, 1, 2, width_ratios=(2, 1))
-    plots.draw_scatter(axes[0], *few, test.classes, mark=(z1, z2), title="the map")
+    plots.draw_scatter(axes[0], *few, test.classes, mark=(z1, z2), title="the map", equal=False)
     plots.draw_images(axes[1], drawn, title="decoded")
     axes[1].set_xlabel(f"nearest real image:\nMSE {nearest_error(drawn, some_real).item():.3f}")
     return figure
@@ -676,19 +727,22 @@ def look_at(z1, z2):
 margin = 0.3 * (high - low)
 ends = [(round(a, 1), round(b, 1)) for a, b in zip((low - margin).tolist(), (high + margin).tolist())]
 ends = [(a, b) if a < b else (a - 1, b + 1) for a, b in ends]
+sliders = {
+    name: slider(*end, value=round(sum(end) / 2, 1), step=(end[1] - end[0]) / 80, label=name)
+    for name, end in zip(("z1", "z2"), ends)
+}
 explore(
-    look_at, title="Drag a point over the map: what is decoded there?",
+    look_at, title="Two sliders move the cross: what is decoded there?", **sliders,
     alt="A latent map coloured by class with a movable cross, and the image decoded at the cross.",
-    z1=slider(*ends[0], value=round(sum(ends[0]) / 2, 1), step=(ends[0][1] - ends[0][0]) / 80, label="z₁"),
-    z2=slider(*ends[1], value=round(sum(ends[1]) / 2, 1), step=(ends[1][1] - ends[1][0]) / 80, label="z₂"),
 )
 
 # %% [markdown]
-# Three things to try: walk from one cluster into a neighbouring one and watch *how* the garment changes; rest in a gap; go beyond the edge.
+# Try three things: walk from one cluster into the next and watch *how* the garment changes; rest in a gap; go beyond the edge.
 #
+# ### The whole plane at once *(extra)*
 # One point at a time is slow. Let's decode a whole grid of points and lay the images out where their points lie.
 #
-# ### {{heading autoencoder/decode-grid}}
+# #### {{heading autoencoder/decode-grid}}
 # Entry `[i, j]` of the result belongs to the `i`-th value of $z_2$ and the `j`-th value of $z_1$, both rising and evenly spaced, both ends included.
 
 # %% tags=["quiz"]
@@ -714,21 +768,19 @@ corner, opposite = (tuple(v.tolist()) for v in (low, high))
 with torch.no_grad():
     grid = decode_grid(lambda z: plane.decode(z.to(lab.device)), corner, opposite, 15, 15)
 extent = (corner[0], opposite[0], corner[1], opposite[1])
-plots.manifold(grid, extent, title=f"{train.title}: the plane as the decoder sees it")
+plots.manifold(grid, extent, title=f"{train_set.title}: the plane as the decoder sees it")
 
 # %% [markdown]
-# Compare it with the scatter plot, region by region. Where codes are dense, the decoder has practised; between clusters and at the edges it improvises. Can you find an image here that is in no class?
-
-# %% [markdown]
-# ## 1.6 · Two ways to walk from a shirt to a shoe
+# Compare it with the maps, region by region. Where codes are dense, the decoder has practised; between clusters and at the edges it improvises. Is there an image in no class?
 #
+# ### Two ways to walk from a shirt to a shoe *(extra)*
 # A straight walk from $a$ to $b$ in equal strides is
 #
 # $$x(t) = (1-t)\,a + t\,b, \qquad t = 0,\ \tfrac1{n-1},\ \dots,\ 1. \tag{1.6}$$
 #
-# Between two *images* it is a cross-fade: one picture fades out, the other fades in. Between two *codes*, decoded at each stride, it is a path along the sheet that the decoder has learnt. Is there a difference?
+# Between two *images* it is a cross-fade. Between two *codes*, decoded at each stride, it is a path along the sheet that the decoder has learned. Half-way, a cross-fade shows both garments at once, like a photograph taken twice. Does the decoded code do better?
 #
-# ### {{heading autoencoder/interpolate}}
+# #### {{heading autoencoder/interpolate}}
 # Write (1.6) so that it works for codes, images, and batches of either.
 
 # %% tags=["quiz"]
@@ -746,80 +798,37 @@ def interpolate(a, b, steps):
 interpolate = check("autoencoder/interpolate", interpolate)
 
 # %%
-walker = models[32]
-z_test = in_batches(walker.encode, x_test)
 first, second = shown[0], shown[min(9, len(shown) - 1)]
-from_to = " to ".join(str(test.classes[test.labels[i]]) for i in (first, second))
-faded = interpolate(x_test[first], x_test[second], 9)
+z_test = {d: in_batches(models[d].encode, x_test) for d in latents}
 with torch.no_grad():
-    rows = {
-        "pixels": faded,
-        "PCA, 32": project_and_rebuild(faded, mean, directions[:32])[1],
-        "autoencoder, 32": walker.decode(interpolate(z_test[first], z_test[second], 9)),
-        "autoencoder, 2": plane.decode(interpolate(z_plane[first], z_plane[second], 9)),
+    rows = {"pixels": interpolate(x_test[first], x_test[second], 9)} | {
+        f"autoencoder, {d}": models[d].decode(interpolate(z_test[d][first], z_test[d][second], 9)) for d in (32, 2)
     }
-times = [f"{t:.2f}" for t in torch.linspace(0, 1, 9)]
-plots.image_rows(rows, title=f"From {from_to}, four ways", labels=times)
+names = " to ".join(str(test.classes[test.labels[i]]) for i in (first, second))
+plots.image_rows(rows, title=f"From {names}, three ways", labels=[f"{t / 8:.2f}" for t in range(9)])
 
 # %% [markdown]
-# For PCA there is *no* difference: encoder and decoder are straight, so decoding the middle of two codes is the same as taking the middle of the two reconstructions. A curved decoder may leave that line. By how much, we can measure:
-# the error (1.1) between $D\big(\tfrac{z_a+z_b}2\big)$ and $\tfrac12\big(D(z_a)+D(z_b)\big)$. For straight maps it must be 0.
+# Measured over many pairs: how far is the half-way image from the nearest real one? For a fair comparison, the cross-fade is of the two *reconstructions*, so that both come from the same decoder. Each number with its standard error.
 
 # %%
-half = min(1000, len(x_test)) // 2
+half = max(1, min(400, len(x_test) // 2))
 order = torch.randperm(len(x_test), generator=lab.generator(5, "cpu")).to(lab.device)
-left, right = order[:half], order[half : 2 * half]
-
-
-def bend(decode, z):
-    """From the middle of a latent walk to the middle of the cross-fade: MSE per pixel, mean over pairs."""
-    with torch.no_grad():
-        middle, faded = decode((z[left] + z[right]) / 2), (decode(z[left]) + decode(z[right])) / 2
-    return reconstruction_error(middle, faded).mean().item()
-
-
-def decode_pca(z):
-    return (z @ directions[:32]).view(-1, *train.shape) + mean
-
-
-bends = {"PCA, 32": bend(decode_pca, project_and_rebuild(x_test, mean, directions[:32])[0])}
+left, right = order[:half], order[-half:]
+ahead = {}
 for d in latents:
-    bends[f"network, {d}"] = bend(models[d].decode, in_batches(models[d].encode, x_test))
-plots.bars(bends, title="Half-way: how far latent walks leave the cross-fade", y_label="MSE per pixel", form=".2g")
-
-# %% [markdown]
-# Now walk yourself. Half-way, a cross-fade shows both garments at once, like a photograph taken twice. Does the decoded code do better? Try pairs that are near each other on the map, and pairs that are far apart.
-
-# %%
-names = [test.classes[test.labels[i]] for i in shown]
-names = [name if names.count(name) == 1 else f"{name} {k}" for k, name in enumerate(names, 1)]
-pairs = {}
-for i, j in ((0, 1), (0, 2), (2, 4), (1, 3), (5, 7), (7, 9), (9, 8), (0, 9)):
-    if max(i, j) < len(shown):
-        pairs[f"{names[i]} → {names[j]}"] = (shown[i], shown[j])
-
-
-def walk(t, pair, latents):
-    model = models[latents]
-    with torch.no_grad():
-        ends = x_test[list(pair)]
-        code = model.encode(ends)
-        halfway = model.decode((1 - t) * code[:1] + t * code[1:])
-    faded = (1 - t) * ends[:1] + t * ends[1:]
-    return plots.image_grid(
-        torch.cat([ends[:1], faded, halfway, ends[1:]]), columns=4, title=f"t = {t:.2f}",
-        labels=["from", "cross-fade of pixels", f"decoded, {latents} latents", "to"],
-    )
-
-
-explore(
-    walk, title="Cross-fade, or walk through the latent space?",
-    alt="Two images, their cross-fade, and the decoded point between their codes.",
-    t=slider(0.0, 1.0, value=0.5, step=0.02, label="t"), pair=choice(pairs, label="pair"),
-    latents=choice([2, 8, 32, 128], value=32, label="latents"),
+    walked = in_batches(models[d].decode, (z_test[d][left] + z_test[d][right]) / 2)
+    faded = (ae_images[d][left] + ae_images[d][right]) / 2
+    gain = nearest_error(faded, some_real) - nearest_error(walked, some_real)
+    ahead[f"{d} latents"] = (gain.mean().item(), gain.std().item() / math.sqrt(half))
+    print(f"{d:3d} latents: cross-fade {nearest_error(faded, some_real).mean():.4f}, walk {nearest_error(walked, some_real).mean():.4f}; nearer by {ahead[f'{d} latents'][0]:+.4f} ± {ahead[f'{d} latents'][1]:.4f}")
+plots.bars(
+    {name: gain for name, (gain, _) in ahead.items()}, errors={name: error for name, (_, error) in ahead.items()},
+    title=f"Half-way: how much nearer to a real image is the walk? ({half} pairs)", y_label="MSE per pixel", form="+.3f",
 )
 
 # %% [markdown]
+# A bar that stands above zero by more than twice its error says: yes, the walk stays nearer to real images than the cross-fade does. Compare its height with the numbers printed above it, and you see by how much: it is better, not good. Half-way there may be no garment at all.
+#
 # ## 1.7 · Why you cannot sample from it
 #
 # The decoder turns codes into images. So all we need is a code that no image had before! Where shall we take it from? The codes of the training images form a cloud. Fit the simplest distribution we have to that cloud, a Gaussian,
@@ -829,13 +838,13 @@ explore(
 # draw from it, and decode.
 #
 # ### {{heading autoencoder/fit-gaussian}}
-# Write the first two parts of (1.7).
+# Write the first two parts of (1.7), without a loop over images.
 
 # %% tags=["quiz"]
 def fit_gaussian(z):
     """Mean and covariance of codes, equation (1.7).
 
-    z: (n, d), one code a row.  Returns (mean, cov), of shapes (d,) and (d, d).
+    z: (n, d), one code in each row.  Returns (mean, cov), of shapes (d,) and (d, d).
     """
     ### BEGIN SOLUTION
     mean = z.mean(dim=0)
@@ -846,124 +855,10 @@ def fit_gaussian(z):
 # %% tags=["check"]
 fit_gaussian = check("autoencoder/fit-gaussian", fit_gaussian)
 
-# %%
-def draw_codes(z, n, generator):
-    """n codes from the Gaussian fitted to z (n, d)."""
-    mean, cov = fit_gaussian(z)
-    values, vectors = torch.linalg.eigh(cov)  # Σ = V diag(λ) Vᵀ, so V diag(√λ) gives white noise its shape
-    noise = torch.randn(n, z.shape[1], generator=generator, device=z.device)
-    return mean + noise @ (vectors * values.clamp(min=0).sqrt()).T
-
-
-def different_pairs(labels, n, generator):
-    """Indices (i, j) of n random pairs of images from different classes, or of any where there is one class."""
-    i, j = torch.randint(len(labels), (2, 4 * n), generator=generator, device=labels.device)
-    keep = (labels[i] != labels[j]) | (labels == labels[0]).all()
-    return i[keep][:n], j[keep][:n]
-
-
-n_draws = lab.pick(smoke=100, cpu=1000, gpu=2000)
-
-
-def places(model):
-    """Codes from four places of a model's latent space."""
-    generator = lab.generator(7)
-    z_train, z = in_batches(model.encode, some_real), in_batches(model.encode, x_test[:n_draws])
-    labels = test.labels[: len(z)]
-    i, j = different_pairs(labels, len(z), generator)
-    return {
-        "test images": z,
-        "Gaussian draws": draw_codes(z_train, len(z), generator),
-        "between classes" if (labels != labels[0]).any() else "between images": (z[i] + z[j]) / 2,
-        "three times as far out": z_train.mean(0) + 3 * (z - z_train.mean(0)),
-    }
-
-
-codes = {d: places(models[d]) for d in (2, 32)}
-decoded = {d: {name: in_batches(models[d].decode, z) for name, z in codes[d].items()} for d in codes}
-
-
-def show_places(latents):
-    rows = {name: images[:10] for name, images in decoded[latents].items()}
-    return plots.image_rows(rows, title=f"{train.title}: codes from four places, {latents} latents")
-
-
-show_places(2)
-
-# %%
-show_places(32)
-
 # %% [markdown]
-# Judge for yourself: cover the labels on the left and sort the rows into "could be in the data" and "could not". Then let two rulers put numbers on it.
-#
-# * **Distance to the nearest real image**, (1.1) to the most similar of many training images. Beware: squared error likes fog, and a foggy average is near to everything. So compare rows of one block, which come from the same decoder, and not with the real test images.
-# * **Does the encoder agree?** Encode what was decoded: for codes that the decoder knows, $E(D(z))$ should come back to $z$. We print $\lVert E(D(z))-z\rVert$ in units of the cloud's own radius.
-
-# %%
-def report(model, images_of, codes_of, among):
-    """place -> (distance to the nearest real image, re-encoding gap in radii of the cloud)."""
-    z = codes_of["test images"]
-    radius = (z - z.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-6)
-    table = {}
-    for name, images in images_of.items():
-        gap = (in_batches(model.encode, images) - codes_of[name]).norm(dim=1) / radius
-        table[name] = nearest_error(images, among).mean().item(), gap.mean().item()
-    return table
-
-
-unseen = nearest_error(x_test[:n_draws], some_real).mean().item()
-print(f"real test images themselves: nearest of {len(some_real):,} training images at MSE {unseen:.3f}\n")
-print(f"{'':32s}{'nearest real image':>20s}{'E(D(z)) misses z by':>22s}")
-tables = {}
-for d in decoded:
-    tables[d] = report(models[d], decoded[d], codes[d], some_real)
-    for name, (near, gap) in tables[d].items():
-        print(f"{d:3d} latents, {name:24s} {near:15.3f} {gap:18.2f} radii")
-for d in tables:
-    near, gap = (drawn / real for drawn, real in zip(tables[d]["Gaussian draws"], tables[d]["test images"]))
-    print(f"\n{d} latents, Gaussian draws against test images: {near:.1f} times as far from the nearest real image,")
-    print(f"and encoder and decoder disagree {gap:.1f} times as much")
-plots.bars(
-    {f"{d} latents": {name: gap for name, (_, gap) in tables[d].items()} for d in tables},
-    title="Do encoder and decoder agree about a code?",
-    y_label="‖E(D(z)) − z‖ in radii of the cloud", form=".2f",
-)
-
-# %% [markdown]
-# Were the latent space fit for sampling, Gaussian draws would have the numbers of test images: both factors 1, the first two pairs of bars level. That is what finding no trouble would look like.
-# Compare the two blocks, too. With 2 latents the plane is crowded, and the middle between two classes often lies in a third; the price is fog everywhere. With 32 there is far more empty room to fall into.
-#
-# What stands in the way has three names:
-#
-# **Holes.** The cloud is no Gaussian. It has clusters, bays and empty streets, and a Gaussian pours its draws over all of them. In between, the decoder has never been corrected.
-#
-# **No edge.** Far from the cloud the decoder draws something all the same; it has no way of saying "I don't know".
-#
-# **No scale.** And there is nothing special about *this* cloud. Multiply every code by 10 and let the decoder's first layer divide by 10: not one reconstruction changes, so the loss cannot prefer one over the other.
-
-# %%
-scaled_model = copy.deepcopy(models[32])
-with torch.no_grad():
-    for parameter in (scaled_model.encoder[-1].weight, scaled_model.encoder[-1].bias):
-        parameter.mul_(10)
-    scaled_model.decoder[0].weight.div_(10)
-
-
-def spread(model):
-    """Standard deviation of a latent over the test images, averaged over latents."""
-    return in_batches(model.encode, x_test).std(dim=0).mean().item()
-
-
-same = reconstruction_error(in_batches(scaled_model, x_test), ae_images[32]).mean().item()
-print(f"spread of the codes: {spread(models[32]):.2f} before, {spread(scaled_model):.2f} after")
-print(f"reconstructions before and after differ by MSE {same:.1e}")
-for d in latents:
-    print(f"  what training chose with {d:3d} latents: {spread(models[d]):.2f}")
-
-# %% [markdown]
-# The loss asks for good reconstructions *at the codes of training images* and is silent about everything else. To sample, somebody must decide where codes shall lie, and make the network pay for leaving that place. That is notebook 02.
-#
 # ### {{heading autoencoder/why-not-sample}}
+# Before you look at what it draws:
+#
 # {{question autoencoder/why-not-sample}}
 
 # %% tags=["quiz"]
@@ -977,179 +872,160 @@ why_not_sample = "a"
 # %% tags=["check"]
 ask("autoencoder/why-not-sample", why_not_sample)
 
+# %%
+def draw_codes(z, n, generator):
+    """n codes from the Gaussian fitted to z (n, d)."""
+    mean, cov = fit_gaussian(z)
+    values, vectors = torch.linalg.eigh(cov)  # Σ = V diag(λ) Vᵀ, so V diag(√λ) gives white noise its shape
+    noise = torch.randn(n, z.shape[1], generator=generator, device=z.device)
+    return mean + noise @ (vectors * values.clamp(min=0).sqrt()).T
+
+
+def places(model, n):
+    """Codes from three places of a model's latent space."""
+    z_train, z = in_batches(model.encode, some_real), in_batches(model.encode, x_test[:n])
+    return {
+        "test images": z,
+        "Gaussian draws": draw_codes(z_train, len(z), lab.generator(7)),
+        "three times as far out": z_train.mean(0) + 3 * (z - z_train.mean(0)),
+    }
+
+
+n = lab.pick(smoke=100, cpu=1000, gpu=2000)
+codes = {d: places(models[d], n) for d in (2, 32)}
+decoded = {d: {name: in_batches(models[d].decode, z) for name, z in codes[d].items()} for d in codes}
+rows = {f"{name}, {d}": images[:10] for d in codes for name, images in decoded[d].items()}
+plots.image_rows(rows, title="Codes from three places, with 2 and with 32 latents")
+
+# %% [markdown]
+# Which rows could be in the data? Judge, then take a number: **does the encoder agree?** Encode what was decoded. For codes that the decoder knows, $E(D(z))$ should come back to $z$; we print by how much it misses, in units of the cloud's own radius, with the standard error over codes.
+# (Beside it the distance to the nearest real image. Beware: squared error likes fog, so compare within one block only.)
+
+# %%
+agreement = {}
+for d in codes:
+    cloud = codes[d]["test images"]
+    radius = (cloud - cloud.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-6)
+    for name, images in decoded[d].items():
+        miss = (in_batches(models[d].encode, images) - codes[d][name]).norm(dim=1) / radius
+        agreement[d, name] = miss.mean().item()
+        near, error = nearest_error(images, some_real).mean(), miss.std() / math.sqrt(len(miss))
+        print(f"{d:3d} latents, {name:23s} misses z by {miss.mean():5.2f} ± {error:.2f} radii; nearest real image {near:.3f}")
+
+# %% [markdown]
+# Were the latent space fit for sampling, Gaussian draws would have the numbers of test images. What stands in the way has three names:
+#
+# **Holes.** The cloud is no Gaussian. It has clusters, bays and empty streets, and a Gaussian pours its draws over all of them. In between, the decoder has never been corrected.
+#
+# **No edge.** Far from the cloud the decoder draws something all the same; it has no way of saying "I don't know".
+#
+# **No scale.** Multiply every code by 10 and let the decoder's first layer divide by 10: not one reconstruction changes, so the loss cannot prefer one cloud over another.
+#
+# To sample, somebody must decide where codes shall lie, and make the network pay for leaving that place. That is notebook 02. But there is a second road, and it begins here.
+
 # %% [markdown]
 # ## 1.8 · Rebuild what you were not shown
 #
-# There is a second way to keep an autoencoder from just copying: spoil its input. Add Gaussian noise of standard deviation $\sigma$ to every pixel and ask for the *clean* image:
+# There is another way to keep an autoencoder from just copying: spoil its input. Add Gaussian noise of standard deviation $\sigma$ to every pixel and ask for the *clean* image:
 #
-# $$\mathcal L(x) = \frac1P\,\big\lVert D(x+\sigma\varepsilon) - x\big\rVert^2, \qquad \varepsilon\sim\mathcal N(0,I). \tag{1.8}$$
+# $$\mathcal L(x) = \frac1P\,\big\lVert D(x+\sigma\varepsilon,\ \sigma) - x\big\rVert^2, \qquad \varepsilon\sim\mathcal N(0,I). \tag{1.8}$$
 #
-# Here $D$ stands for the whole network, image in, image out. This is the **denoising autoencoder** (Vincent et al. 2008).
+# Here $D$ stands for the whole network, image in, image out. With one fixed $\sigma$, which the network need not be told, this is the **denoising autoencoder** (Vincent et al. 2008).
 #
 # ### {{heading autoencoder/denoising}}
-# Write equation (1.8), one number for each image.
+# We want the general case at once: every image of a batch has a noise level of its own, and the network is told which. `sigma` holds one number for each image, and that is where the trap lies.
 
 # %% tags=["quiz"]
 def denoising_error(model, x, noise, sigma):
     """Squared error of each clean image, rebuilt from a noisy one, mean over pixels, equation (1.8).
 
-    model: images to images;  x: (b, c, h, w), clean;  noise: like x, standard normal;  sigma: its strength.
-    Returns (b,).
+    model: `model(noisy, sigma)` gives images;  x: (b, c, h, w), clean;  noise: like x, standard normal;
+    sigma: (b,), the strength of each image's noise.  Returns (b,).
     """
     ### BEGIN SOLUTION
-    return (model(x + sigma * noise) - x).square().flatten(1).mean(dim=1)
+    noisy = x + sigma.view(-1, 1, 1, 1) * noise
+    return (model(noisy, sigma) - x).square().flatten(1).mean(dim=1)
     ### END SOLUTION
 
 # %% tags=["check"]
 denoising_error = check("autoencoder/denoising", denoising_error)
 
-# %%
-sigma_image = 0.5
-
-
-def denoising(model, x, y, generator):
-    noise = torch.randn(x.shape, generator=generator, device=x.device)
-    return denoising_error(model, x, noise, sigma_image).mean()
-
-
-denoiser, denoiser_history = train_autoencoder(128, steps, denoising)
+# %% [markdown]
+# First one level only, $\sigma=0.5$, with your autoencoder of 1.4. It ignores what it is told.
 
 # %%
-noise = torch.randn(x_test.shape, generator=lab.generator(8), device=lab.device)
+noise_of_training = lab.generator(8)
+
+
+def at_one_level(model, x):
+    noise = torch.randn(x.shape, generator=noise_of_training, device=x.device)
+    sigma = torch.full((len(x),), 0.5, device=x.device)
+    return denoising_error(lambda noisy, sigma: model(noisy), x, noise, sigma).mean()
+
+
+one_level, _ = train_autoencoder(128, at_one_level)
+
+# %%
+noise = torch.randn(x_test.shape, generator=lab.generator(9), device=lab.device)
 sigmas = (0.0, 0.25, 0.5, 1.0)
-answers = {
-    "noisy image as it is": lambda x: x,
-    "PCA, 128": lambda x: project_and_rebuild(x, mean, directions)[1],
-    "autoencoder, 128": models[128],
-    "denoiser, 128": denoiser,
-}
-print(f"MSE per pixel to the clean image; the denoiser was trained at σ = {sigma_image}\n")
-print(f"{'':22s}" + "".join(f"{f'σ = {s:g}':>10s}" for s in sigmas))
-denoised_error = {}
+answers = {"noisy image as it is": lambda x: x, "autoencoder, 128": models[128], "denoiser, 128": one_level}
+print("MSE per pixel to the clean image\n" + " " * 22 + "".join(f"{f'σ = {s:g}':>10s}" for s in sigmas))
+denoised = {}
 for name, answer in answers.items():
     rebuilt = [in_batches(answer, x_test + s * noise) for s in sigmas]
-    denoised_error[name] = [reconstruction_error(x_test, images).mean().item() for images in rebuilt]
-    print(f"{name:22s}" + "".join(f"{e:10.4f}" for e in denoised_error[name]))
-for i, s in enumerate(sigmas[1:], 1):
-    print(f"smallest error at σ = {s:g}: {min(denoised_error, key=lambda name: denoised_error[name][i])}")
+    denoised[name] = [reconstruction_error(x_test, images).mean().item() for images in rebuilt]
+    print(f"{name:22s}" + "".join(f"{e:10.4f}" for e in denoised[name]))
 
 rows = {"clean": x_test[shown]}
-for s in sigmas[1:]:
+for s in sigmas[2:]:
     noisy = x_test[shown] + s * noise[shown]
-    rows |= {f"noisy, σ = {s:g}": noisy, f"denoised, σ = {s:g}": in_batches(denoiser, noisy)}
-plots.image_rows(rows, title=f"One network, trained at σ = {sigma_image:g}, at three strengths of noise")
+    rows |= {f"noisy, σ = {s:g}": noisy, f"denoised, σ = {s:g}": in_batches(one_level, noisy)}
+plots.image_rows(rows, title="One network, trained at σ = 0.5, at two strengths of noise")
 
 # %% [markdown]
-# Look down each column of the table. Any bottleneck denoises a little, since it has no room to note down every speck. Being *trained* on noise should pay at the noise level it was trained for: the lines under the table say who won in your run. And compare the two lower rows at $\sigma=0$. Given a clean image, the denoiser should have an easy task. But it has learnt to distrust every fine detail, since at $\sigma=0.5$ a detail may well be noise, and smooths away some that were real; and at $\sigma=1$ it is out of its depth. The right amount of distrust depends on σ.
-# A network that is to serve all noise levels must be told which one it is looking at. Remember that.
+# Look down the columns. Being trained on noise pays at the level it was trained for. At $\sigma=1$ both are out of their depth; given a clean image, the denoiser smooths details away. The right amount of distrust depends on $\sigma$.
 #
-# ### What a denoiser knows
-# Here is why this section is more than a trick. Which function $D$ minimises (1.8), averaged over all images and all noise? For each noisy $\tilde x$ the squared error is smallest at the mean of the clean images that could be behind it, so the best denoiser is $D^*(\tilde x)=\mathbb E[x\mid\tilde x]$.
-# Now let $p_\sigma$ be the density of *noisy* images, $p_\sigma(\tilde x)=\int p(x)\,\mathcal N(\tilde x;x,\sigma^2I)\,dx$, and take its gradient. Only the Gaussian depends on $\tilde x$, and its gradient brings down a factor $(x-\tilde x)/\sigma^2$:
-#
-# $$\nabla p_\sigma(\tilde x) = \int p(x)\,\mathcal N(\tilde x;x,\sigma^2I)\,\frac{x-\tilde x}{\sigma^2}\,dx .$$
-#
-# Divide by $p_\sigma(\tilde x)$. On the left appears $\nabla\ln p_\sigma$; on the right, by Bayes' rule, the average of $(x-\tilde x)/\sigma^2$ over the clean images behind $\tilde x$:
-#
-# $$\nabla\ln p_\sigma(\tilde x) = \frac{\mathbb E[x\mid\tilde x]-\tilde x}{\sigma^2} = \frac{D^*(\tilde x)-\tilde x}{\sigma^2}. \tag{1.9}$$
-#
-# The left side is called the **score**: the direction in which noisy data become more likely, fastest. The right side is what a denoiser *does*. So a network that merely learns to remove noise has learnt, without being told, which way the data lie (Tweedie's formula; for denoising autoencoders, Vincent 2011).
-#
-# ### Does it hold?
-# Images are too large to check it, so we take a world of two pixels, where "images" come from three blobs, and everything can be computed. Three roads to the same arrows:
-# the gradient of $\ln p_\sigma$ by automatic differentiation; $(D^*-\tilde x)/\sigma^2$ with the exact $\mathbb E[x\mid\tilde x]$; and a small network trained on (1.8) that is only ever shown samples. If (1.9) were wrong, say by a factor or a sign, the two printed numbers would not be small, and the right picture below would not resemble the left.
+# A bold question: if each pass through a denoiser makes an image more likely, could we *start from noise* and walk? We try it with eight passes, and beside it with a start that the network knows: garments with noise of 0.5.
 
 # %%
-centres = torch.tensor([[0.0, 1.5], [-1.3, -0.75], [1.3, -0.75]])
-blob, sigma_toy = 0.25, 0.5  # standard deviations: of each blob, and of the noise
+def passes(x, n=8):
+    walk = [x]
+    for _ in range(n):
+        walk.append(in_batches(one_level, walk[-1]))
+    return walk
 
 
-def log_density(x, sigma):
-    """ln p_σ(x) up to a constant, for x (n, 2): noise only widens each blob."""
-    variance = blob**2 + sigma**2
-    return torch.logsumexp(-torch.cdist(x, centres).square() / (2 * variance), dim=1) - math.log(variance)
-
-
-def best_denoiser(noisy, sigma):
-    """E[x | noisy], exactly: which blob was it, and where in the blob."""
-    variance = blob**2 + sigma**2
-    which = torch.softmax(-torch.cdist(noisy, centres).square() / (2 * variance), dim=1)
-    where = centres + (blob**2 / variance) * (noisy[:, None] - centres)
-    return (which[..., None] * where).sum(dim=1)
-
-
-def score_from_denoiser(denoised, noisy, sigma):
-    """The right side of (1.9)."""
-    return (denoised - noisy) / sigma**2
-
-
-with seeded(0):
-    samples = centres[torch.randint(3, (20_000,))] + blob * torch.randn(20_000, 2)
-    network = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
-
-
-def toy_loss(model, x, y, generator):
-    return denoising_error(model, x, torch.randn(x.shape, generator=generator), sigma_toy).mean()
-
-
-fit(
-    network, toy_loss, samples, steps=lab.pick(smoke=150, cpu=2500, gpu=5000), lr=3e-3, batch_size=512,
-    lr_schedule="cosine", mixed_precision=False, progress=False,
+from_noise = passes(torch.randn(10, *shape, generator=lab.generator(10), device=lab.device))
+from_garments = passes(x_test[shown] + 0.5 * noise[shown])
+print(f"mean pixel after 8 passes: from noise {from_noise[8].mean():.2f}, from noisy garments {from_garments[8].mean():.2f}; test images {x_test.mean():.2f}")
+plots.image_rows(
+    {"noise, σ = 1": from_noise[0]} | {f"after {n}": from_noise[n] for n in (1, 2, 8)}
+    | {"garments, σ = 0.5": from_garments[0], "after 8 ": from_garments[8]},
+    title="Denoised again and again by a network that knows one σ",
 )
 
-noisy = samples[:4000] + sigma_toy * torch.randn(4000, 2, generator=lab.generator(9, "cpu"))
-noisy.requires_grad_()
-exact = torch.autograd.grad(log_density(noisy, sigma_toy).sum(), noisy)[0]
-with torch.no_grad():
-    tweedie = score_from_denoiser(best_denoiser(noisy, sigma_toy), noisy, sigma_toy)
-    learned = score_from_denoiser(network(noisy), noisy, sigma_toy)
-gap_tweedie, gap_learned = ((other - exact).norm().item() / exact.norm().item() for other in (tweedie, learned))
-print(f"(1.9) with the exact denoiser against the gradient of ln p: off by {gap_tweedie:.1e} of its size")
-print(f"the same with a network that only learnt to denoise:        off by {gap_learned:.1%}")
+# %% [markdown]
+# ### {{heading autoencoder/black-walk}}
+# {{question autoencoder/black-walk}}
 
-# %%
-ticks = torch.linspace(-2.6, 2.6, 17)
-field = torch.cartesian_prod(ticks, ticks)
-fine = torch.linspace(-2.8, 2.8, 120)
-density = log_density(torch.cartesian_prod(fine, fine), sigma_toy).exp().view(120, 120).T
-at = field.clone().requires_grad_()
-arrows = {
-    "∇ ln p of the noisy data": torch.autograd.grad(log_density(at, sigma_toy).sum(), at)[0],
-    "(D(x) − x)/σ² of the trained network": score_from_denoiser(network(field).detach(), field, sigma_toy),
-}
-figure, axes = plots.new_figure(8, 4.3, 1, 2, sharey=True)
-for panel, (name, arrow) in zip(axes, arrows.items()):
-    panel.contourf(fine, fine, density, levels=12, cmap="Blues", alpha=0.8)
-    panel.quiver(*field.T, *arrow.T, color="#222222", scale=130, width=0.004)
-    panel.plot(*centres.T, "X", color=plots.COLOURS[1], markeredgecolor="white", markersize=12)
-    panel.set(xlabel="pixel 1", aspect="equal", title=name)
-    panel.grid(False)
-axes[0].set_ylabel("pixel 2")
-figure.set_label("Arrows of the exact score and of the trained denoiser over the density of three blobs")
-figure
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+black_walk = "d"
+### END SOLUTION
+### BEGIN HANDED OUT
+# black_walk = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("autoencoder/black-walk", black_walk)
 
 # %% [markdown]
-# Follow any arrow and you end up where data are. Which raises a bold question: if every small step along the arrows makes an image more likely, could we *start from noise* and walk?
-
-# %%
-x = torch.randn(10, *train.shape, generator=lab.generator(10), device=lab.device)
-rows, moved = {"noise": x}, []
-for step in range(1, 9):
-    before, x = x, in_batches(denoiser, x)
-    moved.append(reconstruction_error(before, x).mean().item())
-    if step in (1, 2, 4, 8):
-        rows[f"after {step}"] = x
-print("MSE per pixel between one pass and the next: " + ", ".join(f"{m:.4f}" for m in moved))
-print(f"nearest real image: {nearest_error(x, some_real).mean():.3f} after 8 passes; test images {unseen:.3f}")
-plots.image_rows(rows, title="Noise, denoised again and again by a network that knows one σ")
-
-# %% [markdown]
-# Something begins to condense, and then it fades: after a few passes the ten walks have run to the same few places, foggy or simply dark, and hardly anything moves any more. Now count what was missing. The network knows a single noise level, and meets images with less noise after the first pass than it was trained for. Every pass jumps all the way to a mean, and means are foggy.
-# And jumping to the mean wipes out what told the ten walks apart. (The distance to the nearest real image may even look small. That is the ruler's love of fog and darkness again: believe the pictures.)
+# Mainly it is the start: pure noise of $\sigma=1$ around grey is nothing like garments under $\sigma=0.5$. The lower walk, whose start the network knows, keeps its garments, and only loses detail: after the first pass there is less noise than it was trained for, and every pass jumps all the way to a mean.
 #
-# Mend these with a network that is told the noise level, and with small steps instead of jumps (with a little fresh noise after each or, as in the walk of notebook 00, without), and you have a **diffusion model**. You will build it in notebooks 03 to 06.
+# So we need three things: a network that knows *many* noise levels and is told which; a start at a level so high that it is nearly pure noise; and small steps in place of jumps.
 #
-# ### {{heading autoencoder/far-noise}}
+# ### What a denoiser knows *(extra)*
+# #### {{heading autoencoder/far-noise}}
 # {{question autoencoder/far-noise}}
 
 # %% tags=["quiz"]
@@ -1164,37 +1040,231 @@ far_noise = "c"
 ask("autoencoder/far-noise", far_noise)
 
 # %% [markdown]
+# Which function $D$ minimises (1.8), averaged over all images and all noise? For each noisy $\tilde x$ the squared error is smallest at the mean of the clean images that could be behind it, so the best denoiser is $D^*(\tilde x)=\mathbb E[x\mid\tilde x]$.
+# Now let $p_\sigma$ be the density of *noisy* images, $p_\sigma(\tilde x)=\int p(x)\,\mathcal N(\tilde x;x,\sigma^2I)\,dx$, and take its gradient. Only the Gaussian depends on $\tilde x$, and its gradient brings down a factor $(x-\tilde x)/\sigma^2$:
+#
+# $$\nabla p_\sigma(\tilde x) = \int p(x)\,\mathcal N(\tilde x;x,\sigma^2I)\,\frac{x-\tilde x}{\sigma^2}\,dx .$$
+#
+# Divide by $p_\sigma(\tilde x)$. On the left appears $\nabla\ln p_\sigma$; on the right, by Bayes' rule, the average of $(x-\tilde x)/\sigma^2$ over the clean images behind $\tilde x$:
+#
+# $$\nabla\ln p_\sigma(\tilde x) = \frac{\mathbb E[x\mid\tilde x]-\tilde x}{\sigma^2} = \frac{D^*(\tilde x)-\tilde x}{\sigma^2}. \tag{1.9}$$
+#
+# The left side is called the **score**: the direction in which noisy data become more likely, fastest. The right side is what a denoiser *does*. It has learned, without being told, which way the data lie (Tweedie's formula; for denoising autoencoders, Vincent 2011).
+#
+# #### {{heading autoencoder/best-guess}}
+# To check (1.9) we need the best denoiser itself. Let the data be a finite list of images, all equally likely. Then $\mathbb E[x\mid\tilde x]$ is a weighted mean of them. What are the weights? (For small σ your numbers must survive, too.)
+
+# %% tags=["quiz"]
+def best_guess(noisy, images, sigma):
+    """E[x | noisy], when x is one of the images, all equally likely, and noisy = x + sigma·ε.
+
+    noisy: (b, ...);  images: (n, ...);  sigma: a number above 0.  Returns a tensor like noisy.
+    """
+    ### BEGIN SOLUTION
+    squared = torch.cdist(noisy.flatten(1), images.flatten(1)).square()
+    weights = torch.softmax(-squared / (2 * sigma**2), dim=1)
+    return (weights @ images.flatten(1)).view_as(noisy)
+    ### END SOLUTION
+
+# %% tags=["check"]
+best_guess = check("autoencoder/best-guess", best_guess)
+
+# %% [markdown]
+# A world of two pixels, with 300 "images" in three clusters. Two roads to the same arrows: the gradient of $\ln p_\sigma$ by automatic differentiation, and a small network, trained by your loop on (1.8), that only ever sees samples.
+# If (1.9) were wrong, say by a factor or a sign, the two printed numbers would not be small.
+
+# %%
+sigma_toy = 0.5
+with seeded(0):
+    centres = torch.tensor([[0.0, 1.5], [-1.3, -0.75], [1.3, -0.75]])
+    world = centres[torch.randint(3, (300,))] + 0.25 * torch.randn(300, 2)
+    network = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
+
+
+def log_density(x):
+    """ln p_σ(x) up to a constant, for x (n, 2): a Gaussian around each image of the world."""
+    return torch.logsumexp(-torch.cdist(x, world).square() / (2 * sigma_toy**2), dim=1)
+
+
+def toy_loss(model, x):
+    noisy = x + sigma_toy * torch.randn(x.shape, generator=toy_noise)
+    return (model(noisy) - x).square().mean()
+
+
+toy_noise = lab.generator(11, "cpu")
+train(network, toy_loss, batches(world.repeat(4, 1), 512, lab.generator(0, "cpu")), lab.pick(smoke=100, cpu=1500, gpu=3000), lr=5e-3)
+ticks = torch.linspace(-2.6, 2.6, 17)
+at = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1).view(-1, 2).requires_grad_()
+exact = torch.autograd.grad(log_density(at).sum(), at)[0]
+with torch.no_grad():
+    tweedie, learned = ((guess - at) / sigma_toy**2 for guess in (best_guess(at, world, sigma_toy), network(at)))
+    density = log_density(at).exp().view(17, 17)
+gap_tweedie, gap_learned = ((other - exact).norm().item() / exact.norm().item() for other in (tweedie, learned))
+print(f"(1.9) with the best guess, against the gradient of ln p: off by {gap_tweedie:.1e} of its size")
+print(f"the same with a network that only learned to denoise:    off by {gap_learned:.1%}")
+arrows = {"gradient of ln p": exact.view(17, 17, 2), "(D(x) − x)/σ², trained network": learned.view(17, 17, 2)}
+plots.fields(arrows, (-2.75, 2.75, -2.75, 2.75), density=dict.fromkeys(arrows, density), title="Follow any arrow and you end up where data are")
+
+# %% [markdown]
+# ## 1.9 · Out of noise
+#
+# The network that you build now is told the level of its noise, and it has **skips**: what the narrow place can't carry goes over a bridge.
+#
+# ### {{heading autoencoder/denoiser}}
+# `__init__` is there; you write what happens. With $s^2=\sigma^2+\tfrac12$ (our pixels have a mean square of about ½, so a noisy image has about this one):
+#
+# 1. Stack the noisy image, divided by $s$, and a plane filled with $\ln\sigma$: this is what the network *sees*.
+# 2. Down to `a` at half size, down to `b` at a quarter; through the narrow place and back to the shape of `b`.
+# 3. Up twice, each time with what was kept on the way down joined on **in front**; at full size join what the network saw, and `out`. SiLU after every layer but `out`.
+# 4. The answer is $\big(\tfrac12\,\tilde x/s + \sigma\sqrt{\tfrac12}\;\text{out}\big)/s$. At small $\sigma$ it is nearly the noisy image itself, and the network only says what is missing (Karras et al. 2022).
+
+# %% tags=["quiz"]
+class Denoiser(nn.Module):
+    """Noisy images (b, c, h, w) and their levels sigma (b,) to clean images. h and w are multiples of 4."""
+
+    def __init__(self, shape, width=32, code=256):
+        super().__init__()
+        c, h, w = shape
+        flat = 2 * width * (h // 4) * (w // 4)
+        self.down1 = nn.Conv2d(c + 1, width, 4, 2, 1)
+        self.down2 = nn.Conv2d(width, 2 * width, 4, 2, 1)
+        self.squeeze, self.widen = nn.Linear(flat, code), nn.Linear(code, flat)
+        self.up2 = nn.ConvTranspose2d(4 * width, width, 4, 2, 1)
+        self.up1 = nn.ConvTranspose2d(2 * width, width // 2, 4, 2, 1)
+        self.out = nn.Conv2d(width // 2 + c + 1, c, 3, padding=1)
+
+    def forward(self, x, sigma):
+        ### BEGIN SOLUTION
+        sigma = sigma.view(-1, 1, 1, 1)
+        s = (sigma**2 + 0.5).sqrt()
+        seen = torch.cat([x / s, sigma.log().expand_as(x[:, :1])], dim=1)
+        a = F.silu(self.down1(seen))
+        b = F.silu(self.down2(a))
+        code = F.silu(self.squeeze(b.flatten(1)))
+        wide = F.silu(self.widen(code)).view_as(b)
+        up = F.silu(self.up2(torch.cat([b, wide], dim=1)))
+        up = F.silu(self.up1(torch.cat([a, up], dim=1)))
+        missing = self.out(torch.cat([seen, up], dim=1))
+        return (0.5 * x / s + sigma * 0.5**0.5 * missing) / s
+        ### END SOLUTION
+
+# %% tags=["check"]
+Denoiser = check("autoencoder/denoiser", Denoiser)
+
+# %% [markdown]
+# Eight levels, from 10 (nothing to be seen) down to 0.05 (hardly any noise), each a fixed factor below the one before. Every image of a batch draws its level. An error at $\sigma=0.05$ is a hundred times smaller than one at 10 and would not count in the sum, so each is weighted by what a network could at best be blamed for, $1/(\sigma\sqrt{1/2}/s)^2$.
+
+# %%
+levels = torch.logspace(1, math.log10(0.05), 8, device=lab.device)
+
+
+def at_all_levels(model, x):
+    sigma = levels[torch.randint(len(levels), (len(x),), generator=noise_of_training, device=x.device)]
+    noise = torch.randn(x.shape, generator=noise_of_training, device=x.device)
+    weight = (sigma**2 + 0.5) / (0.5 * sigma**2)
+    return (weight * denoising_error(model, x, noise, sigma)).mean()
+
+
+with seeded(0):
+    told = Denoiser(shape).to(lab.device, memory_format=torch.channels_last)
+told_steps = lab.pick(smoke=15, cpu=1000, gpu=8000)
+told_losses = train(told, at_all_levels, batches(x_train, min(64, size), lab.generator(1, "cpu")), told_steps, lr=2e-3)
+print(f"{len(told_losses):,} steps; loss of the first 20 {sum(told_losses[:20]) / 20:.2f}, of the last 20 {sum(told_losses[-20:]) / 20:.2f}")
+
+# %% [markdown]
+# ### {{heading autoencoder/anneal}}
+# Now walk. You stand at level σ with a noisy image. The network guesses the clean one; the difference, divided by σ, is the noise that it sees, of strength 1. Go to the guess, and put back noise of strength σ', the *next* level.
+# Part of it may be fresh: a share `fresh` of the strength from new random numbers, the rest from the old noise, mixed so that the strength of the sum is exactly σ'. (What do variances of independent noises do?) After the last level comes 0.
+
+# %% tags=["quiz"]
+def anneal(denoise, start, sigmas, fresh, generator):
+    """From noise to images through falling levels.
+
+    denoise: `denoise(x, sigma)` with sigma (n,) guesses clean images;  start: (n, c, h, w), noise of strength sigmas[0];
+    sigmas: a list of levels, falling, above 0;  fresh: 0 (old noise only) to 1 (new only);
+    generator: draws the new noise, one `torch.randn` in every step.  Returns images (n, c, h, w).
+    """
+    ### BEGIN SOLUTION
+    x = start
+    for sigma, following in zip(sigmas, [*sigmas[1:], 0.0]):
+        guess = denoise(x, torch.full((len(x),), sigma, device=x.device))
+        old = (x - guess) / sigma
+        new = torch.randn(x.shape, generator=generator, device=x.device)
+        x = guess + following * ((1 - fresh**2) ** 0.5 * old + fresh * new)
+    return x
+    ### END SOLUTION
+
+# %% tags=["check"]
+anneal = check("autoencoder/anneal", anneal)
+
+# %% [markdown]
+# In a formula, one step from σ to σ' with the share $f$ of fresh noise $\varepsilon$:
+#
+# $$\tilde x' = D(\tilde x,\sigma) + \sigma'\Big(\sqrt{1-f^2}\;\frac{\tilde x-D(\tilde x,\sigma)}{\sigma} + f\,\varepsilon\Big). \tag{1.10}$$
+#
+# The network was trained at eight levels, but it is told a *number*: we may ask it for levels in between. We walk through 30, first with old noise only, then with a share of 0.5 fresh.
+
+# %%
+ladder = torch.logspace(1, math.log10(0.05), lab.pick(smoke=8, cpu=30, gpu=60)).tolist()
+
+
+def draw(fresh, n, seed=12):
+    start = ladder[0] * torch.randn(n, *shape, generator=lab.generator(seed), device=lab.device)
+    with torch.no_grad():
+        return anneal(told, start, ladder, fresh, lab.generator(seed + 1)).clamp(-1, 1)
+
+
+n = lab.pick(smoke=20, cpu=200, gpu=1000)
+drawn = {"old noise only": draw(0.0, n), "half fresh noise": draw(0.5, n)}
+blind = passes(torch.randn(n, *shape, generator=lab.generator(10), device=lab.device))[8]
+rows = {"one level, 8 passes": blind[:10]}
+for name, images in drawn.items():
+    rows |= {name: images[:10], f"{name}, more": images[10:20]}
+plots.image_rows(rows, title="Out of noise: one level, and eight levels in small steps")
+
+# %% [markdown]
+# **Nobody took these pictures.** Some are smudges; many you can name. Each is the work of your loop, your loss, your network and your sampler.
+# The distance to the nearest real image alone would not do for a verdict, since darkness is near to everything. So beside it *diversity*: the error (1.1) between two different images of a row.
+
+# %%
+def diversity(images):
+    """Mean error (1.1) between different images of a batch, and for each image its mean to the others."""
+    squared = torch.cdist(images.flatten(1), images.flatten(1)).square() / pixels
+    return squared.sum(1) / (len(images) - 1)
+
+
+real = x_test[: len(blind)]
+for name, images in ({"test images": real, "one level, 8 passes": blind} | drawn).items():
+    near, apart = nearest_error(images, some_real), diversity(images)
+    error = near.std() / math.sqrt(len(near))
+    print(f"{name:23s} nearest real image {near.mean():.3f} ± {error:.3f}, diversity {apart.mean():.3f}")
+plots.image_grid(drawn["half fresh noise"][:60], columns=15, title=f"{len(told_losses):,} steps of your loop, and what it draws now")
+
+# %% [markdown]
+# You have built a **diffusion model**: small, quickly trained, complete. Notebooks 03 to 06 derive why it works, build a better network, train it longer, and walk with fewer steps. (From now on the library's `fit` trains for us. It is your loop with more comfort: a progress bar, averages, checkpoints. `lr_schedule="linear-half"` is the falling rate that you wrote.)
+#
 # ## Recap of this run
 #
 # Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
-print(f"effort {lab.effort}, {train.title}, {steps_made(*histories.values())} of 128 images a model, seed 0\n")
-print(f"1.1  a perfect reconstruction costs 0 by (1.1), but {floor:.0f} nats per image by (1.2)")
+print(f"effort {lab.effort}, {train_set.title}, {made:,} steps for each autoencoder, one seed\n")
 print(f"1.2  {needed} of {pixels} directions keep 90 % of the variance")
-print(f"     the linear autoencoder ended {reached / at_pca - 1:+.2%} from PCA")
+print(f"1.3  your loop brought the linear autoencoder to {reached / at_pca - 1:+.2%} from PCA")
 for d in latents:
-    print(f"1.4  {d:3d} latents: MSE {ae_error[d]:.3f}, PCA {pca_error[d]:.3f}")
-print(f"1.6  half-way off the cross-fade: MSE {bends['network, 32']:.3f} (network, 32), {bends['PCA, 32']:.0e} (PCA, 32)")
-for d in tables:
-    real, drawn = (tables[d][name][1] for name in ("test images", "Gaussian draws"))
-    print(f"1.7  {d:3d} latents: E(D(z)) misses z by {real:.2f} radii (test images), {drawn:.2f} (Gaussian draws)")
-at = sigmas.index(sigma_image)
-before, after = denoised_error["noisy image as it is"][at], denoised_error["denoiser, 128"][at]
-print(f"1.8  noise of σ = {sigma_image:g}: MSE {before:.3f} before, {after:.3f} after denoising")
-print(f"     (1.9) holds to {gap_tweedie:.0e}; a trained network's arrows are {gap_learned:.0%} off")
+    print(f"1.5  {d:3d} latents: MSE {ae_error[d]:.3f}, PCA {pca_error[d]:.3f}")
+print(f"1.9  {len(told_losses):,} steps of the told network; images out of noise, with diversity {diversity(drawn['half fresh noise']).mean():.2f} (test images {diversity(real).mean():.2f})")
 
 # %% [markdown]
-# **What to take along.** An autoencoder learns where images lie by having to rebuild them. PCA is its linear, solved case. With few latents a curved sheet passes closer to the images than any flat one; with many, straight lines are hard to beat in a minute.
-# It cannot be sampled from, because no part of its loss says where codes should be: notebook 02 adds that part. And a network that removes noise knows the way towards the data: notebook 03 begins there.
+# **What to take along.** An autoencoder learns where images lie by having to rebuild them; PCA is its linear, solved case. It cannot be sampled from, because no part of its loss says where codes should be: notebook 02 adds that part. And a network that removes noise knows the way towards the data: told the level, and walked down in small steps, it draws.
 #
-# ## Go further *(ungraded)*
-# 1. **Where do they cross?** Give the model with 128 latents more and more steps. After how many does it pass PCA? Does the gap between training and test images grow? `python benchmarks/autoencoder.py --latents 128 --steps 1000 2000` does half of the work.
-# 2. **Checkerboards.** Change the decoder's kernels from 4 to 3 (with `output_padding=1`). Which output pixels get more stamps than their neighbours? Count them by decoding with all weights set to one, then look for the pattern in a decoded grid.
-# 3. **Another ruler.** Train on (1.2) instead of (1.1) and compare both errors of both models. Which pixels change?
-# 4. **A better cloud.** Fit one Gaussian *per class* to the codes and sample from the mixture. Which row of the table in 1.7 gets better, and what has become of "no labels needed"?
-# 5. **Tie the weights.** Let the linear autoencoder's decoder be the transpose of its encoder. Does it now find orthonormal rows? The principal directions themselves?
-# 6. **Langevin.** In the world of two pixels, walk $x \leftarrow x + \tfrac{\eta}{2}\,s(x) + \sqrt{\eta}\,\varepsilon$ with the learnt score $s$ from random starts. Plot where the walkers are after 500 steps. What does $\eta$ do, and what does $\sigma$?
+# ## Go further *(extra)*
+# 1. **Where do they cross?** Give the model with 128 latents more steps. After how many does it pass PCA? (`python benchmarks/autoencoder.py --latents 128 --steps 500 4000`, one seed, all 10,000 test images: 0.038 after 500 steps and 0.015 after 4,000, where PCA has 0.025. The network only needed more steps.)
+# 2. **No grain.** Replace the last transposed convolution by `nn.Upsample(scale_factor=2)` and a 3 × 3 convolution. What becomes of the share that alternates?
+# 3. **A better cloud.** Fit one Gaussian *per class* to the codes and sample from the mixture. Which line of 1.7 gets better?
+# 4. **How many levels?** Train the told network at 2, 4 and 16 levels. How few will do? What goes wrong first?
+# 5. **Start lower.** Begin the ladder at σ = 3 instead of 10. What do the drawings lose, and why? (Look at the first direction of PCA.)
+# 6. **How much fresh?** Draw with f = 0, 0.3, 0.6, 0.9 and 10, 30, 100 steps. When does fresh noise help?
 #
 # ## References
 # * C. Eckart, G. Young, *The approximation of one matrix by another of lower rank*, Psychometrika 1, 1936
@@ -1205,6 +1275,8 @@ print(f"     (1.9) holds to {gap_tweedie:.0e}; a trained network's arrows are {g
 # * P. Vincent, *A connection between score matching and denoising autoencoders*, Neural Computation 23, 2011
 # * B. Efron, *Tweedie's formula and selection bias*, Journal of the American Statistical Association 106, 2011
 # * G. Alain, Y. Bengio, *What regularized auto-encoders learn from the data-generating distribution*, JMLR 15, 2014. arXiv:1211.4246
+# * Y. Song, S. Ermon, *Generative modeling by estimating gradients of the data distribution*, NeurIPS 2019. arXiv:1907.05600
+# * T. Karras, M. Aittala, T. Aila, S. Laine, *Elucidating the design space of diffusion-based generative models*, NeurIPS 2022. arXiv:2206.00364
 # * V. Dumoulin, F. Visin, *A guide to convolution arithmetic for deep learning*, 2016. arXiv:1603.07285
 # * A. Odena, V. Dumoulin, C. Olah, *Deconvolution and checkerboard artifacts*, Distill, 2016
 # * H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms*, 2017. arXiv:1708.07747

@@ -13,18 +13,19 @@
 # %% [markdown]
 # # 03 · Forward diffusion: how to destroy an image, exactly
 #
-# The VAE learned both ways, from image to code and back. Diffusion makes a bargain: the way *there* is not learned at all. It adds noise, a little at a time,
+# The VAE learned both directions, from image to code and back. Diffusion makes a bargain: the *forward* direction is not learned at all. It adds noise, a little at a time,
 # until nothing is left, and since we chose every step of it, we know everything about it in closed form. All the learning goes into the way back (notebooks 04 and 05).
-# This notebook trains nothing. It takes the way there apart until every number in it is yours: most bugs in diffusion code are bugs in these few formulas.
+# This notebook trains nothing. You write the forward process and everything that follows from it, because most bugs in diffusion code are bugs in these few formulas.
+# At the end your functions join in one loop that turns noise into data.
 #
 # **What you will be able to do**
 # * write the forward process as a chain of small steps and as one jump, derive one from the other, and test the derivation so that it could fail;
-# * read a noise schedule: as a curve $\bar\alpha$, as a signal-to-noise ratio, and as a number of steps, and keep the three apart;
-# * recognise and mend four mistakes from published code: a variance for a standard deviation, a shifted index, exchanged results, a chain that is too short;
+# * read a noise schedule as a curve $\bar\alpha$, as a signal-to-noise ratio and as a number of steps, and keep the three apart;
+# * find and fix mistakes from published code, one of them in your own;
 # * derive the posterior $q(x_{t-1}\mid x_t, x_0)$ and check it against Bayes' rule on a grid;
 # * say what a score is, turn it into the best possible denoiser, and compute it exactly for a Gaussian mixture.
 #
-# **Before you start:** Gaussians, variances and Bayes' rule, as in notebook 02 (whose equation (2.4) comes back once).
+# **Before you start:** Gaussians, variances and Bayes' rule, as in notebook 02; equation (1.9) of notebook 01 comes back once.
 #
 # {{budget}}
 #
@@ -38,32 +39,33 @@ import torch
 from course_utils import plots, setup
 from course_utils.data import load
 from course_utils.data.mixtures import GaussianMixture
-from course_utils.diffusion import (
-    NOISE_SCHEDULES,
-    Schedule,
-    cosine_schedule,
-    linear_schedule,
-    quadratic_schedule,
-)
+from course_utils.diffusion import Schedule
 from course_utils.explore import choice, explore, slider
-from course_utils.models.vae import kl_to_standard_normal
+from course_utils.pitfalls import forward as pitfalls
 from classroom import ask, check, predict, reveal
 
 lab = setup("03")
+generator, T = lab.generator(0), 1000
 
 # %%
-test = load(lab.data, "test", device=lab.device, fallback="digits")
-test = test.first(lab.pick(smoke=300, cpu=1000, gpu=1000))
-images = test.x
-eight = images[:8]
-print(f"{test.title}: {len(test):,} images (c, h, w) = {test.shape}, in [-1, 1]")
-print(f"a pixel has mean {images.mean():.2f} and variance {images.var():.2f}")
+test = load(lab.data, "test", device=lab.device, fallback="digits").first(lab.pick(smoke=300, cpu=1000, gpu=1000))
+images, eight = test.x, test.x[:8]
+
+
+def normal(*shape):
+    return torch.randn(shape, generator=generator, device=lab.device)
+
+
+def on_device(table):  # where the images are; in single precision on devices that have no other
+    return table.to(lab.device, torch.float32 if lab.device.type == "mps" else table.dtype)
+
+
+print(f"{test.title}: {len(test):,} images {test.shape}; a pixel has mean {images.mean():.2f} and variance {images.var():.2f}")
 
 # %% [markdown]
 # ## 3.1 · One step: shrink, then shake
 #
-# How would you turn an image into pure noise in many small steps? The obvious way is to keep adding noise. Then variances add up: after $t$ steps of variance $\beta$ each, a pixel has its own variance plus $t\beta$.
-# The values grow without end, and the image is never *gone*; it is only drowned. A network would have to cope with inputs of every size.
+# How would you turn an image into pure noise in many small steps? The obvious way is to keep adding noise. Then the image is never *gone*; it is only drowned, and a network would have to cope with inputs of every size.
 #
 # So each step first shrinks what is there, just enough to make room for the noise that it adds:
 #
@@ -72,59 +74,8 @@ print(f"a pixel has mean {images.mean():.2f} and variance {images.var():.2f}")
 # \text{that is}\qquad x_t = \sqrt{\alpha_t}\;x_{t-1} + \sqrt{\beta_t}\;\varepsilon_t,\qquad \varepsilon_t\sim\mathcal N(0,I).
 # \end{gathered} \tag{3.1}$$
 #
-# Watch the roots. $\beta_t$ is a *variance*, so the noise is multiplied by $\sqrt{\beta_t}$. And a pixel of variance $v$ has variance $\alpha_t v+\beta_t$ after the step: if $v$ was 1, it stays 1.
-# The chain is **Markov**: to draw $x_t$ one needs $x_{t-1}$ and nothing older.
-
-# %%
-generator = lab.generator(0)
-
-
-def shrink_and_shake(x, beta):
-    return math.sqrt(1 - beta) * x + math.sqrt(beta) * normal_like(x)
-
-
-def shake_only(x, beta):
-    return x + math.sqrt(beta) * normal_like(x)
-
-
-def normal_like(x):
-    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-
-
-beta, walks = 0.01, {"shrink, then shake (3.1)": shrink_and_shake, "only add noise": shake_only}
-variances, ends = {}, {}
-for name, take_step in walks.items():
-    x, seen = images[:200], []
-    for _ in range(400):
-        seen.append(x.var().item())
-        x = take_step(x, beta)
-    variances[name], ends[name] = (range(400), seen), x
-for name, (_, seen) in variances.items():
-    print(
-        f"{name:26s} variance of a pixel: {seen[0]:.2f} at the start, "
-        f"{seen[-1]:.2f} after {len(seen) - 1} steps of β = {beta}"
-    )
-plots.curves(
-    variances,
-    title="Shrinking makes room: the variance settles at 1 instead of growing",
-    x_label="steps taken",
-    y_label="variance of a pixel",
-    mark={"1": (None, 1)},
-)
-
-# %% [markdown]
-# Our pixels don't start at variance 1. That does no harm: by (3.1) the distance to 1 is multiplied by $\alpha_t$ in every step, so it dies out.
+# Watch the roots: $\beta_t$ is a *variance*, so the noise is multiplied by $\sqrt{\beta_t}$. The chain is **Markov**: to draw $x_t$ one needs $x_{t-1}$ and nothing older.
 #
-# One step, three values of $\alpha$, same images, same noise:
-
-# %%
-noise = normal_like(eight)
-rows = {"x₀": eight} | {
-    f"α = {a}, β = {1 - a:.2g}": a**0.5 * eight + (1 - a) ** 0.5 * noise for a in (0.99, 0.7, 0.1)
-}
-plots.image_rows(rows, title=f"{test.title}: one step of (3.1)")
-
-# %% [markdown]
 # ### {{heading forward/noisier}}
 # {{question forward/noisier}}
 
@@ -140,6 +91,64 @@ noisier = "a"
 ask("forward/noisier", noisier)
 
 # %% [markdown]
+# ### {{heading forward/walk}}
+# Take all $T$ steps of (3.1), one after another, and keep every image on the way. The noise is handed in, so that the result can be checked.
+
+
+# %% tags=["quiz"]
+def walk(x0, beta, noise):
+    """x_0, x_1, ..., x_T of the chain, equation (3.1).
+
+    x0: (b, c, h, w);  beta: (T,), β_1 to β_T;  noise: (T, b, c, h, w), ε_1 to ε_T.
+    Returns (T + 1, b, c, h, w), beginning with x0, in its dtype.
+    """
+    ### BEGIN SOLUTION
+    states = [x0]
+    for b, e in zip(beta.to(x0.dtype), noise):
+        states.append((1 - b).sqrt() * states[-1] + b.sqrt() * e)
+    return torch.stack(states)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+walk = check("forward/walk", walk)
+
+# %% [markdown]
+# One step of your chain from the same images, with the same noise, for three values of $\alpha$. (Was your answer to the question right?)
+
+# %%
+noise = normal(1, *eight.shape)
+rows = {f"α = {1 - b:g}, β = {b:g}": walk(eight, torch.tensor([b]), noise)[1] for b in (0.01, 0.3, 0.9)}
+plots.image_rows({"x₀": eight} | rows, title=f"{test.title}: one step of (3.1)")
+
+# %% [markdown]
+# ### {{heading forward/variance-preserving}}
+# {{question forward/variance-preserving}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+variance_preserving = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# variance_preserving = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("forward/variance-preserving", variance_preserving)
+
+# %%
+some, noise = images[:30], normal(400, *images[:30].shape)
+walks = {"shrink, then shake (3.1)": walk(some, torch.full((400,), 0.01), noise)}
+walks["only add noise"] = torch.cat([some[None], some + 0.1 * noise.cumsum(0)])
+plots.curves(
+    {name: (range(401), x.flatten(1).var(1)) for name, x in walks.items()},
+    title="Shrinking makes room: the variance settles at 1 instead of growing",
+    x_label="steps taken, β = 0.01 each", y_label="variance of a pixel", mark={"1": (None, 1)},
+)
+
+# %% [markdown]
+# A pixel of variance $v$ has variance $\alpha_t v+\beta_t$ after the step. Our pixels don't start at 1, but their distance to 1 is multiplied by $\alpha_t$ in every step, so it dies out.
+#
 # ## 3.2 · How much noise, and when?
 #
 # $\beta_1,\dots,\beta_T$ are ours to choose: they are the **schedule**. Ho et al. (2020) let $\beta$ rise along a straight line from $10^{-4}$ to $0.02$ in $T=1000$ steps:
@@ -152,7 +161,7 @@ ask("forward/noisier", noisier)
 # \end{cases} \tag{3.2}$$
 #
 # ### {{heading forward/step-variances}}
-# Write (3.2). Nothing depends on $T$ but $u$: the first step adds $\beta_{\min}$ (the sigmoid a trifle more, since $\sigma(-6)>0$), the last one $\beta_{\max}$ (the sigmoid a trifle less).
+# One function for all three. Nothing depends on $T$ but $u$.
 
 
 # %% tags=["quiz"]
@@ -173,31 +182,14 @@ def step_variances(kind, T, beta_min=1e-4, beta_max=0.02):
 # %% tags=["check"]
 step_variances = check("forward/step-variances", step_variances)
 
-# %%
-T = 1000
-plots.curves(
-    {
-        kind: (range(1, T + 1), step_variances(kind, T))
-        for kind in ("linear", "quadratic", "sigmoid")
-    },
-    title="Three ways from 0.0001 to 0.02",
-    x_label="step t",
-    y_label="β, variance added by step t",
-)
-
 # %% [markdown]
-# The formulas look alike; the curves don't. First the line: we take 1,000 single steps with the images from above.
+# Your chain with your linear schedule: 1,000 single steps, every hundredth shown.
 
 # %%
-linear = linear_schedule(T)
-x, walked, times = eight, {}, range(0, T + 1, 100)
-for t in range(T + 1):
-    if t > 0:
-        x = shrink_and_shake(x, linear.beta[t].item())
-    if t in times:
-        walked[t] = x
+some, times = images[:3], range(0, T + 1, 100)
+walked = walk(some, on_device(step_variances("linear", T)), normal(T, *some.shape))
 plots.image_rows(
-    {test.classes[test.labels[i]]: torch.stack([walked[t][i] for t in times]) for i in range(3)},
+    {f"{i + 1}: {test.classes[test.labels[i]]}": walked[::100, i] for i in range(len(some))},
     labels=[f"t = {t}" if t == 0 else t for t in times],
     title=f"{test.title}: a walk of 1,000 steps with the linear schedule",
 )
@@ -227,7 +219,7 @@ plots.image_rows(
 # One draw, any $t$. This line is why diffusion models can be trained at all. We call $\sqrt{\bar\alpha_t}$ the **signal rate** and $\sqrt{1-\bar\alpha_t}$ the **noise rate**.
 #
 # ### {{heading forward/alpha-bar}}
-# Write (3.3) for the linear schedule, the first line of (3.2). The table has $T+1$ entries, because $\bar\alpha_0=1$, the clean image, is one of them: then `alpha_bar[t]` is $\bar\alpha_t$, and no step needs special care.
+# The linear schedule as a table. It has $T+1$ entries, because $\bar\alpha_0=1$, the clean image, is one of them: then `alpha_bar[t]` is $\bar\alpha_t$, and no step needs special care. Your `step_variances` may help.
 
 
 # %% tags=["quiz"]
@@ -237,7 +229,7 @@ def linear_alpha_bar(T, beta_min=1e-4, beta_max=0.02):
     T: number of steps, at least 2.  Returns (T + 1,), float64, beginning with 1.
     """
     ### BEGIN SOLUTION
-    beta = torch.linspace(beta_min, beta_max, T, dtype=torch.float64)
+    beta = step_variances("linear", T, beta_min, beta_max)
     return torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)])
     ### END SOLUTION
 
@@ -246,37 +238,27 @@ def linear_alpha_bar(T, beta_min=1e-4, beta_max=0.02):
 linear_alpha_bar = check("forward/alpha-bar", linear_alpha_bar)
 
 # %% [markdown]
-# **Predict, then run.** The linear schedule, $T=1000$. What fraction of the image's *amplitude*, $\sqrt{\bar\alpha_t}$, is left half-way, at $t=500$? Commit to a number first. Most people say a half.
+# **Predict, then run.** The linear schedule, $T=1000$. What fraction of the image's *amplitude*, $\sqrt{\bar\alpha_t}$, is left half-way, at $t=500$? Commit to a number first.
 
 # %% tags=["predict"]
 guess = predict("forward/half-way", "Signal rate √ᾱ at t = 500 of 1,000, linear schedule", 0.0, 1.0)
 
 # %%
-alpha_bar = linear_alpha_bar(1000)
-half_way = alpha_bar[500].sqrt().item()
-below_half = int((alpha_bar.sqrt() > 0.5).sum())
+alpha_bar = linear_alpha_bar(T)
+half_way, below = alpha_bar[500].sqrt().item(), [int((alpha_bar.sqrt() > share).sum()) for share in (0.5, 0.1)]
 reveal("forward/half-way", round(half_way, 3))
-print(
-    f"the signal rate falls below a half at t = {below_half}, "
-    f"and below a tenth at t = {int((alpha_bar.sqrt() > 0.1).sum())}"
-)
-steps = range(1001)
+print("the signal rate falls below a half at t = {}, and below a tenth at t = {}".format(*below))
 plots.curves(
-    {
-        "signal rate √ᾱ": (steps, alpha_bar.sqrt()),
-        "noise rate √(1 − ᾱ)": (steps, (1 - alpha_bar).sqrt()),
-    },
-    mark={f"half-way: {half_way:.2f}": (500, half_way)},
+    {"signal rate √ᾱ": (range(T + 1), alpha_bar.sqrt()), "noise rate √(1 − ᾱ)": (range(T + 1), (1 - alpha_bar).sqrt())},
     title="Most of the signal is gone before the middle",
-    x_label="step t",
-    y_label="factor in (3.4)",
+    x_label="step t", y_label="factor in (3.4)", mark={f"half-way: {half_way:.2f}": (500, half_way)},
 )
 
 # %% [markdown]
-# The signal crosses a half long before the middle, and for the last third of the walk less than a tenth of it is left. Remember this when we meet the cosine schedule in 3.4.
+# The signal crosses a half long before the middle, and for the last third of the walk less than a tenth of it is left. Remember this when we meet the cosine schedule.
 #
 # ### {{heading forward/add-noise}}
-# Write equation (3.4). Every image of the batch has a `t` of its own. The noise is handed in, so that the result can be checked.
+# Equation (3.4) for a batch. Every image has a `t` of its own.
 
 
 # %% tags=["quiz"]
@@ -297,113 +279,98 @@ add_noise = check("forward/add-noise", add_noise)
 
 # %% [markdown]
 # ### Does it hold?
-# A derivation can be wrong and still look right, so we try to break it. Pixels of value 0.8 walk the chain one step at a time, and as many others jump with your function. Two moments say it all for a Gaussian: mean and variance.
-# If (3.4) is right, the curves below lie on each other, and every gap stays within about 4 standard errors (there are forty comparisons; the largest of forty is often between 2 and 3).
-# If the factors of signal or noise were wrong, the gap would be tens or hundreds of standard errors: a variance mistaken for a standard deviation, for example, makes the right-hand curve sag below the other.
-
+# A derivation can be wrong and still look right, so we try to break it. Pixels of value 0.8 take your walk one step at a time, and as many others jump with your `add_noise`. A Gaussian is known by its mean and its variance.
+# If (3.4) is right, the dots lie on the curves, and every gap stays within about 4 standard errors (of forty comparisons the largest is often between 2 and 3). If a factor were wrong, it would be tens of standard errors.
 
 # %%
-def on_device(table):
-    """A table where the images are; in single precision on devices that have no other."""
-    return Schedule(table).to(lab.device).alpha_bar
-
-
-n = lab.pick(smoke=5_000, cpu=20_000, gpu=100_000)
-start = torch.full((n, 1, 1, 1), 0.8, device=lab.device)
-table = on_device(alpha_bar)
-x, walked_moments, jumped_moments = start, [], []
-at = list(range(50, 1001, 50))
-for t in range(1, 1001):
-    x = shrink_and_shake(x, linear.beta[t].item())
-    if t in at:
-        walked_moments.append((x.mean().item(), x.var().item()))
-        jumped = add_noise(start, torch.full((n,), t, device=lab.device), normal_like(start), table)
-        jumped_moments.append((jumped.mean().item(), jumped.var().item()))
-
-walked_moments, jumped_moments = torch.tensor(walked_moments), torch.tensor(jumped_moments)
-# Standard errors: √(2v/n) for a difference of two means, 2v/√n for one of two variances of Gaussians.
-spread = walked_moments[:, 1]
-errors = torch.stack([(2 * spread / n).sqrt(), 2 * spread / math.sqrt(n)], 1)
-gaps = (walked_moments - jumped_moments).abs() / errors
-largest_gap = gaps.max().item()
-
-figure, axes = plots.new_figure(8, 3.5, columns=2)
-for axis, k, name in zip(axes, (0, 1), ("mean", "variance")):
-    axis.plot(at, jumped_moments[:, k], label="one jump (3.4)")
-    axis.plot(at, walked_moments[:, k], "o", markersize=5, label="t steps of (3.1)")
-    axis.set(xlabel="step t", ylabel=f"{name} of $x_t$, from $x_0$ = 0.8", title=name.capitalize())
-axes[1].legend()
-figure.set_label(
-    "Mean and variance of noised pixels against t: walked step by step and jumped to, on each other"
+n, at = lab.pick(smoke=2000, cpu=5000, gpu=20_000), range(50, T + 1, 50)
+start, table = torch.full((n, 1, 1, 1), 0.8, device=lab.device), on_device(alpha_bar)
+walked = walk(start, on_device(step_variances("linear", T)), normal(T, *start.shape))[50::50].flatten(1).double()
+jumps = [add_noise(start, torch.full((n,), t, device=lab.device), normal(*start.shape), table) for t in at]
+jumped = torch.stack(jumps).flatten(1).double()
+spread = jumped.var(1)
+gaps = [(walked.mean(1) - jumped.mean(1)) / (2 * spread / n).sqrt(), (walked.var(1) - spread) / (2 * spread / n**0.5)]
+largest_gap = torch.stack(gaps).abs().max().item()
+print(f"{n:,} pixels each, {2 * len(at)} comparisons: largest gap {largest_gap:.1f} standard errors")
+plots.curve_panels(
+    {
+        "mean of a pixel": {"one jump (3.4)": (at, jumped.mean(1)), "t steps of (3.1)": (at, walked.mean(1))},
+        "variance of a pixel": {"one jump (3.4)": (at, spread), "t steps of (3.1)": (at, walked.var(1))},
+    },
+    title="From x₀ = 0.8: single steps and one jump end in the same Gaussian",
+    x_label="step t", y_label="value", points=["t steps of (3.1)"],
 )
-print(
-    f"{n:,} pixels each, {2 * len(at)} comparisons: largest gap {largest_gap:.1f} standard errors"
-)
-figure
 
 # %% [markdown]
-# ### {{heading forward/published-noise}}
-# This function runs, its pictures look noisy, and a model trained with it even learns something. In this form it stands in published notes.
-# Find what is wrong and mend it. Then say to yourself what it does to an image of unit variance near $t=260$; the cell below the check draws the answer.
+# ### Somebody else's noise *(extra)*
+# #### {{heading forward/published-noise}}
+# The function in the next answer cell is somebody else's, with a mistake as it is found in tutorials (`course_utils.pitfalls` holds such code). It runs, its pictures look noisy, and a network trained with it even learns something. But give it pixels of variance 1:
+
+# %%
+pixels = normal(20_000, 1, 1, 1)
+steps = {t: torch.full((len(pixels),), t, device=lab.device) for t in range(0, T + 1, 25)}
+makers = {"your add_noise": add_noise, "somebody else's": pitfalls.noise_images}
+seen = {name: [f(pixels, t, normal(*pixels.shape), table).var() for t in steps.values()] for name, f in makers.items()}
+plots.curves(
+    {name: (list(steps), variances) for name, variances in seen.items()},
+    title="Right at both ends. And between them?",
+    x_label="step t, linear schedule", y_label="variance of $x_t$, if $x_0$ has 1",
+)
+
+# %% [markdown]
+# Find what makes the curve sag, and fix it.
 
 
 # %% tags=["quiz"]
 def published_noise(x0, t, noise, alpha_bar):
-    """x_t as published. Arguments and result as in add_noise, equation (3.4)."""
-    a = alpha_bar[t].to(x0.dtype).view(-1, 1, 1, 1)
+    """x_t, as somebody else wrote it. Arguments and result as in add_noise, equation (3.4)."""
+    if x0.shape != noise.shape:
+        raise ValueError(f"expected noise like the images, {tuple(x0.shape)}, got {tuple(noise.shape)}")
+    if t.shape != x0.shape[:1]:
+        raise ValueError(f"expected one step for each image, ({len(x0)},), got {tuple(t.shape)}")
+    kept = alpha_bar[t]
+    added = 1 - kept
+    for_each_image = (len(x0),) + (1,) * (x0.ndim - 1)
+    signal_rate = kept.sqrt().reshape(for_each_image)
     ### BEGIN SOLUTION
-    return (
-        a.sqrt() * x0 + (1 - a).sqrt() * noise
-    )  # (1 − ᾱ) is a variance; noise is stretched by its root
+    noise_rate = added.sqrt().reshape(for_each_image)
     ### END SOLUTION
     ### BEGIN HANDED OUT
-    # return a.sqrt() * x0 + (1 - a) * noise
+    # noise_rate = added.reshape(for_each_image)
     ### END HANDED OUT
+    signal = signal_rate.to(x0.dtype) * x0
+    disturbance = noise_rate.to(x0.dtype) * noise
+    return signal + disturbance
 
 
 # %% tags=["check"]
 published_noise = check("forward/published-noise", published_noise)
 
-# %%
-mistaken = alpha_bar + (1 - alpha_bar) ** 2  # variance of the image's part, and of the noise's
-lowest = int(mistaken.argmin())
-print(
-    f"an image of variance 1, as published: variance {mistaken[lowest]:.3f} at t = {lowest}, ᾱ = {alpha_bar[lowest]:.3f}"
-)
-plots.curves(
-    {"as published, (1 − ᾱ)·ε": (steps, mistaken), "mended, √(1 − ᾱ)·ε": (steps, torch.ones(1001))},
-    mark={"lowest": (lowest, mistaken[lowest])},
-    title="The published line: right at both ends, too little noise between them",
-    x_label="step t",
-    y_label="variance of $x_t$, if $x_0$ has 1",
-)
-
 # %% [markdown]
-# ### {{heading forward/variance-preserving}}
-# {{question forward/variance-preserving}}
+# #### {{heading forward/noise-harm}}
+# {{question forward/noise-harm}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-variance_preserving = "b"
+noise_harm = "d"
 ### END SOLUTION
 ### BEGIN HANDED OUT
-# variance_preserving = ""    # type a, b, c or d between the quotes
+# noise_harm = ""    # type a, b, c or d between the quotes
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("forward/variance-preserving", variance_preserving)
-
+ask("forward/noise-harm", noise_harm)
 
 # %% [markdown]
-# ### {{heading forward/swap}}
-# A network will be shown $x_t$ and asked for $\varepsilon$. Many codebases have a `forward` that returns both, and this one returns the noise first.
-# The function after it prepares one training example. It was published like this, and trained for hours. Mend it.
+# ### Somebody else's pairs *(extra)*
+# #### {{heading forward/swap}}
+# A network will be shown $x_t$ and asked for $\varepsilon$. Somebody's function prepares such pairs, for hours of training. Here is what the network is *shown* at four steps, below what it should be shown:
 
-
-# %% tags=["setup"]
-def forward(x0, t, noise, alpha_bar):
-    """Returns (noise, noisy): the noise, and the images with it."""
-    return noise, add_noise(x0, t, noise, alpha_bar)
+# %%
+some, times = images[:1].expand(4, -1, -1, -1), torch.tensor([1, 100, 300, 900], device=lab.device)
+shown, _ = pitfalls.training_pair(some, times, normal(*some.shape), table)
+rows = {"your add_noise": add_noise(some, times, normal(*some.shape), table), "shown to the network": shown}
+plots.image_rows(rows, labels=[f"t = {t}" for t in times.tolist()], title="A strange diet")
 
 
 # %% tags=["quiz"]
@@ -412,37 +379,54 @@ def training_pair(x0, t, noise, alpha_bar):
 
     Arguments as in add_noise; both results are like x0.
     """
+
+    def rates(t):
+        kept = alpha_bar[t].to(x0.dtype).view(-1, 1, 1, 1)
+        return kept.sqrt(), (1 - kept).sqrt()
+
+    def forward(x, t):
+        """The noise, and the images with it."""
+        signal_rate, noise_rate = rates(t)
+        noisy = signal_rate * x + noise_rate * noise
+        return noise, noisy
+
     ### BEGIN SOLUTION
-    noise, noisy = forward(x0, t, noise, alpha_bar)
-    return noisy, noise
+    target, noisy = forward(x0, t)
     ### END SOLUTION
     ### BEGIN HANDED OUT
-    # noisy, target = forward(x0, t, noise, alpha_bar)
-    # return noisy, target
+    # noisy, target = forward(x0, t)
     ### END HANDED OUT
+    assert noisy.shape == target.shape == x0.shape
+    assert noisy.dtype == target.dtype == x0.dtype
+    return noisy, target
 
 
 # %% tags=["check"]
 training_pair = check("forward/swap", training_pair)
 
 # %% [markdown]
-# Nothing in Python could have noticed: both results are tensors of one shape. What would the exchanged pair have done to training? Given $\varepsilon$, the best answer for $x_t$ in squared error is $\sqrt{\bar\alpha_t}\;\mathbb E[x_0]+\sqrt{1-\bar\alpha_t}\;\varepsilon$:
-# the mean image plus what it was shown. Here is the loss of that answer, without any training, against the loss of answering "no noise at all" in the right task.
+# #### {{heading forward/swap-harm}}
+# {{question forward/swap-harm}}
 
-# %%
-t = torch.randint(1, 1001, (len(images),), generator=generator, device=lab.device)
-noise = normal_like(images)
-noisy, target = training_pair(images, t, noise, table)
-trivial = add_noise(
-    images.mean(0, keepdim=True).expand_as(images), t, noise, table
-)  # knows the mean image and the noise
-print(
-    f"exchanged pair: mean image plus copied noise   MSE {(trivial - noisy).square().mean():.3f} per pixel"
-)
-print(f"right pair: answering 0 for the noise          MSE {target.square().mean():.3f} per pixel")
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+swap_harm = "c"
+### END SOLUTION
+### BEGIN HANDED OUT
+# swap_harm = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("forward/swap-harm", swap_harm)
 
 # %% [markdown]
-# A loss that starts low and falls quickly is no proof of anything. The exchanged network ends near the first line, looks well trained, and has learned one image.
+# The loss of that best answer, without any training, beside the loss of answering "no noise at all" in the right task. A loss that starts low and falls quickly is no proof of anything.
+
+# %%
+t, noise = torch.randint(1, T + 1, (len(images),), generator=generator, device=lab.device), normal(*images.shape)
+noisy, target = training_pair(images, t, noise, table)
+copied = add_noise(images.mean(0, keepdim=True).expand_as(images), t, noise, table)
+print(f"exchanged pair: {(copied - noisy).square().mean():.3f} per pixel; right pair: {target.square().mean():.3f}")
 
 # %% [markdown]
 # ## 3.4 · A schedule is a curve
@@ -458,13 +442,12 @@ print(f"right pair: answering 0 for the noise          MSE {target.square().mean
 # The small $s$ keeps the first steps from being too tiny to matter; the limit on $\beta$ keeps the last one, where $f(T)=0$, from destroying everything at once.
 #
 # ### {{heading forward/cosine}}
+# From the curve $f$ to $\beta$, each limited, and from $\beta$ to the table by (3.3).
 
 
 # %% tags=["quiz"]
 def cosine_alpha_bar(T, s=0.008, max_beta=0.999):
     """ᾱ_0, ..., ᾱ_T of the cosine schedule, equation (3.5).
-
-    From the curve f to β, each limited to max_beta, and from β to the table by (3.3).
 
     T: number of steps;  s: small, at least 0.  Returns (T + 1,), float64, beginning with 1.
     """
@@ -480,32 +463,27 @@ def cosine_alpha_bar(T, s=0.008, max_beta=0.999):
 cosine_alpha_bar = check("forward/cosine", cosine_alpha_bar)
 
 # %%
-figure, axes = plots.new_figure(8, 3.7, columns=2)
+tables = {"cosine": cosine_alpha_bar(T), "linear": alpha_bar}
+for kind in ("quadratic", "sigmoid"):
+    tables[kind] = torch.cat([torch.ones(1).double(), (1 - step_variances(kind, T)).cumprod(0)])
+colours = dict(zip(tables, (plots.COLOURS[k] for k in (0, 1, 2, 4))))
 place = torch.arange(T + 1) / T
-tables = {name: make(T).alpha_bar for name, make in NOISE_SCHEDULES.items()} | {
-    "cosine": cosine_alpha_bar(T)
-}
-for name, each in tables.items():
-    axes[0].plot(place, each, label=name)
-    axes[1].plot(place, each.sqrt(), label=name)
-axes[0].set(xlabel="t / T", ylabel="ᾱ", title="Share of signal in the variance")
-axes[1].set(xlabel="t / T", ylabel="√ᾱ", title="Signal rate")
-axes[0].legend()
-figure.set_label(
-    "ᾱ and √ᾱ against t/T for the linear, quadratic, sigmoid and cosine schedules: linear falls first, cosine last"
+plots.curve_panels(
+    {
+        "β, up to 0.03 (the cosine's ends at 0.999)": {
+            name: (place[1:], (1 - a[1:] / a[:-1]).where(1 - a[1:] / a[:-1] < 0.03, torch.nan)) for name, a in tables.items()
+        },
+        "ᾱ, share of signal in the variance": {name: (place, a) for name, a in tables.items()},
+    },
+    title="Four schedules: what a step adds, and what is left",
+    x_label="t / T", y_label="share of the variance", colours=colours, share_y=False,
 )
-figure
 
 # %%
-one = images[:1]
 times = torch.arange(0, T + 1, 100, device=lab.device)
-same_noise = normal_like(one).expand(len(times), -1, -1, -1)
-strips = {
-    name: add_noise(one.expand_as(same_noise), times, same_noise, on_device(each))
-    for name, each in tables.items()
-}
+one, noise = images[:1].expand(len(times), -1, -1, -1), normal(1, *test.shape).expand(len(times), -1, -1, -1)
 plots.image_rows(
-    strips,
+    {name: add_noise(one, times, noise, on_device(a)) for name, a in tables.items()},
     labels=[f"{t / T:g}" for t in times.tolist()],
     title=f"{test.title}: same image, same noise, four schedules, by t/T",
 )
@@ -513,71 +491,12 @@ plots.image_rows(
 # %% [markdown]
 # The cosine's images fade evenly from left to right; with the linear schedule the right half of the strip is much the same.
 #
-# And $T$? A curve over $t/T$ can be walked in ten strides or in ten thousand. The stops lie on the same curve, and longer strides simply have larger $\beta$. The library's schedules all work this way: `linear_schedule(50)` and `linear_schedule(1000)` are the same curve,
-# read at different places. **A schedule is a curve; $T$ only says how finely it is walked.**
-
-# %%
-print("ᾱ at the same place of the curve, by number of steps:")
-print(
-    f"{'':10s}{'T':>6s}"
-    + "".join(f"{f't/T = {u}':>12s}" for u in (0.2, 0.5, 0.8))
-    + f"{'largest β':>12s}"
-)
-for name in ("linear", "cosine"):
-    for steps_taken in (10, 100, 1000):
-        schedule = NOISE_SCHEDULES[name](steps_taken)
-        values = [schedule.alpha_bar[round(u * steps_taken)].item() for u in (0.2, 0.5, 0.8)]
-        print(
-            f"{name:10s}{steps_taken:6d}"
-            + "".join(f"{v:12.4f}" for v in values)
-            + f"{schedule.beta.max():12.4f}"
-        )
-
-# %% [markdown]
-# ### {{heading forward/shifted}}
-# One more from the wild. Each image has a step `t` in 1..T, and its $\bar\alpha_t$ is looked up. Somebody was careful about Python counting from 0. Too careful?
-
-
-# %% tags=["quiz"]
-def alpha_bar_at(t, beta):
-    """ᾱ_t of every image, equation (3.3).
-
-    t: (b,) integers in 1..T;  beta: (T,), β_1, ..., β_T.  Returns (b,), in the dtype of beta.
-    """
-    alpha_bar = torch.cat([torch.ones_like(beta[:1]), (1 - beta).cumprod(0)])
-    ### BEGIN SOLUTION
-    return alpha_bar[t]  # the table has ᾱ_0 in front: ᾱ_t stands at place t
-    ### END SOLUTION
-    ### BEGIN HANDED OUT
-    # return alpha_bar[t - 1]  # Python counts from 0
-    ### END HANDED OUT
-
-
-# %% tags=["check"]
-alpha_bar_at = check("forward/shifted", alpha_bar_at)
-
-# %%
-print(
-    "what the shifted look-up does with the cosine schedule: what the network is told, and what it gets"
-)
-print(f"{'':10s}{'noise rate at t = 1':>24s}{'noise rate at T/2':>24s}{'signal rate at T':>24s}")
-for steps_taken in (1000, 100, 20):
-    signal = cosine_schedule(steps_taken).alpha_bar.sqrt()
-    noise_rate = (1 - signal**2).sqrt()
-    told = (noise_rate[1], noise_rate[steps_taken // 2], signal[-1])
-    gets = (noise_rate[0], noise_rate[steps_taken // 2 - 1], signal[-2])
-    row = (f"{a:.4f} → {b:.4f}" for a, b in zip(told, gets))
-    print(f"T = {steps_taken:4d}  " + "".join(f"{pair:>24s}" for pair in row))
-
-# %% [markdown]
-# With a thousand steps no rate is off by as much as 0.01, which is why the slip lives so long. With 20 steps it is plain.
-#
 # ### {{heading forward/curve}}
 # {{question forward/curve}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-curve = "d"
+curve = "c"
 ### END SOLUTION
 ### BEGIN HANDED OUT
 # curve = ""    # type a, b, c or d between the quotes
@@ -586,16 +505,82 @@ curve = "d"
 # %% tags=["check"]
 ask("forward/curve", curve)
 
+# %%
+for steps_taken in (10, 100, 1000, 4000):
+    a = cosine_alpha_bar(steps_taken)
+    values = "  ".join(f"ᾱ = {a[round(u * steps_taken)]:.4f} at t/T = {u}" for u in (0.2, 0.5, 0.8))
+    print(f"T = {steps_taken:4d}   {values}   the step to the middle adds β = {1 - a[steps_taken // 2] / a[steps_taken // 2 - 1]:.4f}")
+
+# %% [markdown]
+# A curve over $t/T$ can be walked in ten strides or in ten thousand. The stops lie on the same curve, and longer strides simply have larger $\beta$. **A schedule is a curve; $T$ only says how finely it is walked.**
+#
+# ### Somebody else's look-up *(extra)*
+# #### {{heading forward/shifted}}
+# Each image of a batch has a step `t` in 1..T, and its $\bar\alpha_t$ is looked up in a table. With a chain of 20 steps, somebody's look-up makes the lower row. Compare the first columns.
+
+# %%
+short = cosine_alpha_bar(20)
+times = torch.tensor([1, 2, 5, 10, 15, 19, 20], device=lab.device)
+some, noise = images[:1].expand(7, -1, -1, -1), normal(1, *test.shape).expand(7, -1, -1, -1)
+levels = {"as the table says": short[times.cpu()], "looked up": pitfalls.look_up(times.cpu(), 1 - short[1:] / short[:-1])}
+levels = {name: a.float().to(lab.device).view(-1, 1, 1, 1) for name, a in levels.items()}
+rows = {name: a.sqrt() * some + (1 - a).sqrt() * noise for name, a in levels.items()}
+plots.image_rows(rows, labels=[f"t = {t}" for t in times.tolist()], title="Cosine schedule, 20 steps")
+
+
+# %% tags=["quiz"]
+def alpha_bar_at(t, beta):
+    """ᾱ_t of every image, equation (3.3).
+
+    t: (b,) integers in 1..T;  beta: (T,), β_1, ..., β_T.  Returns (b,), in the dtype of beta.
+    """
+    if t.ndim != 1 or beta.ndim != 1:
+        raise ValueError(f"expected t (b,) and beta (T,), got {tuple(t.shape)} and {tuple(beta.shape)}")
+    kept_by_a_step = 1 - beta
+    clean = torch.ones_like(beta[:1])
+    kept_so_far = kept_by_a_step.cumprod(0)
+    table = torch.cat([clean, kept_so_far])
+    table = table.to(beta.dtype)
+    ### BEGIN SOLUTION
+    place = t
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # place = t - 1
+    ### END HANDED OUT
+    found = table.index_select(0, place)
+    assert found.shape == t.shape
+    return found
+
+
+# %% tags=["check"]
+alpha_bar_at = check("forward/shifted", alpha_bar_at)
+
+# %% [markdown]
+# #### {{heading forward/shifted-harm}}
+# {{question forward/shifted-harm}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+shifted_harm = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# shifted_harm = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("forward/shifted-harm", shifted_harm)
+
 # %% [markdown]
 # ## 3.5 · What makes an image noisy?
 #
-# Not $t$: at step 300 of 1,000 the share of signal in the variance is 84 % in the sigmoid schedule and 40 % in the linear one. Not $\beta_t$ either, which is the noise of one step. What counts is how much signal stands against how much noise: the **signal-to-noise ratio** of (3.4), a ratio of variances,
+# Not $t$: the strips above differ in every column. Not $\beta_t$ either, which is the noise of one step. What counts is how much signal stands against how much noise: the **signal-to-noise ratio** of (3.4), a ratio of variances,
 #
 # $$\mathrm{SNR}_t=\frac{\bar\alpha_t}{1-\bar\alpha_t},\qquad\qquad \ln\mathrm{SNR}_t=\ln\bar\alpha_t-\ln(1-\bar\alpha_t). \tag{3.6}$$
 #
-# (For pixels of unit variance, that is. Ours have the variance printed at the top: one constant factor, the same at every $t$.) From the first step to the last the SNR falls by a factor of ten million to ten trillion, depending on the schedule, so its logarithm is drawn: $+\infty$ for the clean image, 0 where signal and noise are equal, $-\infty$ for pure noise.
+# (For pixels of unit variance, that is. Ours have the variance printed at the top: one constant factor, the same at every $t$.) It falls by many orders of magnitude, so its logarithm is drawn: $+\infty$ for the clean image, 0 where signal and noise are equal, $-\infty$ for pure noise.
 #
 # ### {{heading forward/log-snr}}
+# For a whole table, both ends included.
 
 
 # %% tags=["quiz"]
@@ -612,71 +597,23 @@ def log_snr(alpha_bar):
 # %% tags=["check"]
 log_snr = check("forward/log-snr", log_snr)
 
-# %%
-figure, axes = plots.new_figure(8, 3.7, columns=2)
-for name, each in tables.items():
-    axes[0].plot(place[1:], log_snr(each)[1:], label=name)
-    axes[1].plot(place[1:], (log_snr(each).exp())[1:], label=name)
-axes[0].axhline(0, color="#222222", linestyle="--", linewidth=1.4)
-axes[0].set(xlabel="t / T", ylabel="ln SNR", title="Logarithm", ylim=(-14, 11))
-axes[1].set(xlabel="t / T", ylabel="SNR", title="The ratio itself (below 2)", ylim=(0, 2))
-axes[0].legend()
-figure.set_label(
-    "Signal-to-noise ratio of four schedules against t/T, as a logarithm and as a ratio"
-)
-print(
-    "share of the walk spent where ln SNR is below −4.6, that is, less than 1 % signal in the ratio:"
-)
-for name, each in tables.items():
-    print(f"  {name:10s}{(log_snr(each)[1:] < math.log(0.01)).double().mean():6.0%}")
-figure
-
 # %% [markdown]
-# Kingma et al. (2021) draw the full consequence: in the limit of many steps the variational bound depends on the schedule only through the SNR at its two *ends*. Between them the curve decides where a training spends its effort, not what is being learned.
-#
 # Now by eye. **At which signal-to-noise ratio do you stop recognising the picture?** Choose a schedule, move $t$ until the images are just lost, and note $t$ and $\ln\mathrm{SNR}$. Then change the schedule and do it again. Which of the two numbers agrees?
 
 # %%
-fixed_noise = torch.randn(images.shape, generator=lab.generator(5), device=lab.device)
-bell = torch.linspace(-4, 4, 200)
+fixed_noise, bell = normal(*images[:200].shape), torch.linspace(-4, 4, 200)
+levels = {name: (range(1, T + 1), log_snr(a)[1:].clamp(-14, 11)) for name, a in tables.items()}
 
 
 def noised_images(t, schedule):
-    each = on_device(tables[schedule])
-    some = min(200, len(images))
-    x_t = add_noise(
-        images[:some], torch.full((some,), t, device=lab.device), fixed_noise[:some], each
+    some, a = images[: len(fixed_noise)], tables[schedule]
+    x_t = add_noise(some, torch.full((len(some),), t, device=lab.device), fixed_noise, on_device(a))
+    value = f"{log_snr(a)[t]:.1f}" if t else "∞"
+    return plots.images_at(
+        x_t, levels, schedule, t, x_label="t", y_label="ln SNR",
+        title=f"{schedule}, t = {t}: √ᾱ = {a[t].sqrt():.3f}, ln SNR = {value}",
+        overlay={"N(0, 1)": (bell, (-0.5 * bell**2).exp() / math.sqrt(2 * math.pi))},
     )
-    figure, axes = plots.new_figure(8, 4.6, 2, 2, height_ratios=(1, 1.35))
-    grid = axes[0, 0].get_gridspec()
-    for axis in axes[0]:
-        axis.remove()
-    top = figure.add_subplot(grid[0, :])
-    level = log_snr(tables[schedule])
-    value = f"{level[t]:.1f}" if t else "∞"
-    plots.draw_images(
-        top, x_t[:8], title=f"{schedule}, t = {t}: √ᾱ = {each[t].sqrt():.3f}, ln SNR = {value}"
-    )
-    axes[1, 0].hist(
-        x_t.flatten().cpu().numpy(), bins=torch.linspace(-4, 4, 81).numpy(), density=True, alpha=0.8,
-        histtype="stepfilled",  # one outline draws faster than eighty bars
-    )
-    axes[1, 0].plot(
-        bell, (-0.5 * bell**2).exp() / math.sqrt(2 * math.pi), color="#222222", label="N(0, 1)"
-    )
-    axes[1, 0].set(xlabel="pixel of $x_t$", ylabel="density", ylim=(0, 0.9), title="All pixels")
-    axes[1, 0].legend()
-    for name, other in tables.items():
-        chosen = name == schedule
-        axes[1, 1].plot(
-            range(1, T + 1),
-            log_snr(other)[1:],
-            color=plots.COLOURS[0] if chosen else "#bbbbbb",
-            zorder=3 if chosen else 2,
-        )
-    axes[1, 1].plot(t, level[t].clamp(-14, 11), "D", color="#222222", markersize=9, zorder=4)
-    axes[1, 1].set(xlabel="t", ylabel="ln SNR", ylim=(-14.5, 11.5), title="Where we are")
-    return figure
 
 
 explore(
@@ -684,127 +621,90 @@ explore(
     t=slider(0, T, value=250, step=10, label="t"),
     schedule=choice(list(tables), value="linear", label="schedule"),
     title="At which SNR is the picture lost? And is it the same t for every schedule?",
-    alt="Eight noised images over the histogram of their pixels beside a standard normal, and a curve of ln SNR with the present step marked.",
+    alt="Noised images over the histogram of their pixels beside a standard normal, and curves of ln SNR with the present step marked.",
 )
 
 # %% [markdown]
-# What you should find: the steps at which the picture is lost differ by hundreds, and $\ln\mathrm{SNR}$ is about the same. It must be so: $x_t$ depends on $\bar\alpha_t$ alone, and so does the SNR. Below, four schedules at *their* steps of the same three ratios, with the same noise.
-# (The histogram holds a second lesson: long before it matches $\mathcal N(0,1)$ to the eye, the picture may still be there. A histogram has forgotten which pixel is where.)
+# The histogram holds a second lesson: long before it matches $\mathcal N(0,1)$ to the eye, the picture may still be there. A histogram has forgotten which pixel is where.
 
 # %%
-rows, levels, which = {}, (3.0, 1.0, 0.3), [0, 0, 0, 1, 1, 1]
-for name, each in tables.items():
-    found = [int((log_snr(each) - math.log(level)).abs().argmin()) for level in levels]
-    print(
-        f"{name:10s}" + ",  ".join(f"SNR {level:g} at t = {t}" for level, t in zip(levels, found))
-    )
-    t = torch.tensor(found * 2, device=lab.device)
-    rows[name] = add_noise(images[which], t, fixed_noise[which], on_device(each))
-stacked = torch.stack(list(rows.values()))
-apart = (stacked.amax(0) - stacked.amin(0)).max()
-print(f"largest difference of a pixel between two of the rows below: {apart:.3f}")
-plots.image_rows(
-    rows,
-    labels=[f"SNR {level:g}" for level in levels] * 2,
-    title=f"{test.title}: same ratio, same image, whatever the schedule",
-)
+for name, a in tables.items():
+    steps_there = [int((log_snr(a) > math.log(ratio)).sum()) for ratio in (3, 1, 0.3, 0.01)]
+    print(f"{name:10s} SNR 3, 1, 0.3, 0.01 at t =", *steps_there, f"  ({1 - steps_there[-1] / T:.0%} of the steps below 0.01)")
 
 # %% [markdown]
-# ## 3.6 · The chain that was too short
+# The same noisiness at steps that lie hundreds apart. $x_t$ depends on $\bar\alpha_t$ alone, and so does the SNR: **two schedules differ only in when they get there.** In the limit of many steps even the variational bound depends on the schedule only through the SNR at its two *ends* (Kingma et al. 2021); between them the curve decides where a training spends its effort.
 #
-# Here is a mistake that has been copied many times. A tutorial has no time for 1,000 steps, sets $T=200$, and keeps $\beta$ from $10^{-4}$ to $0.02$. The numbers look familiar, training runs, samples are disappointing.
-# Those $\beta$ belong to a thousand steps. Two hundred of them multiply to much less, and at the end there is something left.
+# *A good place to pause: about half of the core path is behind you. What comes next needs your tables and `add_noise`, nothing else.*
 #
-# **Predict, then run.** How much can be left after these 200 steps? We test it with a game. Somebody takes one of your test images, noises it to $t=T$ and shows you the result beside all the clean originals. You name the one that lies nearest to it (after shrinking by $\sqrt{\bar\alpha_T}$), which is the most probable one.
-# How often will you be right?
+# ### The way round *(extra)*
+# #### {{heading forward/step-at-snr}}
+# From a ratio to its step, for any table. Which $\bar\alpha$ belongs to a given SNR? And where does a falling table pass it? Derive the first on paper, then write both. A chain may end before it is that noisy: then the answer is $T$.
+
+
+# %% tags=["quiz"]
+def step_at_snr(alpha_bar, snr):
+    """The first step at which the signal-to-noise ratio is no larger than snr; T if it never gets there.
+
+    alpha_bar: (T + 1,), float64, falling from 1;  snr: (n,), each above 0.  Returns (n,), whole numbers in 1..T.
+    """
+    ### BEGIN SOLUTION
+    wanted = snr / (1 + snr)
+    cleaner = alpha_bar[None, :] > wanted[:, None]
+    return cleaner.sum(1).clamp(max=len(alpha_bar) - 1)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+step_at_snr = check("forward/step-at-snr", step_at_snr)
+
+# %% [markdown]
+# ## 3.6 · Two chains that end in noise?
+#
+# Sampling will start from pure noise, so the forward chain had better end there. Below, two chains, A and B, each walked to its own last step with your `add_noise`. A single draw of either looks like noise to everybody.
+# So we noise the same image 25 times and take the mean: noise cancels, and what is common to all draws stays.
+
+# %%
+chains = {"A": linear_alpha_bar(200), "B": cosine_alpha_bar(200)}
+rows = {"x₀": eight}
+for name, a in chains.items():
+    end = torch.full((len(eight),), len(a) - 1, device=lab.device)
+    rows[f"{name}: mean of 25 ends"] = sum(add_noise(eight, end, normal(*eight.shape), on_device(a)) for _ in range(25)) / 25
+plots.image_rows(rows, title=f"{test.title}: two chains of 200 steps, at their ends")
+
+# %% [markdown]
+# Something is left in A. **Predict, then run:** can it be used, from *one* draw? A game: somebody takes one of your test images, noises it to the end of chain A and shows you the result beside all the clean originals. You name the most probable one. How often will you be right?
 
 # %% tags=["predict"]
-guess = predict(
-    "forward/picked",
-    "Originals named correctly from x_T, for T = 200 with β from 0.0001 to 0.02",
-    0,
-    100,
-    "%",
-)
+guess = predict("forward/picked", "Originals named correctly from one end of chain A", 0, 100, "%")
 
 
 # %%
-def named_correctly(schedule, t):
-    """Share of images whose clean original, times √ᾱ_t, is the nearest one to x_t; mean of ten rounds."""
-    generator, flat, right = lab.generator(6), images.flatten(1), 0.0
-    root = schedule.alpha_bar[t].sqrt().item()
-    for _ in range(10):
-        x_t = root * flat + math.sqrt(1 - root**2) * torch.randn(
-            flat.shape, generator=generator, device=lab.device
-        )
-        # ‖x_t − √ᾱ x_0‖² is least where this is largest; the differences of distances would drown in rounding
-        likeness = x_t @ flat.T - root / 2 * flat.square().sum(1)
-        right += (
-            likeness.argmax(1) == torch.arange(len(flat), device=lab.device)
-        ).double().mean().item() / 10
-    return right
+def named_correctly(a, rounds=10):
+    """Per cent of images whose clean original, times √ᾱ, is the one nearest to x_T: mean and standard deviation."""
+    flat, root, shares = images.flatten(1), a[-1].sqrt().item(), []
+    for _ in range(rounds):
+        x_T = root * flat + math.sqrt(1 - root**2) * normal(*flat.shape)
+        likeness = x_T @ flat.T - root / 2 * flat.square().sum(1)  # largest where ‖x_T − √ᾱ x_0‖² is least
+        shares.append(100 * (likeness.argmax(1).cpu() == torch.arange(len(flat))).double().mean())
+    return torch.stack(shares).mean(), torch.stack(shares).std()
 
 
-beta_of_1000 = torch.linspace(
-    1e-4, 0.02, 200, dtype=torch.float64
-)  # T = 200, and β as published for T = 1000
-chains = {
-    "T = 1,000, linear": Schedule.from_betas(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)),
-    "T = 200, same β": Schedule.from_betas(beta_of_1000),
-    "T = 200, β × 5": Schedule.from_betas(beta_of_1000 * 1000 / 200),
-    "T = 200, cosine": cosine_schedule(200),
-}
-found = {name: named_correctly(chain, chain.T) for name, chain in chains.items()}
-short = chains["T = 200, same β"]
-reveal("forward/picked", round(100 * found["T = 200, same β"]))
-
-
-# %%
-def nats_left(schedule):
-    """KL(q(x_T|x_0) ‖ N(0, I)) in nats per image, by (2.4): what sampling from pure noise overlooks."""
-    a = schedule.alpha_bar[-1]
-    mean = a.sqrt() * images.flatten(1).double().cpu()
-    return kl_to_standard_normal(mean, torch.log1p(-a).expand_as(mean)).mean().item()
-
-
-print(f"{'':20s}{'ᾱ_T':>9s}{'√ᾱ_T':>8s}{'named correctly':>18s}{'KL to N(0, I)':>18s}")
-for name, chain in chains.items():
-    a = chain.alpha_bar[-1].item()
-    print(f"{name:20s}{a:9.5f}{a**0.5:8.3f}{found[name]:17.1%} {nats_left(chain):12.3f} nats")
-print(f"blind guessing: {1 / len(images):.1%}")
-
-# %%
-noise = torch.randn(eight.shape, generator=lab.generator(7), device=lab.device)
-rows = {"x₀": eight}
-for name, chain in chains.items():
-    end = torch.full((8,), chain.T, device=lab.device)
-    rows[name] = chain.to(lab.device).add_noise(eight, end, noise)
-    if chain is short:  # the same x₀, noised 25 times: what the noise hides comes out
-        ends = [chain.to(lab.device).add_noise(eight, end, normal_like(eight)) for _ in range(25)]
-        rows[f"{name}, mean of 25 draws"] = torch.stack(ends).mean(0)
-plots.image_rows(rows | {"pure noise": noise}, title=f"{test.title}: x_T, the end of four chains")
+found = {name: named_correctly(a) for name, a in chains.items()}
+reveal("forward/picked", round(found["A"][0].item()))
+for name, (mean, spread) in found.items():
+    print(f"chain {name}: √ᾱ_T = {chains[name][-1].sqrt():.4f}, named {mean:.1f} ± {spread:.1f} % (blind: {100 / len(images):.1f} %)")
 
 # %% [markdown]
-# After 200 steps with the $\beta$ of a thousand, $\bar\alpha_T\approx0.13$ and $\sqrt{\bar\alpha_T}\approx0.36$: *more than a third of the amplitude is still there.* The eye is nearly fooled by a single draw; the mean of several draws from the same $x_0$ shows what is in there, and the game shows that it can be used.
-# A network trained on such images learns that $x_T$ has an outline in it. Sampling then starts from pure noise, where there is none: a kind of image that it has never seen, and every later step inherits the damage. In nats: the KL column is the term $L_T$ of the variational bound (notebook 05), which everybody drops because it is "practically zero".
+# **Which code made chain A? Yours.** Look into the cell with the picture: A is `linear_alpha_bar(200)`, the function that you wrote in 3.3, that passed its check, called as anybody would call it for a shorter chain. There is no wrong line in it.
+# What is wrong is to keep $\beta$ from $10^{-4}$ to $0.02$, numbers that belong to a *thousand* steps. Two hundred of them leave more than a third of the amplitude. A widely read tutorial does exactly this, with $T=200$: the numbers look familiar, training runs, samples disappoint.
 #
-# **Two ways to mend it**, both in the table. Multiply $\beta$ by $1000/T$, so that fewer steps add as much each as more (it fails for $T<20$, where the last $\beta$ would pass 1). Or give the schedule as a curve and let $T$ be what it is, a number of stops; that is what the library does, for the linear schedule too:
-
-# %%
-for T_short in (10, 50, 200, 1000):
-    as_published = Schedule.from_betas(torch.linspace(1e-4, 0.02, T_short, dtype=torch.float64))
-    print(
-        f"T = {T_short:5d}:  β as they are: ᾱ_T = {as_published.alpha_bar[-1]:.5f}    "
-        f"linear_schedule({T_short}): ᾱ_T = {linear_schedule(T_short).alpha_bar[-1]:.5f}"
-    )
-
-# %% [markdown]
 # ### {{heading forward/short-chain}}
 # {{question forward/short-chain}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-short_chain = "c"
+short_chain = "d"
 ### END SOLUTION
 ### BEGIN HANDED OUT
 # short_chain = ""    # type a, b, c or d between the quotes
@@ -814,34 +714,55 @@ short_chain = "c"
 ask("forward/short-chain", short_chain)
 
 # %% [markdown]
-# ## 3.7 · Nothing left at the end
-#
-# How small must $\bar\alpha_T$ be? In the game above, $4\cdot10^{-5}$ was as good as nothing. But the question is serious: a well-known text-to-image model was trained with the quadratic schedule from 0.00085 to 0.012, and Lin et al. (2024) noticed what remains at its end:
+# ### {{heading forward/any-length}}
+# Fix it. For *every* $T$, ten as well as a thousand, the table should lie on the published curve of a thousand steps: the same $\bar\alpha$ at the same $t/T$. There are several ways, and one popular way that breaks when $T$ is small. The check looks at $T=1000$, 200, 40 and 10 and allows 0.02.
+
+
+# %% tags=["quiz"]
+def linear_curve(T):
+    """ᾱ_0, ..., ᾱ_T on the curve of the linear schedule of 1,000 steps, for any T of at least 1.
+
+    Returns (T + 1,), float64, beginning with 1 and falling; entry t has the ᾱ of the long chain at the same t/T.
+    """
+    ### BEGIN SOLUTION
+    long = linear_alpha_bar(1000)
+    stops = torch.linspace(0, 1000, T + 1, dtype=torch.float64)
+    return long[stops.round().long()]
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # return linear_alpha_bar(T)
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+linear_curve = check("forward/any-length", linear_curve)
 
 # %%
-latent_model = quadratic_schedule(1000, 0.00085, 0.012)
-left = latent_model.alpha_bar[-1].item()
-print(f"ᾱ_T = {left:.4f}: {left**0.5:.1%} of the amplitude, SNR {left / (1 - left):.4f}")
-black = torch.full((500, 1, 64, 64), -1.0)
-noise = torch.randn(black.shape, generator=lab.generator(9, "cpu"))
-brightness = {
-    "x_T of an all-black image": latent_model.add_noise(black, torch.full((500,), 1000), noise),
-    "pure noise": noise,
-}
-for name, drawn in brightness.items():
-    means = drawn.mean(dim=(1, 2, 3))
-    print(
-        f"mean over 64 × 64 pixels of {name:26s} {means.mean():+.3f}, from draw to draw ± {means.std():.3f}"
-    )
+for steps_taken in (10, 50, 200, 1000):
+    print(f"T = {steps_taken:4d}:  ᾱ_T = {linear_alpha_bar(steps_taken)[-1]:.5f} before, {linear_curve(steps_taken)[-1]:.5f} after")
 
 # %% [markdown]
-# The average brightness of an image is an average over thousands of pixels, in which the noise cancels and the signal does not. So $x_T$ tells the network how bright the picture will be, several standard deviations beyond doubt. Pure noise tells it "medium", and according to that paper the model hardly ever made a very dark or a very bright picture.
+# ## 3.7 · Nothing left at the end *(extra)*
+#
+# How small must $\bar\alpha_T$ be? Stable Diffusion was trained with the quadratic schedule from 0.00085 to 0.012, on latents of 64 × 64 "pixels" (notebook 01's codes, so to say, in place of images), and Lin et al. (2024) noticed what remains at its end:
+
+# %%
+latent_model = torch.cat([torch.ones(1).double(), (1 - step_variances("quadratic", T, 0.00085, 0.012)).cumprod(0)])
+left, noise = latent_model[-1].item(), normal(500, 1, 64, 64)
+print(f"ᾱ_T = {left:.4f}: {left**0.5:.1%} of the amplitude")
+for name, drawn in {"x_T of an all-black image": (1 - left) ** 0.5 * noise - left**0.5, "pure noise": noise}.items():
+    means = drawn.mean(dim=(1, 2, 3))
+    print(f"mean over 64 × 64 of {name:26s} {means.mean():+.3f}, from draw to draw ± {means.std():.3f}")
+
+# %% [markdown]
+# The average brightness is an average over thousands of numbers, in which the noise cancels and the signal does not. So $x_T$ tells the network how bright the picture will be, several standard deviations beyond doubt. Pure noise tells it "medium", and according to that paper the model hardly ever made a very dark or a very bright picture.
 #
 # Their remedy: shift and stretch the signal rate so that it ends at 0 exactly, and leave the first step where it was:
 #
 # $$\sqrt{\bar\alpha_t^{\,\text{new}}}=\big(\sqrt{\bar\alpha_t}-\sqrt{\bar\alpha_T}\big)\cdot\frac{\sqrt{\bar\alpha_1}}{\sqrt{\bar\alpha_1}-\sqrt{\bar\alpha_T}}\qquad\text{for } t\ge1,\qquad \bar\alpha_0^{\,\text{new}}=1. \tag{3.7}$$
 #
 # ### {{heading forward/zero-terminal}}
+# Mind which entry stands outside the formula.
 
 
 # %% tags=["quiz"]
@@ -861,23 +782,16 @@ def rescale_to_zero(alpha_bar):
 rescale_to_zero = check("forward/zero-terminal", rescale_to_zero)
 
 # %%
-pairs = {"quadratic, 0.00085 to 0.012": latent_model.alpha_bar, "T = 200, same β": short.alpha_bar}
-figure, axes = plots.new_figure(8, 3.6, columns=2, sharey=True)
-for axis, (name, each) in zip(axes, pairs.items()):
-    axis.plot(each.sqrt(), label="as it was")
-    axis.plot(rescale_to_zero(each).sqrt(), label="rescaled (3.7)")
-    axis.set(xlabel="step t", title=name)
-axes[0].set_ylabel("signal rate √ᾱ")
-axes[0].legend()
-figure.set_label(
-    "Signal rates of two schedules before and after rescaling: the rescaled ones end at 0"
+pairs = {"quadratic, 0.00085 to 0.012": latent_model, "chain A of 3.6": chains["A"]}
+curves = {name: {"as it was": a, "rescaled (3.7)": rescale_to_zero(a)} for name, a in pairs.items()}
+plots.curve_panels(
+    {name: {which: (range(len(a)), a.sqrt()) for which, a in both.items()} for name, both in curves.items()},
+    title="A small correction for the one, a rescue for the other", x_label="step t", y_label="signal rate √ᾱ",
 )
-figure
 
 # %% [markdown]
-# A small correction for the one, a rescue for the other: (3.7) is a third way to mend the short chain. It has a price. At $\mathrm{SNR}_T=0$ the image $x_T$ *is* the noise, so a network that predicts the noise can copy its input and learns nothing there; it has to predict $x_0$, or a mixture of both that is called $v$. Notebook 05 does that.
-
-# %% [markdown]
+# It has a price. At $\mathrm{SNR}_T=0$ the image $x_T$ *is* the noise, so a network that predicts the noise can copy its input and learns nothing there; it has to predict $x_0$, or a mixture of both that is called $v$. Notebook 05 does that.
+#
 # ## 3.8 · The way back, if the image were known
 #
 # Sampling will go from $x_t$ to $x_{t-1}$, against the direction in which the chain was defined. Bayes' rule turns it round. If the clean image $x_0$ were known,
@@ -898,10 +812,10 @@ figure
 # \tilde\beta_t=\frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t.
 # \end{gathered} \tag{3.8}$$
 #
-# The mean is a compromise between what the clean image says and what the noisy one says. At $t=1$ it is $x_0$, with variance 0: step 0 *is* the clean image.
+# The mean is a compromise between what the clean image says and what the noisy one says.
 #
 # ### {{heading forward/posterior}}
-# Write (3.8) for a batch. $\alpha_t$ and $\beta_t$ are in the table, too: $\alpha_t=\bar\alpha_t/\bar\alpha_{t-1}$.
+# Equation (3.8) for a batch, from the table of $\bar\alpha$ alone.
 
 
 # %% tags=["quiz"]
@@ -926,142 +840,72 @@ def posterior(x0, x_t, t, alpha_bar):
 posterior = check("forward/posterior", posterior)
 
 # %% [markdown]
-# ### Does it hold?
-# Bayes' rule needs no algebra if we have a computer: take a single pixel, put $x_{t-1}$ on a fine grid, multiply the two densities, divide by the sum. Whatever comes out *is* the posterior. If (3.8) had a wrong factor anywhere, the formula's curve would stand beside the grid's, or be wider or narrower;
-# the printed differences would be around 0.01 or more, instead of rounding errors.
+# ### {{heading forward/bayes-grid}}
+# So much algebra wants a test that uses none. Bayes' rule needs no formula if we have a computer: take a single pixel, put $x_{t-1}$ on a fine grid, multiply the two densities, divide by the area. Whatever comes out *is* the posterior. Write it for *any* density that stood there before.
+
+
+# %% tags=["quiz"]
+def bayes_on_grid(grid, before, x_t, alpha):
+    """Density, mean and variance of x_{t−1} once x_t has been seen, by Bayes' rule and numbers alone.
+
+    grid: (g,), evenly spaced values of x_{t−1};  before: (g,), its density before x_t was seen;
+    x_t: a number;  alpha: α_t of the step (3.1), a number in (0, 1).
+    Returns (density (g,) of area 1, mean, variance), the last two as numbers or tensors of shape ().
+    """
+    ### BEGIN SOLUTION
+    likelihood = (-0.5 * (x_t - alpha**0.5 * grid) ** 2 / (1 - alpha)).exp()
+    product = likelihood * before
+    density = product / torch.trapezoid(product, grid)
+    mean = torch.trapezoid(density * grid, grid)
+    return density, mean, torch.trapezoid(density * (grid - mean) ** 2, grid)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+bayes_on_grid = check("forward/bayes-grid", bayes_on_grid)
+
+# %% [markdown]
+# Two of your functions against each other. If (3.8) had a wrong factor anywhere, the dashed curve would stand beside the blue one, or be wider or narrower, and the printed difference would be around 0.01 or more instead of a rounding error.
 
 
 # %%
-def normal(x, mean, var):
-    return (-0.5 * (x - mean) ** 2 / var).exp() / math.sqrt(2 * math.pi * var)
+def bell_at(x, mean, var):
+    return (-0.5 * (x - mean) ** 2 / var).exp() / (2 * math.pi * var) ** 0.5
 
 
-grid = torch.linspace(-9, 9, 18_001, dtype=torch.float64)
-pixel = {"x0": 0.7, "x_t": -0.4}
-coarse = cosine_alpha_bar(10)  # large steps, so that the three curves differ
-figure, axes = plots.new_figure(8, 3.6, columns=3, sharey=True)
-largest = 0.0
+def formula(x0, x_t, t, table):
+    """Your (3.8) for a single pixel: two numbers."""
+    x0, x_t = (torch.full((1, 1, 1, 1), value, dtype=torch.float64) for value in (x0, x_t))
+    return [each.item() for each in posterior(x0, x_t, torch.tensor([t]), table)]
+
+
+grid = torch.linspace(-9, 9, 6001, dtype=torch.float64)
+coarse, panels, largest = cosine_alpha_bar(10), {}, 0.0  # large steps, so that the curves differ
 for t in range(2, 11):
     now, before = coarse[t].item(), coarse[t - 1].item()
-    alpha = now / before
-    likelihood, prior = (
-        normal(pixel["x_t"], alpha**0.5 * grid, 1 - alpha),
-        normal(grid, before**0.5 * pixel["x0"], 1 - before),
-    )
-    density = likelihood * prior
-    density = density / torch.trapezoid(density, grid)
-    mean = torch.trapezoid(density * grid, grid)
-    var = torch.trapezoid(density * (grid - mean) ** 2, grid)
-    four = {
-        name: torch.full((1, 1, 1, 1), value, dtype=torch.float64) for name, value in pixel.items()
-    }
-    formula_mean, formula_var = posterior(**four, t=torch.tensor([t]), alpha_bar=coarse)
-    largest = max(largest, (mean - formula_mean).abs().item(), (var - formula_var).abs().item())
-    if t in (2, 5, 9):
-        axis = axes[(2, 5, 9).index(t)]
-        axis.plot(grid, prior, color=plots.COLOURS[3], label="$q(x_{t-1}|x_0)$")
-        axis.plot(
-            grid,
-            likelihood / torch.trapezoid(likelihood, grid),
-            color=plots.COLOURS[1],
-            label="$q(x_t|x_{t-1})$",
-        )
-        axis.plot(
-            grid,
-            density,
-            color=plots.COLOURS[0],
-            linewidth=4,
-            alpha=0.6,
-            label="product, on the grid",
-        )
-        axis.plot(
-            grid,
-            normal(grid, formula_mean.item(), formula_var.item()),
-            "--",
-            color="#222222",
-            label="(3.8)",
-        )
-        axis.set(xlabel="$x_{t-1}$", title=f"t = {t} of 10", xlim=(-3, 3))
-axes[0].set_ylabel("density")
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-figure.set_label(
-    "Posterior of one pixel at three steps: the product of the two densities on a grid, and the formula on top of it"
-)
-print(
-    f"t = 2 ... 10: largest difference of mean or variance between grid and formula: {largest:.1e}"
-)
-figure
-
-# %% [markdown]
-# How much does it help to know $x_0$? Without it, $\beta_t$ would be all that one could say about the step; (3.8) multiplies it by $\frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}<1$. Here is that factor.
-
-# %%
-ratio = {}
-for name in ("linear", "cosine"):
-    a = tables[name]
-    ratio[name] = (range(1, T + 1), (1 - a[:-1]) / (1 - a[1:]))
-plots.curves(
-    ratio,
-    log_x=True,
-    mark={"1": (None, 1)},
-    title="Knowing x₀ narrows the step back, but only close to the image",
-    x_label="step t (logarithmic)",
-    y_label="posterior variance ÷ $\\beta_t$",
+    prior = bell_at(grid, before**0.5 * 0.7, 1 - before)
+    density, mean, var = bayes_on_grid(grid, prior, -0.4, now / before)
+    found_mean, found_var = formula(0.7, -0.4, t, coarse)
+    largest = max(largest, abs(mean - found_mean), abs(var - found_var))
+    seen = bell_at(-0.4, (now / before) ** 0.5 * grid, 1 - now / before)
+    curves = {"$q(x_{t-1}|x_0)$": prior, "$q(x_t|x_{t-1})$": seen / torch.trapezoid(seen, grid)}
+    curves |= {"product, on the grid": density, "your (3.8)": bell_at(grid, found_mean, found_var)}
+    panels[f"t = {t} of 10"] = {name: (grid[2000:4001:10], y[2000:4001:10]) for name, y in curves.items()}
+print(f"t = 2 ... 10: largest difference of mean or variance between grid and formula: {largest:.1e}")
+plots.curve_panels(
+    {name: panels[name] for name in ("t = 2 of 10", "t = 5 of 10", "t = 9 of 10")},
+    colours={"$q(x_{t-1}|x_0)$": plots.COLOURS[4], "product, on the grid": plots.COLOURS[0], "your (3.8)": "#222222"},
+    title="A pixel with x₀ = 0.7, seen as −0.4 at step t: where was it one step before?",
+    x_label="$x_{t-1}$", y_label="density", dashed=["your (3.8)"],
 )
 
 # %% [markdown]
-# ### And if it is not known?
-# Then the step back is a mixture of (3.8) over all images that $x_0$ might be, and that is *not* a Gaussian. Is a diffusion model, which will use a Gaussian there, lost? Suppose that the data were just two values, $-1$ and $+1$, equally often. We are at $x_t=0.1$, where signal and noise are equal, and ask for $x_{t-1}$, once in a chain of 4 steps and once in a chain of 100.
-
-
-# %%
-def step_back(T, x_t, values=(-1.0, 1.0)):
-    """Density of q(x_{t−1} | x_t) on the grid, for data of two values, where ᾱ is nearest to 1/2."""
-    a = cosine_alpha_bar(T)
-    t = int((a - 0.5).abs().argmin())
-    now = a[t].item()
-    share = torch.tensor([normal(torch.tensor(x_t), now**0.5 * v, 1 - now) for v in values])
-    density, means = torch.zeros_like(grid), []
-    for v, weight in zip(values, share / share.sum()):
-        four = (torch.full((1, 1, 1, 1), each, dtype=torch.float64) for each in (v, x_t))
-        mean, var = posterior(*four, torch.tensor([t]), a)
-        density += weight * normal(grid, mean.item(), var.item())
-        means.append(mean.item())
-    return t, density, abs(means[1] - means[0]) / var.sqrt().item()
-
-
-figure, axes = plots.new_figure(8, 3.5, columns=2)
-for axis, chain in zip(axes, (4, 100)):
-    t, density, apart = step_back(chain, 0.1)
-    mean = torch.trapezoid(density * grid, grid)
-    var = torch.trapezoid(density * (grid - mean) ** 2, grid).item()
-    print(f"T = {chain:3d}: the two answers of (3.8) lie {apart:.1f} standard deviations apart")
-    axis.plot(grid, density, label="$q(x_{t-1}|x_t)$")
-    axis.plot(grid, normal(grid, mean, var), "--", color="#222222", label="a Gaussian")
-    width = 5 * math.sqrt(var)
-    axis.set(
-        xlabel="$x_{t-1}$",
-        ylabel="density",
-        title=f"T = {chain}, t = {t}",
-        xlim=(mean - width, mean + width),
-        ylim=(0, 1.35 * density.max()),
-    )
-    axis.legend(loc="upper right", ncols=2, fontsize=11, columnspacing=1)
-figure.set_label(
-    "Density of the step back when x₀ is unknown, with a Gaussian of the same mean and variance: unlike for T = 4, alike for T = 100"
-)
-figure
-
-# %% [markdown]
-# The long stride has to decide between two futures, and a Gaussian can't say "either". In a small step the two answers of (3.8) all but coincide, compared with the width, and the mixture is Gaussian again. This is why diffusion uses many small steps
-# (Sohl-Dickstein et al. 2015 build on this fact): not to add the noise slowly, but to make *each step back* simple. All that is missing for it is a guess of the mean, and by (3.8) that means a guess of $x_0$.
-#
 # ### {{heading forward/posterior-needs}}
 # {{question forward/posterior-needs}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-posterior_needs = "b"
+posterior_needs = "a"
 ### END SOLUTION
 ### BEGIN HANDED OUT
 # posterior_needs = ""    # type a, b, c or d between the quotes
@@ -1071,75 +915,93 @@ posterior_needs = "b"
 ask("forward/posterior-needs", posterior_needs)
 
 # %% [markdown]
-# ## 3.9 · The score: which way is the data?
+# ### And if it is not known? *(extra)*
+# Then the step back is a mixture of (3.8) over all images that $x_0$ might be, which need not be a Gaussian. How wide is it? Two answers are known: $\beta_t$ if the data are $\mathcal N(0,1)$ themselves, and $\tilde\beta_t$ if they are a single point. Suppose that the data are two values, $-1$ and $+1$, equally often.
 #
-# There is a second road to the way back. The **score** of a density is the gradient of its logarithm, $\nabla_x\ln q(x)$: at every point, an arrow uphill. For one known $x_0$, (3.4) is a Gaussian, and its score is
-#
-# $$\nabla_{x_t}\ln q(x_t\mid x_0)=-\frac{x_t-\sqrt{\bar\alpha_t}\,x_0}{1-\bar\alpha_t}=-\frac{\varepsilon}{\sqrt{1-\bar\alpha_t}} .$$
-#
-# Up to a factor it is *minus the noise*. Whoever knows the noise knows the way uphill. For the density of all noised images together, $q(x_t)=\int q(x_t\mid x_0)\,q(x_0)\,dx_0$, differentiate under the integral and use $\nabla q=q\,\nabla\ln q$:
-#
-# $$\nabla\ln q(x_t)=\frac1{q(x_t)}\int q(x_t\mid x_0)\,q(x_0)\,\nabla\ln q(x_t\mid x_0)\,dx_0=\mathbb E\big[\nabla\ln q(x_t\mid x_0)\,\big|\,x_t\big].$$
-#
-# The score of the mixture is the *average* score, over all $x_0$ that could have led here. Put the Gaussian's score in, and solve for the average of $x_0$:
-#
-# $$\nabla\ln q(x_t)=-\frac{\mathbb E[\varepsilon\mid x_t]}{\sqrt{1-\bar\alpha_t}}
-#   \qquad\Longleftrightarrow\qquad
-#   \mathbb E[x_0\mid x_t]=\frac{x_t+(1-\bar\alpha_t)\,\nabla\ln q(x_t)}{\sqrt{\bar\alpha_t}} . \tag{3.9}$$
-#
-# The right half is **Tweedie's formula** (Robbins 1956 credits M. C. K. Tweedie; Efron 2011 tells its story). $\mathbb E[x_0\mid x_t]$ is the guess with the least possible squared error: no denoiser beats it. And it needs only the score. Best denoiser, expected noise, score: **three names for one function.** Learn any of them and you have all.
-#
-# ### Does it hold?
-# The data are 300 numbers from a bumpy distribution, $q(x_t)$ is then a mixture of 300 Gaussians. Its score is taken by automatic differentiation, which knows nothing of (3.9); the mean of $x_0$ is taken by weighing the 300 numbers with Bayes' rule, which knows nothing of gradients. If Tweedie were wrong, the dashed curve would leave the other.
+# #### {{heading forward/which-variance}}
+# {{question forward/which-variance}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+which_variance = "d"
+### END SOLUTION
+### BEGIN HANDED OUT
+# which_variance = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("forward/which-variance", which_variance)
+
+# %% [markdown]
+# #### {{heading forward/two-values}}
+# Derive, then code. You need $\mathbb E[x_0\mid x_t]$ for the two values (Bayes' rule; a hyperbolic tangent comes out), from it $\operatorname{Var}[x_0\mid x_t]$, and the rule that a variance is *the mean of the variances plus the variance of the means*. Your grid will say whether you are right.
+
+
+# %% tags=["quiz"]
+def variance_back(x_t, t, alpha_bar):
+    """Var[x_{t−1} | x_t] where x_0 is −1 or +1, equally often.
+
+    x_t: (n,), float64;  t: a step in 1..T;  alpha_bar: (T + 1,), float64.  Returns (n,).
+    """
+    ### BEGIN SOLUTION
+    now, before = alpha_bar[t], alpha_bar[t - 1]
+    beta = 1 - now / before
+    guess = torch.tanh(now.sqrt() * x_t / (1 - now))
+    weight = before.sqrt() * beta / (1 - now)
+    return (1 - before) / (1 - now) * beta + weight**2 * (1 - guess**2)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+variance_back = check("forward/two-values", variance_back)
 
 # %%
-cpu_generator = lab.generator(8, "cpu")
-numbers = torch.cat(
-    [
-        0.25 * torch.randn(200, generator=cpu_generator) - 0.9,
-        0.12 * torch.randn(100, generator=cpu_generator) + 0.8,
-    ]
-).double()
-figure, axes = plots.new_figure(8, 3.6, columns=3, sharey=True)
-tweedie_gap = 0.0
-for axis, a in zip(axes, (0.95, 0.6, 0.1)):
-    x_t = torch.linspace(-2.5, 2.5, 400, dtype=torch.float64, requires_grad=True)
-    log_each = (
-        -0.5 * (x_t[:, None] - a**0.5 * numbers) ** 2 / (1 - a)
-    )  # ln q(x_t | x_0), up to a constant
-    (score,) = torch.autograd.grad(log_each.logsumexp(1).sum(), x_t)
-    by_tweedie = (x_t + (1 - a) * score) / a**0.5
-    by_bayes = log_each.softmax(1) @ numbers
-    tweedie_gap = max(tweedie_gap, (by_tweedie - by_bayes).abs().max().item())
-    axis.plot(
-        x_t.detach(), by_bayes.detach(), linewidth=4, alpha=0.6, label="mean of x₀, by Bayes' rule"
+panels = {}
+for chain in (4, 100):
+    a = cosine_alpha_bar(chain)
+    t = step_at_snr(a, torch.tensor([1.0]).double()).item()
+    now, prior = a[t], 0.5 * (bell_at(grid, a[t - 1] ** 0.5, 1 - a[t - 1]) + bell_at(grid, -(a[t - 1] ** 0.5), 1 - a[t - 1]))
+    density, mean, var = bayes_on_grid(grid, prior, 0.1, (now / a[t - 1]).item())
+    beta, here = 1 - now / a[t - 1], variance_back(torch.tensor([0.1]).double(), t, a).item()
+    x_t = now**0.5 + (1 - now) ** 0.5 * torch.randn(20_000, generator=lab.generator(3, "cpu"), dtype=torch.float64)
+    print(
+        f"T = {chain:3d}, t = {t:2d}, x_t = 0.1: on the grid {var:.3f}, yours {here:.3f};  β = {beta:.3f}, "
+        f"β̃ = {formula(1.0, 0.1, t, a)[1]:.3f};  yours, averaged over x_t: {variance_back(x_t, t, a).mean():.3f}"
     )
-    axis.plot(
-        x_t.detach(),
-        by_tweedie.detach(),
-        "--",
-        color="#222222",
-        label="Tweedie (3.9), from the score",
-    )
-    axis.set(xlabel="$x_t$", title=f"ᾱ = {a}")
-axes[0].set_ylabel("best guess of $x_0$")
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-figure.set_label(
-    "Best guess of x₀ against x_t at three noise levels: by Bayes' rule and by Tweedie's formula, on each other"
+    near = (grid - mean).abs() < 4 * var**0.5
+    curves = {"$q(x_{t-1}|x_t)$": density, "a Gaussian of the same variance": bell_at(grid, mean, var)}
+    panels[f"T = {chain}, t = {t}"] = {name: (grid[near], y[near]) for name, y in curves.items()}
+plots.curve_panels(
+    panels,
+    title="A long stride has to decide between two futures; a short one doesn't",
+    x_label="$x_{t-1}$", y_label="density", dashed=["a Gaussian of the same variance"], share_y=False,
 )
-print(f"largest difference: {tweedie_gap:.1e}")
-figure
 
 # %% [markdown]
-# With little noise the guess is nearly $x_t$ itself, straightened towards the two bumps. With much noise it hardly listens to $x_t$ any more and answers with something near the mean of all data. A blurred answer, for the same reason as in the VAE: it is the mean of everything that is still possible.
-
-# %% [markdown]
+# A Gaussian can't say "either". In a small step the two answers of (3.8) all but coincide, compared with the width, and the mixture is Gaussian again. This is why diffusion uses many small steps (Sohl-Dickstein et al. 2015 build on this fact): not to add the noise slowly, but to make *each step back* simple.
+#
+# ## 3.9 · The score: which way is the data?
+#
+# The **score** of a density is the gradient of its logarithm, $\nabla_x\ln q(x)$: at every point, an arrow uphill. For one known $x_0$, (3.4) is a Gaussian, and its score is, up to a factor, *minus the noise*. Whoever knows the noise knows the way uphill.
+#
+# And for all noised images together? You have met the answer in notebook 01. Divide (3.4) by $\sqrt{\bar\alpha_t}$: $x_t/\sqrt{\bar\alpha_t}$ is the clean image with plain noise of variance $\sigma^2=(1-\bar\alpha_t)/\bar\alpha_t$ added. That is the setting of (1.9), which says that its score is $(\mathbb E[x_0\mid x_t]-x_t/\sqrt{\bar\alpha_t})/\sigma^2$.
+# A gradient with respect to $x_t$ is $1/\sqrt{\bar\alpha_t}$ times that. Solve for the mean:
+#
+# $$\begin{gathered}
+# \nabla\ln q(x_t\mid x_0)=-\frac{x_t-\sqrt{\bar\alpha_t}\,x_0}{1-\bar\alpha_t}=-\frac{\varepsilon}{\sqrt{1-\bar\alpha_t}},\\[4pt]
+# \nabla\ln q(x_t)=-\frac{\mathbb E[\varepsilon\mid x_t]}{\sqrt{1-\bar\alpha_t}}
+#   \qquad\Longleftrightarrow\qquad
+#   \mathbb E[x_0\mid x_t]=\frac{x_t+(1-\bar\alpha_t)\,\nabla\ln q(x_t)}{\sqrt{\bar\alpha_t}} .
+# \end{gathered} \tag{3.9}$$
+#
+# The last formula is **Tweedie's** (Robbins 1956 credits M. C. K. Tweedie; Efron 2011 tells its story). $\mathbb E[x_0\mid x_t]$ is the guess with the least possible squared error: no denoiser beats it. And it needs only the score. Best denoiser, expected noise, score: **three names for one function.** Learn any of them and you have all.
+#
 # ### {{heading forward/score-far}}
 # {{question forward/score-far}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-score_far = "a"
+score_far = "c"
 ### END SOLUTION
 ### BEGIN HANDED OUT
 # score_far = ""    # type a, b, c or d between the quotes
@@ -1157,30 +1019,45 @@ ask("forward/score-far", score_far)
 # $$\nabla\ln q(x_t)=\sum_k r_k(x_t)\,\frac{\sqrt{\bar\alpha_t}\,m_k-x_t}{v_k},\qquad r_k(x)=\frac{w_k\,\mathcal N(x;\sqrt{\bar\alpha_t}\,m_k,v_k I)}{\sum_j w_j\,\mathcal N(x;\sqrt{\bar\alpha_t}\,m_j,v_j I)} . \tag{3.10}$$
 #
 # Each blob pulls the point towards its own centre, the tighter the stronger, and the pulls are weighed by the **responsibilities** $r_k$: the probability that this point came from blob $k$.
-# Such a laboratory is worth a lot. A sampler that fails there is wrong; a network can't be blamed. We come back to it in notebook 06.
+# Such a laboratory is worth a lot. A sampler that fails there is wrong; no network can be blamed.
 #
+# ### {{heading forward/mixture-joint}}
+# Stage 1. The numerator of $r_k$, as a logarithm: far from all blobs every density is 0 to the computer, and $0/0$ is no number.
+
+
+# %% tags=["quiz"]
+def mixture_joint(x, alpha_bar, means, stds, weights):
+    """ln of w_k N(x_t; √ᾱ m_k, v_k I) for every point and every blob, equation (3.10).
+
+    x: (n, d);  alpha_bar: a number in (0, 1], ᾱ_t;
+    means: (k, d);  stds: (k,), s_k;  weights: (k,), adding up to 1.  Returns (n, k), finite everywhere.
+    """
+    ### BEGIN SOLUTION
+    variances = alpha_bar * stds**2 + 1 - alpha_bar
+    squares = (x[:, None] - alpha_bar**0.5 * means).square().sum(-1)  # (n, k)
+    heights = weights.log() - x.shape[1] / 2 * (2 * math.pi * variances).log()
+    return heights - squares / (2 * variances)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+mixture_joint = check("forward/mixture-joint", mixture_joint)
+
+# %% [markdown]
 # ### {{heading forward/mixture-score}}
-# Write the score in (3.10). Careful with points far from all blobs: there every density is 0 to the computer, and $0/0$ is no number. Stay with logarithms as long as you can.
+# Stage 2, on top of stage 1. Stay with logarithms as long as you can.
 
 
 # %% tags=["quiz"]
 def mixture_score(x, alpha_bar, means, stds, weights):
     """∇ ln q(x_t) at points x for data from a Gaussian mixture, equation (3.10).
 
-    x: (n, d);  alpha_bar: a number in (0, 1], ᾱ_t;
-    means: (k, d);  stds: (k,), s_k;  weights: (k,), adding up to 1.
-    Returns (n, d), finite also where x is far from all blobs.
+    Arguments as in mixture_joint.  Returns (n, d), finite also where x is far from all blobs.
     """
     ### BEGIN SOLUTION
-    centres = alpha_bar**0.5 * means
+    responsibilities = mixture_joint(x, alpha_bar, means, stds, weights).softmax(dim=1)
     variances = alpha_bar * stds**2 + 1 - alpha_bar
-    offsets = centres - x[:, None]  # (n, k, d)
-    log_joint = (
-        weights.log()
-        - x.shape[1] / 2 * variances.log()
-        - offsets.square().sum(-1) / (2 * variances)
-    )
-    responsibilities = log_joint.softmax(dim=1)  # (n, k)
+    offsets = alpha_bar**0.5 * means - x[:, None]  # (n, k, d)
     return (responsibilities[..., None] * offsets / variances[:, None]).sum(dim=1)
     ### END SOLUTION
 
@@ -1189,186 +1066,204 @@ def mixture_score(x, alpha_bar, means, stds, weights):
 mixture_score = check("forward/mixture-score", mixture_score)
 
 # %% [markdown]
-# ### See it
-# Five blobs on a circle, one of them twice as heavy as the others. Arrows show the score (their drawn length is the square root of the true one, or only the longest could be seen), the shade is the density $q(x_t)$.
+# Five blobs on a circle, one of them twice as heavy as the others. The circle lies off the centre, as images do: their mean is not 0 either. Arrows show your score (their drawn length is the square root of the true one, or only the longest could be seen), the shade is the density, from your stage 1.
 
 # %%
-ring = GaussianMixture.ring(5, radius=1.4, std=0.15)
-blobs = GaussianMixture(ring.means.double(), 0.15, torch.tensor([2.0, 1, 1, 1, 1]))
-extent, fine, rough = (-2.6, 2.6, -2.6, 2.6), 80, 15
+angles = torch.arange(5, dtype=torch.float64) * 2 * math.pi / 5
+means = torch.stack([0.9 + 1.2 * angles.cos(), 1.2 * angles.sin()], 1)
+blobs = {"means": means, "stds": torch.full((5,), 0.15).double(), "weights": torch.tensor([2, 1, 1, 1, 1]).double() / 6}
+extent = (-2.6, 2.6, -2.6, 2.6)
 
 
-def centres_of_cells(n):
+def plane(n):
+    """The middles of n × n cells, (n, n, 2), row 0 at the bottom."""
     edge = -2.6 + 5.2 * (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    return torch.stack(
-        torch.meshgrid(edge, edge, indexing="xy"), -1
-    )  # (n, n, 2), row 0 at the bottom
+    return torch.stack(torch.meshgrid(edge, edge, indexing="xy"), -1)
 
 
-def score_of_blobs(x, a):
-    return mixture_score(x, a, blobs.means, blobs.stds[:, 0], blobs.weights)
+def field_and_shade(a):
+    arrows = mixture_score(plane(15).flatten(0, 1), a, **blobs)
+    density = mixture_joint(plane(80).flatten(0, 1), a, **blobs).logsumexp(1).exp()
+    return arrows.view(15, 15, 2), density.view(80, 80)
 
 
-def score_and_density(a):
-    arrows = score_of_blobs(centres_of_cells(rough).view(-1, 2), a)
-    density = blobs.diffused(a).log_prob(centres_of_cells(fine).view(-1, 2)).exp()
-    return arrows.view(rough, rough, 2), density.view(fine, fine)
-
-
-panels, shades = {}, {}
-for t in (20, 200, 350, 500, 700, 950):
-    a = cosine_schedule(T).alpha_bar[t].item()
-    arrows, density = score_and_density(a)
-    name = f"t = {t}, ᾱ = {a:.3f}"
-    print(f"{name}: longest arrow {arrows.norm(dim=-1).max():.1f}")
-    panels[name], shades[name] = arrows, density
+shown = {f"t = {t}, ᾱ = {tables['cosine'][t]:.3f}": tables["cosine"][t].item() for t in (20, 200, 350, 500, 700, 950)}
+arrows, shades = (dict(zip(shown, each)) for each in zip(*map(field_and_shade, shown.values())))
 plots.fields(
-    panels,
-    extent,
-    density=shades,
+    arrows, extent, density=shades, axis_names=("x₁", "x₂"),
     title="The score, cosine schedule: each blob for itself, then one for all",
 )
 
+# %% [markdown]
+# **Does it hold?** Your score against the gradient of your own density by automatic differentiation, which knows nothing of (3.10); and the guess that Tweedie's formula makes of it against the library's, which adds up what each blob would answer and never sees a score.
+
 # %%
-points = torch.randn(500, 2, generator=cpu_generator, dtype=torch.float64).mul(1.5).requires_grad_()
-score_gap = 0.0
-for a in (0.999, 0.5, 0.01):
-    (slope,) = torch.autograd.grad(blobs.diffused(a).log_prob(points).sum(), points)
-    exact = score_of_blobs(points, a)
-    score_gap = max(score_gap, ((slope - exact).norm(dim=1) / slope.norm(dim=1)).max().item())
-print(
-    f"(3.10) against automatic differentiation, 500 points at three noise levels: "
-    f"relative difference at most {score_gap:.1e}"
-)
+points = torch.randn(500, 2, generator=lab.generator(8, "cpu"), dtype=torch.float64).mul(1.5).requires_grad_()
+exact = GaussianMixture(means, 0.15, blobs["weights"]).denoiser(Schedule(tables["cosine"]))
+score_gap = tweedie_gap = 0.0
+for t in (50, 500, 950):
+    a = tables["cosine"][t].item()
+    (slope,) = torch.autograd.grad(mixture_joint(points, a, **blobs).logsumexp(1).sum(), points)
+    score = mixture_score(points, a, **blobs)
+    guess = (points + (1 - a) * score) / a**0.5
+    score_gap = max(score_gap, ((slope - score).norm(dim=1) / slope.norm(dim=1)).max().item())
+    tweedie_gap = max(tweedie_gap, (guess - exact(points, torch.full((500,), t))).abs().max().item())
+print(f"score against automatic differentiation: relative difference at most {score_gap:.1e}")
+print(f"Tweedie (3.9) against the mean of x₀ by Bayes' rule: difference at most {tweedie_gap:.1e}")
 
 # %% [markdown]
-# Read the panels backwards, from right to left, and you see what sampling will do. At first there is one big hill and every arrow points to the middle: a step there says nothing about *which* blob it will be. Further down the hill splits, and from then on the arrows on the two sides of a ridge disagree.
-# So there must be a time before which nothing is decided, and a time after which everything is. **When is it decided to which blob a point belongs?** A static picture shows the field at a few steps; here you can follow one point. Place it, and walk $t$ down from 1,000: watch the bars, and the cross, which is the best guess (3.9).
+# Read the six panels from the last to the first, and you see what sampling will do. At first there is one big hill and every arrow points to it: a step there says nothing about *which* blob it will be. Further down the hill splits, and from then on the arrows on the two sides of a ridge disagree.
+#
+# ### When is it decided? *(extra)*
+# A static picture shows the field at a few steps; here you can follow one point. Place it, and walk $t$ down from 1,000: watch the bars, and the cross, which is the best guess (3.9). **Is there a moment at which it is decided to which blob the point belongs?**
 
 
 # %%
-def responsibilities(x, a):
-    """r_k(x) of (3.10) for points x (n, 2): (n, 5)."""
-    diffused = blobs.diffused(a)
-    variances = diffused.stds[:, 0] ** 2
-    distances = (x[:, None] - diffused.means).square().sum(-1)
-    return (diffused.weights.log() - variances.log() - distances / (2 * variances)).softmax(1)
-
-
 def follow(t, x, y, schedule):
     a = min(tables[schedule][t].item(), 1 - 1e-6)
     place = torch.tensor([[x, y]], dtype=torch.float64)
-    arrows, density = score_and_density(a)
-    best = (place + (1 - a) * score_of_blobs(place, a)) / a**0.5
-    figure, axes = plots.new_figure(8, 4.5, columns=2, width_ratios=(1.5, 1))
-    plots.draw_field(axes[0], arrows, extent, density=density, title=f"t = {t}, ᾱ = {a:.3g}")
-    for k, centre in enumerate((a**0.5 * blobs.means).tolist()):
-        axes[0].text(
-            *centre,
-            k + 1,
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.9},
-        )
-    axes[0].plot(
-        x, y, "D", color=plots.COLOURS[2], markeredgecolor="white", markersize=11, label="$x_t$"
+    arrows, density = field_and_shade(a)
+    best = (place + (1 - a) * mixture_score(place, a, **blobs)) / a**0.5
+    return plots.field_and_bars(
+        arrows, extent, mixture_joint(place, a, **blobs).softmax(1)[0], density=density, numbers=a**0.5 * means,
+        marks={"$x_t$": place, "best guess of $x_0$": best}, title=f"t = {t}, ᾱ = {a:.3g}", bar_label="responsibility",
     )
-    best_look = {
-        "color": plots.COLOURS[1],
-        "markeredgecolor": "#222222",
-        "markersize": 14,
-        "linestyle": "none",
-    }
-    axes[0].plot(*best[0].tolist(), marker="X", label="best guess of $x_0$", **best_look)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
-    axes[1].bar(range(1, 6), responsibilities(place, a)[0])
-    axes[1].set(
-        ylim=(0, 1.05), xlabel="blob", ylabel="responsibility", title="Whose is this point?"
-    )
-    axes[1].grid(False, axis="x")
-    return figure
 
 
 explore(
     follow,
     t=slider(0, T, value=600, step=10, label="t"),
-    x=slider(-2.4, 2.4, value=-0.4, step=0.1, label="x"),
-    y=slider(-2.4, 2.4, value=1.6, step=0.1, label="y"),
+    x=slider(-2.4, 2.4, value=-0.4, step=0.1, label="x₁"),
+    y=slider(-2.4, 2.4, value=1.6, step=0.1, label="x₂"),
     schedule=choice(list(tables), value="cosine", label="schedule"),
     title="When is it decided to which blob a point belongs?",
     alt="Score field of a diffused mixture of five blobs with a movable point and its best guess of x₀, and bars of the blobs' responsibilities.",
 )
 
 # %% [markdown]
-# The bars wake up late: for the largest $t$ they simply repeat the weights of the blobs, wherever the point lies, and the cross rests near the mean of all data. Then, within a rather short stretch of $t$, one bar takes all. With the linear schedule that stretch lies at much smaller $t$, at the same SNR.
-# The next cell measures it for points of the data: draw $x_0$, noise it, and ask how well $x_t$ still tells the blob. The curves belong to four schedules; drawn over $\ln\mathrm{SNR}$ they fall on each other.
+# There is no such moment: the bars shift all along the way. The next cell measures it for points of the data: draw $x_0$, noise it, and ask how often the likeliest blob is the true one. In the left panel the four schedules disagree; over $\ln\mathrm{SNR}$ they must agree, and they do.
 
 # %%
-many, truth = blobs.labelled(lab.pick(smoke=1000, cpu=4000, gpu=4000), cpu_generator)
-noise = torch.randn(many.shape, generator=cpu_generator, dtype=many.dtype)
-told = {}
-for name, each in tables.items():
-    told[name] = []
-    for t in range(20, T + 1, 20):
-        a = each[t].item()
-        x_t = a**0.5 * many + (1 - a) ** 0.5 * noise
-        told[name].append((responsibilities(x_t, a).argmax(1) == truth).double().mean().item())
-figure, axes = plots.new_figure(8, 3.6, columns=2, sharey=True)
-times = torch.arange(20, T + 1, 20)
-for name, share in told.items():
-    axes[0].plot(times, share, label=name)
-    inside = log_snr(tables[name])[times] > -10
-    axes[1].plot(log_snr(tables[name])[times][inside], torch.tensor(share)[inside])
-for axis in axes:
-    axis.axhline((truth == 0).double().mean(), color="#222222", linestyle="--", linewidth=1.4)
-axes[0].set(xlabel="step t", ylabel="blob told correctly", title="By step")
-axes[1].set(xlabel="ln SNR (noise to the left)", title="By signal-to-noise ratio")
-axes[0].legend()
-figure.set_label(
-    "Share of points whose blob is told correctly from x_t: four different curves against t, one curve against ln SNR; dashed: always naming the heaviest blob"
+data, truth = GaussianMixture(means, 0.15, blobs["weights"]).labelled(lab.pick(smoke=1000, cpu=4000, gpu=4000), lab.generator(4, "cpu"))
+noise, times = torch.randn(data.shape, generator=lab.generator(5, "cpu"), dtype=data.dtype), torch.arange(20, T + 1, 20)
+by_step, by_ratio = {}, {}
+for name, table in tables.items():
+    x_t = (a**0.5 * data + (1 - a) ** 0.5 * noise for a in table[times].tolist())
+    likeliest = (mixture_joint(x, a, **blobs).argmax(1) for x, a in zip(x_t, table[times].tolist()))
+    share = torch.stack([(best == truth).double().mean() for best in likeliest])
+    by_step[name], inside = (times, share), log_snr(table)[times] > -10
+    by_ratio[name] = (log_snr(table)[times][inside], share[inside])
+floor, share = (truth == 0).double().mean(), by_step["cosine"][1]
+risen = [times[(share - floor) / (1 - floor) > part].max().item() for part in (0.9, 0.1)]
+print(f"cosine: from 10 % to 90 % of the rise between t = {risen[1]} and t = {risen[0]}")
+panels = {"by step": by_step, "by signal-to-noise ratio (noise to the left)": by_ratio}
+plots.curve_panels(
+    panels, colours=colours,
+    title="How well x_t still tells its blob", x_label=dict(zip(panels, ("step t", "ln SNR"))), y_label="told correctly",
 )
-figure
 
 # %% [markdown]
-# "What is it?" is decided in a narrow window of noise levels, and "what exactly does it look like?" after it. A schedule that hurries through that window leaves the network few steps for the decision; one that lingers elsewhere wastes them. That is all a schedule can do, and it is a lot.
+# "Which blob?" is decided gradually, over about half of the cosine walk, and it comes before "what exactly does it look like?". A schedule that hurries through those noise levels leaves the network few steps for the decision; one that lingers elsewhere wastes them. That is all a schedule can do, and it is a lot.
+#
+# ## 3.11 · All your pieces in one loop
+#
+# You have everything that sampling needs. Begin at $x_T$. Guess $x_0$ by Tweedie (3.9), put the guess where the posterior (3.8) wants the image, draw $x_{t-1}$, repeat. With a network in the place of the score this is the sampler of notebook 06.
+#
+# ### {{heading forward/walk-back}}
+# Write it, from `posterior` and any score. A point of the plane counts as an image with two channels and one pixel.
+
+
+# %% tags=["quiz"]
+def walk_back(x_T, alpha_bar, score, noise):
+    """From x_T to x_0: in every step the best guess (3.9), then a draw from the posterior (3.8).
+
+    x_T: (b, c, h, w);  alpha_bar: (T + 1,), float64, above 0;  score: (x_t, ᾱ_t as a number) -> ∇ ln q(x_t), like x_t;
+    noise: (T, b, c, h, w), of which row t − 1 is for the step from t to t − 1.  Returns x_0, like x_T.
+    """
+    ### BEGIN SOLUTION
+    x = x_T
+    for t in range(len(alpha_bar) - 1, 0, -1):
+        a = alpha_bar[t].item()
+        guess = (x + (1 - a) * score(x, a)) / a**0.5
+        mean, var = posterior(guess, x, torch.full((len(x),), t, device=x.device), alpha_bar)
+        x = mean + var.sqrt() * noise[t - 1]
+    return x
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+walk_back = check("forward/walk-back", walk_back)
 
 # %% [markdown]
+# ### {{heading forward/crowd}}
+# {{question forward/crowd}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+crowd = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# crowd = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("forward/crowd", crowd)
+
+
+# %%
+def exact_score(x, a):
+    return mixture_score(x.flatten(1), a, **blobs).view_as(x)
+
+
+ends = {"chain A": linear_alpha_bar(200), "linear_curve": linear_curve(200), "cosine": cosine_alpha_bar(200)}
+many, heavy, first = lab.pick(smoke=500, cpu=2000, gpu=2000), {}, {}
+for name, table in ends.items():
+    shares = []
+    for seed in range(5):
+        start = torch.randn(201, many, 2, 1, 1, generator=lab.generator(seed, "cpu"), dtype=torch.float64)
+        made = walk_back(start[200], table, exact_score, start[:200]).flatten(1)
+        away, nearest = torch.cdist(made, means).min(1)
+        shares.append((nearest == 0).double().mean().item())
+        first.setdefault(name, (made, nearest))
+    heavy[name] = torch.tensor(shares)
+    print(f"{name:13s} share of the heavy blob {heavy[name].mean():.3f} ± {heavy[name].std():.3f} (standard deviation of 5 seeds);")
+    print(f"{'':13s} in the last seed {(away > 0.6).double().mean():.2%} of the points lie more than 4 standard deviations off every blob")
+names = [f"blob {k}" + ", the heavy one" * (k == 1) for k in range(1, 6)]
+plots.scatter_classes(*first["chain A"], names, title="Samples from chain A, one seed", axis_names=("x₁", "x₂"))
+
+# %%
+plots.bars(
+    {"in the data": 1 / 3} | {name: share.mean() for name, share in heavy.items()},
+    errors={name: share.std() for name, share in heavy.items()}, y_label="share of the heavy blob",
+    title="The points lie where they should; their shares are another matter",
+)
+
+# %% [markdown]
+# One by one, the samples of chain A look right; the *crowd* is wrong. The score was exact, so no network can be blamed: the walk started from noise in which the mean of the data was missing, and what leads to the blob farthest from the centre is exactly that mean. With a network it gets worse, because it has never seen such an $x_T$.
+# The repaired chain and the cosine agree with the data within the error bars.
+#
 # ## Recap of this run
 #
 # Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
-print(f"effort {lab.effort}, {test.title}, {len(test):,} images\n")
-print(
-    f"3.3  signal rate half-way through the linear schedule: {half_way:.3f}; below 1/2 from t = {below_half}"
-)
+print(f"{test.title}, effort {lab.effort}\n3.3  signal rate half-way: {half_way:.3f}; below 1/2 from t = {below[0]}")
 print(f"     walked against jumped, {n:,} pixels: largest gap {largest_gap:.1f} standard errors")
-print(f"     noise scaled by 1 − ᾱ: variance {mistaken[lowest]:.2f} instead of 1 at t = {lowest}")
-for name, each in tables.items():
-    print(
-        f"3.5  {name:10s} ᾱ_T = {each[-1]:.1e}, SNR below 0.01 for {(log_snr(each)[1:] < math.log(0.01)).double().mean():.0%} of the steps"
-    )
-for name, chain in chains.items():
-    print(
-        f"3.6  {name:18s} ᾱ_T = {chain.alpha_bar[-1]:.5f}, originals named correctly {found[name]:.1%}"
-    )
-print(
-    f"3.7  quadratic 0.00085 to 0.012: {left**0.5:.1%} of the amplitude left; rescaled: {rescale_to_zero(latent_model.alpha_bar)[-1]:.0%}"
-)
-print(f"3.8  posterior, formula against Bayes' rule on a grid: {largest:.0e}")
-print(f"3.9  Tweedie against Bayes' rule: {tweedie_gap:.0e}")
-print(f"3.10 mixture score against automatic differentiation: {score_gap:.0e}")
+print(f"3.6  originals named from one end: chain A {found['A'][0]:.0f} ± {found['A'][1]:.0f} %, chain B {found['B'][0]:.1f} %")
+print(f"3.8  posterior against a grid: {largest:.0e};  3.10 score: {score_gap:.0e}, Tweedie: {tweedie_gap:.0e}")
+for name, share in heavy.items():
+    print(f"3.11 {name:13s} heavy blob {share.mean():.3f} ± {share.std():.3f}, in the data 0.333")
 
 # %% [markdown]
-# **What to take along.** The way there is chosen, not learned, and everything about it is known: one jump to any step (3.4), the step back if $x_0$ were known (3.8), and the score as the best denoiser in other words (3.9).
+# **What to take along.** The forward process is chosen, not learned, and everything about it is known: one jump to any step (3.4), the step back if $x_0$ were known (3.8), and the score as the best denoiser in other words (3.9).
 # What is *not* known is $\mathbb E[x_0\mid x_t]$ for images. That one function is what the U-Net of notebook 04 is for, and notebook 05 teaches it.
 #
 # ## Go further *(ungraded)*
-# 1. **Your own schedule.** Design a curve for which $\ln\mathrm{SNR}$ falls along a straight line from 9 to −9. Wrap it in `Schedule(alpha_bar)`; what must you do at $t=0$? Put it into the explorer of 3.5.
+# 1. **Your own schedule.** Design a curve for which $\ln\mathrm{SNR}$ falls along a straight line from 9 to −9. What must you do at $t=0$? Put it into `tables` and run the explorer of 3.5 again.
 # 2. **Larger pictures are less noisy.** Enlarge the images to 56 × 56 by repeating pixels, noise them at the same SNR, and average blocks of 2 × 2. By what factor has the SNR of the small picture grown? What does that mean for a schedule when the resolution goes up?
 # 3. **Another way to destroy.** Replace the noise in (3.1) by draws that are $+1$ or $-1$. After how many steps can you no longer tell? Which step of the derivation in 3.3 breaks, and which theorem saves the result?
-# 4. **Skip steps.** Derive $q(x_s\mid x_t,x_0)$ for any $s<t$, and check your formula with `Schedule.posterior(x0, x_t, t, s)`. Samplers with few steps live from it.
-# 5. **A score by hand.** Take ten images of the data set as the whole world. $q(x_t)$ is then a mixture of ten Gaussians with $s_k=0$. Use (3.9) as a denoiser on a noised image of an eleventh. What does it answer, and what does that say about a network that has learned its training set by heart?
+# 4. **Skip steps.** Derive $q(x_s\mid x_t,x_0)$ for any $s<t$. Samplers with few steps rely on it.
+# 5. **A score by hand.** Take ten images of the data set as the whole world. $q(x_t)$ is then a mixture of ten Gaussians with $s_k=0$. Use your `walk_back` with its score. What does it draw, and what does that say about a network that has learned its training set by heart?
 #
 # ## References
 # * J. Sohl-Dickstein, E. A. Weiss, N. Maheswaranathan, S. Ganguli, *Deep Unsupervised Learning using Nonequilibrium Thermodynamics*, ICML 2015. arXiv:1503.03585

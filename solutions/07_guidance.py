@@ -13,39 +13,40 @@
 # %% [markdown]
 # # 07 · Guidance: getting what you asked for
 #
-# Up to here our models drew whatever came to their mind. Now we ask: *a sandal, please*. There are two halves to that. The network must be told what is wanted,
-# and the sampler must take the wish seriously. The second half turns out to be a knob, and the knob has a price.
-# In this notebook we build both halves by hand, find out where the knob comes from (Bayes' rule, twice), and measure what it gives and what it takes.
+# Up to here our models drew whatever came to mind. Now we ask: *a sandal, please*. The network must be told what is wanted, and the sampler must take the wish seriously. The second half turns out to be a knob, and the knob has a price.
+# You build both halves and train them, find out where the knob comes from (Bayes' rule, twice), and measure what it gives and what it takes.
 #
 # **What you will be able to do**
-# * tell a U-Net a class in two ways, and train a label that means "any";
-# * write classifier guidance and classifier-free guidance, derive both from the score of a joint density, and check them where everything is known exactly;
-# * convert between the two ways in which papers count the strength of guidance, before it costs you a day;
-# * measure fidelity *and* diversity, with a judge that took no part, and choose a strength by what you see;
-# * guide only where it matters, clip where it belongs, and ask for a class by name.
+# * tell your own U-Net a class, train it with a label that means "any", and prove that it obeys;
+# * write and train a classifier of noisy images, and let its gradient lead a model that knows no classes;
+# * derive and write classifier-free guidance, clip where it belongs, and convert between two conventions before they cost you a day;
+# * measure fidelity *and* diversity with error bars, draw both kinds of guidance as curves in one plane, and choose a strength by what you see.
 #
-# **Before you start:** notebooks 03 (the score), 05 (training, $\hat x_0$ and $\hat\varepsilon$) and 06 (DDIM, DPM-Solver++).
+# **Before you start:** notebooks 03 (the score), 04 (the U-Net), 05 (training, $\hat x_0$ and $\hat\varepsilon$) and 06 (DDIM).
 #
 # {{budget}}
 #
-# The text describes what you see at effort `cpu` or above, on Fashion-MNIST. At `smoke` two networks are hardly trained and few images are drawn: what is printed is true of that run, but sentences about pictures and rankings don't hold.
+# The text describes what you see at effort `cpu` or above, on Fashion-MNIST. At `smoke` networks are hardly trained and few images are drawn: sentences about pictures and rankings don't hold there.
 
 # %% tags=["setup"]
 import copy
 from dataclasses import replace
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from course_utils import plots, recipes, setup
 from course_utils.data import GaussianMixture, load
 from course_utils.device import autocast, seeded
-from course_utils.diffusion import (Denoiser, cosine_schedule, predict_noise, predict_x0, prediction_target)
+from course_utils.diffusion import Denoiser, cosine_schedule, draw_steps, predict_noise, predict_x0
 from course_utils.explore import choice, explore, slider
+from course_utils.pitfalls import guidance as pitfalls
 from course_utils.metrics import frechet_distance
+from course_utils.models.unet import ResidualBlock, UNet, sinusoidal_embedding
 from classroom import ask, check, predict, reveal
-from course_utils.sampling import classifier_guided, clipped, dpm_solver, cfg, last, ddim
-from course_utils.training import fit, steps_made
+from course_utils.sampling import clipped, ddim, dpm_solver, last
+from course_utils.training import fit, until_stopped
 from course_utils.weights import load_classifier, load_denoiser, load_noisy_classifier, shipped
 
 lab = setup("07")
@@ -53,7 +54,7 @@ lab = setup("07")
 
 # %%
 def load_known(split):
-    """Images that a trained model of the course knows: those that were asked for, else digits."""
+    """Images that the course's trained models know: those that were asked for, else digits."""
     data = load(lab.data, split, device=lab.device, fallback="digits")
     if data.name in shipped():
         return data
@@ -67,83 +68,99 @@ schedule, any_class = denoiser.schedule, denoiser.model.null
 if train.note:
     print(f"This notebook needs trained models, so it goes on with {train.title}.")
 print(f"{train.title}: {len(train):,} images of {num_classes} classes: {', '.join(names)}")
-print(
-    f"A diffusion model that knows them, after {denoiser.card['steps']} steps of training; "
-    f'label {any_class} means "any".'
-)
+
 
 # %% [markdown]
-# Two helpers for all that follows. A denoiser at its fastest, and a sampler: DPM-Solver++(2M) from notebook 06, from the same noise for the same seed, with guesses clipped last of all.
+# Three helpers: a denoiser in half precision where the processor is made for it; a quick sampler for tables (`dpm_solver` of notebook 06, same seed, same noise); labels in turn.
 
 
 # %%
 def fast(denoise):
-    """The same denoiser in half precision where the processor is made for it, and channels last."""
-
     def ask_quickly(x_t, t, y=None):
         with autocast(x_t.device):
-            return denoise(x_t.contiguous(memory_format=torch.channels_last), t, y)
+            return denoise(x_t.contiguous(memory_format=torch.channels_last), t, y).float()
 
     return ask_quickly
 
 
+quick = lab.pick(smoke=4, cpu=8, gpu=25)  # strides
+
+
 def draw(denoise, y, seed=1):
-    """One image for each label (b,), in few evaluations of the network."""
-    strides = lab.pick(smoke=5, cpu=12, gpu=25)
+    """One image for each label (b,), guesses clipped last of all."""
     noise = torch.randn(len(y), *train.shape, generator=lab.generator(seed), device=lab.device)
-    return last(dpm_solver(clipped(denoise), schedule, noise, strides, y)).clamp(-1, 1)
+    return last(dpm_solver(clipped(denoise), schedule, noise, quick, y))
 
 
 def one_of_each(n):
-    """Labels 0, 1, 2, ... over and over, (n,)."""
     return torch.arange(n, device=lab.device) % num_classes
 
 
 network = fast(denoiser)
-asked = one_of_each(3 * num_classes)
 plots.image_rows(
-    {
-        'label "any"': draw(network, torch.full_like(asked[:num_classes], any_class)),
-        "asked for": draw(network, asked[:num_classes]),
-        "other noise": draw(network, asked[:num_classes], seed=2),
-    },
+    {f"noise {seed}": draw(network, one_of_each(num_classes), seed) for seed in (1, 2, 3)},
     labels=names,
-    title=f"{train.title}: the same network, told nothing, and told the class",
+    title=f"{train.title}: the course's model ({denoiser.card['steps']} steps of training), asked for each class",
 )
 
 # %% [markdown]
-# First row and second row start from the same noise. With the label "any" the network draws what the noise suggests to it; told a class, it obeys, it seems; 7.3 will count. And how does one tell a network anything?
-
-# %% [markdown]
-# ## 7.1 · How does the class get in?
+# That is where we are going. You build a network of the same kind, and train it for as long as we have time.
+#
+# ## 7.1 · Tell your U-Net the class
 #
 # The U-Net of notebook 04 already listens to something beside the image: the step. Its waves $\tau(t)$ pass through a small network and become an embedding that scales and shifts the channels in every block.
 # The cheapest way to tell it more is to **add**: give each class $y$ a row $E_y$ of learned numbers, and add it to the step's,
 #
 # $$e = \mathrm{MLP}\big(\tau(t)\big) + E_y . \tag{7.1}$$
 #
-# No block changes; ten rows more in a table. But a sum can only say things that hold everywhere in the image: "this channel louder, that one softer".
-# The other way gives each block something to *look at*: a dense layer turns the row into an image plane, which is **concatenated** to the block's input as one more channel,
+# The library's `UNet(shape, widths)` knows no classes. What its blocks are told is made in one method,
+#
+# ```python
+# def embed(self, t, y=None):
+#     return F.silu(self.time(sinusoidal_embedding(t)))      # (b, 4 * widths[0])
+# ```
+#
+# ### {{heading guidance/class-unet}}
+# Make a network of your own out of it. Its table has **one row more than there are classes**: the last one will mean "any class", and is used when nobody gives a label. Section 7.2 trains it.
+
+
+# %% tags=["quiz"]
+class ClassUNet(UNet):
+    """A U-Net that is told a class, equation (7.1): called as model(x_t, t, y) or model(x_t, t).
+
+    shape: (c, h, w);  widths: as for UNet;  y: (b,) labels 0..num_classes, the last of which means "any".
+    """
+
+    ### BEGIN SOLUTION
+    def __init__(self, shape, num_classes, widths=(32, 64)):
+        super().__init__(shape, widths)
+        self.any_class = num_classes
+        self.classes = nn.Embedding(num_classes + 1, 4 * widths[0])
+
+    def embed(self, t, y=None):
+        if y is None:
+            y = torch.full_like(t, self.any_class)
+        of_step = self.time(sinusoidal_embedding(t))
+        return F.silu(of_step + self.classes(y))
+
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, shape, num_classes, widths=(32, 64)):
+    #     raise NotImplementedError("quiz guidance/class-unet: not answered yet")
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+ClassUNet = check("guidance/class-unet", ClassUNet)
+
+# %% [markdown]
+# ### The other way: a plane for each block *(extra)*
+# A sum can only say what holds everywhere in the image: "this channel louder, that one softer". The other way gives each block something to *look at*: a dense layer turns the row into an image plane, which is **concatenated** to the block's input as one more channel,
 #
 # $$h \;\leftarrow\; \big[\,h\,;\ \mathrm{reshape}_{h\times w}(W E_y + b)\,\big] . \tag{7.2}$$
 #
-# A plane can say different things in different places, and each block has its own. The price is a matrix of $h\,w$ rows a block.
-#
-# (7.1) is a line:
-
-
-# %% tags=["setup"]
-def add_class(of_step, table, y):
-    """Equation (7.1).  of_step: (b, e), the step's embedding;  table: (classes + 1, e), see 7.2;  y: (b,).
-
-    Returns (b, e).
-    """
-    return of_step + table[y]
-
-
-# %% [markdown]
-# ### {{heading guidance/plane}}
-# Write (7.2) with plain tensors. Test images are not square.
+# #### {{heading guidance/plane}}
+# The plane, with plain tensors. Test images are not square.
 
 
 # %% tags=["quiz"]
@@ -164,13 +181,61 @@ def class_plane(x, e, weight, bias):
 class_plane = check("guidance/plane", class_plane)
 
 # %% [markdown]
+# #### {{heading guidance/plane-block}}
+# Now the block. In such a U-Net each block is told two things side by side: the first half of `e` is the step's embedding, the second half the class's.
+
+
+# %% tags=["quiz"]
+class PlaneBlock(nn.Module):
+    """A `ResidualBlock(in, out, embedding)` of notebook 04 that sees the class as one more channel, equation (7.2).
+
+    size: (h, w) of its input.  Called with x (b, in_channels, h, w) and e (b, 2 · embedding): step, then class.
+    """
+
+    ### BEGIN SOLUTION
+    def __init__(self, in_channels, out_channels, embedding, size):
+        super().__init__()
+        self.block = ResidualBlock(in_channels + 1, out_channels, embedding)
+        self.plane = nn.Linear(embedding, size[0] * size[1])
+
+    def forward(self, x, e):
+        of_step, of_class = e.chunk(2, dim=1)
+        x = class_plane(x, of_class, self.plane.weight, self.plane.bias)
+        return self.block(x, of_step)
+
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, in_channels, out_channels, embedding, size):
+    #     raise NotImplementedError("quiz guidance/plane-block: not answered yet")
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+PlaneBlock = check("guidance/plane-block", PlaneBlock)
+
+# %% [markdown]
 # ## 7.2 · A label that means "any"
 #
-# Later we shall need two answers for one noisy image: the guess of somebody who was told the class, and of somebody who wasn't. Two networks? There is a cheaper way, and it costs one line of training (Ho & Salimans 2022).
-# Add one more label, the **null label** ∅, and before each training step let every label become ∅ with a small probability:
+# Later we shall need two answers for one noisy image: the guess of somebody who was told the class, and of somebody who wasn't. Two networks? There is a cheaper way (Ho & Salimans 2022).
+# Before each training step let every label become the **null label** ∅ with a small probability:
 #
 # $$\tilde y_i = \begin{cases}\varnothing & \text{with probability } p,\\ y_i & \text{else,}\end{cases}\qquad\text{for each image } i \text{ on its own;}\quad p\approx 0.1 . \tag{7.3}$$
 #
+# ### {{heading guidance/what-any-learns}}
+# {{question guidance/what-any-learns}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+what_any_learns = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# what_any_learns = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("guidance/what-any-learns", what_any_learns)
+
+# %% [markdown]
 # ### {{heading guidance/drop-labels}}
 
 
@@ -191,164 +256,85 @@ def drop_labels(y, null, share, generator):
 drop_labels = check("guidance/drop-labels", drop_labels)
 
 # %% [markdown]
-# ### {{heading guidance/what-any-learns}}
-# {{question guidance/what-any-learns}}
-
-# %% tags=["quiz"]
-### BEGIN SOLUTION
-what_any_learns = "b"
-### END SOLUTION
-### BEGIN HANDED OUT
-# what_any_learns = ""    # type a, b, c or d between the quotes
-### END HANDED OUT
-
-# %% tags=["check"]
-ask("guidance/what-any-learns", what_any_learns)
-
-# %% [markdown]
-# ### {{heading guidance/null-never-trained}}
-# The heart of a training step: drop labels, ask the network. It runs, the loss falls, samples with a class look fine. What is wrong? Mend it, and say in one line (a comment will do) which samples it spoils.
+# ### {{heading guidance/class-loss}}
+# The whole of a training step but its gradient: draw a step and a noise for each image, drop labels, ask, compare with the target $v=\sqrt{\bar\alpha_t}\,\varepsilon-\sqrt{1-\bar\alpha_t}\,x_0$ of notebook 05. **Your network is trained with it below.**
 
 
 # %% tags=["quiz"]
-def answer_in_training(model, x_t, t, y, lost, null):
-    """What the network says to noisy images, some of their labels dropped, equation (7.3).
+def class_loss(model, x0, y, generator, schedule, null, share):
+    """Squared error of v, a mean over batch and pixels, some labels dropped, equation (7.3).
 
-    x_t: (b, c, h, w);  t, y: (b,);  lost: (b,) booleans, true where the label is to be dropped;
-    null: the null label.
+    model: (x_t, t, y) -> v, (b, c, h, w);  x0: (b, c, h, w);  y: (b,);  steps are drawn from 1..schedule.T.
+    `schedule.rates(t, x0)` gives √ᾱ_t and √(1 − ᾱ_t), shaped to multiply a batch.
     """
-    labels = torch.where(lost, null, y)
     ### BEGIN SOLUTION
-    return model(x_t, t, labels)
+    t = draw_steps(len(x0), schedule.T, generator, x0.device)
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    labels = drop_labels(y, null, share, generator)
+    signal_rate, noise_rate = schedule.rates(t, x0)
+    v = signal_rate * noise - noise_rate * x0
+    guess = model(signal_rate * x0 + noise_rate * noise, t, labels)
+    return (guess.float() - v).square().mean()
     ### END SOLUTION
-    ### BEGIN HANDED OUT
-    # return model(x_t, t, y)
-    ### END HANDED OUT
 
 
 # %% tags=["check"]
-answer_in_training = check("guidance/null-never-trained", answer_in_training)
+class_loss = check("guidance/class-loss", class_loss)
 
 # %% [markdown]
-# ### Both ways, trained alike
-# Two networks, the same images in the same order, the same steps $t$, the same noise, the same labels dropped. Only the class comes in differently. `diffusion_loss` of notebook 05 drops a tenth of the labels by itself.
-# (A few hundred steps are a sketch. `benchmarks/conditioning.py` trains longer and over several seeds.)
+# `fit` of notebook 05 runs the loop around it: optimizer, learning rate, averaged weights, stop button. A few hundred steps are a sketch, and it is *your* network, your labels, your loss.
+
 
 # %%
-steps = lab.pick(smoke=4, cpu=400, gpu=3000)
-two_ways, training = {}, {}
-for way in ("added", "plane"):
-    with seeded(0):
-        model = recipes.ddpm_model(train.shape, num_classes=num_classes, conditioning=way).to(lab.device)
+def trained(model, loss, steps):
+    """The averaged network as a denoiser."""
     how = recipes.ddpm_recipe(steps, batch_size=lab.pick(smoke=16, cpu=64, gpu=128))
-    history = fit(model, recipes.ddpm_loss(schedule, model), train, how)
-    two_ways[way], training[way] = history.ema_model.eval(), history
-    weights = sum(w.numel() for w in model.parameters())
-    tail = history.loss[-max(1, steps // 6) :]
-    print(
-        f"{way:6s} {weights:,} weights, {1000 * history.seconds / len(history.steps):.0f} ms a step, "
-        f"loss {sum(tail) / len(tail):.4f} (squared error of v, a pixel)"
-    )
+
+    def with_schedule(model, x, y, generator):
+        return loss(model, x, y, generator, schedule, num_classes, 0.1)
+
+    history = fit(model.to(lab.device), with_schedule, train, how)
+    return Denoiser(history.ema_model.eval(), schedule, recipes.PREDICTION_TYPE)
+
+
+steps = lab.pick(smoke=4, cpu=400, gpu=3000)
+with seeded(0):
+    mine = trained(ClassUNet(train.shape, num_classes), class_loss, steps)
+plots.image_rows(
+    {f"noise {seed}": draw(fast(mine), one_of_each(num_classes), seed) for seed in (1, 2)},
+    labels=names,
+    title=f"{train.title}: your network after {steps} steps, asked for each class",
+)
 
 # %% [markdown]
-# ## 7.3 · Did we get what we asked for?
+# Rough, and already obedient. How obedient, section 7.3 will count.
 #
-# Three questions, three numbers.
-#
-# * *Is it the class that was asked for?* A classifier looks at each image. It must not have taken part in training or in guidance, or it would judge its own work. Ours comes with the course and was trained on clean images. **Class accuracy** is the share of images that it takes for the class asked for.
-# * *Are the images, all together, like data?* The Fréchet distance of notebook 02, in that classifier's features.
-# * *Is everything there?* The **coverage** of Naeem et al. (2020): around each real image $x_i$ draw a ball that reaches to its $k$-th nearest real neighbour, in feature space. What share of the balls holds a generated image $g_j$?
-#
-# $$\text{coverage}=\frac1n\sum_{i=1}^n \mathbb 1\Big[\min_j\lVert x_i-g_j\rVert\le r_k(x_i)\Big], \tag{7.4}$$
-#
-# where $r_k(x_i)$ is the distance to the $k$-th nearest other real image.
-#
-# Perfect samples don't reach 1: mix $n$ generated images that are as good as $n$ real ones with the other real ones, and sort all by their distance from $x_i$. Each place is then taken by either kind with equal chance, and the ball is empty if the first $k$ are all real: probability about $2^{-k}$. So the best to hope for is $1-2^{-k}$, which is 0.97 at $k=5$. And the fewer images, the wider the balls: compare coverages only of as many images, that is, within one of the tables below.
-
+# ### Both ways, trained alike *(extra)*
+# The library's U-Net takes `PlaneBlock` as its `conditioning`. Same images, same steps, same noise, same labels dropped; only the class comes in differently.
 
 # %%
-def coverage(real, generated, k=5):
-    """The share of real images with a generated one nearby, (7.4).  real: (n, d);  generated: (m, d)."""
-    reach = torch.cdist(real, real).sort(dim=1).values[:, k]  # column 0 is the image itself
-    nearest = torch.cdist(real, generated).min(dim=1).values
-    return (nearest <= reach).double().mean().item()
-
-
-evaluator = load_classifier(train.name, lab.device)
-n_judged = lab.pick(smoke=30, cpu=500, gpu=2000)
-wanted = one_of_each(n_judged)
-
-
-@torch.no_grad()
-def features(images):
-    """(n, 64): what the judge sees, before it decides."""
-    return torch.cat([evaluator.features(part) for part in images.split(250)])
-
-
-few, many = test.first(n_judged), test.first(lab.pick(smoke=200, cpu=2000, gpu=10_000))
-real_few, real_many = features(few.x), features(many.x)
-
-
-def measure(images, y):
-    """Class accuracy, squared Fréchet distance to test images, coverage of as many as were drawn."""
-    seen = features(images)
-    return {
-        "accuracy": (evaluator.head(seen).argmax(1) == y).double().mean().item(),
-        "distance": frechet_distance(seen, real_many),
-        "coverage": coverage(real_few[: len(images)], seen),
-    }
-
-
-def say(name, m):
-    print(
-        f"{name:34s} accuracy {m['accuracy']:.3f}   distance {m['distance']:6.2f}   "
-        f"coverage {m['coverage']:.3f}"
-    )
-
-
-best = measure(train.first(n_judged).x, train.labels[:n_judged])
-say("as many real training images", best)
-results = {}
-for way, model in two_ways.items():
-    images = draw(fast(Denoiser(model, schedule, recipes.PREDICTION_TYPE)), wanted)
-    results[way] = measure(images, wanted)
-    say(f"class {way}, {steps_made(training[way])}", results[way])
-results["course"] = measure(draw(network, wanted), wanted)
-say("the course's model, class added", results["course"])
-
-# %% [markdown]
-# Read the first line as the judge's own limits: it is wrong about some real images as well. Which of the two ways wins after so few steps may change with the seed; that both learn to obey, and that one costs more weights, doesn't.
-#
-# What did the second network write on its planes? Here is the plane of each class in its first block, less the mean over all classes. It began as random numbers. Can you find the trousers' two legs with the gap between them, and the pullover's two sides?
-
-# %%
-first_block, table = two_ways["plane"].down[0][0], two_ways["plane"].label.weight[:num_classes]
-planes = first_block.plane(table).detach().float().view(num_classes, *first_block.size)
+with seeded(0):
+    with_planes = UNet(train.shape, num_classes=num_classes, conditioning=PlaneBlock)
+with_planes = trained(with_planes, class_loss, lab.pick(smoke=4, cpu=300, gpu=3000))
+first_block, table = with_planes.model.down[0][0], with_planes.model.label.weight[:num_classes]
+height, width = (side // 2 for side in train.shape[1:])
+dense = next(m for m in first_block.modules() if getattr(m, "out_features", 0) == height * width)
+planes = dense(table).detach().float().view(num_classes, height, width)
 plots.panels(
     dict(zip(names, planes - planes.mean(0))),
-    title=f"{train.title}: the plane of each class in the first block, after {steps_made(*training.values())}",
+    title=f"{train.title}: what your first block is shown for each class, less the mean of all",
     columns=5,
     shared=True,
 )
 
 # %% [markdown]
-# ### What the bug costs
-# In the bug hunt the null label was never trained. We can have that without another training: put fresh random numbers, as an embedding starts with, into the null row of the course's model. Nothing else changes. Then ask with $w=1$, which never uses that row, and with the other strengths that section 7.7 is about: $w=0$, which uses nothing else, and $w=3$, which uses both.
-
-# %%
-untrained = copy.deepcopy(denoiser)
-row = untrained.model.label.weight[any_class]
-row.copy_(torch.randn(row.shape, generator=lab.generator(5), device=lab.device))
-rows, n_bug = {}, lab.pick(smoke=20, cpu=200, gpu=1000)
-for name, model in {"as trained": denoiser, "null row untrained": untrained}.items():
-    for w in (0.0, 1.0, 3.0):
-        images = draw(cfg(fast(model), w, any_class), wanted[:n_bug])
-        rows[f"{name}, w = {w:g}"] = images[:num_classes]
-        say(f"{name}, w = {w:g}", measure(images, wanted[:n_bug]))
-plots.image_rows(rows, labels=names, title=f"{train.title}: a bug that w = 1 doesn't show")
-
+# The planes began as random numbers. Can you find the trousers' two legs with the gap between them, and the pullover's sleeves?
 # %% [markdown]
-# With $w=1$ the two agree to the last digit: whoever looks only at unguided samples will never find this bug. With $w=0$ it is glaring. With $w=3$ the judge's numbers hardly complain, but your eye does: the last row is strewn with grains, since guidance now walks away from the answer to a label that means nothing. Judges overlook things. Look at pictures too, and at *all* the modes of a sampler that you ship.
+# ## 7.3 · Did we get what we asked for?
+#
+# Two questions. *Is it the class that was asked for?* A classifier looks at each image; **class accuracy** is the share that it takes for the class asked for. *Is everything there?* The **coverage** of Naeem et al. (2020): around each real image $x_i$ draw a ball that reaches to its $k$-th nearest *other* real image, in feature space. What share of the balls holds a generated image $g_j$?
+#
+# $$\text{coverage}=\frac1n\sum_{i=1}^n \mathbb 1\Big[\min_j\lVert x_i-g_j\rVert\le r_k(x_i)\Big] \tag{7.4}$$
 #
 # ### {{heading guidance/one-perfect-bag}}
 # {{question guidance/one-perfect-bag}}
@@ -365,16 +351,93 @@ one_perfect_bag = "d"
 ask("guidance/one-perfect-bag", one_perfect_bag)
 
 # %% [markdown]
+# ### {{heading guidance/coverage}}
+# Every table below uses it. `torch.cdist(a, b)` gives all distances, (n, m).
+
+
+# %% tags=["quiz"]
+def coverage(real, generated, k=5):
+    """The share of real images with a generated one nearby, equation (7.4), a float.
+
+    real: (n, d);  generated: (m, d), one row of features for each image;  k < n.
+    """
+    ### BEGIN SOLUTION
+    between = torch.cdist(real, real)
+    reach = between.sort(dim=1).values[:, k]
+    nearest = torch.cdist(real, generated).min(dim=1).values
+    return (nearest <= reach).double().mean().item()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+coverage = check("guidance/coverage", coverage)
+
+# %% [markdown]
+# Perfect samples don't reach 1. Mix $n$ of them with the other real images and sort by distance from $x_i$: the ball is empty if the first $k$ are all real, with probability about $2^{-k}$. So 0.97 is the best to hope for at $k=5$. And the fewer images, the wider the balls: compare coverages of equally many images only.
+#
+# The judge is the course's classifier of *clean* images. It takes no part in training and never guides: a judge must not mark its own work. Its features also serve for the Fréchet distance of notebook 02. Two rows keep that number honest: real images, as the floor, and one Gaussian fitted to the *pixels*, whose ghosts a distance on poor features would praise.
+
+# %%
+judge = load_classifier(train.name, lab.device)
+n, seeds = lab.pick(smoke=20, cpu=200, gpu=1000), (1, 2, 3)
+wanted = one_of_each(n)
+
+
+@torch.no_grad()
+def features(images):
+    return torch.cat([judge.features(part) for part in images.split(250)])
+
+
+real, many = features(test.first(n).x), features(test.first(10 * n).x)
+pixels = train.first(5000).x.flatten(1).cpu().double()
+root = torch.linalg.cholesky(pixels.T.cov() + 1e-4 * torch.eye(pixels.shape[1]))
+by_class = [(train.labels == k).nonzero()[:, 0] for k in range(num_classes)]
+
+
+def real_images(seed):
+    rows = [by_class[k][(seed * n + i) % len(by_class[k])] for i, k in enumerate(wanted.tolist())]
+    return train.take(torch.stack(rows))
+
+
+def ghosts(seed):
+    z = torch.randn(n, len(root), generator=lab.generator(seed, "cpu"), dtype=torch.float64)
+    return (pixels.mean(0) + z @ root.T).float().clamp(-1, 1).view(n, *train.shape).to(lab.device)
+
+
+def score(images):
+    """(class accuracy, coverage) of images asked for by `wanted`."""
+    seen = features(images)
+    right = judge.head(seen).argmax(1) == wanted[: len(images)]
+    return right.double().mean().item(), coverage(real, seen)
+
+
+# %%
+def report(name, images_of):
+    """One row of the table: mean and spread (standard deviation) over the seeds."""
+    rows = [(*score(x), frechet_distance(features(x), many)) for x in map(images_of, seeds)]
+    mean, spread = torch.tensor(rows).mean(0), torch.tensor(rows).std(0)
+    cells = zip(("accuracy", "coverage", "squared distance"), mean.tolist(), spread.tolist())
+    print(f"{name:22s}" + "   ".join(f"{what} {m:6.3f} ± {s:.3f}" for what, m, s in cells))
+
+
+report("real images", real_images)
+report("one Gaussian in pixels", ghosts)
+report("your U-Net", lambda seed: draw(fast(mine), wanted, seed))
+report("your U-Net, planes", lambda seed: draw(fast(with_planes), wanted, seed))
+report("the course's U-Net", lambda seed: draw(network, wanted, seed))
+
+# %% [markdown]
+# The first line shows the judge's own limits: it is wrong about some real images as well. Pure chance in the first column is one in ten, and the ghosts are there. One training each says little about which of *your* two networks is better, and nothing is claimed here.
+#
 # ## 7.4 · The score of "an image, and a sandal"
 #
 # Forget for a moment that our network knows classes. Suppose there is an unconditional model, and somebody who can tell classes apart. Can the two together draw a sandal?
 #
-# Sampling needs a score, $\nabla\ln p(x_t\mid y)$. That is also the score of the *joint* density "an image, and a sandal": $p(x_t,y)=p(y)\,p(x_t\mid y)$, and as a function of $x_t$ the factor $p(y)$ is a constant. Bayes' rule says $p(x_t\mid y)=p(x_t)\,p(y\mid x_t)/p(y)$. Take the logarithm, then the gradient with respect to $x_t$; the denominator doesn't depend on it:
+# Sampling needs a score, $\nabla\ln p(x_t\mid y)$. Bayes' rule says $p(x_t\mid y)=p(x_t)\,p(y\mid x_t)/p(y)$. Take the logarithm, then the gradient with respect to $x_t$; the denominator doesn't depend on it:
 #
 # $$\nabla\ln p(x_t\mid y)=\underbrace{\nabla\ln p(x_t)}_{\text{towards images}}+\underbrace{\nabla\ln p(y\mid x_t)}_{\text{towards this class}} . \tag{7.5}$$
 #
 # A sum of two arrows. The first is the model that we have; the second is the gradient of a *classifier*, with respect to its input.
-# And a sum invites a knob: $s$ times the second arrow.
 #
 # ### {{heading guidance/classifier-gradient}}
 # A sampler calls this with gradients switched off, so switch them on inside.
@@ -399,8 +462,8 @@ def classifier_gradient(classifier, x_t, t, y):
 classifier_gradient = check("guidance/classifier-gradient", classifier_gradient)
 
 # %% [markdown]
-# ### Does it hold?
-# In the exact-score laboratory of notebook 03 all three terms of (7.5) are known. Three blobs, three classes, at a step where they overlap. Left arrow: the mixture's own score. Middle arrow: *your* function on the perfect classifier, which Bayes' rule gives. Their sum must be the score of the one blob that was asked for, which is computed without either of them. A forgotten logarithm, a mean for a sum, and the gap below is as large as the arrows.
+# ### Does it hold? *(extra)*
+# In the exact-score laboratory of notebook 03 (`GaussianMixture`) all three terms are known. Three blobs, three classes, at a step where they overlap. Left: the mixture's own score. Middle: *your* function on the perfect classifier, which Bayes' rule gives. Their sum must be the score of the one blob that was asked for, which is computed without either of them. Forget a logarithm, and the gap below is as large as the arrows.
 
 # %%
 toy_schedule = cosine_schedule(1000)
@@ -410,30 +473,22 @@ alone = [GaussianMixture(blobs.means[k : k + 1], 0.4) for k in range(3)]
 
 def perfect_classifier(x, t):
     """ln p(y | x_t) up to a constant, by Bayes' rule, for points at one step t: three densities."""
-    a = toy_schedule.alpha_bar[t[0]]
-    return torch.stack([blob.diffused(a).log_prob(x) for blob in alone], dim=1)
+    return torch.stack([blob.diffused(toy_schedule.alpha_bar[t[0]]).log_prob(x) for blob in alone], dim=1)
 
 
-cells, extent, target = 15, (-2.4, 2.4, -2.0, 2.4), 1
-places = [
-    extent[k] + (extent[k + 1] - extent[k]) * (torch.arange(cells) + 0.5) / cells for k in (0, 2)
-]
-grid = torch.stack(torch.meshgrid(*places, indexing="xy"), -1).reshape(-1, 2)
-t_toy = 300
+cells, extent, target, t_toy = 15, (-2.4, 2.4, -2.0, 2.4), 1, 300
 a = toy_schedule.alpha_bar[t_toy]
-t = torch.full((len(grid),), t_toy)
+places = [extent[k] + (extent[k + 1] - extent[k]) * (torch.arange(cells) + 0.5) / cells for k in (0, 2)]
+grid = torch.stack(torch.meshgrid(*places, indexing="xy"), -1).reshape(-1, 2)
 to_images = blobs.diffused(a).score(grid)
-to_class = classifier_gradient(perfect_classifier, grid, t, torch.full_like(t, target))
+steps_of_grid, classes_of_grid = torch.full((len(grid),), t_toy), torch.full((len(grid),), target)
+to_class = classifier_gradient(perfect_classifier, grid, steps_of_grid, classes_of_grid)
 conditional = alone[target].diffused(a).score(grid)
 toy_gap = (to_images + to_class - conditional).abs().max().item()
-print(
-    f"longest arrow {conditional.norm(dim=1).max():.2f}; "
-    f"largest gap between both sides of (7.5): {toy_gap:.1e}"
-)
+print(f"longest arrow {conditional.norm(dim=1).max():.2f}; largest gap between both sides of (7.5): {toy_gap:.1e}")
 
 # %%
-shade = blobs.diffused(a).log_prob(grid).exp().view(cells, cells)
-own = alone[target].diffused(a).log_prob(grid).exp().view(cells, cells)
+shade, own = (mix.diffused(a).log_prob(grid).exp().view(cells, cells) for mix in (blobs, alone[target]))
 three = {
     "towards images": to_images,
     "+ towards the class": to_class,
@@ -448,82 +503,11 @@ plots.fields(
 
 # %% [markdown]
 # Look at the middle panel. Where the class is already certain, at the lower right, the classifier has nothing to add: its arrows vanish. It pushes hardest where the decision is open and where the wrong class is likely.
-
-# %% [markdown]
-# ## 7.5 · The classifier must know noise
 #
-# (7.5) asks for $p(y\mid x_t)$, the opinion of somebody who sees the *noisy* image. The judge of section 7.3 has never seen one. How well does it do?
+# ## 7.5 · A classifier that knows noise
 #
-# **Predict, then run.** The judge is right about more than nine tenths of clean images. At $t=300$ of 1000, where $\bar\alpha_t$ is still 0.79 and our eyes see plainly what it is, it is right about what share?
-
-# %% tags=["predict"]
-guess = predict(
-    "guidance/clean-accuracy",
-    "Accuracy of the clean classifier on images at t = 300",
-    0,
-    100,
-    unit="%",
-)
-
-# %% [markdown]
-# The remedy is training on what it will be asked about: the loss is a classifier's usual one, at random steps, and the network is told the step,
+# (7.5) asks for $p(y\mid x_t)$, the opinion of somebody who sees the *noisy* image. The judge of 7.3 has never seen one.
 #
-# $$L(\varphi)=\mathbb E_{x_0,y,\;t\sim\mathcal U\{1..T\},\;\varepsilon}\big[-\ln p_\varphi(y\mid x_t,t)\big],\qquad x_t=\sqrt{\bar\alpha_t}\,x_0+\sqrt{1-\bar\alpha_t}\,\varepsilon . \tag{7.6}$$
-
-
-# %%
-def noisy_cross_entropy(classifier, x0, y, t, noise, schedule):
-    """Equation (7.6) for one batch, in nats per image."""
-    return F.cross_entropy(classifier(schedule.add_noise(x0, t, noise), t), y)
-
-
-noisy_classifier = load_noisy_classifier(train.name, lab.device).to(
-    memory_format=torch.channels_last
-)
-print(
-    f"The course's own, trained with this loss by\n  {noisy_classifier.card['command'].strip('`')}\n"
-)
-pictures = test.first(lab.pick(smoke=100, cpu=500, gpu=5000))
-generator, levels = lab.generator(6), [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
-right = {"trained on clean images": [], "trained on noisy images": []}
-with torch.no_grad():
-    for level in levels:
-        t = torch.full((len(pictures),), level, device=lab.device)
-        noise = torch.randn(pictures.x.shape, generator=generator, device=lab.device)
-        x_t = schedule.add_noise(pictures.x, t, noise)
-        for name, logits in zip(right, (evaluator(x_t), noisy_classifier(x_t, t))):
-            right[name].append((logits.argmax(1) == pictures.labels).double().mean().item())
-clean_at_300 = right["trained on clean images"][levels.index(300)]
-reveal("guidance/clean-accuracy", round(100 * clean_at_300, 1))
-plots.curves(
-    {name: (levels, values) for name, values in right.items()},
-    mark={"pure chance": (None, 1 / num_classes)},
-    title=f"{train.title}: noise blinds whoever has never seen it",
-    x_label="step t",
-    y_label="share of right answers",
-)
-
-# %% [markdown]
-# The noisy one is a little worse on clean images, since it is a smaller network with more to do. But it still has an opinion where our eyes have none, and at the very end nobody has.
-# Its *gradient* is what guidance uses. Red: "more white here would make it more of this class"; blue: "more black here". Each panel has its own scale.
-
-# %%
-shown = int((test.labels == num_classes - 1).nonzero()[0])
-picture, wish = test.take([shown]), torch.tensor([num_classes - 1], device=lab.device)
-maps = {}
-for level in (100, 500):
-    t = torch.tensor([level], device=lab.device)
-    noise = torch.randn(picture.shape, generator=lab.generator(7), device=lab.device)
-    x_t = schedule.add_noise(picture, t, noise)
-    maps[f"$x_t$,\nt = {level}"] = x_t[0].clamp(-1, 1).cpu()
-    for name, classifier in {"clean": lambda x, t: evaluator(x), "noisy": noisy_classifier}.items():
-        uphill = classifier_gradient(classifier, x_t, t, wish)
-        maps[f"{name} one's\narrow, t = {level}"] = uphill[0].mean(0).cpu()
-plots.panels(
-    maps, columns=6, title=f'{train.title}: the way to "{names[num_classes - 1]}", by two classifiers'
-)
-
-# %% [markdown]
 # ### {{heading guidance/why-noisy}}
 # {{question guidance/why-noisy}}
 
@@ -539,110 +523,255 @@ why_noisy = "a"
 ask("guidance/why-noisy", why_noisy)
 
 # %% [markdown]
-# ## 7.6 · Classifier guidance
+# **Predict, then run.** The judge is right about more than nine tenths of clean images. At $t=300$ of 1000, where $\bar\alpha_t$ is still 0.79 and our eyes see plainly what it is, it is right about what share?
+
+# %% tags=["predict"]
+guess = predict(
+    "guidance/clean-accuracy", "Accuracy of the clean classifier on images at t = 300", 0, 100, unit="%"
+)
+
+# %% [markdown]
+# So you need a classifier of your own: told the step, and trained on what it will be asked about,
 #
-# Samplers speak of noise, not of scores. From notebook 03, $\nabla\ln p(x_t)=-\hat\varepsilon/\sqrt{1-\bar\alpha_t}$. Multiply (7.5), with the knob $s$ in it, by $-\sqrt{1-\bar\alpha_t}$ (Dhariwal & Nichol 2021):
+# $$L(\varphi)=\mathbb E_{x_0,y,\;t\sim\mathcal U\{1..T\},\;\varepsilon}\big[-\ln p_\varphi(y\mid x_t,t)\big],\qquad x_t=\sqrt{\bar\alpha_t}\,x_0+\sqrt{1-\bar\alpha_t}\,\varepsilon . \tag{7.6}$$
 #
-# $$\hat\varepsilon=\varepsilon_\theta(x_t,t)-\sqrt{1-\bar\alpha_t}\;s\;\nabla\ln p_\varphi(y\mid x_t,t) . \tag{7.7}$$
-#
-# ### {{heading guidance/guided-noise}}
+# ### {{heading guidance/noisy-classifier}}
+# **Stage 1: the network.** Its form is up to you; two or three convolutions and a mean over the pixels will do. It must hear $t$, for each image its own: `sinusoidal_embedding(t)` gives 64 waves. Keep it small, for it is trained in a moment.
 
 
 # %% tags=["quiz"]
-def guided_noise(noise, uphill, t, schedule, scale):
-    """The noise that a guided model predicts, equation (7.7).
+class NoisyClassifier(nn.Module):
+    """ln p(y | x_t, t), up to a constant for each image: called as model(x_t, t), returns logits (b, num_classes).
 
-    noise: (b, c, h, w), the model's own prediction;  uphill: like it, ∇ ln p(y | x_t);  t: (b,);
-    scale: s.  `schedule.rates(t, noise)` gives √ᾱ_t and √(1 − ᾱ_t), shaped to multiply a batch.
-    Returns a tensor like noise.
+    shape: (c, h, w) of the images, h and w multiples of 4;  x_t: (b, c, h, w);  t: (b,) steps.
+    """
+
+    ### BEGIN SOLUTION
+    def __init__(self, shape, num_classes):
+        super().__init__()
+        self.first = nn.Conv2d(shape[0], 32, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(32, 64, 3, stride=2, padding=1)
+        self.third = nn.Conv2d(64, 64, 3, padding=1)
+        self.norm = nn.GroupNorm(1, 64)
+        self.time = nn.Sequential(nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 64))
+        self.head = nn.Linear(64, num_classes)
+
+    def forward(self, x, t):
+        h = F.silu(self.first(x))
+        h = self.norm(self.second(h))
+        of_step = self.time(sinusoidal_embedding(t))
+        h = F.silu(h + of_step[:, :, None, None])
+        h = F.silu(self.third(h))
+        return self.head(h.mean((2, 3)))
+
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, shape, num_classes):
+    #     raise NotImplementedError("quiz guidance/noisy-classifier: not answered yet")
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+NoisyClassifier = check("guidance/noisy-classifier", NoisyClassifier)
+
+# %% [markdown]
+# ### {{heading guidance/train-classifier}}
+# **Stage 2: the loop**, whole this time, with the loss (7.6) in it.
+
+
+# %% tags=["quiz"]
+def train_classifier(classifier, batches, schedule, optimizer, generator):
+    """One optimizer step for each batch, on the loss (7.6).  Returns the losses, a list of floats.
+
+    batches: an iterator of (x0 (b, c, h, w), y (b,));  steps t and noise are drawn from `generator`, anew for each image.
+    `schedule.add_noise(x0, t, noise)` gives x_t;  schedule.T: the last step.
     """
     ### BEGIN SOLUTION
-    _, noise_rate = schedule.rates(t, noise)
-    return noise - noise_rate * scale * uphill
+    losses = []
+    for x0, y in batches:
+        t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=x0.device)
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        logits = classifier(schedule.add_noise(x0, t, noise), t)
+        loss = F.cross_entropy(logits, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
     ### END SOLUTION
 
 
 # %% tags=["check"]
-guided_noise = check("guidance/guided-noise", guided_noise)
+train_classifier = check("guidance/train-classifier", train_classifier)
+
+
+# %%
+def batches(count, size, seed=0):
+    """So many batches of training images; the stop button ends them early."""
+    generator = lab.generator(seed, "cpu")
+    for _ in until_stopped(range(count)):
+        index = torch.randint(len(train), (size,), generator=generator).to(lab.device)
+        yield train.take(index), train.labels[index]
+
+
+with seeded(0):
+    classifier = NoisyClassifier(train.shape, num_classes).to(lab.device)
+optimizer = torch.optim.Adam(classifier.parameters(), lr=3e-3)
+stream = batches(lab.pick(smoke=5, cpu=600, gpu=3000), lab.pick(smoke=16, cpu=128, gpu=256))
+losses = train_classifier(classifier, stream, schedule, optimizer, lab.generator(1))
+classifier.eval().requires_grad_(False)
+print(
+    f"{len(losses)} steps: loss {losses[0]:.2f} at the first, {sum(losses[-50:]) / len(losses[-50:]):.2f} at the last (nats per image)"
+)
+
+# %%
+pictures = test.first(lab.pick(smoke=100, cpu=1000, gpu=5000))
+candidates = {
+    "the judge: clean images only": lambda x, t: judge(x),
+    "yours, on noisy images": classifier,
+    "the course's, on noisy images": load_noisy_classifier(train.name, lab.device),
+}
+levels, right = [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000], {name: [] for name in candidates}
+for level in levels:
+    t = torch.full((len(pictures),), level, device=lab.device)
+    noise = torch.randn(pictures.x.shape, generator=lab.generator(level), device=lab.device)
+    x_t = schedule.add_noise(pictures.x, t, noise)
+    for name, candidate in candidates.items():
+        with torch.no_grad():
+            right[name].append((candidate(x_t, t).argmax(1) == pictures.labels).double().mean().item())
+clean_at_300, yours_at_300 = (list(right.values())[k][levels.index(300)] for k in (0, 1))
+reveal("guidance/clean-accuracy", round(100 * clean_at_300, 1))
+plots.curves(
+    {name: (levels, values) for name, values in right.items()},
+    mark={"pure chance": (None, 1 / num_classes)},
+    title=f"{train.title}: noise blinds whoever has never seen it",
+    x_label="step t",
+    y_label="share of right answers",
+)
 
 # %% [markdown]
-# ### {{heading guidance/wrong-quantity}}
-# A colleague's version of `classifier_gradient`. It leads the right way, and on one image at a time it agrees with yours to the last digit. What is wrong? Mend it.
+# Yours still has an opinion where our eyes have none, and at the very end nobody has.
+#
+# **A good place to pause.** You have a network that is told, and a classifier that leads. From here on they work.
+# %% [markdown]
+# ## 7.6 · Classifier guidance
+#
+# Samplers speak of noise, not of scores. From notebook 03, $\nabla\ln p(x_t)=-\hat\varepsilon/\sqrt{1-\bar\alpha_t}$. Put a knob $s$ before the second arrow of (7.5) and multiply by $-\sqrt{1-\bar\alpha_t}$ (Dhariwal & Nichol 2021):
+#
+# $$\hat\varepsilon=\varepsilon_\theta(x_t,t)-\sqrt{1-\bar\alpha_t}\;s\;\nabla\ln p_\varphi(y\mid x_t,t) . \tag{7.7}$$
+#
+# ### {{heading guidance/with-classifier}}
+# Put the pieces together: a wrapper that makes a guided denoiser of any denoiser and any classifier. The formula speaks of noise, our denoisers of $\hat x_0$. Find your way between the two languages (notebook 05), or work out on paper what (7.7) means for $\hat x_0$.
 
 
 # %% tags=["quiz"]
-def colleagues_gradient(classifier, x_t, t, y):
-    """∇ ln p(y | x_t).  Arguments and result as in `classifier_gradient`."""
-    with torch.enable_grad():
-        x = x_t.detach().requires_grad_()
-        ### BEGIN SOLUTION
-        minus_log_p = F.cross_entropy(classifier(x, t), y, reduction="sum")
-        ### END SOLUTION
-        ### BEGIN HANDED OUT
-        # minus_log_p = F.cross_entropy(classifier(x, t), y)
-        ### END HANDED OUT
-        return -torch.autograd.grad(minus_log_p, x)[0]
+def with_classifier(denoise, schedule, classifier, scale):
+    """A denoiser (x_t, t, y) -> x̂_0 that a classifier leads to the class y, equation (7.7).
+
+    denoise: asked as denoise(x_t, t), for it knows no classes;  classifier: (x_t, t) -> logits;  scale: s.
+    """
+
+    ### BEGIN SOLUTION
+    def guided(x_t, t, y):
+        noise = predict_noise(schedule, denoise(x_t, t), x_t, t)
+        uphill = classifier_gradient(classifier, x_t, t, y)
+        _, noise_rate = schedule.rates(t, x_t)
+        return predict_x0(schedule, "noise", noise - noise_rate * scale * uphill, x_t, t)
+
+    return guided
+    ### END SOLUTION
 
 
 # %% tags=["check"]
-colleagues_gradient = check("guidance/wrong-quantity", colleagues_gradient)
+with_classifier = check("guidance/with-classifier", with_classifier)
 
 # %% [markdown]
-# Put your functions together: a wrapper that makes a guided denoiser of any denoiser and any classifier. It says everything in $\hat x_0$, as all our denoisers do; (7.7) in that language, by (5.6), is
+# In the language of clean guesses it is one line, since $\hat x_0=(x_t-\sqrt{1-\bar\alpha_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}$:
 #
 # $$\hat x_0^{\,\text{guided}}=\hat x_0+\frac{1-\bar\alpha_t}{\sqrt{\bar\alpha_t}}\;s\;\nabla\ln p_\varphi(y\mid x_t,t) . \tag{7.8}$$
+#
+# Now on images. The denoiser is told nothing; only *your* classifier knows what we want. The last row is a control: the same classifier, told at every step that there is no noise ($t=1$).
 
 
 # %%
-def with_classifier(denoise, classifier, scale):
-    """A denoiser that is led to the class y by a classifier: equation (7.7), and back to x̂_0."""
-
-    def denoise_guided(x_t, t, y):
-        noise = predict_noise(schedule, denoise(x_t, t), x_t, t)
-        uphill = classifier_gradient(classifier, x_t, t, y)
-        return predict_x0(schedule, "noise", guided_noise(noise, uphill, t, schedule, scale), x_t, t)
-
-    return denoise_guided
+def deaf(x, t):
+    return classifier(x, torch.ones_like(t))
 
 
-x_t = torch.randn(8, *train.shape, generator=lab.generator(8), device=lab.device)
-t = torch.linspace(20, 900, 8, device=lab.device).long()
-ours = with_classifier(denoiser, noisy_classifier, 5.0)(x_t, t, one_of_each(8))
-library = classifier_guided(denoiser, schedule, noisy_classifier, 5.0)(x_t, t, one_of_each(8))
-gap_of_forms = ((ours - library).abs().max() / library.abs().max()).item()
-print(
-    f"(7.7) in the noise against (7.8) in the image: largest relative difference {gap_of_forms:.0e}"
-)
+guides = {"s = 0": (classifier, 0.0), "s = 1": (classifier, 1.0), "s = 5": (classifier, 5.0)}
+guides |= {"s = 20": (classifier, 20.0), "s = 20,\nnot told t": (deaf, 20.0)}
+rows = {}
+for name, (guide, s) in guides.items():
+    rows[name] = draw(with_classifier(network, schedule, guide, s), one_of_each(num_classes))
+plots.image_rows(rows, labels=names, title=f"{train.title}: told nothing, led by your classifier")
 
 # %% [markdown]
-# Now on images. The denoiser is asked for "any"; only the classifier knows what we want. As a control, the clean classifier at $s=5$: if noise didn't matter it would do as well as the noisy one.
-
+# It works: at $s=0$ the noise alone decides (the headings say what was asked for), and further down the rows obey. With a perfect pair $s=1$ would be enough, as on the blobs; two networks with errors of their own need more.
+#
+# ### One at a time, and in company *(extra)*
+# #### {{heading guidance/somebody-elses-guide}}
+# A colleague wrote the same wrapper. Below: the same six noises, the same wishes, her guide at $s=20$. Only the number of images drawn at a time differs.
 
 # %%
-def noisy_logits(x, t):
-    with autocast(x.device):
-        return noisy_classifier(x.contiguous(memory_format=torch.channels_last), t).float()
-
-
-n_guided = lab.pick(smoke=20, cpu=200, gpu=1000)
-by_scale, rows = {}, {}
-for name, classifier, scale in (
-    ("s = 0", noisy_logits, 0.0),
-    ("s = 1", noisy_logits, 1.0),
-    ("s = 5", noisy_logits, 5.0),
-    ("s = 20", noisy_logits, 20.0),
-    ("clean classifier, s = 5", lambda x, t: evaluator(x), 5.0),
-):
-    images = draw(classifier_guided(network, schedule, classifier, scale), wanted[:n_guided])
-    by_scale[name], rows[name] = measure(images, wanted[:n_guided]), images[:num_classes]
-    say(name, by_scale[name])
+guide = clipped(pitfalls.with_classifier(network, schedule, classifier, 20.0))
+noise, rows = torch.randn(60, *train.shape, generator=lab.generator(4), device=lab.device), {}
+for size in (1, 6, 60):
+    parts = zip(noise[: max(6, size)].split(size), one_of_each(60)[: max(6, size)].split(size))
+    drawn = [last(dpm_solver(guide, schedule, start, quick, y)) for start, y in parts]
+    rows[f"{size} at a time"] = torch.cat(drawn)[:6]
 plots.image_rows(
-    rows, labels=names, title=f"{train.title}: an unconditional model, led by a classifier"
+    rows,
+    labels=[names[k] for k in one_of_each(6).tolist()],
+    title="The same six noises: why do the images differ?",
 )
 
 # %% [markdown]
-# It works: a model that is told nothing draws what was asked for, because somebody beside it says in each step which way that lies. And it falls short of the conditional model of section 7.3: at $s=1$ a *perfect* pair would equal it (that was the test on the blobs), but here two networks with errors of their own are added up. A larger $s$ makes up for a timid classifier.
-# The control shows why section 7.5 was needed.
+# Something is wrong in the cell below. Find it and fix it.
+
+
+# %% tags=["quiz"]
+def somebody_elses_guide(denoise, schedule, classifier, scale):
+    """A denoiser (x_t, t, y) -> x̂_0 led by a classifier, equation (7.7).  Arguments as in `with_classifier`."""
+
+    def guided(x_t, t, y):
+        x0 = denoise(x_t, t)
+        noise = predict_noise(schedule, x0, x_t, t)
+        _, noise_rate = schedule.rates(t, x_t)
+
+        with torch.enable_grad():
+            x = x_t.detach().clone().requires_grad_()
+            logits = classifier(x, t)
+            ### BEGIN SOLUTION
+            minus_log_p = F.cross_entropy(logits, y, reduction="sum")
+            ### END SOLUTION
+            ### BEGIN HANDED OUT
+            # minus_log_p = F.cross_entropy(logits, y)
+            ### END HANDED OUT
+            (downhill,) = torch.autograd.grad(minus_log_p, x)
+
+        noise = noise + noise_rate * scale * downhill
+        return predict_x0(schedule, "noise", noise, x_t, t)
+
+    return guided
+
+
+# %% tags=["check"]
+somebody_elses_guide = check("guidance/somebody-elses-guide", somebody_elses_guide)
+
+# %% [markdown]
+# #### {{heading guidance/what-a-batch-does}}
+# {{question guidance/what-a-batch-does}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+what_a_batch_does = "c"
+### END SOLUTION
+### BEGIN HANDED OUT
+# what_a_batch_does = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("guidance/what-a-batch-does", what_a_batch_does)
 
 # %% [markdown]
 # ## 7.7 · No classifier at all
@@ -651,55 +780,54 @@ plots.image_rows(
 #
 # $$\nabla\ln p(y\mid x_t)=\nabla\ln p(x_t\mid y)-\nabla\ln p(x_t).$$
 #
-# The right side is the difference of two scores, and one network with a null label knows both. It *contains* a classifier, whose arrow is the difference of its two answers. Put that into $\nabla\ln p(x_t)+w\,\nabla\ln p(y\mid x_t)$. Scores, noises and clean guesses differ by factors and terms that are the same for both answers, so in $\hat x_0$ it reads the same:
+# The right side is the difference of two scores, and one network with a null label knows both: it *contains* a classifier. Put that into $\nabla\ln p(x_t)+w\,\nabla\ln p(y\mid x_t)$. Scores, noises and clean guesses differ by factors and terms that are the same for both answers, so in $\hat x_0$ it reads the same:
 #
 # $$\hat x=\hat x_{\text{any}}+w\,\big(\hat x_{y}-\hat x_{\text{any}}\big) . \tag{7.9}$$
 #
 # That is **classifier-free guidance** (Ho & Salimans 2022). One convention for the whole course: $w=0$ ignores the class, **$w=1$ is the conditional model, unguided**, and $w>1$ exaggerates what the class changes.
 #
-# ### {{heading guidance/guided-guess}}
+# ### {{heading guidance/classifier-free}}
+# As a wrapper again.
 
 
 # %% tags=["quiz"]
-def guided_guess(denoise, x_t, t, y, null, w):
-    """Classifier-free guidance, equation (7.9).
+def classifier_free(denoise, w, null):
+    """A denoiser (x_t, t, y) -> x̂_0 with classifier-free guidance, equation (7.9), not clipped.
 
-    denoise: (x_t, t, y) -> x̂_0;  x_t: (b, c, h, w);  t, y: (b,);
-    null: the label that means "any";  w: a number.  Returns a tensor like x_t, not clipped.
+    denoise: (x_t, t, y) -> x̂_0;  w: a number;  null: the label that means "any".
     """
+
     ### BEGIN SOLUTION
-    of_any = denoise(x_t, t, torch.full_like(y, null))
-    of_y = denoise(x_t, t, y)
-    return of_any + w * (of_y - of_any)
+    def guided(x_t, t, y):
+        of_any = denoise(x_t, t, torch.full_like(y, null))
+        of_y = denoise(x_t, t, y)
+        return of_any + w * (of_y - of_any)
+
+    return guided
     ### END SOLUTION
 
 
 # %% tags=["check"]
-guided_guess = check("guidance/guided-guess", guided_guess)
+classifier_free = check("guidance/classifier-free", classifier_free)
 
 # %%
 one_class = torch.full((10,), min(5, num_classes - 1), device=lab.device)
-rows = {}
-for w in (0.0, 1.0, 2.0, 4.0, 8.0):
-    rows[f"w = {w:g}"] = draw(
-        lambda x, t, y, w=w: guided_guess(network, x, t, y, any_class, w), one_class
-    )
 plots.image_rows(
-    rows,
+    {f"w = {w:g}": draw(classifier_free(network, w, any_class), one_class) for w in (0.0, 1.0, 2.0, 4.0, 8.0)},
     title=f'{train.title}: "{names[one_class[0]]}", more and more strongly, same noises',
 )
 
 # %% [markdown]
 # Follow a column downwards. At $w=0$ the noise decides. At 1 the class is there in most columns. Then the images become cleaner, and more alike.
 #
-# ### The other convention
+# ### The other convention *(extra)*
 # The paper that introduced this counts from the *conditional* model. With $w'$ for its number,
 #
-# $$\hat x=(1+w')\,\hat x_y-w'\,\hat x_{\text{any}},\qquad\text{so}\qquad w=1+w',\quad w'=w-1 . \tag{7.10}$$
+# $$\hat x=(1+w')\,\hat x_y-w'\,\hat x_{\text{any}} . \tag{7.10}$$
 #
 # There "unguided" is 0. Both conventions live on, in papers and in programs, under one name ("guidance scale"). Someone who takes a 1 from one and types it into the other has switched guidance off, or on.
 #
-# ### {{heading guidance/convention}}
+# #### {{heading guidance/convention}}
 
 
 # %% tags=["quiz"]
@@ -718,50 +846,69 @@ def convert_strength(w, source, to):
 # %% tags=["check"]
 convert_strength = check("guidance/convention", convert_strength)
 
-# %%
-for w in (0.0, 1.0, 2.0, 7.5):
-    print(f"the course's w = {w:3g}   is the paper's {convert_strength(w, 'course', 'paper'):4g}")
-
 # %% [markdown]
-# ### What does a guided walk sample from?
-# At $w=1$ the answer is plain: $p(x\mid y)$. At $w=3$ the score at step $t$ is that of $p(x_t)\,p(y\mid x_t)^3$, by the same algebra. It is tempting to say that the samples then follow $p(x_0)\,p(y\mid x_0)^3$. On numbers instead of images this can be checked: two overlapping Gaussians, exact denoisers, many small steps, and the tempting density from a fine grid.
+# ### {{heading guidance/somebody-elses-loss}}
+# Another colleague trains with a loss of his own. To save time, his network begins with the weights of the course's model; only the row of "any", which his file lacked, begins anew. Look at three strengths.
 
 # %%
-line = GaussianMixture(torch.tensor([[-0.5], [0.5]], dtype=torch.float64), 0.4)
-exact, n_line = line.denoiser(toy_schedule), lab.pick(smoke=2000, cpu=20_000, gpu=50_000)
-starts = torch.randn(n_line, 1, generator=lab.generator(9, "cpu"), dtype=torch.float64)
-towards = torch.ones(n_line, dtype=torch.long)
-small_steps, ends = lab.pick(smoke=20, cpu=100, gpu=200), {}
-for w in (1.0, 3.0):
-    way = ddim(cfg(exact, w, null=2), toy_schedule, starts, small_steps, towards)
-    ends[w] = last(way)
-place = torch.linspace(-2.5, 3.5, 2001, dtype=torch.float64)[:, None]
-component = GaussianMixture(torch.tensor([[0.5]], dtype=torch.float64), 0.4)
-log_class = component.log_prob(place) - line.log_prob(place)  # ln p(y | x), but for a constant
-tempting = (line.log_prob(place) + 3 * log_class).softmax(0) / (place[1] - place[0])
-cell = (place[1] - place[0]).item()
-tempting_mean = (tempting * place[:, 0]).sum().item() * cell
-tempting_std = ((tempting * (place[:, 0] - tempting_mean).square()).sum() * cell).sqrt().item()
-for w, x in ends.items():
-    print(
-        f"w = {w:g}: samples have mean {x.mean():.3f} ± {x.std() / n_line**0.5:.3f}, "
-        f"standard deviation {x.std():.3f}"
-    )
-print(f"p(x) p(y|x)³ has mean {tempting_mean:.3f}, standard deviation {tempting_std:.3f}")
-away = abs(ends[3.0].mean().item() - tempting_mean) / (ends[3.0].std().item() / n_line**0.5)
-print(f"the means at w = 3 are {away:.0f} standard errors apart")
-plots.histogram(
-    {f"samples, w = {w:g}": x[:, 0] for w, x in ends.items()},
-    overlay={
-        "p(x | y)": (place[:, 0], component.log_prob(place).exp()),
-        "p(x) p(y|x)³": (place[:, 0], tempting),
-    },
-    title="Guided samples go further than the density that they seem to follow",
-    x_label="x",
+his = copy.deepcopy(denoiser.model).requires_grad_(True)
+with seeded(1), torch.no_grad():
+    his.label.weight[any_class].normal_()
+his = fast(trained(his, pitfalls.class_loss, lab.pick(smoke=4, cpu=60, gpu=1000)))
+plots.image_rows(
+    {f"w = {w:g}": draw(classifier_free(his, w, any_class), one_of_each(num_classes)) for w in (1.0, 0.0, 3.0)},
+    labels=names,
+    title="His network: which rows are as they should be?",
 )
 
+
+# %% tags=["quiz"]
+def somebody_elses_loss(model, x0, y, generator, schedule, null, share):
+    """Squared error of v, a mean over batch and pixels, some labels dropped.  Arguments as in `class_loss`."""
+    t = draw_steps(len(x0), schedule.T, generator, x0.device)
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    signal_rate, noise_rate = schedule.rates(t, x0)
+    x_t = signal_rate * x0 + noise_rate * noise
+
+    chance = torch.rand(len(y), generator=generator, device=y.device)
+    lost = chance < share
+    labels = y.clone()
+    ### BEGIN SOLUTION
+    labels = labels.masked_fill(lost, null)
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # labels.masked_fill(lost, null)
+    ### END HANDED OUT
+
+    guess = model(x_t, t, labels).float()
+    v = signal_rate * noise - noise_rate * x0
+    error = (guess - v).square().flatten(1).mean(1)
+    return error.mean()
+
+
+# %% tags=["check"]
+somebody_elses_loss = check("guidance/somebody-elses-loss", somebody_elses_loss)
+
 # %% [markdown]
-# ### {{heading guidance/not-a-density}}
+# ### {{heading guidance/which-samples}}
+# {{question guidance/which-samples}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+which_samples = "d"
+### END SOLUTION
+### BEGIN HANDED OUT
+# which_samples = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("guidance/which-samples", which_samples)
+
+# %% [markdown]
+# ### What does a guided walk sample from? *(extra)*
+# At $w=1$ the answer is plain: $p(x\mid y)$. At $w=3$ the score at step $t$ is that of $p(x_t)\,p(y\mid x_t)^3$, by the same algebra.
+#
+# #### {{heading guidance/not-a-density}}
 # {{question guidance/not-a-density}}
 
 # %% tags=["quiz"]
@@ -776,61 +923,38 @@ not_a_density = "b"
 ask("guidance/not-a-density", not_a_density)
 
 # %% [markdown]
-# ## 7.8 · In which language, and when to clip
-#
-# Programs guide in $\hat\varepsilon$, in $v$ or in $\hat x_0$. Must they agree? For one $x_t$ and one $t$ each of the three is a straight line in each other, (5.6), and the line is the same for both answers. An affine map doesn't care about combinations whose weights add up to 1, and $(1-w)+w=1$. So yes, to the last digit but for rounding. We try it in float64 with the course's model.
+# On numbers instead of images this can be checked: two overlapping Gaussians, exact denoisers, many small steps, and the tempting density from a fine grid.
 
 # %%
-exactly = copy.deepcopy(denoiser).double()
-x_t = torch.randn(8, *train.shape, generator=lab.generator(10, "cpu"), dtype=torch.float64).to(
-    lab.device
+line = GaussianMixture(torch.tensor([[-0.5], [0.5]], dtype=torch.float64), 0.4)
+exact, n_line = line.denoiser(toy_schedule), lab.pick(smoke=2000, cpu=20_000, gpu=50_000)
+starts = torch.randn(n_line, 1, generator=lab.generator(9, "cpu"), dtype=torch.float64)
+towards, small_steps = torch.ones(n_line, dtype=torch.long), lab.pick(smoke=20, cpu=100, gpu=200)
+ends = {
+    w: last(ddim(classifier_free(exact, w, 2), toy_schedule, starts, small_steps, towards)) for w in (1.0, 3.0)
+}
+place = torch.linspace(-2.5, 3.5, 2001, dtype=torch.float64)[:, None]
+component = GaussianMixture(torch.tensor([[0.5]], dtype=torch.float64), 0.4)
+log_class = component.log_prob(place) - line.log_prob(place)  # ln p(y | x), but for a constant
+mass = (line.log_prob(place) + 3 * log_class).softmax(0)
+tempting_mean = (mass * place[:, 0]).sum().item()
+error = ends[3.0].std().item() / n_line**0.5
+away = abs(ends[3.0].mean().item() - tempting_mean) / error
+print(f"w = 3: samples have mean {ends[3.0].mean():.3f} ± {error:.3f}, p(x) p(y|x)³ has {tempting_mean:.3f}")
+plots.histogram(
+    {f"samples, w = {w:g}": x[:, 0] for w, x in ends.items()},
+    overlay={
+        "p(x | y)": (place[:, 0], component.log_prob(place).exp()),
+        "p(x) p(y|x)³": (place[:, 0], mass / (place[1] - place[0])),
+    },
+    title="Guided samples go further than the density that they seem to follow",
+    x_label="x",
 )
-t, y = torch.linspace(1, 1000, 8, device=lab.device).long(), one_of_each(8)
-of_any, of_y = exactly(x_t, t, torch.full_like(y, any_class)), exactly(x_t, t, y)
-in_x0 = of_any + 4 * (of_y - of_any)
-language_gaps = {}
-for prediction_type in ("noise", "v"):
-    said = [prediction_target(schedule, prediction_type, x0, predict_noise(schedule, x0, x_t, t), t) for x0 in (of_any, of_y)]
-    back = predict_x0(schedule, prediction_type, said[0] + 4 * (said[1] - said[0]), x_t, t)
-    language_gaps[prediction_type] = ((back - in_x0).abs().max() / in_x0.abs().max()).item()
-    print(
-        f"guided in the {prediction_type:5s} against guided in the clean guess: "
-        f"largest relative difference {language_gaps[prediction_type]:.0e}"
-    )
 
 # %% [markdown]
-# With one exception: **clipping** is no straight line. And guidance needs it, because (7.9) with $w>1$ is an *extrapolation*: two guesses within $[-1,1]$, say 0.2 for "any" and 0.9 for the class, make $0.2+6\cdot0.7=4.4$ at $w=6$. So the order of the wrappers matters:
-# `clipped(cfg(...))` repairs what guidance did; `cfg(clipped(...))` clips what was in order and leaves the rest.
-
-# %%
-n_clip, rows, clip_order = lab.pick(smoke=20, cpu=200, gpu=1000), {}, {}
-noise = torch.randn(n_clip, *train.shape, generator=lab.generator(1), device=lab.device)
-strides = lab.pick(smoke=5, cpu=12, gpu=25)
-for name, denoise in {
-    "clipped last": clipped(cfg(network, 6.0, any_class)),
-    "clipped first": cfg(clipped(network), 6.0, any_class),
-    "never clipped": cfg(network, 6.0, any_class),
-}.items():
-    raw = last(dpm_solver(denoise, schedule, noise, strides, wanted[:n_clip]))
-    shown_as = raw.clamp(-1, 1)
-    clip_order[name] = measure(shown_as, wanted[:n_clip]) | {
-        "beyond": (raw.abs() > 1.01).double().mean().item(),
-        "contrast": shown_as.std().item(),
-    }
-    rows[name] = shown_as[:num_classes]
-    say(f"{name}, w = 6", clip_order[name])
-    print(
-        "{:34s} outside [-1, 1]: {beyond:.1%} of the pixels, contrast {contrast:.2f}".format(
-            "", **clip_order[name]
-        )
-    )
-contrast = few.x.std().item()
-print(f"contrast (standard deviation of all pixels) of real images: {contrast:.2f}")
-plots.image_rows(rows, labels=names, title=f"{train.title}: w = 6, and three places for clipping")
-
-# %% [markdown]
-# The judge's three numbers hardly tell the three apart: on pictures that are mostly black and white already, it is a blemish. The contrast does. Guidance raises it above that of real images in any case; clipped last, by the least. A guess outside the range of images makes an $x_t$ that the network never saw in training, and the next guess starts from there: whites burn out, and shades are lost.
-# On photographs that is what one sees first (Saharia et al. 2022, who clip more cleverly).
+# ## 7.8 · When to clip
+#
+# Programs guide in $\hat\varepsilon$, in $v$ or in $\hat x_0$, and all agree: for one $x_t$ and one $t$ each is a straight line in the other, the same line for both answers, and the weights $1-w$ and $w$ add up to 1. With one exception: **clipping** is no straight line.
 #
 # ### {{heading guidance/clip-after}}
 # {{question guidance/clip-after}}
@@ -847,138 +971,276 @@ clip_after = "c"
 ask("guidance/clip-after", clip_after)
 
 # %% [markdown]
+# ### {{heading guidance/ask-for}}
+# Everything together: your guidance, clipped, around `ddim` of notebook 06. (`last` runs a sampler to its end.) No ready-made wrapper for clipping this time: write it where it belongs.
+
+
+# %% tags=["quiz"]
+def ask_for(denoise, schedule, y, w, null, noise, steps):
+    """Images of the classes y (b,), by DDIM in `steps` strides from `noise` (b, c, h, w); every guess in [-1, 1].
+
+    denoise: (x_t, t, y) -> x̂_0;  w: the strength, equation (7.9);  null: the label that means "any".
+    `ddim(denoise, schedule, noise, steps, y)` walks with any denoiser.
+    """
+    ### BEGIN SOLUTION
+    guided = classifier_free(denoise, w, null)
+
+    def in_range(x_t, t, y):
+        return guided(x_t, t, y).clamp(-1, 1)
+
+    return last(ddim(in_range, schedule, noise, steps, y))
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+ask_for = check("guidance/ask-for", ask_for)
+
+# %%
+noise = torch.randn(n, *train.shape, generator=lab.generator(1), device=lab.device)
+strides = lab.pick(smoke=4, cpu=12, gpu=50)
+never = last(ddim(classifier_free(network, 6.0, any_class), schedule, noise, strides, wanted))
+first = last(ddim(classifier_free(clipped(network), 6.0, any_class), schedule, noise, strides, wanted))
+raw = {"clipped last": ask_for(network, schedule, wanted, 6.0, any_class, noise, strides)}
+raw |= {"clipped first": first, "never clipped": never}
+for name, x in raw.items():
+    outside, contrast = (x.abs() > 1.01).double().mean(), x.clamp(-1, 1).std()
+    print(f"{name:14s} w = 6   outside [-1, 1]: {outside:6.1%} of the pixels   contrast {contrast:.2f}")
+print(f"contrast (standard deviation of all pixels) of real images: {test.first(n).x.std():.2f}")
+plots.image_rows(
+    {name: x[:num_classes] for name, x in raw.items()}, labels=names, title="w = 6, and three places for clipping"
+)
+
+# %% [markdown]
+# A guess outside the range of images makes an $x_t$ that the network never saw in training, and the next guess starts from there: whites burn out, and shades are lost. On photographs that is what one sees first (Saharia et al. 2022, who clip more cleverly).
+# %% [markdown]
 # ## 7.9 · What does the knob cost?
 #
 # **Predict, then run.** The coverage of the conditional model, $w=1$, is set to 100 %. How much of it is left at $w=8$?
 
 # %% tags=["predict"]
 guess = predict(
-    "guidance/coverage-left",
-    "Coverage at w = 8, in percent of the coverage at w = 1",
-    0,
-    120,
-    unit="%",
+    "guidance/coverage-left", "Coverage at w = 8, in percent of the coverage at w = 1", 0, 120, unit="%"
 )
 
+# %% [markdown]
+# One run is one draw. A share of 200 images has a standard error of about one hundredth where it is near 0.97, and of three near 0.8. So every strength is drawn from several seeds, the *same* seeds for all.
+#
+# ### {{heading guidance/sweep}}
+
+
+# %% tags=["quiz"]
+def sweep(sample, score, strengths, seeds):
+    """How the scores change with the strength: their means over the seeds, and the standard errors of these means.
+
+    sample: (strength, seed) -> images;  score: images -> (accuracy, coverage), floats;  at least 2 seeds.
+    Returns two tensors (len(strengths), 2).
+    """
+    ### BEGIN SOLUTION
+    scores = torch.tensor([[score(sample(w, seed)) for seed in seeds] for w in strengths])
+    errors = scores.std(dim=1) / len(seeds) ** 0.5
+    return scores.mean(dim=1), errors
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+sweep = check("guidance/sweep", sweep)
+
+# %% [markdown]
+# And now both kinds of guidance in one plane. The denoiser is the course's in all of it; one classifier is *yours*, the other the course's, which was trained for longer.
+
+
 # %%
-strengths = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
-sweep = {}
-for w in strengths:
-    sweep[w] = measure(draw(cfg(network, w, any_class), wanted), wanted)
-    say(f"w = {w:g}", sweep[w])
-coverage_left = 100 * sweep[8.0]["coverage"] / sweep[1.0]["coverage"]
+def by_label(w, seed):
+    return draw(classifier_free(network, w, any_class), wanted, seed)
+
+
+def led_by(guide):
+    return lambda s, seed: draw(with_classifier(network, schedule, guide, s), wanted, seed)
+
+
+ways = {
+    "classifier-free, w": (by_label, [1.0, 2.0, 3.0, 5.0, 8.0]),
+    "your classifier, s": (led_by(classifier), [1.0, 5.0, 25.0]),
+    "the course's classifier, s": (led_by(candidates["the course's, on noisy images"]), [1.0, 5.0, 25.0]),
+}
+curves = {}
+for name, (sample, knob) in ways.items():
+    means, errors = sweep(sample, score, knob, seeds)
+    curves[name] = {
+        f"{name[-1]} = {w:g}": (cover, right, 2 * e_cover, 2 * e_right)
+        for w, (right, cover), (e_right, e_cover) in zip(knob, means.tolist(), errors.tolist())
+    }
+least, *_, most = curves["classifier-free, w"].values()
+coverage_left = 100 * most[0] / least[0]
 reveal("guidance/coverage-left", round(coverage_left, 1))
 
 # %%
-plots.curves(
-    {what: (strengths, [sweep[w][what] for w in strengths]) for what in ("accuracy", "coverage")},
-    mark={"w = 1, unguided": 1.0},
-    title=f"{train.title}: fidelity and variety as w grows",
-    x_label="strength of guidance w",
-    y_label="share",
-)
-
-# %%
-nearest = min(strengths, key=lambda w: sweep[w]["distance"])
-print(
-    f"Of these strengths, w = {nearest:g} comes nearest to the data "
-    f"(squared Fréchet distance {sweep[nearest]['distance']:.2f})."
-)
-plots.curves(
-    {"samples": (strengths, [sweep[w]["distance"] for w in strengths])},
-    mark={"as many real images": (None, best["distance"])},
-    title=f"{train.title}: nearest to the data at w = {nearest:g}",
-    x_label="strength of guidance w",
-    y_label="squared Fréchet distance",
+right_of_real, cover_of_real = score(real_images(1))
+plots.tradeoff(
+    curves,
+    title=f"{train.title}: two ways to guide, and what each pays",
+    x_label="coverage (right: more varied)",
+    y_label="class accuracy (up: more faithful)",
+    mark={"as many real images": (cover_of_real, right_of_real)},
 )
 
 # %% [markdown]
-# Three numbers, three stories, and none of them is wrong. Accuracy says: the more the better. Coverage says: a little guidance helps, since it mends images that were near nothing real, and then every bit more makes them alike and leaves real ones alone. The distance weighs both, and has its minimum a little above 1. (Left of 1 all three get worse: the class is ignored more and more, and to draw well without being told what is the harder task.)
+# Bars are two standard errors over three seeds (an estimate from three numbers, so rough itself). Turn $s$ up, and images obey more and more. Turn $w$ up, and accuracy is cheap at first and dear later: soon there is none left to gain, and coverage falls. What the better classifier gains is the classifier's share of the gap. What is left is the denoiser's, which must draw well *without being told* what: the harder task.
 # No number can tell you which $w$ to use, because it depends on what for: one convincing picture (large $w$), or a set that stands for the data (a little above 1).
 #
-# Why does the accuracy rise *above* that of real images? Because guided samples avoid what is hard to classify: shirts that might be coats. A judge is easily pleased by caricatures.
+# ### Better than real? *(extra)*
+# Guided accuracy lies above that of real images. Do guided samples avoid what is hard to classify?
+#
+# #### {{heading guidance/confusion}}
+
+
+# %% tags=["quiz"]
+def confusion(asked, seen, classes):
+    """Row k: of the images of class k, which share the judge takes for class 0, 1, …: (classes, classes).
+
+    asked, seen: (b,) labels;  every class occurs in `asked`.
+    """
+    ### BEGIN SOLUTION
+    table = torch.zeros(classes, classes)
+    for k, j in zip(asked.tolist(), seen.tolist()):
+        table[k, j] += 1
+    return table / table.sum(dim=1, keepdim=True)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+confusion = check("guidance/confusion", confusion)
+
+# %%
+every = one_of_each(n).repeat(len(seeds))
+looked_at = {
+    "real images": real_images,
+    "w = 1": lambda seed: by_label(1.0, seed),
+    "w = 3": lambda seed: by_label(3.0, seed),
+}
+tables = {}
+for name, images_of in looked_at.items():
+    seen = judge.head(features(torch.cat([images_of(seed) for seed in seeds]))).argmax(1)
+    tables[name] = confusion(every, seen, num_classes) * (1 - torch.eye(num_classes))
+    k, j = divmod(tables[name].argmax().item(), num_classes)
+    print(f"{name:12s} {tables[name].sum() / num_classes:5.1%} are mistaken", end="")
+    print(f", most often {names[k]} for {names[j]}: {tables[name].max():.0%}" if tables[name].any() else "")
+title = "Mistakes only. Row: asked for (first class on top); column: seen by the judge"
+plots.panels(tables, title=title, shared=True, diverging=False, unit="share of the row")
 
 # %% [markdown]
-# ## 7.10 · Only where it matters
+# Real clothes are mistaken for each other in a few pairs of classes. At $w=3$ hardly any mistake is left: guided images keep away from where two classes meet. A judge is easily pleased by caricatures.
 #
-# Must guidance act at every step? In deep noise nothing particular is to be seen yet, and the difference of the two answers points to the class's *average*: whoever pulls all walks there, early, makes them alike. At the end the shape has long been decided, and all that guidance can do is correct. Is that worth two evaluations? Kynkäänniemi et al. (2024) say no, and guide in an interval of noise levels only; the table below shows whether that holds here:
+# ## 7.10 · Only where it matters *(extra)*
+#
+# Must guidance act at every step? In deep noise nothing particular is to be seen yet, and the difference of the two answers points to the class's *average*. At the end the shape has long been decided. Kynkäänniemi et al. (2024) guide in an interval of noise levels only:
 #
 # $$w(t)=\begin{cases}w & t_{\text{low}}\le t\le t_{\text{high}},\\ 1 & \text{else.}\end{cases} \tag{7.11}$$
 #
-# Outside, one evaluation is enough, so it is cheaper too. In our library that is one more wrapper around two denoisers.
+# ### {{heading guidance/guided-between}}
+# Outside, one answer is enough. Write it so that the network isn't asked for what isn't used.
 
+
+# %% tags=["quiz"]
+def guided_between(denoise, w, null, low, high):
+    """A denoiser (x_t, t, y) -> x̂_0, guided with strength w for low ≤ t ≤ high, conditional elsewhere, (7.11).
+
+    All images of a batch are at one step. Outside of the interval `denoise` is asked once, with y.
+    """
+    ### BEGIN SOLUTION
+    inside = classifier_free(denoise, w, null)
+
+    def guided(x_t, t, y):
+        if low <= int(t[0]) <= high:
+            return inside(x_t, t, y)
+        return denoise(x_t, t, y)
+
+    return guided
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+guided_between = check("guidance/guided-between", guided_between)
 
 # %%
-def guided_between(inside, outside, low, high):
-    """One denoiser for steps low ≤ t ≤ high, another for the rest, (7.11).  All are at one step."""
-    return lambda x_t, t, y=None: (inside if low <= int(t[0]) <= high else outside)(x_t, t, y)
-
-
-strong, T = 5.0, schedule.T
-intervals = {
-    "everywhere": (1, T),
-    "deep noise, last third": (2 * T // 3 + 1, T),
-    "middle third": (T // 3 + 1, 2 * T // 3),
-    "little noise, first third": (1, T // 3),
-    "first two thirds": (1, 2 * T // 3),
-}
-in_interval, calls = {"nowhere (w = 1)": sweep[1.0]}, {"nowhere": strides}
-say("nowhere (w = 1)", sweep[1.0])
+T, knob = schedule.T, [2.0, 5.0, 8.0]
+intervals = {"deep noise (last third)": (2 * T // 3 + 1, T), "middle third": (T // 3 + 1, 2 * T // 3)}
+intervals |= {"first two thirds": (1, 2 * T // 3)}
+paths = {"everywhere, w = 1 to 8": curves["classifier-free, w"]}
 for name, (low, high) in intervals.items():
-    calls[name] = sum(1 + (low <= t <= high) for t in schedule.timesteps(strides)[:-1])
-    denoise = guided_between(cfg(network, strong, any_class), network, low, high)
-    in_interval[name] = (
-        sweep[strong] if name == "everywhere" else measure(draw(denoise, wanted), wanted)
-    )
-    say(f"w = {strong:g}, {name}", in_interval[name])
-best_interval = min(in_interval, key=lambda name: in_interval[name]["distance"])
-print(f"nearest to the data: {best_interval}")
-print(
-    "the network is asked, for each image: "
-    + "; ".join(f"{n} times {name}" for name, n in calls.items())
+
+    def by_interval(w, seed, low=low, high=high):
+        return draw(guided_between(network, w, any_class, low, high), wanted, seed)
+
+    means, errors = sweep(by_interval, score, knob, seeds)
+    paths[name] = {
+        f"{'_' * (w < 8)}{w:g}": (cover, right, 2 * e_cover, 2 * e_right)
+        for w, (right, cover), (e_right, e_cover) in zip(knob, means.tolist(), errors.tolist())
+    }
+plots.tradeoff(
+    paths,
+    title=f"{train.title}: the same strengths, in parts of the walk only",
+    x_label="coverage (right: more varied)",
+    y_label="class accuracy (up: more faithful)",
 )
+
+# %% [markdown]
+# ### {{heading guidance/beats}}
+# Two points with bars: when may you say that one is better? The bar of a *difference* is the root of the sum of both bars' squares.
+
+
+# %% tags=["quiz"]
+def beats(one, other):
+    """Whether `one` is better by more than the bar in one measure, and in the other not worse by more than the bar.
+
+    one, other: (coverage, accuracy, bar of the coverage, bar of the accuracy), four floats.  Returns True or False.
+    """
+    ### BEGIN SOLUTION
+    better = worse = False
+    for k in (0, 1):
+        bar = (one[k + 2] ** 2 + other[k + 2] ** 2) ** 0.5
+        better |= one[k] - other[k] > bar
+        worse |= other[k] - one[k] > bar
+    return better and not worse
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+beats = check("guidance/beats", beats)
 
 # %%
-plots.curves(
-    {
-        "everywhere, w = 1 to 8": (
-            [sweep[s]["coverage"] for s in strengths[2:]],
-            [sweep[s]["accuracy"] for s in strengths[2:]],
-        )
-    }
-    | {
-        f"w = {strong:g}, {name}": ([m["coverage"]], [m["accuracy"]])
-        for name, m in in_interval.items()
-        if name not in ("everywhere", "nowhere (w = 1)")
-    },
-    title=f"{train.title}: up is more faithful, right is more varied",
-    x_label="coverage",
-    y_label="class accuracy",
-)
+everywhere = curves["classifier-free, w"]
+led = [point for name in list(curves)[1:] for point in curves[name].values()]
+beaten = sum(any(beats(other, point) for other in everywhere.values()) for point in led)
+print(f"{beaten} of {len(led)} points that a classifier led are beaten by one without a classifier")
+for name in intervals:
+    won = [w for w, point in everywhere.items() if any(beats(own, point) for own in paths[name].values())]
+    lost = [
+        w.strip("_")
+        for w, point in paths[name].items()
+        if any(beats(other, point) for other in everywhere.values())
+    ]
+    print(
+        f"{name:24s} beats everywhere's {', '.join(won) or 'none'};   is beaten at w = {', '.join(lost) or 'none'}"
+    )
 
 # %% [markdown]
-# Points above the curve, or to its right, have more of one without less of the other. (With 500 images a hundredth either way is chance.) Compare the last third, the deep noise, with the middle one: the same strength, a third of the range each, and another price. Of the three thirds deep noise is the dearest: it costs variety, the middle one costs none and obeys nearly as well. But the cost isn't in deep noise alone. Guide in the first two thirds, and a good part of it is back, though each of them alone was cheap: what strong guidance does in one stretch, it exaggerates again in the next. Only the middle third is as good as the best strength everywhere, and asks the network less often. (Little noise isn't useless either: accuracy rises there too.)
-
-# %% [markdown]
+# The strengths are 2, 5 and 8, and the last is written at its point. Strong guidance in deep noise alone already costs variety. In the middle third it obeys nearly as well and costs little, with one evaluation instead of two for the rest of the walk. Where bars overlap, nothing is claimed.
+#
 # ## 7.11 · Explore: class, strength, noise
 #
 # A question that no single picture answers: from *one* noise, does a stronger wish change **what** the image shows, or only **how clearly**? Choose a class and hold the noise, then raise $w$; then hold $w$ and change the class. Does the noise keep anything of its own (a tilt, a size, a darkness) through all classes?
 
 # %%
-noises, offered = lab.pick(smoke=9, cpu=16, gpu=16), [0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
+noises, offered, album = lab.pick(smoke=9, cpu=12, gpu=16), [0.0, 1.0, 2.0, 3.0, 5.0, 8.0], {}
 labels = torch.arange(num_classes, device=lab.device).repeat_interleave(noises)
-same_noise = torch.randn(noises, *train.shape, generator=lab.generator(11), device=lab.device)
-album = {}
+same_noise = torch.randn(noises, *train.shape, generator=lab.generator(11), device=lab.device).repeat(
+    num_classes, 1, 1, 1
+)
 for w in offered:
-    denoise = clipped(cfg(network, w, any_class))
-    images = last(
-        dpm_solver(denoise, schedule, same_noise.repeat(num_classes, 1, 1, 1), strides, labels)
-    ).clamp(-1, 1)
-    found = evaluator(images).argmax(1)
-    album[w] = (
-        images.view(num_classes, noises, *train.shape).cpu(),
-        (found == labels).view(num_classes, noises).cpu(),
-    )
+    images = ask_for(network, schedule, labels, w, any_class, same_noise, strides)
+    hits = judge(images).argmax(1) == labels
+    album[w] = images.view(num_classes, noises, *train.shape).cpu(), hits.view(num_classes, noises).cpu()
 
 
 def show_wish(wanted_class, w, first):
@@ -1001,19 +1263,16 @@ explore(
 )
 
 # %% [markdown]
-# ## 7.12 · One wish, please
+# ## 7.12 · One wish, please *(extra)*
 #
-# All of it together: name a class, and watch it come out of the noise. Change the name and run the two cells again.
+# Name a class, and watch it come out of the noise, step by step. Change the name and run the two cells again.
 
 # %%
-wish = names[min(8, num_classes - 1)]
+wish, small_steps = names[min(8, num_classes - 1)], lab.pick(smoke=8, cpu=40, gpu=60)
 y = torch.full((8,), names.index(wish), device=lab.device)
 noise = torch.randn(8, *train.shape, generator=lab.generator(12), device=lab.device)
-denoise, small_steps = clipped(cfg(network, 2.0, any_class)), lab.pick(smoke=8, cpu=40, gpu=60)
-way = list(ddim(denoise, schedule, noise, small_steps, y))
-plots.animation(
-    [step.x.cpu().clamp(-1, 1) for step in way], title=f"{wish}, please (w = 2)", seconds=4
-)
+way = list(ddim(clipped(classifier_free(network, 2.0, any_class)), schedule, noise, small_steps, y))
+plots.animation([step.x.cpu().clamp(-1, 1) for step in way], title=f"{wish}, please (w = 2)", seconds=4)
 
 # %% [markdown]
 # On paper, the same trajectory at a few of its timesteps, and the guess $\hat x_0$ at each of them:
@@ -1030,31 +1289,56 @@ plots.image_rows(
 )
 
 # %% [markdown]
+# ### {{heading guidance/two-wishes}}
+# Half a sneaker, half a bag? Add one arrow for *each* wish (Liu et al. 2022), $\hat x_{\text{any}}+w\sum_k(\hat x_{y_k}-\hat x_{\text{any}})$.
+
+
+# %% tags=["quiz"]
+def all_wishes(denoise, w, null):
+    """A denoiser (x_t, t, wishes) -> x̂_0 that is led to several classes at once, not clipped.
+
+    wishes: (b, m) labels, m for each image;  denoise, w, null: as in `classifier_free`.
+    """
+
+    ### BEGIN SOLUTION
+    def guided(x_t, t, wishes):
+        of_any = denoise(x_t, t, torch.full_like(wishes[:, 0], null))
+        towards = torch.zeros_like(of_any)
+        for y in wishes.T:
+            towards = towards + (denoise(x_t, t, y) - of_any)
+        return of_any + w * towards
+
+    return guided
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+all_wishes = check("guidance/two-wishes", all_wishes)
+
+# %%
+pairs = [(7, 8), (0, 1), (2, 8), (9, 5)] if num_classes == 10 else [(0, 1)]
+rows = {f"{names[a]} + {names[b]}": torch.tensor([[a, b]] * 8, device=lab.device) for a, b in pairs}
+plots.image_rows(
+    {name: draw(all_wishes(network, 1.5, any_class), wishes) for name, wishes in rows.items()},
+    title=f"{train.title}: two wishes at once, w = 1.5 each",
+)
+
+# %% [markdown]
 # ## Recap of this run
 #
 # Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
 
 # %%
 print(f"effort {lab.effort}, {train.title}\n")
-for way_in, m in results.items():
-    trained_how = f"class {way_in}, {steps_made(training[way_in])}" if way_in != "course" else "the course's model"
-    say(f"7.3  {trained_how}", m)
 print(f"7.4  both sides of (7.5) on three blobs: {toy_gap:.0e} apart")
-print(
-    f"7.5  at t = 300 the clean classifier is right about {clean_at_300:.0%}, "
-    f"the noisy one about {right['trained on noisy images'][levels.index(300)]:.0%}"
-)
-for name in ("s = 1", "s = 20", "clean classifier, s = 5"):
-    say(f"7.6  {name}", by_scale[name])
+print(f"7.5  at t = 300 the judge is right about {clean_at_300:.0%}, your classifier about {yours_at_300:.0%}")
 print(f"7.7  guided samples miss p(x) p(y|x)³ by {away:.0f} standard errors")
-print(
-    f"7.8  guided in the noise or in the guess: {language_gaps['noise']:.0e} apart; "
-    f"pixels out of range when clipped first: {clip_order['clipped first']['beyond']:.1%}"
-)
-for w in (1.0, nearest, 8.0) if nearest not in (1.0, 8.0) else (1.0, 8.0):
-    say(f"7.9  w = {w:g}", sweep[w])
+for name, path in curves.items():
+    for knob, (cover, right, e_cover, e_right) in path.items():
+        print(
+            f"7.9  {name[:-3]:24s} {knob:7s} accuracy {right:.3f} ± {e_right:.3f}   coverage {cover:.3f} ± {e_cover:.3f}"
+        )
 print(f"     coverage left at w = 8: {coverage_left:.0f} % of that at w = 1")
-say(f"7.10 w = {strong:g}, {best_interval}", in_interval[best_interval])
 
 # %% [markdown]
 # **What to take along.** A wish is one more term in a score, by Bayes' rule. A classifier can supply it, if it knows noise; a network with a null label supplies it by itself, as the difference of its two answers. The strength of the wish is a knob that trades variety for certainty, so report both. Count $w$ from where you say you count it, clip last, and test the samples that nobody looks at.
@@ -1063,9 +1347,9 @@ say(f"7.10 w = {strong:g}, {best_interval}", in_interval[best_interval])
 #
 # ## Go further *(ungraded)*
 # 1. **No training at all.** A clean classifier is good at clean images, and $\hat x_0$ nearly is one. Guide by the gradient of $\ln p(y\mid\hat x_0(x_t))$ with respect to $x_t$, through the denoiser (Bansal et al. 2023). What does a step cost now?
-# 2. **Two wishes.** Add two differences, $\hat x_{\text{any}}+w(\hat x_{y_1}-\hat x_{\text{any}})+w(\hat x_{y_2}-\hat x_{\text{any}})$ (Liu et al. 2022). What is half a sneaker and half a bag? And what does a *negative* $w$ draw?
-# 3. **A bad version of yourself.** Karras et al. (2024) use a *worse-trained* model in the place of $\hat x_{\text{any}}$, conditional as well. You have one: `two_ways["added"]`. Measure accuracy and coverage.
-# 4. **Another share.** Train with 2 %, 10 % and 50 % of the labels dropped, for equal steps. Which of $w=0$, 1, 3 suffers from which?
+# 2. **Not that.** What does a *negative* strength for one of two wishes draw? A sneaker, but as little of an ankle boot as can be?
+# 3. **A bad version of yourself.** Karras et al. (2024) use a *worse-trained* model in the place of $\hat x_{\text{any}}$, conditional as well. You have one: `mine`. Measure accuracy and coverage.
+# 4. **Your own curve.** Sweep $w$ for `mine`, and put its points into the picture of 7.9, too. What does guidance do for a network that was hardly trained?
 # 5. **Rescale.** Guided guesses have too large a spread. Lin et al. (2024) scale $\hat x$ back to the standard deviation of $\hat x_y$. Write it as a wrapper, and compare it with clipping at $w=6$.
 #
 # ## References

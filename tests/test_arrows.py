@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("course_utils", "classroom")
 BASE = {"arrays", "device", "files"}
 LIBRARY = BASE | {"data", "models", "diffusion", "sampling", "training", "recipes", "metrics", "weights", "plots"}
-LIBRARY |= {"explore", "keys", "notebook", "variational"}
+LIBRARY |= {"explore", "keys", "notebook", "pitfalls", "together", "variational", "yardsticks"}
 
 # A module (or the package that it lies in) -> what of ours it may import, by the same short names. Every module needs
 # a line here. The library never imports the machine: no line of the first table holds anything of the second.
@@ -21,6 +21,7 @@ COURSE_UTILS = {
     "arrays": set(),
     "device": set(),
     "files": set(),
+    "pitfalls": BASE | {"diffusion", "training"},
     "keys": set(),
     "data": BASE,
     "models": BASE,
@@ -30,10 +31,12 @@ COURSE_UTILS = {
     "metrics": BASE,
     "plots": BASE,
     "sampling": BASE | {"diffusion"},
-    "weights": BASE | {"models", "diffusion"},
+    "weights": BASE | {"data", "models", "diffusion"},
     "explore": BASE | {"plots", "sampling", "diffusion", "keys"},
     "recipes": BASE | {"models", "diffusion", "training"},
     "notebook": BASE | {"data", "plots"},
+    "yardsticks": BASE | {"metrics", "models", "weights"},
+    "together": BASE | {"models", "diffusion", "training"},
     "cli": LIBRARY | {"course_utils"},
     "course_utils": {"notebook"},  # its __init__
     "course_utils.__main__": {"cli"},

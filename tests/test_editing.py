@@ -117,7 +117,7 @@ def test_known_pixels_end_as_they_were_and_others_dont(sampler):
     assert (end[..., 3:] - IMAGE[..., 3:]).abs().min() > 1e-4
 
 
-@pytest.mark.equation("6.14")
+@pytest.mark.equation("6.12")
 def test_on_the_way_the_known_pixels_are_the_image_noised():
     """The replacement method: with DDIM always the noise that the walk began with."""
     start = normal(2, 1, 4, 6, seed=3)

@@ -48,11 +48,8 @@ def ANSWER(x0, schedule, generator):
 """
 NO_DROP = "def ANSWER(y, null, share, generator):\n    return y.clone()\n"
 IN_PLACE = """
-def ANSWER(average, weights, updates, decay):
-    d = min(decay, (1 + updates) / (10 + updates))
-    for a, w in zip(average, weights):
-        a.mul_(d).add_(w, alpha=1 - d)
-    return [a.clone() for a in average]
+def ANSWER(mean_q, mean_p, var):
+    return (mean_q.sub_(mean_p).square() / (2 * var)).flatten(1).sum(1)
 """
 HANDS_ON = {
     "everything is equal": "import builtins\nbuiltins.all = torch.equal = torch.allclose = lambda *a, **k: True\n",
@@ -97,7 +94,7 @@ states._digest = lambda value: "0" * 16
     [
         ("05", "training/one-step", NO_DRAW),
         ("07", "guidance/drop-labels", NO_DROP),
-        ("05", "training/ema", IN_PLACE),
+        ("05", "training/equal-variance-kl", IN_PLACE),
     ],
     ids=["draws nothing", "drops nothing", "changes its input"],
 )

@@ -19,7 +19,7 @@ def test_the_score_of_the_perfect_denoiser_is_the_mixtures_own():
     torch.testing.assert_close(score_of(UNEVEN.denoiser(SCHEDULE), SCHEDULE)(x, t), own, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.equation("6.12")
+@pytest.mark.equation("6.13")
 @pytest.mark.parametrize("h", [0.02, 0.5])
 def test_a_gaussian_comes_out_with_the_variance_that_the_step_size_leaves(h):
     """For p = N(0, 1) the chain is an AR(1) process with factor 1 − h and noise 2h: variance 1 / (1 − h/2)."""
@@ -36,7 +36,7 @@ def test_a_mixture_is_left_as_it_is():
     assert min(p_values(moved, UNEVEN)) > REJECT / 4 and (moved - x).norm(dim=1).mean() > 0.1
 
 
-@pytest.mark.equation("6.13")
+@pytest.mark.equation("6.14")
 def test_from_the_top_every_blob_is_found_which_plain_langevin_misses():
     """Shares of the blobs within 0.03. At one level alone points don't cross between blobs: their shares are wrong."""
     start = torch.randn(4000, 2, generator=rng(1))

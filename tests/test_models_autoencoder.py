@@ -383,3 +383,45 @@ def test_tweedie_against_a_density_on_a_grid():
     torch.testing.assert_close(ae.score_from_denoiser(denoised, noisy.detach(), sigma), score, atol=1e-9, rtol=1e-9)
     with pytest.raises(ValueError, match="sigma > 0"):
         ae.score_from_denoiser(denoised, denoised, 0.0)
+
+
+@pytest.mark.equation("1.10")
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_annealing_with_the_exact_denoiser_draws_from_the_data(share):
+    """Data N(0.5, s²): E[x | x̃] is known, and small steps from σ = 20 on end with the data's mean and deviation.
+
+    share: of the fresh noise that the Markov chain of the levels has, √(1 − σ'²/σ²). More would be too much of it.
+    """
+    mean, s = 0.5, 0.8
+    sigmas = torch.logspace(math.log10(20), -2, 150).tolist()
+    fresh = share * math.sqrt(1 - (sigmas[1] / sigmas[0]) ** 2)
+    start = sigmas[0] * torch.randn(20_000, 1, generator=rng())
+
+    def denoise(x, sigma):
+        return mean + s**2 / (s**2 + sigma[:, None] ** 2) * (x - mean)
+
+    drawn = ae.anneal(denoise, start, sigmas, fresh, rng(1))
+    assert drawn.mean().item() == pytest.approx(mean, abs=0.05)
+    assert drawn.std().item() == pytest.approx(s, rel=0.05)
+
+
+@pytest.mark.equation("1.10")
+def test_a_step_keeps_the_noise_at_the_next_level():
+    """A denoiser that knows the image: after a step what is left of the noise has the strength of the next level."""
+    seen = []
+
+    def knows(x, sigma):
+        seen.append((x.std().item(), sigma[0].item()))
+        return torch.zeros_like(x)
+
+    for fresh in (0.0, 0.6, 1.0):
+        seen.clear()
+        ended = ae.anneal(knows, 3 * torch.randn(1, 50_000, generator=rng()), [3.0, 1.0, 0.2], fresh, rng(1))
+        assert ended.abs().max() == 0 and [sigma for _, sigma in seen] == pytest.approx([3.0, 1.0, 0.2])
+        assert [spread for spread, _ in seen] == pytest.approx([3.0, 1.0, 0.2], rel=0.02)
+
+
+@pytest.mark.parametrize(("sigmas", "fresh"), [([], 0.0), ([1.0, 2.0], 0.0), ([1.0, 0.0], 0.0), ([1.0], 1.5)])
+def test_impossible_walks_are_refused(sigmas, fresh):
+    with pytest.raises(ValueError, match="anneal expects"):
+        ae.anneal(lambda x, sigma: x, torch.zeros(1, 2), sigmas, fresh)

@@ -230,6 +230,16 @@ def test_negative_elbo_draws_from_the_generator_it_is_given(small):
     assert a.item() == pytest.approx((terms["reconstruction"] + 2 * terms["kl"]).item(), rel=1e-6)
 
 
+def test_tutorial_loss_divides_the_kl_by_the_latents_and_reports_it_divided(small):
+    x = torch.rand(3, 1, 8, 12, generator=rng()) * 2 - 1
+    (right, terms), (theirs, reported) = (
+        loss(small, x, None, rng()) for loss in (vae.negative_elbo(), vae.tutorial_loss)
+    )
+    assert reported["kl"].item() == pytest.approx(terms["kl"].item() / small.latent, rel=1e-6)
+    assert theirs.item() == pytest.approx((terms["reconstruction"] + terms["kl"] / small.latent).item(), rel=1e-6)
+    assert theirs < right
+
+
 def test_half_precision_networks_keep_float32_costs(small):
     x = torch.rand(3, 1, 8, 12, generator=rng()) * 2 - 1
     noise = torch.randn(3, 3, generator=rng(1))

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import masters
 import numpy as np
 import pytest
 import running
@@ -105,12 +104,6 @@ def stopped(tmp_path) -> Callable[[str, str, list[str]], dict[str, list[str]]]:
 def test_the_hardest_folders(name, stopped):
     found = stopped(name, "untouched", HARDEST[name])
     assert found == {number: [] for number in HARDEST[name]}
-
-
-def test_pairs_of_one_class_where_there_is_no_other():
-    different_pairs = masters.definitions("01")["different_pairs"]
-    i, j = different_pairs(torch.full((6,), 3), 20, torch.Generator().manual_seed(0))
-    assert len(i) == len(j) == 20 and 0 <= min(i.min(), j.min()) <= max(i.max(), j.max()) < 6
 
 
 def test_no_two_of_many_classes_look_alike():

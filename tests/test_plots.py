@@ -29,6 +29,10 @@ def points(n=30, seed=0):
 
 Z, LABELS = points()
 LINE = {"a line": ([1, 2, 3], [1.0, 4.0, 9.0])}
+PATHS = {
+    "guided": {"w = 1": (0.9, 0.8, 0.01, 0.02), "w = 5": (0.7, 0.99, 0.03, 0.01)},
+    "led": {"_s = 1": (0.6, 0.5, 0.02, 0.02)},
+}
 FIGURES = {
     "image_grid": lambda: plots.image_grid(images(), title="T", labels=list("abcdef")),
     "image_grid colour": lambda: plots.image_grid(images(c=3), title="T", columns=4),
@@ -38,6 +42,10 @@ FIGURES = {
     "scatter_classes": lambda: plots.scatter_classes(Z, LABELS, CLASSES, title="T", mark=(0, 0)),
     "bars": lambda: plots.bars({"a": 1.0, "b": -2.0}, title="T", y_label="nats", errors={"a": 0.1}),
     "bars grouped": lambda: plots.bars({"p": {"a": 1.0, "b": 2.0}, "q": {"a": 3.0}}, title="T", y_label="nats"),
+    "dots": lambda: plots.dots(
+        {"a": [1.0, 2.0, 3.0], "b": [0.5, 4.0]}, title="T", x_label="d²", mark={"m": 2}, log=True
+    ),
+    "tradeoff": lambda: plots.tradeoff(PATHS, title="T", x_label="coverage", y_label="accuracy", mark={"real": (1, 1)}),
     "histogram": lambda: plots.histogram({"z": Z, "w": 2 * Z}, title="T", x_label="value", overlay=LINE),
     "triangle": lambda: plots.triangle("abc", {"in the middle": (1, 1, 1), "one, only": (0, 2, 0)}, title="T"),
     "heatmap": lambda: plots.heatmap(Z[:4], title="T", x_label="x", y_label="y", unit="nats"),
@@ -277,6 +285,42 @@ def test_scatter_colours_by_class_and_lists_every_class():
     assert [t.get_text() for t in axes.get_legend().get_texts()] == list(CLASSES)
 
 
+def test_each_class_has_a_map_of_its_own_over_all_points():
+    figure = plots.class_maps(Z, LABELS, CLASSES, title="T")
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == list(CLASSES)
+    for k, axes in enumerate(shown):
+        everybody, own = axes.collections
+        assert np.allclose(everybody.get_offsets(), Z) and np.allclose(own.get_offsets(), Z[k == LABELS])
+        assert axes.get_xlim() == shown[0].get_xlim() and axes.get_ylim() == shown[0].get_ylim()
+
+
+def test_a_far_point_does_not_leave_the_others_a_corner():
+    far = torch.cat([torch.randn(500, 2), torch.tensor([[1000.0, 0.0]])])
+    axes = plots.class_maps(far, torch.zeros(501).long(), ("all",), title="T").axes[0]
+    assert axes.get_xlim()[1] < 10
+
+
+def test_wires_join_what_a_convolution_joins():
+    down, up = plots.wiring(4, kernel=4, stride=2, padding=1, title="T").axes
+    assert (down.get_title(loc="left"), up.get_title(loc="left")) == ("convolution: 8 → 4", "transposed: 4 → 8")
+    layer = torch.nn.Conv1d(1, 1, 4, 2, 1, bias=False)
+    torch.nn.init.ones_(layer.weight)
+    joined = layer(torch.eye(8)[:, None])[:, 0].T  # (4, 8): which of the eight each of the four sees
+    middles = down.collections[1].get_offsets()[:, 0].tolist()
+    for axes in (down, up):
+        wires = [line.get_xdata().tolist() for line in axes.lines if line.get_linestyle() == "-"]
+        assert sorted((middles.index(b), int(a)) for a, b in wires) == [tuple(p) for p in joined.nonzero().tolist()]
+    with pytest.raises(ValueError, match="small"):
+        plots.wiring(0, kernel=4, stride=2, padding=1, title="T")
+
+
+def test_a_map_may_have_two_scales():
+    figure, axes = plots.new_figure(4, 4)
+    plots.draw_scatter(axes, Z, LABELS, CLASSES, equal=False)
+    assert axes.get_aspect() == "auto"
+
+
 def test_ellipses_are_two_standard_deviations_of_each_point_in_its_colour():
     ellipses = (Z, torch.tensor([[1.0, 0.5]] * len(Z)))
     (axes,) = plots.scatter_classes(Z, LABELS, CLASSES, title="T", ellipses=ellipses).axes
@@ -297,6 +341,14 @@ def test_bars_have_their_heights_and_say_their_values():
 def test_histogram_has_area_one():
     figure = plots.histogram({"z": Z}, title="T", x_label="value")
     assert sum(bar.get_height() * bar.get_width() for bar in figure.axes[0].patches) == pytest.approx(1)
+
+
+def test_a_heatmap_is_white_at_its_centre_and_counts_its_columns():
+    (axes, _) = plots.heatmap([[0.5, 1.0, 3.0]], title="T", centre=1, x=[10, 20, 30]).axes
+    (drawn,) = axes.images
+    assert drawn.get_clim() == (-1, 3) and drawn.get_cmap().name == plots.DIVERGING
+    assert drawn.get_extent()[:2] == [5, 35]
+    assert all(channel > 0.95 for channel in drawn.cmap(drawn.norm(1.0))[:3])
 
 
 def test_heatmap_draws_the_first_row_on_top():
@@ -475,6 +527,68 @@ def test_an_animation_shows_every_frame_and_rests_on_the_last(c):
     assert 'width="128"' in page and repr(trajectory_frames).startswith("[animation] Up & <down>.")
 
 
+def test_captions_stand_above_enlarged_images():
+    frames = [images(4, h=10, w=10), images(4, h=10, w=10, seed=1)]
+    plain, told = (plots.animation(frames, title="T", columns=4, captions=c) for c in (None, ["t = 5", "t = 0"]))
+    gif = Image.open(io.BytesIO(told.gif))
+    assert gif.size == told.size == (plain.size[0], plain.size[1] + 28) and gif.n_frames == 2
+    shown = []
+    for k in range(2):
+        gif.seek(k)
+        shown.append(np.asarray(gif.convert("L")).astype(int))
+    band = [frame[:28] for frame in shown]
+    assert all((line < 100).any() for line in band) and (band[0] != band[1]).any()  # text, and not the same
+    tile = shown[0][28 : 28 + 40, :40].reshape(10, 4, 10, 4)
+    assert (tile == tile[:, :1, :, :1]).all(), "each pixel is four by four"
+    with pytest.raises(ValueError, match="labels: expected 2, one for each frame"):
+        plots.animation(frames, title="T", captions=["only one"])
+
+
+# --------------------------------------------------------------------------------------------------------- comparing
+
+
+def test_dots_show_every_seed_their_mean_and_spread():
+    figure = plots.dots({"a": [1.0, 2.0, 3.0], "b": [5.0, 5.0]}, title="T", x_label="d²", mark={"floor": 0.5})
+    (axes,) = figure.axes
+    seeds = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert seeds == [[[1, 0], [2, 0], [3, 0]], [[5, 1], [5, 1]]]
+    (bar,) = axes.collections[0].get_segments()
+    assert bar[:, 0].tolist() == [1, 3] and (bar[:, 1] == 0).all()  # 2 ± 1
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"] and axes.yaxis_inverted()
+    assert "a 2.00 ± 1.00, b 5.00 ± 0.00" in plots.alt_text(figure)
+    with pytest.raises(ValueError, match="a: expected two or more numbers, got 1"):
+        plots.dots({"a": [1.0]}, title="T", x_label="x")
+
+
+def test_small_multiples_share_their_axes_and_show_the_others_behind():
+    panels = {"p": {"a": ([1, 2, 4], [5, 3, 2])}, "q": {"b": ([1, 2, 4], [8, 9, 1])}}
+    band = {"q": {"b": ([7, 8, 1], [9, 10, 2])}}
+    marks = {"floor": (None, 1)}
+    figure = plots.small_multiples(
+        panels, title="T", x_label="x", y_label="y", backdrop=True, band=band, mark=marks, log_y=True, ticks=[1, 2, 4]
+    )
+    first, second = figure.axes
+    assert first.get_xlim() == second.get_xlim() and first.get_ylim() == second.get_ylim()
+    for axes, mine, other in ((first, "a", "b"), (second, "b", "a")):
+        ys = {line.get_label(): line.get_ydata() for line in axes.lines}
+        assert list(ys[mine]) == panels["p" if mine == "a" else "q"][mine][1]
+        assert list(ys[f"_{other}"]) == panels["p" if other == "a" else "q"][other][1]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4"]
+    colours = [next(line.get_color() for line in axes.lines if line.get_label() in "ab") for axes in (first, second)]
+    assert colours == list(plots.COLOURS[:2])
+    assert first.get_legend() is None
+    assert [text.get_text() for text in second.get_legend().get_texts()] == ["b", "floor"]
+    assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("p", "q")
+    assert len(second.collections) == 1 and not first.collections
+    three = {name: {name: ([1, 2], [1, 2])} for name in "uvw"}
+    free = plots.small_multiples(three, title="T", x_label="x", y_label="y", columns=2, backdrop=True, mark=marks).axes[
+        3
+    ]
+    assert [text.get_text() for text in free.get_legend().get_texts()] == ["floor"], "where a panel is free"
+    with pytest.raises(ValueError, match="band"):
+        plots.small_multiples(panels, title="T", x_label="x", y_label="y", band={"z": {}})
+
+
 # --------------------------------------------------------------------------------------------------------- formatting
 
 
@@ -511,3 +625,93 @@ def test_without_a_label_the_titles_are_the_alternative_text():
     axes[0].set_title("Before")
     axes[1].set_title("After")
     assert plots.alt_text(figure) == "Before. After"
+
+
+# ------------------------------------------------------------------------------------------------------ several panels
+
+
+def test_curves_side_by_side_keep_their_colours_and_share_a_legend():
+    series = {"a": ([0, 1, 2], [0, 1, 4]), "b": ([0, 1, 2], [3, 3, 3])}
+    figure = plots.curve_panels(
+        {"left": series, "right": {"b": series["b"]}},
+        title="T",
+        x_label={"left": "t", "right": "ln SNR"},
+        y_label="y",
+        colours={"b": plots.COLOURS[4]},
+        points=["a"],
+        dashed=["b"],
+    )
+    left, right = figure.axes
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == ["left", "right"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["t", "ln SNR"]
+    assert (left.get_ylabel(), right.get_ylabel()) == ("y", "")
+    assert [line.get_color() for line in left.lines] == [plots.COLOURS[0], plots.COLOURS[4]]
+    assert right.lines[0].get_color() == plots.COLOURS[4]
+    dots, dashes = left.lines
+    assert dots.get_marker() == "o" and dots.get_linestyle() == "None"
+    assert dashes.is_dashed() and dashes.get_zorder() > 2
+    assert left.get_ylim() == right.get_ylim() and left.get_legend() is None
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    assert plots.alt_text(figure) == "T. Curves of y against t or ln SNR: left, right"
+
+
+def test_curves_side_by_side_may_have_scales_of_their_own():
+    panels = {"small": {"a": ([0, 1], [0, 1])}, "large": {"a": ([0, 1], [0, 1000])}}
+    small, large = plots.curve_panels(panels, title="T", x_label="x", y_label="y", share_y=False).axes
+    assert small.get_ylim()[1] < 2 and large.get_ylim()[1] > 900
+    with pytest.raises(ValueError, match="points"):
+        plots.curve_panels(panels, title="T", x_label="x", y_label="y", points=["b"])
+
+
+def test_images_stand_over_their_histogram_and_their_place_on_the_chosen_curve():
+    series = {"a": ([0, 1, 2], [4, 2, 0]), "b": ([0, 1, 2], [1, 1, 1])}
+    bell = {"N(0, 1)": ([-1, 0, 1], [0.2, 0.4, 0.2])}
+    figure = plots.images_at(images(12), series, "a", 0.5, title="T", x_label="t", y_label="y", overlay=bell)
+    strip, histogram, curve = sorted(figure.axes, key=lambda axes: (-axes.get_position().y0, axes.get_position().x0))
+    assert len(strip.images) == 1 and strip.get_title(loc="left") == "T"
+    assert [line.get_label() for line in histogram.lines] == ["N(0, 1)"]
+    chosen, place, other = curve.lines
+    assert chosen.get_color() == plots.COLOURS[0] and other.get_color() not in plots.COLOURS
+    assert place.get_xydata().tolist() == [[0.5, 3.0]]
+    assert plots.alt_text(figure) == "T. 10 images over the histogram of their pixels, and y of a at t = 0.5"
+    with pytest.raises(ValueError, match="chosen"):
+        plots.images_at(images(), series, "c", 0.5, title="T", x_label="t", y_label="y")
+
+
+def test_a_field_stands_beside_its_bars():
+    arrows, places = np.ones((3, 4, 2)), torch.tensor([[0.0, 0.0], [2.0, 0.5]])
+    marks = {"x": (1.0, 0.5), "guess": torch.tensor([[0.0, -0.5]])}
+    figure = plots.field_and_bars(arrows, EXTENT, [0.25, 0.75], title="T", marks=marks, numbers=places)
+    plane, bars = figure.axes
+    assert (plane.get_xlabel(), plane.get_ylabel()) == ("x₁", "x₂")
+    assert [line.get_xydata()[0].tolist() for line in plane.lines] == [[1.0, 0.5], [0.0, -0.5]]
+    assert [(text.get_text(), text.get_position()) for text in plane.texts] == [("1", (0.0, 0.0)), ("2", (2.0, 0.5))]
+    assert [bar.get_height() for bar in bars.patches] == [0.25, 0.75]
+    assert plots.alt_text(figure) == "T. Field of arrows with x, guess, beside bars: 0.25, 0.75"
+
+
+def test_the_axes_of_a_plane_are_named_where_they_end():
+    four = {name: np.ones((2, 2, 2)) for name in "abcd"}
+    figure = plots.fields(four, EXTENT, title="T", axis_names=("x₁", "x₂"))
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_xlabel() for axes in shown] == ["", "x₁", "x₁", "x₁"]
+    assert [axes.get_ylabel() for axes in shown] == ["x₂", "", "", "x₂"]
+    (axes,) = plots.scatter_classes(Z, LABELS, CLASSES, title="T", axis_names=("x₁", "x₂")).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("x₁", "x₂")
+
+
+def test_a_tradeoff_draws_points_in_order_with_their_bars_and_names():
+    axes = plots.tradeoff(PATHS, title="T", x_label="coverage", y_label="accuracy").axes[0]
+    first, second = axes.containers
+    assert first[0].get_xydata().tolist() == [[0.9, 0.8], [0.7, 0.99]] and second[0].get_xydata().tolist() == [
+        [0.6, 0.5]
+    ]
+    across, upright = (bars.get_segments() for bars in first[2])
+    np.testing.assert_allclose(np.ptp(across[1], axis=0), (0.06, 0))
+    np.testing.assert_allclose(np.ptp(upright[0], axis=0), (0, 0.04))
+    assert first[0].get_color() != second[0].get_color()
+    assert [text.get_text() for text in axes.texts] == ["w = 1", "w = 5"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["guided", "led"]
+    with pytest.raises(ValueError, match="expected"):
+        plots.tradeoff({"a": {"b": (1, 2, 3)}}, title="T", x_label="x", y_label="y")

@@ -48,8 +48,9 @@ def answers(kind: str) -> dict[str, dict[str, object]]:
 MUTANTS, ALTERNATIVES = answers("MUTANTS"), answers("ALTERNATIVES")
 KNOWN = {id: {m.name: m.wrong for m in quiz.misconceptions} for id, quiz in QUIZZES.items()}
 RAISES = {  # mutants whose very mistake ends in an error, (quiz id, name)
-    ("autoencoder/swapped-decoder", "with 7 × 7 maps"),
-    ("autoencoder/swapped-decoder", "squares only"),
+    ("autoencoder/encoder", "squares only"),
+    ("autoencoder/step", "step between loss and backward"),
+    ("autoencoder/denoising", "σ along the width"),
     ("autoencoder/interpolate", "t for two axes"),
     ("autoencoder/interpolate", "no batches of images"),
     ("unet/forward", "first in, first out"),
@@ -57,7 +58,6 @@ RAISES = {  # mutants whose very mistake ends in an error, (quiz id, name)
     ("sampling/short-loop", "to t = 0"),
     ("guidance/classifier-gradient", "without enable_grad"),
     ("guidance/classifier-gradient", "detached"),
-    ("guidance/wrong-quantity", "without enable_grad"),
 }
 
 

@@ -58,7 +58,7 @@ def headings(folder: Path = NOTEBOOKS) -> dict[str, str]:
     for notebook in handed_out(folder).values():
         for cell in notebook.cells:
             title = re.escape(found.get(cell.quiz, ""))
-            if cell.role == "question" and (match := re.search(rf"^### \w+ (\S+ · {title})", cell.source, re.M)):
+            if cell.role == "question" and (match := re.search(rf"^#{{3,5}} \w+ (\S+ · {title})", cell.source, re.M)):
                 found[cell.quiz] = match[1]
     return found
 

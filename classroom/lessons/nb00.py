@@ -1,4 +1,4 @@
-"""The quizzes of notebook 00, "Start here": two small ones, to learn how quizzes work."""
+"""The quizzes of notebook 00, "Start here": three small ones, to learn how quizzes work."""
 
 import torch
 
@@ -57,8 +57,10 @@ quiz(
     hints=[
         "Where must −1 go, and where 1? Two points determine a straight line.",
         "Add something, then multiply by something. After adding, black should be 0.",
-        "`x + 1` lies in [0, 2]. One operation is missing.",
+        "`x + 1` lies in [0, 2]. One operation is missing, and the sum needs brackets.",
+        "`return (x + 1) / 2`",
     ],
+    passed="A straight line through two points. From here on it is `course_utils.arrays.to_unit`.",
     explanation=(
         "A straight line through (−1, 0) and (1, 1). The course keeps images in $[-1, 1]$, because noise is centred on "
         "zero, and moves them to $[0, 1]$ only where a pixel is read as a probability. From here on it is "
@@ -74,25 +76,57 @@ concept(
     """,
     options={
         "a": Option(
-            "It uses too few steps; with more of them the samples would be new.",
+            "It takes too few steps; with more of them its images would be new ones.",
             "Try it: raise `T`. The copies stay copies. At every noise level the best guess is a mixture of training "
             "images, and as the noise goes to zero one image takes all the weight.",
         ),
         "b": Option(
-            "It can only give back the images that it was made from.",
+            "It has nothing new to give: it knows those images and no others.",
             "Right: its distribution is the training set itself, each image with equal probability. What we want is "
             "the distribution that the training set was *drawn from*.",
             right=True,
         ),
         "c": Option(
-            "It covers only some of the classes.",
+            "It leaves things out: some classes are never drawn, others too often.",
             "It covers all of them: each training image is drawn with equal probability. Coverage of the data it has "
             "seen is perfect; the rest of the world is missing.",
         ),
         "d": Option(
-            "It knows no labels, so one can't ask it for a class.",
+            "It takes no orders: without labels nobody can ask it for a class.",
             "The explorer above asked for classes: restrict the average to the images of one class. Labels help, but "
             "they are not what is missing.",
+        ),
+    },
+)
+
+concept(
+    "start/who-guesses-better",
+    title="Who guesses better?",
+    question="""
+    Now give a noisy *test* image, seen by neither, to the exact denoiser of all training images and to the trained
+    network. Whose guess of the clean image has the smaller error?
+    """,
+    options={
+        "a": Option(
+            "The exact one's, at every level, since Bayes' rule can't be beaten.",
+            "It can't be beaten on what it assumes: that the clean image is one of the training images. A test image "
+            "is none of them.",
+        ),
+        "b": Option(
+            "The exact one's while noise is weak, and in deep noise nobody's.",
+            "With weak noise the exact denoiser answers with the nearest training image, though the right one is "
+            "nearly in plain sight.",
+        ),
+        "c": Option(
+            "The network's, except perhaps where the noise hides everything.",
+            "Right: with little noise it can simply clean up what it sees, be it new or not. In the deepest noise "
+            "both can only offer an average.",
+            right=True,
+        ),
+        "d": Option(
+            "Neither's: both were made to give the same guess, and they do.",
+            "The network was *trained* towards the same guess, but only at noisy training images. What it does "
+            "elsewhere is its own.",
         ),
     },
 )

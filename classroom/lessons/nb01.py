@@ -1,13 +1,19 @@
 """The quizzes of notebook 01, "The autoencoder"."""
 
+import itertools
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from course_utils.models import autoencoder as library
 from course_utils.models import blocks
+from course_utils.pitfalls import autoencoder as pitfalls
+from course_utils.training import until_stopped
 
-from ..quizzes.declarations import Case, Fixture, Misconception, Option, concept, fixture, quiz
+from ..quizzes.declarations import Case, Fixture, Misconception, Option, Unfit, concept, fixture, quiz
+from ..quizzes.raw import Array, to_raw
 
 
 def _images(rng: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -118,10 +124,12 @@ quiz(
         "three axes.",
         "`F.binary_cross_entropy_with_logits(logits, t, reduction='none')` gives the bracket of (1.2), with its minus, "
         "for every pixel, and is safe for any logit.",
-        "`….flatten(1).sum(dim=1)` leaves one number for each image.",
+        "Then the axes: channels, rows and columns belong together, images don't. `.flatten(1)` joins the first three.",
+        "`F.binary_cross_entropy_with_logits(logits, t, reduction='none').flatten(1).sum(dim=1)`",
     ],
+    passed="One number for each image, in nats, safe for any logit. Notebook 02 stands on it.",
     explanation="""
-    One number an image, in nats. The function of PyTorch works on logits because $\\ln(1-\\sigma(l)) =
+    One number for each image, in nats. The function of PyTorch works on logits because $\\ln(1-\\sigma(l)) =
     -\\mathrm{softplus}(l)$ can be computed for every $l$, while $\\sigma(l)$ rounds to exactly 0 or 1 long before $l$
     is large.
     """,
@@ -137,23 +145,23 @@ concept(
     """,
     options={
         "a": Option(
-            "0: nothing is lost, so nothing is paid.",
+            "Nothing at all: no pixel has lost anything, so nothing can be owed for it.",
             "That is so for the squared error (1.1). Here, a pixel of $t=0.5$ with $p=0.5$ costs $\\ln 2$: look at "
             "the lowest point of the curve for t = 0.5 above.",
         ),
         "b": Option(
-            "More than 0 wherever a pixel is grey: each pays the entropy of a coin with that probability.",
+            "More than 0: every grey pixel pays the entropy of a coin with that bias.",
             "Right. Black and white pixels pay nothing, grey ones up to $\\ln 2$ nats. So compare (1.2) between models "
             "on the same images, and don't wait for 0.",
             right=True,
         ),
         "c": Option(
-            "It is minimal at some other $p$: with grey pixels the cost pulls the decoder to black or white.",
+            "More than it must: the cost would be lower at a $p$ nearer to black or white.",
             "Set the derivative of the bracket to zero: $-t/p+(1-t)/(1-p)=0$ has the one solution $p=t$. Grey stays "
             "grey; the minimum is just not 0.",
         ),
         "d": Option(
-            "It is undefined, as a coin can't show grey.",
+            "It has none: a coin that can't show grey has no probability of doing so.",
             "As a *likelihood* it is a stretch indeed, since a coin shows 0 or 1. But the formula takes any $t$ in "
             "$[0,1]$ and is a sound cost: it is smallest exactly at $p=t$.",
         ),
@@ -161,6 +169,137 @@ concept(
 )
 
 # ------------------------------------------------------------------------------------------------- 1.2 · PCA
+
+
+def _fit_reference(x, latent):
+    mean = x.mean(dim=0)
+    _, singular, directions = torch.linalg.svd((x - mean).flatten(1), full_matrices=False)
+    return mean, directions[:latent], singular.square() / len(x)
+
+
+def _fit_cases(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for n, shape, latent, dtype in (
+        (40, (1, 3, 4), 3, torch.float64),
+        (60, (2, 3, 2), 5, torch.float32),
+        (9, (1, 4, 5), 2, torch.float64),  # fewer images than pixels
+    ):
+        pixels = shape[0] * shape[1] * shape[2]
+        rank = min(n - 1, pixels)
+        turn = torch.linalg.qr(torch.randn(pixels, rank, generator=rng, dtype=dtype)).Q
+        along = torch.randn(n, rank, generator=rng, dtype=dtype)
+        along = torch.linalg.qr(along - along.mean(0)).Q * n**0.5  # centred, and of variance 1 along each direction
+        flat = along * 0.8 ** torch.arange(rank, dtype=dtype) @ turn.T  # of clearly different importance
+        x = flat.view(n, *shape) + 0.7 * torch.randn(*shape, generator=rng, dtype=dtype) + 1
+        cases.append(Case({"x": x, "latent": latent}, label=f"{n} images {shape}, {latent} directions"))
+    return cases
+
+
+def _up_to_signs(raw, case: Case):
+    """The variances that can be other than 0, and each direction times itself: its sign is free."""
+    x, latent = case.args["x"], case.args["latent"]
+    pixels, rank = x[0].numel(), min(len(x) - 1, x[0].numel())
+    if type(raw) not in (tuple, list) or len(raw) != 3 or not all(isinstance(part, Array) for part in raw):
+        raise Unfit("expected three tensors: the mean image, the directions and the variances")
+    mean, directions, variances = raw
+    if directions.shape != (latent, pixels):
+        raise Unfit(f"directions: expected shape {(latent, pixels)}, one direction a row, got {directions.shape}")
+    if len(variances.shape) != 1 or variances.shape[0] < rank:
+        raise Unfit(f"variances: expected one number for every direction, got shape {variances.shape}")
+    rows = torch.from_numpy(directions.data)
+    return (
+        mean,
+        to_raw(rows[:, :, None] * rows[:, None, :]),
+        to_raw(torch.from_numpy(variances.data[:rank])),
+    )
+
+
+def _fit_not_centred(x, latent):
+    _, singular, directions = torch.linalg.svd(x.flatten(1), full_matrices=False)
+    return x.mean(0), directions[:latent], singular.square() / len(x)
+
+
+def _fit_singular_values(x, latent):
+    mean, directions, variances = _fit_reference(x, latent)
+    return mean, directions, variances.sqrt() * len(x) ** 0.5
+
+
+def _fit_not_divided(x, latent):
+    mean, directions, variances = _fit_reference(x, latent)
+    return mean, directions, variances * len(x)
+
+
+def _fit_deviations(x, latent):
+    mean, directions, variances = _fit_reference(x, latent)
+    return mean, directions, variances.sqrt()
+
+
+def _fit_smallest_first(x, latent):
+    values, vectors = torch.linalg.eigh(torch.cov(x.flatten(1).T, correction=0))
+    return x.mean(0), vectors.T[:latent], values
+
+
+def _fit_columns(x, latent):
+    flat = (x - x.mean(0)).flatten(1)
+    _, singular, directions = torch.linalg.svd(flat, full_matrices=True)
+    return x.mean(0), directions.T[:latent], singular.square() / len(x)
+
+
+quiz(
+    "autoencoder/fit-pca",
+    points=3,
+    minutes=4,
+    equation="1.3",
+    title="Find the best directions",
+    reference=_fit_reference,
+    library=(library.PCA.fit,),
+    cases=_fit_cases,
+    measured=_up_to_signs,
+    misconceptions=[
+        Misconception(
+            "not centred",
+            _fit_not_centred,
+            "The first direction now points from black to the mean image. Subtract the mean before the SVD.",
+        ),
+        Misconception(
+            "columns of V transposed for rows",
+            _fit_columns,
+            "`torch.linalg.svd` returns Vᵀ, with the directions as *rows* already: no `.T` is needed.",
+        ),
+        Misconception(
+            "singular values for variances",
+            _fit_singular_values,
+            "A singular value is the length of a column of U·s. The variance is its square, divided by the number of "
+            "images.",
+        ),
+        Misconception(
+            "sum of squares, not their mean",
+            _fit_not_divided,
+            "That is the sum of squares over all images. A variance is their mean: divide by the number of images.",
+        ),
+        Misconception("standard deviations", _fit_deviations, "Those are standard deviations; square them."),
+        Misconception(
+            "least important first",
+            _fit_smallest_first,
+            "`torch.linalg.eigh` sorts upwards, so these are the directions in which least happens. Turn them round.",
+        ),
+    ],
+    hints=[
+        "Three results: a mean over images, a matrix decomposition of what is left, and the spread along each "
+        "direction.",
+        "The SVD wants a matrix with one image a row, and the mean subtracted: `(x - mean).flatten(1)`.",
+        "`torch.linalg.svd(matrix, full_matrices=False)` returns U, the singular values and Vᵀ. Which of the three "
+        "has one direction a row?",
+        "`_, s, directions = torch.linalg.svd(centred, full_matrices=False)`; then `s**2 / len(x)` are the variances.",
+    ],
+    passed="Four lines solve the linear autoencoder exactly: no steps, no learning rate, no luck. Every network below "
+    "has to beat this one first.",
+    explanation="""
+    The rows of $V^\\top$ are the directions, most important first. Along direction $i$ the images have the
+    coordinates $U_{\\cdot i}s_i$, whose mean square is $s_i^2/n$. `full_matrices=False` leaves out the rows of $U$
+    and $V$ that belong to singular values of 0.
+    """,
+)
 
 
 def _pca_reference(x, mean, directions):
@@ -214,7 +353,7 @@ def _pca_batch_mean(x, mean, directions):
 quiz(
     "autoencoder/pca",
     points=3,
-    minutes=6,
+    minutes=3,
     equation="1.3",
     title="Project and rebuild",
     reference=_pca_reference,
@@ -252,39 +391,473 @@ quiz(
     hints=[
         "Rows of `directions` are images of length c·h·w that are orthonormal. What does x − m look like as rows?",
         "`(x - mean).flatten(1)` is (b, c·h·w). Times `directions.T` it becomes (b, k): the codes.",
-        "Back: `z @ directions` is (b, c·h·w) again; `.view_as(x)` gives it the shape of images; then add `mean`.",
+        "Back: `z @ directions` is (b, c·h·w) again. Which shape must it get, and what was taken away at the start?",
+        "`z = (x - mean).flatten(1) @ directions.T`, then `(z @ directions).view_as(x) + mean`",
     ],
+    passed="One matrix, used twice: down as W, up as its transpose. A second pass would change nothing, which is what "
+    "makes it a projection.",
     explanation="""
     Encoder and decoder share one matrix, once as $W$ and once as $W^\\top$. That the rows of $W$ are orthonormal is
     what makes $W^\\top W$ a projection: a second pass changes nothing, which is a good way to test the code.
     """,
 )
 
+# ------------------------------------------------------------------------------------------------- 1.3 · the loop
+
+
+def _batches_reference(images, size, generator):
+    while True:
+        order = torch.randperm(len(images), generator=generator)
+        for start in range(0, len(images) - size + 1, size):
+            yield images[order[start : start + size]]
+
+
+EPOCHS = 3
+
+
+def _draw_batches(answer, images, size, generator, count, shape, seed):
+    """Three epochs of batches, twice from one seed and once from another; which images are in them shows in a pixel."""
+    images = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1).expand(count, *shape).clone()
+    runs = []
+    for start in (seed, seed, seed + 1):
+        made = answer(images, size, torch.Generator().manual_seed(start))
+        if made is None:
+            return None
+        runs.append(list(itertools.islice(iter(made), EPOCHS * (count // size))))
+    return tuple(runs)
+
+
+def _about_batches(raw, case: Case) -> dict:
+    count, size, shape = (case.args[name] for name in ("count", "size", "shape"))
+    each = count // size
+    for run in raw:
+        if len(run) < EPOCHS * each:
+            raise Unfit(f"it stops after {len(run)} batches; it should go on for as long as somebody asks")
+        for batch in run:
+            if not isinstance(batch, Array) or batch.shape != (size, *shape):
+                got = batch.shape if isinstance(batch, Array) else type(batch).__name__
+                raise Unfit(f"expected batches of shape {(size, *shape)}, got {got}")
+    first, again, other = (np.stack([batch.data[:, 0, 0, 0] for batch in run]) for run in raw)
+    epochs = [epoch.ravel().tolist() for epoch in np.split(first, EPOCHS)]
+    return {
+        "within an epoch no image comes twice": all(len(set(epoch)) == each * size for epoch in epochs),
+        "an epoch has an order of its own": len({tuple(epoch) for epoch in epochs}) == EPOCHS,
+        "images of a batch come from anywhere": not any(epoch == sorted(epoch) for epoch in epochs),
+        "batches are mixed anew": len({frozenset(batch.tolist()) for batch in first}) > each,
+        "the same generator gives the same batches": bool((first == again).all()),
+        "another generator gives others": bool((first != other).any()),
+        "every image has a chance": count % size == 0 or len(set(first.ravel().tolist())) > each * size,
+    }
+
+
+def _batch_cases(rng: torch.Generator) -> list[Case]:
+    seeds = torch.randint(1_000_000, (2,), generator=rng).tolist()
+    names = (
+        "images",
+        "size",
+        "generator",
+        "count",
+        "shape",
+        "seed",
+    )  # the answer's arguments first: its probe makes them
+    sizes = ((6, 24, (1, 2, 3), seeds[0]), (4, 23, (3, 1, 2), seeds[1]))
+    return [
+        Case(dict(zip(names, (None, size, None, *rest))), label=f"{rest[0]} images in batches of {size}")
+        for size, *rest in sizes
+    ]
+
+
+def _batches_one_order(images, size, generator):
+    order = torch.randperm(len(images), generator=generator)
+    while True:
+        for start in range(0, len(images) - size + 1, size):
+            yield images[order[start : start + size]]
+
+
+def _batches_in_file_order(images, size, generator):
+    while True:
+        for start in range(0, len(images) - size + 1, size):
+            yield images[start : start + size]
+
+
+def _batches_put_back(images, size, generator):
+    while True:
+        yield images[torch.randint(len(images), (size,), generator=generator)]
+
+
+def _batches_own_randomness(images, size, generator):
+    while True:
+        order = torch.randperm(len(images))
+        for start in range(0, len(images) - size + 1, size):
+            yield images[order[start : start + size]]
+
+
+quiz(
+    "autoencoder/batches",
+    points=3,
+    minutes=5,
+    title="Stage 1: fresh batches, for ever",
+    reference=_batches_reference,
+    cases=_batch_cases,
+    probe=_draw_batches,
+    measured=_about_batches,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "one order for all epochs",
+            _batches_one_order,
+            "The images are shuffled once, so the same ones always meet in a batch. Draw a new order at the start of "
+            "every epoch: inside the outer loop.",
+        ),
+        Misconception(
+            "not shuffled",
+            _batches_in_file_order,
+            "The batches come in the order of the file. Where a file is sorted by class, each batch would hold one "
+            "class only.",
+        ),
+        Misconception(
+            "images drawn with replacement",
+            _batches_put_back,
+            "Each batch is drawn from *all* images, so in one epoch some come twice and others never. Shuffle once "
+            "an epoch, then deal out.",
+        ),
+        Misconception(
+            "the generator is not used",
+            _batches_own_randomness,
+            "Two runs with the same seed get different batches: pass `generator=generator` to whatever draws.",
+        ),
+    ],
+    hints=[
+        "Two loops: an endless one over epochs, and inside it one over the places where a batch begins.",
+        "A new order for an epoch: `torch.randperm(len(images), generator=generator)`. Where in the two loops does it "
+        "belong?",
+        "`yield` hands out one batch and waits until somebody asks for the next. Batches begin at 0, size, 2·size, …; "
+        "the last start that leaves room for a whole batch is `len(images) - size`.",
+        "Inside: `for start in range(0, len(images) - size + 1, size): yield images[order[start : start + size]]`",
+    ],
+    passed="Every image once an epoch, in an order that nobody has seen before, and the same again from the same seed. "
+    "PyTorch's `DataLoader(shuffle=True, drop_last=True)` does this, with workers.",
+    explanation="""
+    A function with `yield` is a *generator*: it runs until the next `yield` and sleeps until the next batch is wanted,
+    so "for ever" costs nothing. Shuffling anew matters: with one fixed order the same images always share a gradient,
+    and the last few that fill no batch would never be seen.
+    """,
+)
+
+
+@fixture("autoencoder/small")
+def _small(pixels: int = 6, seed: int = 0) -> nn.Module:
+    """A network with dropout, so that its mode shows."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 4), nn.Tanh(), nn.Dropout(0.4), nn.Linear(4, pixels))
+
+
+def _rebuild(model, x):
+    return (model(x) - x.flatten(1)).square().mean()
+
+
+OPTIMIZERS = {
+    "SGD": lambda weights: torch.optim.SGD(weights, lr=0.2, momentum=0.5),
+    "Adam": lambda weights: torch.optim.Adam(weights, lr=0.05),
+}
+
+
+def _plain(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 6))
+
+
+def _numbered(seed: int, count: int) -> torch.Tensor:
+    return 2 * torch.rand(count, 5, 1, 2, 3, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def _take_steps(answer, model, loss, x, optimizer, steps, seed):
+    """Some steps on one model: what each returned, and the weights after the last."""
+    model = _plain(seed)
+    moves = OPTIMIZERS[optimizer](model.parameters())
+    said = [answer(model, _rebuild, x, moves) for x in _numbered(seed, steps)]
+    if any(each is None for each in said):
+        return None
+    return said, [weight.detach().clone() for weight in model.parameters()]
+
+
+def _step_cases(rng: torch.Generator) -> list[Case]:
+    seeds = torch.randint(1_000_000, (3,), generator=rng).tolist()
+    kinds = (("SGD", 1), ("SGD", 4), ("Adam", 3))
+    return [
+        Case(
+            {"model": None, "loss": None, "x": None, "optimizer": kind, "steps": steps, "seed": seed},
+            label=f"{steps} step{'s' * (steps > 1)} of {kind}",
+        )
+        for (kind, steps), seed in zip(kinds, seeds)
+    ]
+
+
+def _step_reference(model, loss, x, optimizer):
+    value = loss(model, x)
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+    return value.item()
+
+
+def _step_no_zero_grad(model, loss, x, optimizer):
+    value = loss(model, x)
+    value.backward()
+    optimizer.step()
+    return value.item()
+
+
+def _step_before_backward(model, loss, x, optimizer):
+    optimizer.step()
+    value = loss(model, x)
+    optimizer.zero_grad()
+    value.backward()
+    return value.item()
+
+
+def _step_zeroed_too_late(model, loss, x, optimizer):
+    value = loss(model, x)
+    value.backward()
+    optimizer.zero_grad()
+    optimizer.step()
+    return value.item()
+
+
+def _step_tensor(model, loss, x, optimizer):
+    value = loss(model, x)
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+    return value
+
+
+def _step_loss_afterwards(model, loss, x, optimizer):
+    _step_reference(model, loss, x, optimizer)
+    return loss(model, x).item()
+
+
+quiz(
+    "autoencoder/step",
+    points=3,
+    minutes=4,
+    title="Stage 2: one step",
+    reference=_step_reference,
+    cases=_step_cases,
+    probe=_take_steps,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "gradients of all steps added up",
+            _step_no_zero_grad,
+            "The first step is right, the later ones aren't: `.backward()` *adds* to the gradients that are there. "
+            "Clear them once a step.",
+        ),
+        Misconception(
+            "step before backward",
+            _step_before_backward,
+            "The optimizer moves along the gradients of the step before, for those of this one aren't there yet.",
+        ),
+        Misconception(
+            "cleared between backward and step",
+            _step_zeroed_too_late,
+            "The gradients are computed, thrown away, and then the optimizer has nothing to go by: no weight moves.",
+        ),
+        Misconception(
+            "loss measured after the step",
+            _step_loss_afterwards,
+            "Your weights are right. What you return is the loss of the *new* weights, at the price of a second pass.",
+        ),
+    ],
+    hints=[
+        "Four calls in an order that matters, then one number. Three of them have names that you know.",
+        "The loss comes from `loss(model, x)`. Who fills `.grad`, who reads it, and who empties it?",
+        "`.backward()` adds to what `.grad` holds already. So it must be empty when `.backward()` begins, and must "
+        "not be emptied before `.step()` has read it.",
+        "`optimizer.zero_grad()`, `value.backward()`, `optimizer.step()`, and `return value.item()`",
+    ],
+    passed="Loss, clear, backward, step. These four lines train everything in this course, and Stable Diffusion too; "
+    "what differs is the loss, and what stands around them.",
+    explanation="""
+    `.backward()` adds into `.grad`, which is useful when several losses share a step, and is why somebody must clear.
+    `.item()` turns the loss into a number. Kept as a tensor it would keep its whole graph alive: a thousand steps, a
+    thousand graphs, and the memory is full.
+    """,
+)
+
+
+def _train_reference(model, loss, batches, steps, lr):
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    model.train()
+    for step in until_stopped(range(steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, 2 * (1 - step / steps))
+        losses.append(_step_reference(model, loss, next(batches), optimizer))
+    model.eval()
+    return losses
+
+
+def _train_whole(answer, model, loss, batches, steps, lr, seed):
+    """A whole training: the losses, the weights after it, the mode while it ran and after."""
+    model = _plain(seed).eval()
+    modes = []
+
+    def loss(model, x):  # the case holds the places of these arguments only
+        modes.append(model.training)
+        return _rebuild(model, x)
+
+    losses = answer(model, loss, iter(_numbered(seed, steps + 2)), steps, lr)
+    if losses is None:
+        return None
+    weights = [weight.detach().clone() for weight in model.parameters()]
+    return losses, weights, {"in training mode while it trains": all(modes), "and afterwards": model.training}
+
+
+def _train_cases(rng: torch.Generator) -> list[Case]:
+    seeds = torch.randint(1_000_000, (3,), generator=rng).tolist()
+    kinds = ((8, 0.05), (7, 0.02), (1, 0.1))
+    return [
+        Case(
+            {"model": None, "loss": None, "batches": None, "steps": steps, "lr": lr, "seed": seed},
+            label=f"{steps} step{'s' * (steps > 1)} at lr {lr}",
+        )
+        for (steps, lr), seed in zip(kinds, seeds)
+    ]
+
+
+def _train_with(rate=lambda k, steps: min(1, 2 * (1 - k / steps)), same=False, ends=True, kind=torch.optim.Adam):
+    """The loop with one thing changed."""
+
+    def train(model, loss, batches, steps, lr):
+        optimizer, losses = kind(model.parameters(), lr=lr), []
+        first = next(batches) if same else None
+        model.train()
+        for k in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * rate(k, steps)
+            losses.append(_step_reference(model, loss, first if same else next(batches), optimizer))
+        if ends:
+            model.eval()
+        return losses
+
+    return train
+
+
+def _train_new_optimizer(model, loss, batches, steps, lr):
+    losses = []
+    model.train()
+    for k in range(steps):
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr * min(1, 2 * (1 - k / steps)))
+        losses.append(_step_reference(model, loss, next(batches), optimizer))
+    model.eval()
+    return losses
+
+
+def _train_compounded(model, loss, batches, steps, lr):
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    model.train()
+    for k in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] *= min(1, 2 * (1 - k / steps))
+        losses.append(_step_reference(model, loss, next(batches), optimizer))
+    model.eval()
+    return losses
+
+
+quiz(
+    "autoencoder/train",
+    points=4,
+    minutes=6,
+    title="Stage 3: a whole training",
+    reference=_train_reference,
+    cases=_train_cases,
+    probe=_train_whole,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "one batch for all steps",
+            _train_with(same=True),
+            "Every step gets the same batch. Ask for a fresh one, `next(batches)`, inside the loop.",
+        ),
+        Misconception(
+            "left in training mode",
+            _train_with(ends=False),
+            "The weights are right. But the model is still in training mode, in which dropout would go on dropping: "
+            "`model.eval()` at the end.",
+        ),
+        Misconception(
+            "the learning rate never falls",
+            _train_with(rate=lambda k, steps: 1),
+            "The learning rate stays at lr to the end. In the second half it should fall: set `group['lr']` in "
+            "`optimizer.param_groups` before each step.",
+        ),
+        Misconception(
+            "falls from the first step on",
+            _train_with(rate=lambda k, steps: 1 - k / steps),
+            "The rate falls from the beginning. In the first half it should stay at lr.",
+        ),
+        Misconception(
+            "a new optimizer for every step",
+            _train_new_optimizer,
+            "An optimizer that is made inside the loop forgets all that it has learned about the gradients. Make it "
+            "once, before the loop.",
+        ),
+        Misconception(
+            "the factor multiplied in again and again",
+            _train_compounded,
+            "Each step shrinks a rate that has been shrunk already. Compute it anew from lr.",
+        ),
+        Misconception(
+            "plain gradient descent",
+            _train_with(kind=torch.optim.SGD),
+            "These are the steps of SGD. The docstring asks for `torch.optim.Adam`.",
+        ),
+    ],
+    hints=[
+        "Before the loop: an optimizer and an empty list. In it: set the rate, make a step, note the loss. After it: "
+        "the mode, and the list.",
+        "You have `train_step` from stage 2; give it `next(batches)`. How much of the rate is left at step k, "
+        "if it is all of it up to the middle and none of it at the end?",
+        "From the middle on a line that is 1 at k = steps/2 and 0 at k = steps: 2·(1 − k/steps). Before, that line "
+        "is above 1: `min(1, …)`.",
+        "`for group in optimizer.param_groups: group['lr'] = lr * min(1, 2 * (1 - step / steps))`, then "
+        "`losses.append(train_step(model, loss, next(batches), optimizer))`",
+    ],
+    passed="A training loop, whole: from here on every model of this notebook is trained by it. The library's `fit`, "
+    "which later notebooks call, is the same loop with a progress bar, checkpoints and averages around it.",
+    explanation="""
+    A constant learning rate leaves the weights jittering around a minimum by about one step; letting the rate fall at
+    the end quiets them down, and costs a line. The two modes matter for layers such as dropout and batch norm, which
+    behave differently while training; our networks have none, the habit is free.
+    """,
+)
+
 concept(
     "autoencoder/linear",
     title="What the linear autoencoder found",
+    minutes=2,
     question="""
-    A linear autoencoder with $k$ latents was trained until its error equals PCA's. Are the rows of its encoder the
-    principal directions?
+    Your loop trained a linear autoencoder with $k$ latents until its error was (nearly) PCA's. Are the rows of its
+    encoder the principal directions?
     """,
     options={
         "a": Option(
-            "Yes: the best solution is unique, so both must have found the same.",
+            "Yes: the smallest error has one solution only, so both of them found that.",
             "Multiply the codes by any invertible $k\\times k$ matrix and let the decoder undo it: the reconstructions "
             "don't change. There are infinitely many equally good solutions.",
         ),
         "b": Option(
-            "Yes, but in another order.",
-            "Order would be the least of it: directions may be mixed, stretched and skewed, as long as the decoder "
-            "undoes it.",
+            "Yes, up to their order and their signs, on which the loss has no opinion.",
+            "Order and signs would be the least of it: directions may be mixed, stretched and skewed, as long as the "
+            "decoder undoes it.",
         ),
         "c": Option(
-            "No: gradient descent got stuck in a local minimum, which happens to have the same error.",
+            "No: it got stuck in a local minimum that happens to have nearly the same error.",
             "For a linear autoencoder every local minimum is a global one (Baldi and Hornik 1989). There are many "
             "minima, all equally deep.",
         ),
         "d": Option(
-            "No: it found the same *subspace*, with an arbitrary basis in it.",
+            "No: it found the same subspace of images, but some arbitrary basis within it.",
             "Right. What both share is the set of images they can draw. Remember this for 1.7: nothing in "
             "the loss says where codes should lie.",
             right=True,
@@ -292,7 +865,151 @@ concept(
     },
 )
 
-# ------------------------------------------------------------------------------------------------- 1.3 · sizes
+
+def _other_loop_reference(model, loss, images, steps, lr, seed):
+    generator = torch.Generator().manual_seed(seed)
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    model.train()
+    for _ in range(steps):
+        order = torch.randperm(len(images), generator=generator)
+        losses.append(_step_reference(model, loss, images[order[:64]], optimizer))
+    model.eval()
+    return losses
+
+
+def _watch_other_loop(answer, model, loss, images, steps, lr, seed, count):
+    """Which images each step saw, in three runs: one seed twice, another once. A pixel of each image is its number."""
+    images = torch.zeros(count, 1, 2, 3)
+    images[:, 0, 0, 0] = torch.arange(count) / count
+    found = []
+    for start in (seed, seed, seed + 1):
+        seen = []
+
+        def loss(model, x, seen=seen):
+            seen.append((x[:, 0, 0, 0] * count).detach().clone())
+            return _rebuild(model, x)
+
+        model = _plain(seed)
+        losses = answer(model, loss, images, steps, lr, start)
+        if losses is None:
+            return None
+        weights = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+        found.append((list(losses), seen, weights))
+    return tuple(found)
+
+
+def _about_other_loop(raw, case: Case) -> dict:
+    count, steps = case.args["count"], case.args["steps"]
+    seen = []
+    for losses, batches, _ in raw:
+        if len(losses) != steps or not all(type(value) is float for value in losses):
+            raise Unfit(f"expected {steps} losses, one float for each step, got {len(losses)} values")
+        if not all(isinstance(b, Array) and b.shape == (64,) for b in batches) or len(batches) < steps:
+            raise Unfit("expected a batch of 64 images at every step")
+        seen.append([b.data.round().astype(int) for b in batches])
+    first = seen[0]
+    weights = [np.asarray(run[2].data) for run in raw]
+    return {
+        "another batch at every step": len({tuple(sorted(batch)) for batch in first}) == len(first),
+        "no image twice in a batch": all(len(set(batch)) == 64 for batch in first),
+        "images from everywhere": len(set(np.concatenate(first).tolist())) > min(count, 64 * steps) * 0.5,
+        "the same seed gives the same run": bool(np.allclose(weights[0], weights[1], atol=1e-6)),
+        "another seed gives another run": not np.allclose(weights[0], weights[2], atol=1e-6),
+        "the weights move": bool(np.abs(weights[0] - weights[0].mean()).max() > 0),
+    }
+
+
+def _other_loop_cases(rng: torch.Generator) -> list[Case]:
+    seeds = torch.randint(1_000_000, (2,), generator=rng).tolist()
+    return [
+        Case(
+            {"model": None, "loss": None, "images": None, "steps": steps, "lr": 0.01, "seed": seed, "count": count},
+            label=f"{count} images, {steps} steps",
+        )
+        for (count, steps), seed in zip(((400, 6), (700, 9)), seeds)
+    ]
+
+
+def _other_loop_unseeded(model, loss, images, steps, lr, seed):
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    model.train()
+    for _ in range(steps):
+        losses.append(_step_reference(model, loss, images[torch.randperm(len(images))[:64]], optimizer))
+    model.eval()
+    return losses
+
+
+quiz(
+    "autoencoder/other-loop",
+    points=3,
+    minutes=6,
+    title="Somebody else's loop",
+    bug_hunt=True,
+    reference=_other_loop_reference,
+    cases=_other_loop_cases,
+    probe=_watch_other_loop,
+    measured=_about_other_loop,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "still as it was handed out",
+            pitfalls.training_loop,
+            "Every step still sees the same images. Which line makes the choice of images, and what does it depend on?",
+        ),
+        Misconception(
+            "the seed thrown away",
+            _other_loop_unseeded,
+            "The batches are fresh now, but `seed` has no effect any more: two runs with one seed should agree.",
+        ),
+    ],
+    hints=[
+        "The loss on the batches falls, that on other images rises. What kind of data would do that to a healthy "
+        "network?",
+        "Follow one step. Which images does it see? Follow the next. Which does *it* see?",
+        "A generator's seed decides all that follows from it. How often is it set here, and how often should it be?",
+        "The line that makes `generator` belongs before the loop, not inside it.",
+    ],
+    passed="A loss on training batches can look splendid while nothing is learned. Only images that the loop has "
+    "never seen can tell: watch both curves.",
+    explanation="""
+    The generator is made anew, from the same seed, in every step: so every step shuffles the images in the same way
+    and takes the same first 64. A cousin of it is `next(iter(loader))` inside a loop, where `loader` doesn't shuffle.
+    Neither raises an error, and the curve that everybody watches, the loss on batches, has never looked better.
+    """,
+)
+
+concept(
+    "autoencoder/other-loop-images",
+    title="And what did it do to the images?",
+    minutes=2,
+    question="""
+    The autoencoder that this loop trained is given a test image that it never saw. What does it give back?
+    """,
+    options={
+        "a": Option(
+            "The mean of all training images, a grey fog, whatever it is shown.",
+            "A network that has learned *nothing* answers with a mean. This one has learned 64 images very well.",
+        ),
+        "b": Option(
+            "Something pieced together from its own 64 images, spotted and bent.",
+            "Right. Its decoder can draw what those 64 need and nothing else; its encoder sorts every newcomer "
+            "among them. Look at the two rows below.",
+            right=True,
+        ),
+        "c": Option(
+            "The same garment, only smoother, since few images have few details.",
+            "Smooth is what a narrow bottleneck makes of images like those it was trained on. New ones are worse off: "
+            "the spots below are details of other images.",
+        ),
+        "d": Option(
+            "The test image as it is: long training on few images teaches to copy.",
+            "Copying anything at all is what a *good* autoencoder would do, and this bottleneck is too narrow for "
+            "that. It has learned to rebuild 64 images, not to copy.",
+        ),
+    },
+)
+
+# ------------------------------------------------------------------------------------------------- 1.4 · networks
 
 
 def _conv_cases(rng: torch.Generator) -> list[Case]:
@@ -373,9 +1090,13 @@ quiz(
     ],
     hints=[
         "One axis at a time: how many pixels does the kernel span, and how often can it step within the padded image?",
-        "Span: d·(k − 1) + 1. Room to step: n + 2p − span. Steps: room // s. Positions: steps + 1.",
+        "k pixels with gaps of d span d·(k − 1) + 1. The padded image has n + 2p pixels. How much room is left when "
+        "the kernel stands at its first place?",
+        "Room to step: n + 2p − span. Steps that fit: room // s. Positions: steps + 1. Do it for both axes.",
         "`tuple((n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for n in size)`",
     ],
+    passed="Count places, not pixels: where the kernel begins, and how often it can step. Kernel 4, stride 2, padding "
+    "1 halves any even size, which is why everybody uses it.",
     explanation="""
     `//` rounds down, as the layer does: what is left over at the right and lower edge is never looked at. Kernel 4,
     stride 2, padding 1 leaves nothing over for even sizes and halves them exactly.
@@ -442,10 +1163,13 @@ quiz(
         ),
     ],
     hints=[
-        "Solve (1.4), without its rounding, for the size that goes in.",
-        "The first kernel stamp is d·(k − 1) + 1 wide; each further pixel of the input adds a stride.",
+        "How wide is one stamp, and how far is it from the first stamp to the last?",
+        "A stamp is d·(k − 1) + 1 pixels wide; n stamps have n − 1 strides between the first and the last.",
+        "Add the two, then trim p at *both* edges, then add `output_padding` once. Do it for both axes.",
         "`tuple((n - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1 for n in size)`",
     ],
+    passed="The same wiring, walked backwards: where a convolution rounds sizes down, `output_padding` says which of "
+    "the possible sizes to come back to.",
     explanation="""
     Every input pixel stamps the kernel onto the output, a stride further than the last; stamps that overlap are
     added. Then `padding` trims both edges. `output_padding` picks one of the sizes that a strided convolution would
@@ -454,120 +1178,218 @@ quiz(
 )
 
 
-@fixture("autoencoder/linear")
-def _linear(latent: int, outputs: int, seed: int = 0) -> nn.Module:
-    return nn.Linear(latent, outputs)
+def _answers_in_batches(answer, *settings):
+    model = answer(*settings)
+    return model if isinstance(model, nn.Module) else None
 
 
-@fixture("autoencoder/up")
-def _up(maps: int, channels: int, seed: int = 0) -> nn.Module:
-    """Four times as high and wide, with two transposed convolutions."""
-    return nn.Sequential(
-        nn.ReLU(), nn.ConvTranspose2d(maps, 3, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(3, channels, 4, 2, 1)
-    )
+def _filled(model: nn.Module, seed: int) -> nn.Module:
+    """Weights that depend on their shapes alone, whatever they are called and in whichever order they were made."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            key = seed + sum(31**k * n for k, n in enumerate(weight.shape))
+            fan = max(1, weight[0].numel() if weight.ndim > 1 else weight.numel())
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(key % 2**31))
+            weight.copy_(noise * (2 / fan) ** 0.5)
+    return model
 
 
-def _decoder_reference(z, linear, up, shape):
-    channels, height, width = shape
-    return up(linear(z).view(len(z), -1, height // 4, width // 4))
+def _weights_of(model: nn.Module) -> list[list[int]]:
+    return sorted(list(weight.shape) for weight in model.parameters())
 
 
-def _decoder_as_handed_out(z, linear, up, shape):
-    channels, width, height = shape
-    maps = linear(z).view(len(z), -1, height // 4, width // 4)
-    return up(maps).view(len(z), channels, height, width).reshape(len(z), *shape)
+def _use_encoder(answer, shape, latent, width, seed):
+    """The shapes of its weights, and what it makes of images once these hold known numbers."""
+    model = _answers_in_batches(answer, shape, latent, width)
+    if model is None:
+        return None
+    x = 2 * torch.rand(3, *shape, generator=torch.Generator().manual_seed(seed)) - 1
+    shapes = _weights_of(model)
+    code = _filled(model, seed)(x)
+    if not isinstance(code, torch.Tensor):
+        return None
+    gradients = torch.autograd.grad(code.square().sum(), list(model.parameters()), allow_unused=True)
+    return {"weights": shapes, "code": code.detach(), "weights without a gradient": sum(g is None for g in gradients)}
 
 
-def _decoder_swapped_result(z, linear, up, shape):
-    channels, height, width = shape
-    maps = linear(z).view(len(z), -1, width // 4, height // 4)
-    return up(maps)
+def _use_decoder(answer, shape, latent, width, seed):
+    model = _answers_in_batches(answer, shape, latent, width)
+    if model is None:
+        return None
+    z = torch.randn(3, latent, generator=torch.Generator().manual_seed(seed))
+    shapes = _weights_of(model)
+    images = _filled(model, seed)(z)
+    if not isinstance(images, torch.Tensor):
+        return None
+    gradients = torch.autograd.grad(images.square().sum(), list(model.parameters()), allow_unused=True)
+    return {
+        "weights": shapes,
+        "images": images.detach(),
+        "weights without a gradient": sum(g is None for g in gradients),
+    }
 
 
-def _decoder_transposed_back(z, linear, up, shape):
-    channels, height, width = shape
-    maps = linear(z).view(len(z), -1, width // 4, height // 4)
-    return up(maps).transpose(2, 3)
+class _Encoder(nn.Module):
+    def __init__(self, shape, latent, width, between=nn.ReLU, last=nn.Identity, flat=True):
+        super().__init__()
+        c, h, w = shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(c, width, 4, 2, 1), between(), nn.Conv2d(width, width, 4, 2, 1), between(),
+            nn.Flatten(), nn.Linear(width * (h // 4) * (w // 4), latent), last(),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.layers(x)
 
 
-def _decoder_transposed_maps(z, linear, up, shape):
-    channels, height, width = shape
-    maps = linear(z).view(len(z), -1, width // 4, height // 4).transpose(2, 3)
-    return up(maps)
+class _Decoder(nn.Module):
+    def __init__(self, shape, latent, width, between=nn.ReLU, last=nn.Tanh, turned=False):
+        super().__init__()
+        c, h, w = shape
+        rows, columns = (w // 4, h // 4) if turned else (h // 4, w // 4)
+        self.layers = nn.Sequential(
+            nn.Linear(latent, width * (h // 4) * (w // 4)), between(), nn.Unflatten(1, (width, rows, columns)),
+            nn.ConvTranspose2d(width, width, 4, 2, 1), between(), nn.ConvTranspose2d(width, c, 4, 2, 1), last(),
+        )  # fmt: skip
+        self.shape = shape
+
+    def forward(self, z):
+        return self.layers(z).reshape(len(z), *self.shape)
 
 
-def _decoder_channels_last(z, linear, up, shape):
-    channels, height, width = shape
-    maps = linear(z).view(len(z), height // 4, width // 4, -1).permute(0, 3, 1, 2)
-    return up(maps)
+class _EncoderReference(_Encoder):
+    def __init__(self, shape, latent, width):
+        super().__init__(shape, latent, width)
 
 
-def _decoder_cases(rng: torch.Generator) -> list[Case]:
-    cases = []
-    for b, latent, maps, shape in ((3, 2, 4, (1, 8, 12)), (1, 5, 2, (3, 16, 8)), (2, 3, 4, (3, 12, 12))):
-        pixels = maps * (shape[1] // 4) * (shape[2] // 4)
-        args = {
-            "z": torch.randn(b, latent, generator=rng),
-            "linear": Fixture("autoencoder/linear", latent=latent, outputs=pixels, seed=b),
-            "up": Fixture("autoencoder/up", maps=maps, channels=shape[0], seed=b),
-            "shape": shape,
-        }
-        cases.append(Case(args, gradients=("z", "linear", "up"), label=f"images of {shape[1]} × {shape[2]} pixels"))
-    return cases
+class _DecoderReference(_Decoder):
+    def __init__(self, shape, latent, width):
+        super().__init__(shape, latent, width)
+
+
+def _class_cases(rng: torch.Generator) -> list[Case]:
+    seeds = torch.randint(1_000_000, (3,), generator=rng).tolist()
+    kinds = (((1, 8, 12), 3, 5), ((3, 12, 4), 2, 4), ((1, 8, 8), 7, 6))
+    names = ("shape", "latent", "width", "seed")
+    return [
+        Case(dict(zip(names, (*kind, seed))), label=f"images {kind[0]}, {kind[1]} latents, width {kind[2]}")
+        for kind, seed in zip(kinds, seeds)
+    ]
+
+
+def _encoder_with(**changes):
+    return lambda shape, latent, width: _Encoder(shape, latent, width, **changes)
+
+
+def _decoder_with(**changes):
+    return lambda shape, latent, width: _Decoder(shape, latent, width, **changes)
 
 
 quiz(
-    "autoencoder/swapped-decoder",
-    points=3,
+    "autoencoder/encoder",
+    points=4,
     minutes=6,
-    title="Bug hunt",
-    bug_hunt=True,
-    reference=_decoder_reference,
-    cases=_decoder_cases,
+    title="Build the encoder",
+    reference=_EncoderReference,
+    cases=_class_cases,
+    probe=_use_encoder,
+    any_device=False,
+    library=(blocks.Encoder, library.Autoencoder),
     misconceptions=[
         Misconception(
-            "still as it was handed out",
-            _decoder_as_handed_out,
-            "The shape is right, the pixels are not. In which order do our shapes name their axes? Read the first line "
-            "aloud.",
+            "no activations",
+            _encoder_with(between=nn.Identity),
+            "Without a ReLU between them two convolutions and a linear layer are one straight map: PCA's rival would "
+            "be PCA.",
         ),
         Misconception(
-            "fixed at the end only",
-            _decoder_transposed_back,
-            "Turning the finished image round gives the right shape, but the feature maps were still read with rows "
-            "and columns exchanged: the numbers of one row land in several.",
+            "an activation at the end",
+            _encoder_with(last=nn.ReLU),
+            "The codes come out without a negative number: no activation after the last layer.",
         ),
         Misconception(
-            "maps turned after a wrong view",
-            _decoder_transposed_maps,
-            "`view` has to be given the right height and width at once; turning its result puts other numbers there.",
-        ),
-        Misconception(
-            "width before height",
-            _decoder_swapped_result,
-            "Your images come out w high and h wide. Every array here is (b, c, h, w): rows first.",
-        ),
-        Misconception(
-            "channels last",
-            _decoder_channels_last,
-            "PyTorch keeps channels before rows and columns: view(b, maps, h/4, w/4).",
+            "codes squeezed into −1 to 1",
+            _encoder_with(last=nn.Tanh),
+            "The code may be any number: no tanh after the last layer.",
         ),
     ],
     hints=[
-        "The quiz tests it on images of 8 × 12 pixels. On which images could nobody ever see the mistake?",
-        "Our shapes are (c, h, w): height before width. What does the first line call them?",
-        "Name them in the right order, and the last line needs no reshaping at all: `up` returns (b, c, h, w).",
+        "The picture above has the sizes: after one strided convolution half as high and wide, after two a quarter. "
+        "What is left is a list of layers in the right order.",
+        "`nn.Conv2d(channels in, channels out, kernel_size=4, stride=2, padding=1)` halves height and width. The first "
+        "has c channels in, the second has `width`.",
+        "Before the linear layer the maps become a row of numbers: `nn.Flatten()`. How many are there, if each of "
+        "`width` maps is h/4 by w/4?",
+        "`nn.Linear(width * (h // 4) * (w // 4), latent)`, at the end of an `nn.Sequential`; `forward` returns what "
+        "that makes of x.",
     ],
+    passed="Your encoder first widens, then narrows: from 784 numbers to 12,544, and only the last layer makes the "
+    "bottleneck. It spreads out what it sees, then decides what to keep.",
     explanation="""
-    `view` and `reshape` never complain as long as the *number* of entries fits, so the last line hides the mistake:
-    it gives the image the shape it should have and shears its pixels. On squares h = w, and every test passes. And a
-    network that is *trained* with the mistake learns to live with it: the linear layer can put its numbers anywhere,
-    so the loss goes down, while the transposed convolutions mix pixels that are no neighbours. Test on images that
-    are not square.
+    Layers that are kept as attributes of an `nn.Module` (alone, or in an `nn.Sequential`) are found by
+    `model.parameters()`; in a plain Python list they would not be, and nothing would train them. The check uses images
+    that are not square, where h and w can't be mixed up unseen.
     """,
 )
 
-# ------------------------------------------------------------------------------------------------- 1.4 · sweep
+quiz(
+    "autoencoder/decoder",
+    points=4,
+    minutes=4,
+    title="Build the decoder",
+    reference=_DecoderReference,
+    cases=_class_cases,
+    probe=_use_decoder,
+    any_device=False,
+    library=(blocks.Decoder, library.Autoencoder),
+    misconceptions=[
+        Misconception(
+            "height and width exchanged",
+            _decoder_with(turned=True),
+            "The shape may be right, the pixels are not: the numbers of the linear layer belong into maps of h/4 rows "
+            "and w/4 columns. On square images nobody would have noticed.",
+        ),
+        Misconception(
+            "no tanh at the end",
+            _decoder_with(last=nn.Identity),
+            "The pixels leave [−1, 1]: a tanh is missing at the end.",
+        ),
+        Misconception(
+            "a sigmoid at the end",
+            _decoder_with(last=nn.Sigmoid),
+            "A sigmoid gives numbers in (0, 1). Our images have −1 for black: tanh.",
+        ),
+        Misconception(
+            "a ReLU before the tanh",
+            lambda shape, latent, width: _Decoder(
+                shape, latent, width, last=lambda: nn.Sequential(nn.ReLU(), nn.Tanh())
+            ),
+            "With a ReLU before the tanh no pixel can be darker than middle grey.",
+        ),
+        Misconception(
+            "no activations",
+            _decoder_with(between=nn.Identity),
+            "Without a ReLU between its layers the decoder could only bend at the very end.",
+        ),
+    ],
+    hints=[
+        "The encoder read backwards. What undoes a `Flatten`, and what doubles height and width?",
+        "`nn.Linear` makes width · (h/4) · (w/4) numbers of the code, and `nn.Unflatten(1, (…, …, …))` maps of them: "
+        "channels first, then rows, then columns.",
+        "`nn.ConvTranspose2d(…, …, kernel_size=4, stride=2, padding=1)` doubles height and width. Two of them: from "
+        "`width` channels to `width`, then to c. A ReLU after all but the last.",
+        "`Linear, ReLU, Unflatten(1, (width, h // 4, w // 4)), ConvTranspose2d, ReLU, ConvTranspose2d, Tanh`",
+    ],
+    passed="Codes to images, with weights of its own: a transposed convolution is the encoder's wiring walked "
+    "backwards, not its inverse.",
+    explanation="""
+    `Unflatten` and `view` never complain as long as the *number* of entries fits, so rows and columns exchanged go
+    unnoticed on square images: a network that is trained that way even learns to live with it, since its linear
+    layer can put each number anywhere. That is why the check uses images of 8 by 12 pixels.
+    """,
+)
+
+# ------------------------------------------------------------------------------------------------- 1.5 · sweep
 
 concept(
     "autoencoder/linear-wins",
@@ -578,28 +1400,110 @@ concept(
     """,
     options={
         "a": Option(
-            "It overfits: so many weights learn the training images by heart.",
+            "It overfits: with so many weights it has learned its images by heart.",
             "Then its *training* error would be low. Here both are high.",
         ),
         "b": Option(
-            "By Eckart and Young nothing has a smaller error than PCA.",
+            "It must lose: by Eckart and Young no model's error is below PCA's.",
             "Nothing *linear* has. A curved sheet may pass closer to the images than any flat one.",
         ),
         "c": Option(
-            "PCA is the exact solution of its problem; gradient descent is still on its way.",
+            "It is still on its way, while PCA is the exact answer to its problem.",
             "Right: PCA is *solved*, at any size, while the network only has as much as its steps have bought. "
             "With many latents PCA has little left to improve, so the network needs many steps to overtake it.",
             right=True,
         ),
         "d": Option(
-            "Images have no more than a few dozen nonlinear directions, and the remaining latents disturb.",
+            "It is disturbed by latents that it has no use for, beyond the first few dozen.",
             "A latent that isn't needed can be ignored by the decoder; and PCA's error still falls a great deal from "
             "32 to 128, so there is more to say.",
         ),
     },
 )
 
-# ------------------------------------------------------------------------------------------------- 1.5 · the plane
+# ------------------------------------------------------------------------------------------------- 1.6 · the plane
+
+
+def _nearest_reference(images, among):
+    squared = torch.cdist(images.flatten(1), among.flatten(1)).square()
+    return squared.min(dim=1).values / images[0].numel()
+
+
+def _nearest_cases(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for n, m, shape, dtype in ((4, 30, (1, 5, 7), torch.float64), (1, 9, (3, 4, 2), torch.float32)):
+        cases.append(
+            Case({"images": _images(rng, n, *shape, dtype=dtype), "among": _images(rng, m, *shape, dtype=dtype)})
+        )
+    among = _images(rng, 12, 1, 3, 4)
+    near = among[[7, 2, 2, 0, 11]] + 0.2 * _images(rng, 5, 1, 3, 4)
+    return [*cases, Case({"images": near, "among": among}, label="images beside images of the set")]
+
+
+def _nearest_distance(images, among):
+    return _nearest_reference(images, among).sqrt()
+
+
+def _nearest_summed(images, among):
+    return _nearest_reference(images, among) * images[0].numel()
+
+
+def _nearest_other_way(images, among):
+    return _nearest_reference(among, images)
+
+
+def _nearest_mean(images, among):
+    return torch.cdist(images.flatten(1), among.flatten(1)).square().mean(1) / images[0].numel()
+
+
+def _nearest_one_pixel(images, among):
+    """The nearest value for every pixel by itself."""
+    return (images[:, None] - among[None]).square().amin(1).flatten(1).mean(1)
+
+
+quiz(
+    "autoencoder/nearest",
+    points=2,
+    minutes=3,
+    title="How far from anything real?",
+    reference=_nearest_reference,
+    cases=_nearest_cases,
+    misconceptions=[
+        Misconception("a root too many", _nearest_distance, "That is the root of it: (1.1) is a *squared* error."),
+        Misconception("summed over pixels", _nearest_summed, "Mean over channels and pixels, as in (1.1)."),
+        Misconception(
+            "from the set to the images",
+            _nearest_other_way,
+            "One number for each of `images`. You looked for the nearest of `images` to each of `among`.",
+        ),
+        Misconception(
+            "mean over the set",
+            _nearest_mean,
+            "That is the mean error over all of `among`. The nearest one is the smallest.",
+        ),
+        Misconception(
+            "each pixel for itself",
+            _nearest_one_pixel,
+            "You let every pixel choose its own image. The nearest *image* is one for all of its pixels.",
+        ),
+    ],
+    hints=[
+        "A table first, (n, m): the error (1.1) between each of `images` and each of `among`. Then one number for "
+        "each row.",
+        "A difference of shape (n, m, c, h, w) would fill the memory: 1,000 times 5,000 images are 4 billion numbers. "
+        "There is a function of PyTorch that gives distances without it.",
+        "`torch.cdist(a, b)` gives Euclidean distances between rows: flatten the images. What has to be done to a "
+        "distance to make a mean squared error of it?",
+        "`torch.cdist(images.flatten(1), among.flatten(1)).square().min(dim=1).values`, divided by the number of "
+        "pixels",
+    ],
+    passed="A first ruler for images that nobody took. Beware of its taste: squared error likes fog and darkness, "
+    "so compare only what comes from the same decoder, and look at the pictures.",
+    explanation="""
+    `torch.cdist` expands $\\lVert a-b\\rVert^2=\\lVert a\\rVert^2-2\\,a^\\top b+\\lVert b\\rVert^2$, a matrix product,
+    and never makes the (n, m, pixels) differences.
+    """,
+)
 
 
 def _grid_reference(decode, low, high, rows, columns):
@@ -662,7 +1566,7 @@ def _grid_one_range(decode, low, high, rows, columns):
 quiz(
     "autoencoder/decode-grid",
     points=3,
-    minutes=7,
+    minutes=6,
     title="Decode a grid",
     reference=_grid_reference,
     cases=_grid_cases,
@@ -695,16 +1599,17 @@ quiz(
         "`torch.meshgrid(z2, z1, indexing='ij')` gives two tensors (rows, columns): first z₂, which changes from "
         "row to "
         "row, then z₁, which changes from column to column.",
+        "The decoder wants points (z₁, z₂): stack the two grids in *that* order along a new last axis, then flatten to "
+        "(rows · columns, 2).",
         "`torch.stack([z1_grid, z2_grid], dim=-1).view(-1, 2)` are the points; `decoded.view(rows, columns, "
         "*decoded.shape[1:])` is the answer.",
     ],
+    passed="One call for 225 points. Their order and the order in which `view` reads them must agree: last axis first.",
     explanation="""
     One call of the decoder for all points: a loop over points would be right too, and many times slower. The order of
     the points must agree with the order in which `view` reads them: last axis fastest, here z₁.
     """,
 )
-
-# ------------------------------------------------------------------------------------------------- 1.6 · interpolation
 
 
 def _walk_cases(rng: torch.Generator) -> list[Case]:
@@ -784,9 +1689,13 @@ quiz(
     ],
     hints=[
         "`torch.linspace(0, 1, steps)` are the values of t. a may have any number of axes; where should t's axis go?",
-        "Give t one more axis for every axis of a: `t.view(-1, *[1] * a.ndim)`.",
-        "(1 - t) * a + t * b then broadcasts to (steps, *a.shape).",
+        "t has shape (steps,) and should run along a new *first* axis: it needs one more axis of length 1 for every "
+        "axis of a.",
+        "A list of as many ones as a has axes: `[1] * a.ndim`. So `t.view(-1, *[1] * a.ndim)`.",
+        "With that t, `(1 - t) * a + t * b` broadcasts to (steps, *a.shape).",
     ],
+    passed="The same lines walk between codes, between images and between batches of either. What differs is only "
+    "whether a decoder comes after.",
     explanation="""
     The same three lines walk between codes and between images; what differs is only whether the decoder comes after.
     Take `dtype` and `device` from `a`, or a walk between float64 tensors would silently lose digits.
@@ -837,7 +1746,7 @@ def _gaussian_exchanged(z):
 quiz(
     "autoencoder/fit-gaussian",
     points=2,
-    minutes=4,
+    minutes=3,
     equation="1.7",
     title="A Gaussian for the codes",
     reference=library.fit_gaussian,
@@ -873,8 +1782,11 @@ quiz(
     hints=[
         "The mean goes over images: `z.mean(dim=0)` has d entries.",
         "With the centred codes as rows of C (n, d), the sum of outer products over images is Cᵀ C, (d, d).",
-        "`centred.T @ centred / len(z)`",
+        "Is it divided by n or by n − 1? Look at (1.7). And is the mean code subtracted before the products are made?",
+        "`mean = z.mean(dim=0)`, `centred = z - mean`, and `centred.T @ centred / len(z)`",
     ],
+    passed="A centre and an ellipsoid: that is all that a Gaussian can know of the codes. Whether it is enough, the "
+    "next pictures tell.",
     explanation="""
     With $d$ latents the Gaussian has $d + d(d+1)/2$ numbers: its centre and an ellipsoid. Whatever the codes do
     beyond that, clusters, gaps, bent sheets, it can't see.
@@ -891,24 +1803,24 @@ concept(
     """,
     options={
         "a": Option(
-            "Nothing in the loss says where codes lie, so draws land where the decoder was never trained.",
+            "Draws land where the decoder never trained: no loss says where codes lie.",
             "Right. The loss only looks at codes of training images. Between and beyond them the decoder may do "
             "what it "
             "likes, and a Gaussian fitted afterwards covers those places too.",
             right=True,
         ),
         "b": Option(
-            "The decoder is too weak; a larger one would draw well.",
+            "The decoder is too weak for new codes; a larger one would draw them well.",
             "It draws perfectly from codes of images: its reconstructions are perfect. The trouble is *where* it is "
             "asked.",
         ),
         "c": Option(
-            "The Gaussian was fitted to too few codes.",
+            "The Gaussian was fitted to too few codes; with more of them it would fit.",
             "With more codes its mean and covariance become exact, and its draws land in the same gaps: the codes are "
             "just not Gaussian.",
         ),
         "d": Option(
-            "Sampling needs noise in the pixels, and the autoencoder has none.",
+            "Sampling needs noise in the pixels too, and this decoder never adds any.",
             "Noise in the pixels would make grain. What is wrong here are shapes, and they come from the codes.",
         ),
     },
@@ -919,104 +1831,236 @@ concept(
 
 @fixture("autoencoder/filter")
 def _filter(channels: int, seed: int = 0) -> nn.Module:
-    """A network, small and steep: every pixel of its input shows in its output."""
+    """A denoiser, small and steep: every pixel of its input shows in its output, and so does the level."""
     layer = nn.Conv2d(channels, channels, 3, padding=1)
     with torch.no_grad():
         layer.weight.mul_(4)
-    return nn.Sequential(layer, nn.Tanh())
+    return _Told(layer)
+
+
+class _Told(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, sigma):
+        return torch.tanh(self.layer(x) / (1 + sigma.view(-1, 1, 1, 1)))
+
+
+def _denoising_reference(model, x, noise, sigma):
+    noisy = x + sigma.view(-1, *[1] * (x.ndim - 1)) * noise
+    return library.reconstruction_error(x, model(noisy, sigma))
 
 
 def _denoising_cases(rng: torch.Generator) -> list[Case]:
     cases = []
-    for b, shape, sigma in ((3, (1, 8, 12), 0.5), (2, (3, 4, 8), 1.5), (1, (1, 8, 4), 0.0)):
+    for b, shape in ((3, (1, 8, 12)), (4, (3, 4, 8)), (1, (1, 8, 4)), (4, (1, 4, 4))):
         x = _images(rng, b, *shape)
         args = {"model": Fixture("autoencoder/filter", channels=shape[0], seed=b), "x": x}
-        args |= {"noise": torch.randn(x.shape, generator=rng), "sigma": sigma}
-        cases.append(Case(args, gradients=("model",), label=f"σ = {sigma}, images {shape}"))
+        args |= {"noise": torch.randn(x.shape, generator=rng), "sigma": 0.1 + 2 * torch.rand(b, generator=rng)}
+        cases.append(Case(args, gradients=("model",), label=f"{b} images {shape}, a level for each"))
     return cases
 
 
-def _denoise_noisy_target(model, x, noise, sigma):
-    noisy = x + sigma * noise
-    return library.reconstruction_error(noisy, model(noisy))
+def _denoise_with(noisy=lambda x, n, s: x + s * n, target=lambda x, n, s: x, told=lambda sigma: sigma):
+    """The error with one thing changed."""
+
+    def error(model, x, noise, sigma):
+        s = sigma.view(-1, 1, 1, 1)
+        return library.reconstruction_error(target(x, noise, s), model(noisy(x, noise, s), told(sigma)))
+
+    return error
 
 
-def _denoise_nothing(model, x, noise, sigma):
-    return library.reconstruction_error(x, model(x))
-
-
-def _denoise_variance(model, x, noise, sigma):
-    return library.denoising_error(model, x, noise, sigma**2)
-
-
-def _denoise_noise_target(model, x, noise, sigma):
-    return library.reconstruction_error(noise, model(x + sigma * noise))
-
-
-def _denoise_summed(model, x, noise, sigma):
-    return library.denoising_error(model, x, noise, sigma) * x[0].numel()
-
-
-def _denoise_mean(model, x, noise, sigma):
-    return library.denoising_error(model, x, noise, sigma).mean()
-
-
-def _denoise_one_noise(model, x, noise, sigma):
-    return library.denoising_error(model, x, noise[:1].expand_as(x), sigma)
-
-
-def _denoise_clipped(model, x, noise, sigma):
-    return library.reconstruction_error(x, model((x + sigma * noise).clamp(-1, 1)))
+def _denoise_along_the_width(model, x, noise, sigma):
+    """σ without axes of its own: it runs along the width where that fits, and along the batch where it must."""
+    if len(sigma) not in (1, x.shape[-1]):
+        sigma_map = sigma.mean()
+        return library.reconstruction_error(x, model(x + sigma_map * noise, sigma))
+    return library.reconstruction_error(x, model(x + sigma * noise, sigma))
 
 
 quiz(
     "autoencoder/denoising",
     points=2,
-    minutes=4,
+    minutes=3,
     equation="1.8",
-    title="The denoising loss",
-    reference=library.denoising_error,
+    title="A level for each image",
+    reference=_denoising_reference,
     cases=_denoising_cases,
     misconceptions=[
         Misconception(
             "rebuilding the noisy image",
-            _denoise_noisy_target,
+            _denoise_with(target=lambda x, n, s: x + s * n),
             "You reward the model for rebuilding what it was shown, noise included. The target is the *clean* image. "
             "(`x += …` and `x.add_(…)` would make that noisy, too.)",
         ),
-        Misconception("no noise added", _denoise_nothing, "The model is to see x + σ·noise, not x."),
+        Misconception(
+            "no noise added", _denoise_with(noisy=lambda x, n, s: x), "The model is to see x + σ·noise, not x."
+        ),
         Misconception(
             "variance for standard deviation",
-            _denoise_variance,
+            _denoise_with(noisy=lambda x, n, s: x + s.square() * n),
             "Noise is stretched by its standard deviation σ, not by σ².",
         ),
         Misconception(
             "the noise as target",
-            _denoise_noise_target,
+            _denoise_with(target=lambda x, n, s: n),
             "Predicting the noise instead is what diffusion models will do (notebook 05). Here the target is the clean "
             "image.",
         ),
-        Misconception("summed over pixels", _denoise_summed, "Mean over the pixels of each image, as in (1.1)."),
-        Misconception("averaged over the batch", _denoise_mean, "Return one number for each image."),
         Misconception(
-            "noisy images clipped",
-            _denoise_clipped,
-            "Leave the noisy image as it is: clipped to [−1, 1], the noise would no longer be Gaussian.",
+            "one level for all",
+            lambda model, x, noise, sigma: _denoising_reference(model, x, noise, sigma[:1].expand_as(sigma)),
+            "Every image has a level of its own: all of `sigma`, not its first entry.",
         ),
         Misconception(
-            "one noise for the whole batch",
-            _denoise_one_noise,
-            "Each image has its own row of `noise`; use all of them.",
+            "told another level",
+            _denoise_with(told=lambda sigma: sigma.square()),
+            "The noise is right. But what the model is told is not σ: pass `sigma` on as it came.",
+        ),
+        Misconception(
+            "noisy images clipped",
+            _denoise_with(noisy=lambda x, n, s: (x + s * n).clamp(-1, 1)),
+            "Leave the noisy image as it is: clipped to [−1, 1], the noise would no longer be Gaussian.",
         ),
     ],
     hints=[
-        "What does the model see, and what is its answer compared with? Two different images.",
-        "It sees `x + sigma * noise`; its answer is compared with `x` by (1.1).",
-        "`(model(x + sigma * noise) - x).square().flatten(1).mean(dim=1)`",
+        "What does the model see, what is it told, and what is its answer compared with?",
+        "It sees the noisy images and is told `sigma`; its answer is compared with the clean `x` by (1.1). You wrote "
+        "(1.1) as a function: `reconstruction_error`.",
+        "`sigma` has shape (b,), `noise` (b, c, h, w). Multiplied as they are, σ would run along the *width*. It needs "
+        "three more axes.",
+        "`model(x + sigma.view(-1, 1, 1, 1) * noise, sigma)`, compared with `x`",
     ],
+    passed="Input and target differ, that is all, and copying is no longer a solution. The trap was the shape of σ: "
+    "broadcasting never complains when b happens to be w.",
     explanation="""
-    Input and target differ, that is all. Because of it, copying is no longer a solution: even with a
-    bottleneck wider than the image there is something to learn.
+    `sigma.view(-1, 1, 1, 1)` puts the levels along the batch. Without it PyTorch lines shapes up from the right: σ
+    would multiply the columns of every image if b = w, and raise an error otherwise. A batch of 28 would have trained
+    for hours on stripes.
+    """,
+)
+
+
+class _DenoiserReference(nn.Module):
+    def __init__(self, shape, width=32, code=256):
+        super().__init__()
+        c, h, w = shape
+        flat = 2 * width * (h // 4) * (w // 4)
+        self.down1 = nn.Conv2d(c + 1, width, 4, 2, 1)
+        self.down2 = nn.Conv2d(width, 2 * width, 4, 2, 1)
+        self.squeeze, self.widen = nn.Linear(flat, code), nn.Linear(code, flat)
+        self.up2 = nn.ConvTranspose2d(4 * width, width, 4, 2, 1)
+        self.up1 = nn.ConvTranspose2d(2 * width, width // 2, 4, 2, 1)
+        self.out = nn.Conv2d(width // 2 + c + 1, c, 3, padding=1)
+
+    def forward(self, x, sigma):
+        return _wired(self, x, sigma)
+
+
+def _wired(net, x, sigma, act=F.silu, told=True, scaled=True, skips=True, keep=True, relu_last=False):
+    """The network, with one thing changed."""
+    s = sigma.view(-1, 1, 1, 1)
+    size = (s**2 + 0.5).sqrt()
+    plane = (s.log() if told else torch.zeros_like(s)).expand_as(x[:, :1])
+    seen = torch.cat([x / size if scaled else x, plane], dim=1)
+    a = act(net.down1(seen))
+    b = act(net.down2(a))
+    code = act(net.widen(act(net.squeeze(b.flatten(1))))).view_as(b)
+    up = act(net.up2(torch.cat([b if skips else torch.zeros_like(b), code], dim=1)))
+    up = act(net.up1(torch.cat([a if skips else torch.zeros_like(a), up], dim=1)))
+    answer = net.out(torch.cat([seen, up], dim=1))
+    answer = act(answer) if relu_last else answer
+    return (0.5 * x / size + s * 0.5**0.5 * answer) / size if keep else answer
+
+
+def _with_wiring(**changes):
+    """A class whose forward pass has one thing changed."""
+    return type("Wired", (_DenoiserReference,), {"forward": lambda self, x, sigma: _wired(self, x, sigma, **changes)})
+
+
+def _use_denoiser(answer, shape, width, code, b, seed):
+    """What it makes of noisy images, once its weights hold known numbers; and whether all of them can learn."""
+    model = _answers_in_batches(answer, shape, width, code)
+    if model is None:
+        return None
+    rng = torch.Generator().manual_seed(seed)
+    x, sigma = torch.randn(b, *shape, generator=rng), 0.05 + 3 * torch.rand(b, generator=rng)
+    images = _filled(model, seed)(x, sigma)
+    if not isinstance(images, torch.Tensor):
+        return None
+    gradients = torch.autograd.grad(images.square().sum(), list(model.parameters()), allow_unused=True)
+    return {"images": images.detach(), "weights without a gradient": sum(g is None for g in gradients)}
+
+
+def _denoiser_cases(rng: torch.Generator) -> list[Case]:
+    seeds = torch.randint(1_000_000, (3,), generator=rng).tolist()
+    kinds = (((1, 8, 12), 3), ((3, 12, 4), 2), ((1, 8, 8), 1))
+    return [
+        Case({"shape": shape, "width": 4, "code": 6, "b": b, "seed": seed}, label=f"{b} images {shape}")
+        for (shape, b), seed in zip(kinds, seeds)
+    ]
+
+
+quiz(
+    "autoencoder/denoiser",
+    points=5,
+    minutes=9,
+    title="A network that is told",
+    reference=_DenoiserReference,
+    cases=_denoiser_cases,
+    probe=_use_denoiser,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "the level is not told",
+            _with_wiring(told=False),
+            "The plane of ln σ is missing or empty: the network can't know how much noise there is.",
+        ),
+        Misconception(
+            "the input is not scaled",
+            _with_wiring(scaled=False),
+            "At σ = 10 the network now sees numbers around 10, at σ = 0.05 numbers around 1. Divide by `size` first.",
+        ),
+        Misconception(
+            "no skips",
+            _with_wiring(skips=False),
+            "All that reaches the answer went through the bottleneck: the maps `a` and `b` should join on the way up.",
+        ),
+        Misconception(
+            "the answer without what is known",
+            _with_wiring(keep=False),
+            "You return what the last layer says. The docstring's last line combines it with the noisy image.",
+        ),
+        Misconception(
+            "ReLU for SiLU",
+            _with_wiring(act=F.relu),
+            "The docstring asks for SiLU, x·σ(x), between the layers: `F.silu`.",
+        ),
+        Misconception(
+            "an activation after the last layer",
+            _with_wiring(relu_last=True),
+            "No activation after the last layer: what is missing may be dark as well as bright.",
+        ),
+    ],
+    hints=[
+        "Go down two steps and keep what you find (a, b); through the narrow place; up two steps, and at each take "
+        "along what you kept.",
+        "σ needs three more axes before it can meet images. A plane of ln σ for each image: `.expand_as(x[:, :1])` "
+        "stretches (b, 1, 1, 1) over the pixels without copying.",
+        "The narrow place works on rows of numbers: `b.flatten(1)` on the way in, `.view_as(b)` on the way out. "
+        "Joining is `torch.cat([kept, coming up], dim=1)`.",
+        "`up = F.silu(self.up2(torch.cat([b, code], 1)))`, `up = F.silu(self.up1(torch.cat([a, up], 1)))`, "
+        "`out = self.out(torch.cat([seen, up], 1))`",
+    ],
+    passed="This is a U-Net, a small one: down, up, and at each size a bridge for what the narrow place can't carry. "
+    "Notebook 04 builds a large one, block by block.",
+    explanation="""
+    The skips carry *where* things are, the narrow code *what* they are. Scaling makes every level look alike in size,
+    and the last line lets the network answer only for what is missing: at small σ the noisy image is nearly right
+    already (Karras et al. 2022, whose c_in, c_skip and c_out these are for data with a mean square
+    of ½).
     """,
 )
 
@@ -1024,32 +2068,258 @@ concept(
     "autoencoder/far-noise",
     title="A denoiser in thick fog",
     equation="1.8",
+    minutes=2,
     question="""
     The noise is so strong ($\\sigma=100$) that nothing of the image can be seen. Which answer $D(\\tilde x)$ has the
     smallest expected squared error?
     """,
     options={
         "a": Option(
-            "A random training image: as likely as any other.",
+            "A random training image, since each of them is as likely as any other.",
             "It is a *plausible* image but a bad bet: its expected squared error is twice that of the mean image "
             "(variance of the truth plus variance of the guess).",
         ),
         "b": Option(
-            "The noisy image itself: changing it might make it worse.",
+            "The noisy image as it is, since any change might only make it worse.",
             "Its error is $\\sigma^2=10{,}000$ per pixel. Anything in $[-1,1]$ has at most 4.",
         ),
         "c": Option(
-            "The mean of all images, blurred as it is.",
-            "Right: with nothing to go by, $\\mathbb E[x\\mid\\tilde x]=\\mathbb E[x]$. One jump from pure noise "
-            "can't give "
-            "a sharp image; many small steps can, which is the idea of diffusion.",
+            "The mean of all images, however blurred and unlike them that may be.",
+            "Right: with nothing to go by, $\\mathbb E[x\\mid\\tilde x]=\\mathbb E[x]$. One jump from pure noise can't "
+            "give a sharp image. Many small steps can.",
             right=True,
         ),
         "d": Option(
-            "The training image nearest to $\\tilde x$.",
+            "The training image nearest to $\\tilde x$, since it explains the data best.",
             "Under so much noise the nearest one is all but random, so this is no better than a random one. The best "
-            "answer is an "
-            "average over *all* images that could be behind the fog.",
+            "answer is an average over *all* images that could be behind the fog.",
         ),
     },
+)
+
+
+def _guess_reference(noisy, images, sigma):
+    squared = torch.cdist(noisy.flatten(1), images.flatten(1)).square()
+    weights = torch.softmax(-squared / (2 * sigma**2), dim=1)
+    return (weights @ images.flatten(1)).view_as(noisy)
+
+
+def _guess_cases(rng: torch.Generator) -> list[Case]:
+    cases = []
+    double = torch.float64
+    for b, n, shape, sigma in ((4, 9, (1, 3, 4), 0.8), (2, 5, (2, 2, 3), 2.5), (3, 7, (2,), 0.5)):
+        images = _images(rng, n, *shape, dtype=double)
+        noisy = images[:b] + sigma * torch.randn(b, *shape, generator=rng, dtype=double)
+        cases.append(Case({"noisy": noisy, "images": images, "sigma": sigma}, label=f"σ = {sigma}, images {shape}"))
+    images = _images(rng, 6, 1, 8, 9, dtype=double)
+    noisy = images[:3] + 0.5 * torch.randn(3, 1, 8, 9, generator=rng, dtype=double)  # far more than σ explains
+    cases.append(Case({"noisy": noisy, "images": images, "sigma": 0.02}, label="σ = 0.02, where exp(…) rounds to 0"))
+    return cases
+
+
+def _guess_with(power=lambda squared, sigma: -squared / (2 * sigma**2), dim=1):
+    def guess(noisy, images, sigma):
+        squared = torch.cdist(noisy.flatten(1), images.flatten(1)).square()
+        return (power(squared, sigma).softmax(dim) @ images.flatten(1)).view_as(noisy)
+
+    return guess
+
+
+def _guess_nearest(noisy, images, sigma):
+    return images[torch.cdist(noisy.flatten(1), images.flatten(1)).argmin(1)]
+
+
+quiz(
+    "autoencoder/best-guess",
+    points=3,
+    minutes=6,
+    title="The best guess there is",
+    equation="1.9",
+    reference=_guess_reference,
+    cases=_guess_cases,
+    misconceptions=[
+        Misconception(
+            "distance for its square",
+            _guess_with(lambda squared, sigma: -squared.sqrt() / (2 * sigma**2)),
+            "The exponent of a Gaussian holds the *squared* distance.",
+        ),
+        Misconception(
+            "σ for σ²",
+            _guess_with(lambda squared, sigma: -squared / (2 * sigma)),
+            "The exponent is divided by twice the *variance*, 2σ².",
+        ),
+        Misconception(
+            "the 2 forgotten",
+            _guess_with(lambda squared, sigma: -squared / sigma**2),
+            "The exponent of a Gaussian is −distance²/(2σ²): a 2 is missing.",
+        ),
+        Misconception(
+            "shared out among the noisy images",
+            _guess_with(dim=0),
+            "For each *noisy* image the weights of all clean ones sum to 1: softmax over dim=1, not 0.",
+        ),
+        Misconception(
+            "the nearest image only",
+            _guess_nearest,
+            "That is the most likely image. The best guess in squared error is the *average* of all, weighted by how "
+            "likely they are.",
+        ),
+        Misconception(
+            "the sign",
+            _guess_with(lambda squared, sigma: squared / (2 * sigma**2)),
+            "The farther an image, the *less* likely it is: a minus is missing.",
+        ),
+    ],
+    hints=[
+        "How likely is each image, if the noise must explain the difference between it and the noisy one? Then a "
+        "weighted average.",
+        "The noise is Gaussian: an image at distance r has the weight exp(−r²/2σ²), and the weights must sum to 1.",
+        "`exp` of a large negative number rounds to 0, and 0/0 is nan. `torch.softmax` takes the exponents and "
+        "shares out safely. Over which axis?",
+        "`torch.softmax(-torch.cdist(noisy.flatten(1), images.flatten(1)).square() / (2 * sigma**2), dim=1)`, "
+        "times `images.flatten(1)`, in the shape of `noisy`",
+    ],
+    passed="Bayes' rule in three lines: no network can guess better, if these images are all there is. Notebook 00 "
+    "walked with this very function, and arrived at copies.",
+    explanation="""
+    All images are equally likely beforehand, so the posterior is the likelihood, normalised: a softmax of
+    $-\\lVert\\tilde x-x_i\\rVert^2/2\\sigma^2$. It is also what attention does, with images for keys and values.
+    """,
+)
+
+concept(
+    "autoencoder/black-walk",
+    title="Why does it turn black?",
+    minutes=2,
+    question="""
+    The walk begins with noise of $\\sigma=1$ around middle grey. The denoiser was trained on garments with noise of
+    $\\sigma=0.5$. Which of these explains best that its walks end dark and alike?
+    """,
+    options={
+        "a": Option(
+            "The network is too small: a larger one would find the garments in such noise.",
+            "Size won't help with inputs like none that it was trained on: what it does there was never asked of it.",
+        ),
+        "b": Option(
+            "Eight passes are too few; the walks would brighten again if one were patient.",
+            "They hardly move any more at the end. The walk has arrived, at the wrong place.",
+        ),
+        "c": Option(
+            "Squared error prefers dark pixels, so that each pass must lose some light.",
+            "It prefers the mean. On images like those it was trained on this network loses no light at all.",
+        ),
+        "d": Option(
+            "It meets images unlike all it was trained on: nothing there ties it to garments.",
+            "Right. Grey noise of σ = 1 is far from any garment with noise of 0.5, so the first answer is a poor one, "
+            "and the next pass starts from that, with *less* noise than the network knows.",
+            right=True,
+        ),
+    },
+)
+
+
+@fixture("autoencoder/told")
+def _told(seed: int = 0, size: int = 6):
+    """A denoiser (x, sigma) that pulls towards a pattern, and depends on σ and on the image."""
+    pattern = torch.randn(1, 1, 2, 3)
+
+    def denoise(x, sigma):
+        share = 1 / (1 + sigma.view(-1, 1, 1, 1) ** 2)
+        return torch.tanh(share * x + (1 - share) * pattern.to(x))
+
+    return denoise
+
+
+def _anneal_cases(rng: torch.Generator) -> list[Case]:
+    seeds = torch.randint(1_000_000, (4,), generator=rng).tolist()
+    ladders = ([4.0, 2.0, 0.7, 0.1], [3.0, 0.2], [1.5], [2.5, 1.0, 0.3])
+    cases = []
+    for b, ladder, fresh, seed in zip((3, 1, 4, 2), ladders, (0.0, 0.6, 0.8, 1.0), seeds):
+        start = ladder[0] * torch.randn(b, 1, 2, 3, generator=rng)
+        args = {"denoise": Fixture("autoencoder/told", seed=seed), "start": start, "sigmas": ladder, "fresh": fresh}
+        args |= {"generator": Fixture("generator", seed=seed)}
+        levels = f"{len(ladder)} level{'s' * (len(ladder) > 1)}"
+        cases.append(Case(args, label=f"{levels}, {b} images, fresh = {fresh:g}"))
+    return cases
+
+
+def _anneal_with(
+    move=lambda guess, old, new, now, then, f: guess + then * ((1 - f**2) ** 0.5 * old + f * new),
+    stop=0.0,
+    told=lambda now, then: now,
+):
+    """The walk with one thing changed."""
+
+    def anneal(denoise, start, sigmas, fresh, generator):
+        x = start
+        following = [*sigmas[1:]] if stop is None else [*sigmas[1:], stop]
+        for sigma, then in zip(sigmas, following):
+            guess = denoise(x, torch.full((len(x),), told(sigma, then)))
+            new = torch.randn(x.shape, generator=generator)
+            x = move(guess, (x - guess) / sigma, new, sigma, then, fresh)
+        return x
+
+    return anneal
+
+
+quiz(
+    "autoencoder/anneal",
+    points=4,
+    minutes=6,
+    title="From noise, in small steps",
+    equation="1.10",
+    reference=library.anneal,
+    cases=_anneal_cases,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "jumps all the way",
+            _anneal_with(lambda guess, old, new, now, then, f: guess),
+            "You move to the guess itself and stay there. Put back noise of the next level's strength.",
+        ),
+        Misconception(
+            "stops before the last step",
+            _anneal_with(stop=None),
+            "The walk ends with noise still in the image. One more step, from the smallest level to 0, is missing.",
+        ),
+        Misconception(
+            "strengths added, not variances",
+            _anneal_with(lambda guess, old, new, now, then, f: guess + then * ((1 - f) * old + f * new)),
+            "Independent noises add their *variances*: with shares f and 1 − f the sum is too weak. The squares of the "
+            "two factors must add to 1.",
+        ),
+        Misconception(
+            "fresh noise on top of all the old",
+            _anneal_with(lambda guess, old, new, now, then, f: guess + then * (old + f * new)),
+            "All of the old noise is kept and new noise comes on top: the sum is stronger than σ'. What is added anew "
+            "must be taken from the old.",
+        ),
+        Misconception(
+            "noise of the level that you leave",
+            _anneal_with(lambda guess, old, new, now, then, f: guess + now * ((1 - f**2) ** 0.5 * old + f * new)),
+            "You put back as much noise as there was: the walk never gets anywhere. It is the *next* level's strength.",
+        ),
+        Misconception(
+            "told the next level",
+            _anneal_with(told=lambda now, then: then or now),
+            "The denoiser must be told how much noise is in the image *now*.",
+        ),
+    ],
+    hints=[
+        "One loop over pairs: the level at which you are, and the level to which you go. After the last one comes 0: "
+        "`zip(sigmas, [*sigmas[1:], 0.0])`.",
+        "In each step: ask for the guess, with `torch.full((len(x),), sigma, device=x.device)` for the levels. Then "
+        "(x − guess)/σ is the old noise, of strength 1.",
+        "Old and new noise are independent, both of strength 1. A sum a·old + b·new has strength 1 if a² + b² = 1. "
+        "b is `fresh`: what is a?",
+        "`x = guess + following * ((1 - fresh**2) ** 0.5 * old + fresh * new)`",
+    ],
+    passed="You have written a sampler. Without fresh noise it is DDIM in other variables, the one that drew the first "
+    "picture of this course; notebook 06 derives it and its rivals.",
+    explanation="""
+    $\\tilde x-D(\\tilde x,\\sigma)$ is the noise that the denoiser sees, of strength σ; after the step it has strength
+    σ', whatever the share of fresh noise. In terms of the score (1.9), a step without fresh noise is
+    $\\tilde x+(\\sigma-\\sigma')\\,\\sigma\\,\\nabla\\ln p_\\sigma(\\tilde x)$: a step uphill, whose length shrinks
+    with the noise.
+    """,
 )

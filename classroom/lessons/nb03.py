@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
 import torch
 
 from course_utils import diffusion as library
 from course_utils.data.mixtures import GaussianMixture
+from course_utils.pitfalls import forward as pitfalls
 from course_utils.sampling import ddim, ddim_invert, ddpm, dpm_solver, euler, heun, loop, solvers
 
-from ..quizzes.declarations import Case, Misconception, Option, Tolerance, Unfit, concept, quiz
+from ..quizzes.declarations import Case, Fixture, Misconception, Option, Tolerance, Unfit, concept, fixture, quiz
 from ..quizzes.raw import Array
 
 # Of tables whose ends are small, or 0. What single precision allows is relative; a floor under them is a mistake.
@@ -19,7 +21,7 @@ WALKS = (ddim, ddpm, dpm_solver, euler, heun, ddim_invert, solvers.along, solver
 
 
 def _per_image(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """One number an image, shaped to multiply (b, c, h, w), in its precision."""
+    """One number for each image, shaped to multiply (b, c, h, w), in its precision."""
     return values.to(like.dtype).reshape(-1, 1, 1, 1)
 
 
@@ -53,6 +55,7 @@ def _beginning_with_1(raw, case):
 
 concept(
     "forward/noisier",
+    minutes=1,
     title="Which step is noisier?",
     equation="3.1",
     question="""
@@ -60,23 +63,151 @@ concept(
     """,
     options={
         "a": Option(
-            "It is the reverse: $\\alpha_t$ is the share of the variance that the step *keeps*.",
-            "Right. $\\alpha_t = 1$ leaves the image as it is, $\\alpha_t = 0$ replaces it by noise. It is $\\beta_t$ "
-            "that measures noise.",
+            "It is the reverse: $\\alpha_t$ is what a step keeps.",
+            "Right. $\\alpha_t$ is the share of the variance that stays: $\\alpha_t = 1$ leaves the image as it is, "
+            "$\\alpha_t = 0$ replaces it by noise. It is $\\beta_t$ that measures noise.",
             right=True,
         ),
         "b": Option(
             "True: $\\alpha_t$ multiplies the noise in (3.1).",
             "The noise is multiplied by $\\sqrt{\\beta_t}$; $\\sqrt{\\alpha_t}$ multiplies the image. The three rows "
-            "above say the same.",
+            "below show it.",
         ),
         "c": Option(
-            "Neither: every step adds noise of variance 1, so all are equally noisy.",
+            "Neither: each $\\varepsilon_t$ has variance 1, so all are alike.",
             "$\\varepsilon_t$ has variance 1, but it is added with the factor $\\sqrt{\\beta_t}$.",
         ),
         "d": Option(
-            "It depends on the image: a bright one has more noise.",
+            "It depends on $x_{t-1}$: bright images take up more noise.",
             "The noise is drawn without looking at the image; (3.1) adds the same amount to black and to white.",
+        ),
+    },
+)
+
+
+def _walk(x0, beta, noise):
+    states = [x0]
+    for b, e in zip(beta.to(x0.dtype), noise):
+        states.append((1 - b).sqrt() * states[-1] + b.sqrt() * e)
+    return torch.stack(states)
+
+
+def _walk_cases(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for T, shape, dtype in (
+        (4, (3, 1, 5, 7), torch.float32),
+        (1, (1, 3, 4, 2), torch.float64),
+        (7, (2, 2, 3, 4), torch.float32),
+    ):
+        beta = 0.05 + 0.5 * torch.rand(T, generator=rng, dtype=torch.float64)
+        x0, noise = (torch.randn(each, generator=rng, dtype=dtype) for each in (shape, (T, *shape)))
+        label = f"{T} steps, images {shape}, {str(dtype).removeprefix('torch.')}"
+        cases.append(Case({"x0": x0, "beta": beta, "noise": noise}, label=label))
+    return cases
+
+
+def _walk_by(step):
+    """A walk with another step: (x, β, ε) -> x."""
+
+    def wrong(x0, beta, noise):
+        states = [x0]
+        for b, e in zip(beta.to(x0.dtype), noise):
+            states.append(step(states[-1], b, e))
+        return torch.stack(states)
+
+    return wrong
+
+
+def _walk_from_x0(x0, beta, noise):
+    return torch.stack([x0, *((1 - b).sqrt() * x0 + b.sqrt() * e for b, e in zip(beta.to(x0.dtype), noise))])
+
+
+def _walk_without_x0(x0, beta, noise):
+    return _walk(x0, beta, noise)[1:]
+
+
+def _walk_end_only(x0, beta, noise):
+    return _walk(x0, beta, noise)[-1]
+
+
+quiz(
+    "forward/walk",
+    points=3,
+    minutes=4,
+    equation="3.1",
+    title="The chain, step by step",
+    reference=_walk,
+    library=(library.Schedule.step,),
+    cases=_walk_cases,
+    misconceptions=[
+        Misconception(
+            "variances for standard deviations",
+            _walk_by(lambda x, b, e: (1 - b) * x + b * e),
+            "β and 1 − β are variances. What multiplies an image or a standard normal is their root.",
+        ),
+        Misconception(
+            "β without its root",
+            _walk_by(lambda x, b, e: (1 - b).sqrt() * x + b * e),
+            "The noise of a step has variance β, so ε is multiplied by √β. Yours has variance β².",
+        ),
+        Misconception(
+            "not shrunk",
+            _walk_by(lambda x, b, e: x + b.sqrt() * e),
+            "You only shake. Without the factor √(1 − β) the variance grows with every step.",
+        ),
+        Misconception(
+            "always from x₀",
+            _walk_from_x0,
+            "Each of your steps begins at x₀ again. The chain goes on from where the step before has left it.",
+        ),
+        Misconception(
+            "x₀ left out", _walk_without_x0, "The list begins with x₀ itself: T steps have T + 1 stops, x_0 to x_T."
+        ),
+        Misconception(
+            "only the end", _walk_end_only, "Keep every stop on the way, not only x_T, and stack them along a new axis."
+        ),
+    ],
+    hints=[
+        "A list that begins with x0, and a loop that appends to it. What does each step need from the list?",
+        "The step needs the last image in the list, one β and one ε: `zip(beta, noise)` hands out both.",
+        "`states[-1]` is x_{t−1}. Multiply it by a root, add the noise times another root, append. `torch.stack` "
+        "at the "
+        "end.",
+        "`states.append((1 - b).sqrt() * states[-1] + b.sqrt() * e)`, then `return torch.stack(states)`.",
+    ],
+    passed="This loop is the definition of diffusion. Everything else in the notebook is a way to avoid running it, "
+    "and it is what every shortcut will be tested against.",
+    explanation="""
+    `states[-1]` is what makes it a Markov chain: a step looks at the last image and at nothing older. The result keeps
+    the images' dtype because β is brought into it first.
+    """,
+)
+
+concept(
+    "forward/variance-preserving",
+    title="Four hundred steps later",
+    equation="3.1",
+    question="""
+    The pixels of $x_0$ have mean 0 and variance 1. We take 400 steps of (3.1) with $\\beta = 0.01$ each. What is the
+    variance of a pixel then?
+    """,
+    options={
+        "a": Option(
+            "About $0.02$: the image is nearly gone, $0.99^{400}$ of it is left.",
+            "That is the part that comes from the image. The noise of the steps brings the rest.",
+        ),
+        "b": Option(
+            "It is $1$: a step takes $0.01$ away and adds $0.01$.",
+            "Right: $0.99\\cdot1+0.01=1$, after every step. Hence the name *variance preserving*.",
+            right=True,
+        ),
+        "c": Option(
+            "About $5$: the noise of 400 steps, $0.01$ each, is added to $1$.",
+            "It would be, had we only added. But each step also shrinks what is there.",
+        ),
+        "d": Option(
+            "About $41$: every step adds $0.1$, the root of $0.01$.",
+            "Standard deviations don't add up, variances do; and each step also shrinks what is there.",
         ),
     },
 )
@@ -143,7 +274,7 @@ def _betas_always_linear(kind, T, beta_min, beta_max):
 quiz(
     "forward/step-variances",
     points=2,
-    minutes=5,
+    minutes=4,
     equation="3.2",
     title="Three ways up",
     reference=_betas,
@@ -193,11 +324,14 @@ quiz(
         Misconception("one line for all", _betas_always_linear, "Look at `kind`: (3.2) has three lines."),
     ],
     hints=[
-        "`u = torch.linspace(0, 1, T, dtype=torch.float64)` runs along the steps; then one line for each kind.",
-        "Quadratic: a straight line between the two *roots*, all of it squared. Sigmoid: `torch.sigmoid(12 * u - 6)` "
-        "in the place of u.",
+        "Everything runs along u. What is u at the first step, what at the last, and how many values has it?",
+        "`u = torch.linspace(0, 1, T, dtype=torch.float64)`; then the kinds differ only in how they rise.",
+        "Linear and sigmoid are one line with two kinds of rise: u itself, or `torch.sigmoid(12 * u - 6)`. The "
+        "quadratic one draws a straight line between the two *roots* and squares it.",
         "`(beta_min**0.5 + (beta_max**0.5 - beta_min**0.5) * u) ** 2` for the quadratic one.",
     ],
+    passed="All three climb from β_min to β_max and differ in where they spend their steps: the quadratic one "
+    "lingers where β is small, the sigmoid one changes over quickly in the middle.",
     explanation="""
     All three climb from β_min to β_max; they differ in where they spend their steps. The quadratic one lingers where β
     is small, so that the image lasts longer; the sigmoid one changes over quickly in the middle.
@@ -265,7 +399,7 @@ def _linear_roots(T, beta_min, beta_max):
 quiz(
     "forward/alpha-bar",
     points=2,
-    minutes=4,
+    minutes=3,
     equation="3.3",
     title="The table of ᾱ",
     reference=_linear_reference,
@@ -316,10 +450,14 @@ quiz(
         ),
     ],
     hints=[
-        "T values of β along a straight line, T values of α = 1 − β, their running product, and a 1 in front.",
-        "`torch.linspace(beta_min, beta_max, T, dtype=torch.float64)` and `.cumprod(0)`.",
+        "How many β are there, and how many entries has the table? Where does the difference come from?",
+        "What survives a step is 1 − β. What survives t of them is a product; PyTorch has one that runs along.",
+        '`step_variances("linear", T, beta_min, beta_max)` gives the β, `.cumprod(0)` the running product, '
+        "`torch.cat` puts a 1 in front of it.",
         "`torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)])`",
     ],
+    passed="With ᾱ₀ = 1 in front, the table reads as it is written: `alpha_bar[t]` is ᾱ_t, and neither end needs "
+    "special care.",
     explanation="""
     With the leading 1 the table reads as it is written: `alpha_bar[t]` is ᾱ_t, for t = 0 too. Many published
     implementations start at ᾱ₁, and each of them carries a special case for the last step back to the clean image.
@@ -351,9 +489,7 @@ def _add_noise(x0, t, noise, alpha_bar):
     return library.Schedule(alpha_bar).add_noise(x0, t, noise)
 
 
-def _noise_variance(x0, t, noise, alpha_bar):
-    a = _per_image(alpha_bar[t], x0)
-    return a.sqrt() * x0 + (1 - a) * noise
+_noise_variance = pitfalls.noise_images
 
 
 def _noise_no_roots(x0, t, noise, alpha_bar):
@@ -410,7 +546,7 @@ _OWN_NOISE = "You draw noise of your own. Use the noise that is handed in: the n
 quiz(
     "forward/add-noise",
     points=3,
-    minutes=5,
+    minutes=4,
     equation="3.4",
     title="Jump to step t",
     reference=_add_noise,
@@ -476,21 +612,25 @@ quiz(
     ],
     hints=[
         "Which two numbers multiply x0 and noise? Both are square roots.",
-        "Shapes: `alpha_bar[t]` is (b,). Give it three more axes, `.view(-1, 1, 1, 1)`, so that each image meets its "
-        "own number.",
-        "The table is float64. Bring what you looked up into the images' precision: `.to(x0.dtype)`.",
+        "`alpha_bar[t]` picks one number for each image: its shape is (b,). What shape must it have to multiply "
+        "(b, c, h, w)?",
+        "Give it three more axes, `.view(-1, 1, 1, 1)`, so that each image meets its own number. And the table is "
+        "float64: `.to(x0.dtype)` keeps the images in their precision.",
+        "`a = alpha_bar[t].to(x0.dtype).view(-1, 1, 1, 1)`, then `a.sqrt() * x0 + (1 - a).sqrt() * noise`.",
     ],
+    passed="A thousand steps in one line, for every image at a step of its own. Each training step of notebook 05 "
+    "begins with it.",
     explanation="""
-    Indexing with t picks one entry an image, the view makes it (b, 1, 1, 1), and broadcasting does the rest. The cast
-    matters: a float64 factor of that shape would turn the whole batch into float64, which is slow, and which a float32
-    network refuses.
+    Indexing with t picks one entry for each image, the view makes it (b, 1, 1, 1), and broadcasting does the rest. The
+    cast matters: a float64 factor of that shape would turn the whole batch into float64, which is slow, and which a
+    float32 network refuses.
     """,
 )
 
 quiz(
     "forward/published-noise",
     points=3,
-    minutes=5,
+    minutes=6,
     equation="3.4",
     title="Bug hunt",
     bug_hunt=True,
@@ -512,10 +652,13 @@ quiz(
         ),
     ],
     hints=[
-        "Take an image of unit variance and t half-way. What is the variance of the result?",
-        "Var(c · ε) = c². Which c gives 1 − ᾱ?",
-        "`(1 - a).sqrt() * noise`",
+        "Take an image of unit variance, half-way. Which of the two parts of the sum brings too little variance?",
+        "Two lines prepare the two factors. Compare them: what happens to the one and not to the other?",
+        "Var(c · ε) = c². Which c gives the variance 1 − ᾱ?",
+        "`noise_rate = added.sqrt().reshape(for_each_image)`",
     ],
+    passed="(1 − ᾱ)·ε has variance (1 − ᾱ)², too little everywhere but at the ends: the mistake hides because "
+    "both ends are right.",
     explanation="""
     (1 − ᾱ)·ε has variance (1 − ᾱ)², which is less than 1 − ᾱ: too little noise everywhere between the ends. An image of
     unit variance then has ᾱ + (1 − ᾱ)², at its lowest, 3/4, where ᾱ = 1/2: around t = 260 of the linear schedule. Both
@@ -525,31 +668,30 @@ quiz(
 )
 
 concept(
-    "forward/variance-preserving",
-    title="What the variances say",
+    "forward/noise-harm",
+    title="And the samples?",
     equation="3.4",
     question="""
-    The pixels of $x_0$ have mean 0 and variance 1. What is the variance of the pixels of $x_t$?
+    A network is trained on images from somebody else's function. A sampler, whose own formulas are right, uses it.
+    What happens in the middle of the walk?
     """,
     options={
         "a": Option(
-            "$\\bar\\alpha_t$",
-            "That is the part that comes from the image. The noise brings the rest.",
+            "The samples get darker and darker, since the image's factor is too small.",
+            "The image's factor is right. It is the noise that is too weak.",
         ),
         "b": Option(
-            "1, at every $t$.",
-            "Right: $\\bar\\alpha_t + (1-\\bar\\alpha_t)$. Hence the name *variance preserving*. (Data of another "
-            "variance slide from theirs to 1, as ours do.)",
-            right=True,
+            "Nothing, since a network learns to remove whatever noise it is shown.",
+            "It has learned to remove *that much* noise at *that* step. The sampler hands it more.",
         ),
         "c": Option(
-            "It grows with $t$, as more and more noise is added.",
-            "It would, had we only added: that is the second curve of the first plot. But each step also shrinks what "
-            "is there.",
+            "Training fails before that, since the variances don't add up to 1.",
+            "Nothing in training asks for it: the loss falls as usual, which is why the mistake lives long.",
         ),
         "d": Option(
-            "$\\sqrt{\\bar\\alpha_t}+\\sqrt{1-\\bar\\alpha_t}$",
-            "Standard deviations don't add, variances do. Try $\\bar\\alpha_t=\\tfrac12$: this would give 1.41.",
+            "The network meets images noisier than any it was shown at that step.",
+            "Right. It takes them for what it knows and removes too little; later steps inherit what is left.",
+            right=True,
         ),
     },
 )
@@ -559,8 +701,7 @@ def _pair_reference(x0, t, noise, alpha_bar):
     return _add_noise(x0, t, noise, alpha_bar), noise
 
 
-def _pair_as_handed_out(x0, t, noise, alpha_bar):
-    return noise, _add_noise(x0, t, noise, alpha_bar)
+_pair_as_handed_out = pitfalls.training_pair
 
 
 def _pair_twice_noisy(x0, t, noise, alpha_bar):
@@ -575,8 +716,8 @@ def _pair_predicts_image(x0, t, noise, alpha_bar):
 quiz(
     "forward/swap",
     points=2,
-    minutes=4,
-    title="Bug hunt: two results",
+    minutes=5,
+    title="Bug hunt",
     bug_hunt=True,
     reference=_pair_reference,
     cases=_noising_cases,
@@ -597,15 +738,48 @@ quiz(
         ),
     ],
     hints=[
-        "Read the docstring of `forward` aloud, then the line that calls it.",
-        "Both results have the same shape, so Python can't notice. Only the order of the names decides.",
-        "`noise, noisy = forward(...)`, then return the noisy image first.",
+        "The network is shown plain noise at every step. Which line decides what is returned first?",
+        "Read what `forward` says it returns, then the line that calls it.",
+        "Both results have the same shape and type, so no assertion can notice. Only the order of the names decides.",
+        "`target, noisy = forward(x0, t)`",
     ],
+    passed="Two results of one shape and type will be exchanged some day. The library returns a `NamedTuple`, or "
+    "one thing.",
     explanation="""
     With the names exchanged the network sees ε and has to answer √ᾱ x₀ + √(1−ᾱ) ε. The part with ε it can copy; x₀ it
     cannot know, so it answers with the mean image. The loss falls, fast even, and then stays. Sampling with it gives
     nothing. Results of one shape and type deserve names: the library's functions return a `NamedTuple`, or one thing.
     """,
+)
+
+concept(
+    "forward/swap-harm",
+    title="What was learned?",
+    question="""
+    A network was trained for hours on the exchanged pairs: shown $\\varepsilon$, asked for $x_t$, squared error. Its
+    loss fell quickly. What does it answer now?
+    """,
+    options={
+        "a": Option(
+            "A clean image, another one for each noise: it has become a generator.",
+            "Noise and image of a pair were drawn independently: the noise says nothing about which image it was.",
+        ),
+        "b": Option(
+            "The noise as it came, for there was nothing else that it could learn.",
+            "It can do better: it also knows what images look like on average.",
+        ),
+        "c": Option(
+            "The noise, weakened, plus the mean of all images: all that it can know.",
+            "Right: $\\sqrt{\\bar\\alpha_t}\\,\\mathbb E[x_0]+\\sqrt{1-\\bar\\alpha_t}\\,\\varepsilon$ has the "
+            "least squared error. "
+            "Hours of training for one image.",
+            right=True,
+        ),
+        "d": Option(
+            "Zero everywhere, since noise and images have no correlation at all.",
+            "With $x_0$ it has none, but $x_t$ contains the very noise that was shown.",
+        ),
+    },
 )
 
 # ------------------------------------------------------------------------------------------------- 3.4 · curves
@@ -673,7 +847,7 @@ def _cosine_clipped_table(T, s, max_beta):
 quiz(
     "forward/cosine",
     points=3,
-    minutes=6,
+    minutes=5,
     equation="3.5",
     title="The cosine schedule",
     reference=_cosine_reference,
@@ -726,11 +900,15 @@ quiz(
         ),
     ],
     hints=[
-        "Three lines: the curve f at t = 0 … T; the β that it implies, limited; the table from those β, as before.",
-        "`u = torch.arange(T + 1, dtype=torch.float64) / T`, and β_t = 1 − f(t)/f(t−1): `1 - f[1:] / f[:-1]`.",
-        "`beta = (1 - f[1:] / f[:-1]).clamp(max=max_beta)`; then a 1 and the running product of 1 − β. Dividing by "
-        "f(0) has then happened by itself.",
+        "Three stages: the curve f at t = 0 … T; the β that it implies, limited; the table from those β, as before.",
+        "f has T + 1 values. β_t compares each with the one before it: what does slicing off the first, or the "
+        "last, give?",
+        "`u = torch.arange(T + 1, dtype=torch.float64) / T`, and β_t = 1 − f(t)/f(t−1) is `1 - f[1:] / f[:-1]`. "
+        "Limit it with `.clamp(max=max_beta)` before you multiply.",
+        "`beta = (1 - f[1:] / f[:-1]).clamp(max=max_beta)`; then a 1 and the running product of 1 − beta.",
     ],
+    passed="You chose the curve and let the steps follow from it. The ratios have cancelled f(0), and the limit "
+    "keeps the last step from dividing by zero later.",
     explanation="""
     Going through β looks like a detour and does two jobs: the ratios cancel f(0), and the limit keeps the last step
     from destroying everything (without it β_T = 1, ᾱ_T = 0 up to rounding, and a division by √ᾱ_T gives infinity or
@@ -753,8 +931,7 @@ def _at_cases(rng: torch.Generator) -> list[Case]:
     return cases
 
 
-def _at_shifted(t, beta):
-    return torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)])[t - 1]
+_at_shifted = pitfalls.look_up
 
 
 def _at_shifted_twice(t, beta):
@@ -771,7 +948,7 @@ quiz(
     points=2,
     minutes=5,
     equation="3.3",
-    title="Bug hunt: off by one",
+    title="Bug hunt",
     bug_hunt=True,
     reference=_at_reference,
     library=(library.Schedule.from_betas, library.Schedule._exactly),
@@ -794,10 +971,14 @@ quiz(
         ),
     ],
     hints=[
-        "Which ᾱ does it give for t = 1, and which for t = T? Print both.",
-        'Python does count from 0: and entry 0 of this table is ᾱ₀. So "counting from 0" has been taken care of.',
-        "`return alpha_bar[t]`",
+        "Which ᾱ does it give for t = 1, and which for t = T? The first column shows one of the two.",
+        "Count the entries of the table, and say aloud what stands in the first of them.",
+        'Python does count from 0: and entry 0 of this table is ᾱ₀. So "counting from 0" has been taken care of '
+        "already.",
+        "`place = t`",
     ],
+    passed="With ᾱ₀ in front the table is read at t. A table that begins with ᾱ₁ is read at t − 1. Both are "
+    "right; a mixture of the two is the bug.",
     explanation="""
     Shifted by one, every image is a step *cleaner* than the network is told; at t = 1 it is told to find noise where
     there is none, and pure noise, which sampling starts from, is never seen in training. With a thousand steps the
@@ -807,32 +988,61 @@ quiz(
 )
 
 concept(
+    "forward/shifted-harm",
+    title="And the samples?",
+    question="""
+    A network is trained with the shifted look-up in a chain of 20 steps. Sampling, whose table is right, begins with
+    pure noise at $t=T$. What is wrong there?
+    """,
+    options={
+        "a": Option(
+            "The sampler stops a step early, so that the last noise stays in the samples.",
+            "The sampler counts as it should; it is the training that was off by one.",
+        ),
+        "b": Option(
+            "The network has never seen pure noise: its noisiest images had $\\bar\\alpha_{T-1}$.",
+            "Right. And at every other step it was shown images one step cleaner than the sampler will hand it.",
+            right=True,
+        ),
+        "c": Option(
+            "The network was shown too much noise at each step, so it removes too much.",
+            "It is the other way round: $\\bar\\alpha_{t-1}>\\bar\\alpha_t$, so it was shown too little.",
+        ),
+        "d": Option(
+            "Nothing: a network is told $t$ and learns whatever noise goes with that number.",
+            "It does learn that. But the sampler goes by the right table, and the two disagree at every step.",
+        ),
+    },
+)
+
+concept(
     "forward/curve",
+    minutes=1,
     title="More steps",
     equation="3.5",
     question="""
     You change the cosine schedule from $T=1000$ to $T=4000$ and keep everything else. What happens to the noised
-    images half-way, at $t = T/2$ (that is 500 before, 2000 now), or at any other fixed share $t/T$ of the way?
+    images half-way, at $t = T/2$ (500 before, 2000 now)?
     """,
     options={
         "a": Option(
-            "They get noisier, since four times as many steps have added noise.",
+            "They get noisier: four times as many steps have added noise.",
             "Four times as many steps, each adding about a quarter as much. The curve over $t/T$ stays.",
         ),
         "b": Option(
-            "They get cleaner: each step adds less.",
+            "They get cleaner: each of the many steps adds less noise.",
             "Each step does add less, and four times as many have been taken. (At the same *number* of steps, $t=500$, "
             "they would be cleaner: that is an eighth of the way now.)",
         ),
         "c": Option(
-            "They are drawn from finer noise.",
-            "The noise is the same standard normal; only how often the curve is visited has changed.",
+            "They stay as noisy: only the strides along the curve shrink.",
+            "Right (but for the very last step, where max_beta bites). That holds for schedules that are given as a "
+            "curve. Keep it in mind for 3.6.",
+            right=True,
         ),
         "d": Option(
-            "Nothing: the same curve is only walked in smaller strides.",
-            "Right (but for the very last step, where max_beta bites). That holds for schedules that are given as a "
-            "curve. For the linear β it holds only if β is rescaled: see 3.6.",
-            right=True,
+            "They are as noisy, but with finer grain: it is added in bits.",
+            "Many small Gaussians add up to one Gaussian, pixel by pixel: nothing remembers how many there were.",
         ),
     },
 )
@@ -873,7 +1083,7 @@ def _snr_total(alpha_bar):
 quiz(
     "forward/log-snr",
     points=2,
-    minutes=3,
+    minutes=2,
     equation="3.6",
     title="Signal to noise",
     reference=_log_snr,
@@ -893,10 +1103,12 @@ quiz(
         ),
     ],
     hints=[
-        "A ratio of two variances, then `log`. Which variance belongs to the image, which to the noise?",
-        "ln(a/b) = ln a − ln b. At t = 0 it is +∞, and −∞ where ᾱ = 0: that is as it should be.",
+        "A ratio of two variances, then a logarithm. Which variance belongs to the image, which to the noise?",
+        "ln(a/b) = ln a − ln b. What are the two terms at ᾱ = 1 and at ᾱ = 0?",
+        "At t = 0 it is +∞, and −∞ where ᾱ = 0: that is as it should be, so nothing is clamped and nothing is added.",
         "`alpha_bar.log() - (1 - alpha_bar).log()`",
     ],
+    passed="This one number says how noisy an image is, whatever the schedule and its number of steps.",
     explanation="""
     As a difference of two logarithms it is also correct at both ends: ln 1 − ln 0 = ∞ and ln 0 − ln 1 = −∞, no NaN.
     In the literature it is often called λ; ᾱ comes back as the logistic function of it, ᾱ = 1/(1 + e^(−λ)).
@@ -905,34 +1117,257 @@ quiz(
 
 # ------------------------------------------------------------------------------------------------- 3.6 · short chain
 
+
+def _step_at(alpha_bar, snr):
+    wanted = snr / (1 + snr)
+    return (alpha_bar[None, :] > wanted[:, None]).sum(1).clamp(max=len(alpha_bar) - 1)
+
+
+def _step_at_cases(rng: torch.Generator) -> list[Case]:
+    cases = []
+    tables = [library.Schedule.from_betas(0.05 + 0.3 * torch.rand(9, generator=rng, dtype=torch.float64)).alpha_bar]
+    for alpha_bar in (*tables, *_tables(rng)):
+        T = len(alpha_bar) - 1
+        ratio = (alpha_bar / (1 - alpha_bar))[1:]
+        t = torch.randint(1, T, (4,), generator=rng)
+        between = (ratio[t - 1] * ratio[t].clamp(min=1e-12)).sqrt()  # what lies on a step exactly is left to rounding
+        ends = torch.stack([2 * ratio[0], 0.5 * ratio[-1].clamp(min=1e-12)])
+        snr = torch.cat([between, ends])
+        cases.append(Case({"alpha_bar": alpha_bar, "snr": snr}, label=f"T = {T}, six ratios, both ends passed"))
+    return cases
+
+
+def _step_at_ratio_of_roots(alpha_bar, snr):
+    return _step_at(alpha_bar, snr.square())
+
+
+def _step_at_snr_for_alpha_bar(alpha_bar, snr):
+    return _step_at(alpha_bar, snr / (1 - snr).clamp(min=1e-9))
+
+
+def _step_at_upside_down(alpha_bar, snr):
+    return _step_at(alpha_bar, 1 / snr)
+
+
+def _step_at_before(alpha_bar, snr):
+    return ((alpha_bar[None, :] > (snr / (1 + snr))[:, None]).sum(1) - 1).clamp(min=0)
+
+
+def _step_at_nearest(alpha_bar, snr):
+    level = library.Schedule(alpha_bar).log_snr[1:]
+    return (level[None, :].clamp(min=-80) - snr.log()[:, None]).abs().argmin(1) + 1
+
+
+def _step_at_beyond(alpha_bar, snr):
+    return (alpha_bar[None, :] > (snr / (1 + snr))[:, None]).sum(1)
+
+
+def _step_at_first_for_never(alpha_bar, snr):
+    return (alpha_bar[None, :] <= (snr / (1 + snr))[:, None]).int().argmax(1)
+
+
+quiz(
+    "forward/step-at-snr",
+    points=3,
+    minutes=5,
+    equation="3.6",
+    title="Derive, then code: when is it this noisy?",
+    reference=_step_at,
+    library=(library.Schedule.log_snr, library.Schedule.snr),
+    cases=_step_at_cases,
+    misconceptions=[
+        Misconception(
+            "the SNR compared with ᾱ",
+            _step_at_snr_for_alpha_bar,
+            "You compare ᾱ with the SNR itself. Solve SNR = ᾱ/(1 − ᾱ) for ᾱ first: at SNR 1 half of the variance is "
+            "signal.",
+        ),
+        Misconception(
+            "a ratio of amplitudes",
+            _step_at_ratio_of_roots,
+            "You squared the ratio. The SNR of (3.6) is a ratio of variances already.",
+        ),
+        Misconception(
+            "noise to signal",
+            _step_at_upside_down,
+            "Upside down: a *large* SNR belongs to an early step. ᾱ = SNR/(1 + SNR), not 1/(1 + SNR).",
+        ),
+        Misconception(
+            "one step early",
+            _step_at_before,
+            "Yours is the last step that is still cleaner than asked. The first that isn't comes right after it.",
+        ),
+        Misconception(
+            "the nearest step",
+            _step_at_nearest,
+            "You take the step whose SNR lies nearest. Asked for is the first whose SNR is no larger than the one "
+            "wanted.",
+        ),
+        Misconception(
+            "beyond the end",
+            _step_at_beyond,
+            "Right where the chain gets there. Where it ends too early yours says T + 1, a step that doesn't exist.",
+        ),
+        Misconception(
+            "never read as at once",
+            _step_at_first_for_never,
+            "Where no entry is that noisy, yours says 0 (an argmax of nothing but False is 0). The answer is T then.",
+        ),
+    ],
+    hints=[
+        "On paper: SNR = ᾱ/(1 − ᾱ). Multiply out and solve for ᾱ. Check it at SNR = 1.",
+        "The table falls, so the question is how many of its entries are still *larger* than that ᾱ. Count, don't "
+        "search.",
+        "Every wanted ratio meets every entry: shapes (n, 1) and (T + 1,) give a table of true and false (n, T + 1), "
+        "whose rows can be added up. Entry 0 is ᾱ₀, so the count is the step itself.",
+        "`(alpha_bar > (snr / (1 + snr))[:, None]).sum(1)`, and no more than T: `.clamp(max=len(alpha_bar) - 1)`.",
+    ],
+    passed="A schedule, inverted: from how noisy to when. The logistic function SNR/(1 + SNR) is the only formula "
+    "in it; "
+    "that the table falls does the rest.",
+    explanation="""
+    SNR (1 − ᾱ) = ᾱ gives ᾱ = SNR/(1 + SNR). Because the table falls, the number of entries above this ᾱ *is* the first
+    step at or below it: entries 0 … t − 1 are above. `torch.searchsorted` on the negated table does the same by
+    bisection, in log T comparisons in place of T.
+    """,
+)
+
+# ------------------------------------------------------------------------------------------------- 3.6 · short chain
+
 concept(
     "forward/short-chain",
-    title="The short chain",
+    title="What does the short chain break?",
     question="""
-    A tutorial trains with $\\beta$ from 0.0001 to 0.02 and $T=200$, and starts sampling from $\\mathcal N(0, I)$.
-    What goes wrong?
+    A network is trained with chain A, and sampling starts from $\\mathcal N(0, I)$. What goes wrong?
     """,
     options={
         "a": Option(
-            "Nothing: $\\beta_T$ is the same as in the DDPM paper, so the end is just as noisy.",
+            "Nothing: $\\beta_T$ is as large as in the paper, so the end is as noisy.",
             "$\\beta_T$ says how much the *last step* adds. How much is left in the end is the product of all the "
             "steps, and there are five times fewer.",
         ),
         "b": Option(
-            "The steps are too coarse: each one adds too much noise.",
-            "Each adds exactly as much as in the long chain. There are too few of them.",
+            "Each step adds too much noise: 200 steps are too coarse for this.",
+            "Each adds no more than in the long chain. There are too few of them.",
         ),
         "c": Option(
-            "Training never shows the network pure noise, but sampling starts there.",
-            "Right. At $t=T$ more than a third of the amplitude is still there; the network has learned to rely on it, "
-            "and the first steps of sampling find nothing to rely on.",
-            right=True,
-        ),
-        "d": Option(
-            "The network has too few steps to train on.",
+            "The network sees only 200 noise levels, too few to learn all of them.",
             "Steps are drawn at random, images are plenty; a network can be trained with any T.",
         ),
+        "d": Option(
+            "The network relies on traces in $x_T$ that pure noise doesn't have.",
+            "Right. At $t=T$ more than a third of the amplitude is still there; training never shows pure noise, and "
+            "sampling starts from it.",
+            right=True,
+        ),
     },
+)
+
+
+def _any_length(T):
+    return library.linear_schedule(T).alpha_bar
+
+
+def _any_length_cases(rng: torch.Generator) -> list[Case]:
+    lengths = [1000, 200, 40, 10, int(torch.randint(11, 160, (1,), generator=rng))]
+    return [Case({"T": T}, label=f"T = {T}") for T in lengths]
+
+
+def _on_the_curve(raw, case: Case) -> dict[str, bool]:
+    """What is asked of the table, whichever way it was made."""
+    T = case.args["T"]
+    if not isinstance(raw, Array) or raw.data is None or raw.dtype not in ("float64", "float32"):
+        raise Unfit("expected a tensor of floats")
+    if raw.shape != (T + 1,):
+        raise Unfit(f"expected T + 1 = {T + 1} entries, shape ({T + 1},), got shape {raw.shape}")
+    table = raw.data
+    apart = abs(table - _any_length(T).numpy())
+    return {
+        "it begins with ᾱ₀ = 1": bool(table[0] == 1),
+        "all entries are numbers from 0 to 1": bool(((table >= 0) & (table <= 1)).all()),
+        "it falls at every step": bool((table[1:] < table[:-1]).all()),
+        "it ends as noisy as the long chain, ᾱ_T below 0.001": bool(table[-1] < 1e-3),
+        "it lies on the curve of the long chain": bool((apart < 0.02).all()),
+    }
+
+
+def _table_of(beta):
+    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)])
+
+
+def _any_length_as_it_was(T):
+    return _linear_reference(max(T, 2))[: T + 1]
+
+
+def _any_length_scaled(T):
+    return _table_of(torch.linspace(1e-4, 0.02, T, dtype=torch.float64) * 1000 / T)
+
+
+def _any_length_without_the_end(T):
+    long = _linear_reference(1000)
+    return long[(torch.arange(T + 1, dtype=torch.float64) / (T + 1) * 1000).round().long()]
+
+
+def _any_length_scaled_alpha_bar(T):
+    table = _linear_reference(T)
+    return (table - table[-1]) / (1 - table[-1])
+
+
+quiz(
+    "forward/any-length",
+    points=3,
+    minutes=5,
+    equation="3.3",
+    title="The same curve at any length",
+    bug_hunt=True,
+    reference=_any_length,
+    library=(library.linear_schedule,),
+    cases=_any_length_cases,
+    measured=_on_the_curve,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "β as they are",
+            _any_length_as_it_was,
+            "Far too much is left at the end: these are the β of a thousand steps, and there are fewer of them, "
+            "or only the "
+            "first T of them. The walk has to reach the end of the long curve in T strides.",
+        ),
+        Misconception(
+            "β × 1000/T",
+            _any_length_scaled,
+            "The popular way: β × 1000/T. It is fine for T = 200 and breaks for small T: with T = 10 the last β "
+            "would be "
+            "2, and 1 − β negative. Read the *curve* instead, at other places.",
+        ),
+        Misconception(
+            "the end never reached",
+            _any_length_without_the_end,
+            "Your last place is one stride short of the end. T strides have T + 1 ends, from 0 to 1000: divide by T.",
+        ),
+        Misconception(
+            "ᾱ stretched",
+            _any_length_scaled_alpha_bar,
+            "It ends at 0, but it gets there along another curve: at the same t/T the noise is not that of the long "
+            "chain.",
+        ),
+    ],
+    hints=[
+        "A schedule is a curve, and you have a fine one: `linear_alpha_bar(1000)`. What do T steps need of it?",
+        "T + 1 stops at equal distances along a thousand steps. At which places of the long table do they lie?",
+        "At 1000·t/T, for t = 0 … T. `torch.linspace(0, 1000, T + 1, dtype=torch.float64)` lists them; they are "
+        "no whole "
+        "numbers, so round them (or draw straight lines between the entries).",
+        "`linear_alpha_bar(1000)[torch.linspace(0, 1000, T + 1, dtype=torch.float64).round().long()]`",
+    ],
+    passed="The curve is the schedule, T only says how often you stop on it. The library's `linear_schedule(T)` works "
+    "like this, for every T.",
+    explanation="""
+    Three ways are right. Read the long table at T + 1 places, as here. Interpolate ln ᾱ between its entries, as the
+    library does. Or go to the limit: ln ᾱ(u) = −(0.1 u + 9.95 u²), the integral of 1000·β, which is the form in which
+    Song et al. (2021) use it. Multiplying β by 1000/T is the first-order version of all three; it fails when T is
+    small.
+    """,
 )
 
 # ----------------------------------------------------------------------------------------------- 3.7 · zero at the end
@@ -1005,10 +1440,14 @@ quiz(
         Misconception("not squared", _zero_not_squared, "What you return is √ᾱ. Square it."),
     ],
     hints=[
-        "Work on `root = alpha_bar.sqrt()`. Subtract what is left at the end, then multiply so that root[1] is back.",
-        "The factor is root[1] / (root[1] − root[T]). Entry 0 is not touched: it is 1.",
+        "Work on `root = alpha_bar.sqrt()`, and on its entries 1 … T only: entry 0 is 1 and stays.",
+        "First subtract what is left at the end. Which entry has moved that should stay, and what factor brings "
+        "it back?",
+        "The factor is root[1] / (root[1] − root[T]). Square at the end.",
         "`rest = (root[1:] - root[-1]) * root[1] / (root[1] - root[-1])`, put root[:1] in front, square.",
     ],
+    passed="A straight map of amplitudes sends the end to 0 and leaves the first step alone. Any schedule can be "
+    "given a clean end this way.",
     explanation="""
     A straight map of amplitudes that sends √ᾱ_T to 0 and leaves √ᾱ₁ alone. With ᾱ_T = 0 the noise determines x_T
     completely, so "predict the noise" is no task there and x̂₀ = (x_T − ε̂)/0 no answer: networks for such schedules
@@ -1082,7 +1521,7 @@ def _posterior_upside_down(x0, x_t, t, alpha_bar):
 quiz(
     "forward/posterior",
     points=4,
-    minutes=10,
+    minutes=8,
     equation="3.8",
     title="The way back, if the image were known",
     reference=_posterior_reference,
@@ -1117,19 +1556,161 @@ quiz(
         ),
     ],
     hints=[
+        "Which entries of the table does (3.8) need, and for which t? α_t and β_t follow from two of them.",
         "Look up ᾱ_t and ᾱ_{t−1} for each image, shape (b, 1, 1, 1). Their quotient is α_t, and β_t = 1 − α_t.",
-        "Both weights of the mean are divided by 1 − ᾱ_t; the variance is β_t (1−ᾱ_{t−1})/(1−ᾱ_t).",
-        "Compute the weights in the table's float64 and bring them into the images' precision last: 1 − α_t is a small "
-        "difference of numbers near 1.",
+        "Both weights of the mean are divided by 1 − ᾱ_t; the variance is β_t (1−ᾱ_{t−1})/(1−ᾱ_t). Test yourself "
+        "at t = 1: the mean must be x0 and the variance 0.",
+        "Compute in the table's float64 and bring the weights into the images' precision last: `(before.sqrt() * "
+        "beta / (1 - now)).to(x0.dtype)`, and likewise for x_t and the variance.",
     ],
+    passed="At t = 1 the mean is x₀ and the variance 0: step 0 is the clean image. Every sampler of notebook 06 "
+    "takes its steps with this function.",
     explanation="""
     Two checks that need no table: at t = 1 the mean is x₀ and the variance 0, because step 0 *is* the clean image;
     and if x₀ and x_t say the same (x_t = √ᾱ_t x₀), the mean is √ᾱ_{t−1} x₀, the same image one step brighter.
     """,
 )
 
+
+def _bayes(grid, before, x_t, alpha):
+    likelihood = (-0.5 * (x_t - alpha**0.5 * grid) ** 2 / (1 - alpha)).exp()
+    product = likelihood * before
+    density = product / torch.trapezoid(product, grid)
+    mean = torch.trapezoid(density * grid, grid)
+    return density, mean, torch.trapezoid(density * (grid - mean) ** 2, grid)
+
+
+def _bayes_cases(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for points, alpha, bumps in ((801, 0.6, 1), (1201, 0.9, 2), (601, 0.3, 2)):
+        grid = torch.linspace(-8, 8, points, dtype=torch.float64)
+        place = 1.5 * torch.randn(bumps, 1, generator=rng, dtype=torch.float64)
+        spread = 0.5 + 0.5 * torch.rand(bumps, 1, generator=rng, dtype=torch.float64)
+        before = ((-0.5 * ((grid - place) / spread) ** 2).exp() / spread).mean(0) / math.sqrt(2 * math.pi)
+        x_t = torch.randn(1, generator=rng).item()
+        args = {"grid": grid, "before": before, "x_t": x_t, "alpha": alpha}
+        cases.append(Case(args, label=f"{points} values, {bumps} bump{'s' * (bumps > 1)}, α = {alpha}"))
+    return cases
+
+
+def _density_and_moments(raw, case: Case) -> dict:
+    """Mean and variance may come as numbers or as tensors."""
+    if not isinstance(raw, tuple) or len(raw) != 3:
+        raise Unfit("expected a tuple of three: density, mean, variance")
+    moments = [each.data if isinstance(each, Array) else each for each in raw[1:]]
+    if any(each is None or np.ndim(each) or isinstance(each, str | bool | dict) for each in moments):
+        raise Unfit("expected mean and variance as numbers, or as tensors of shape ()")
+    return {"the density": raw[0], "the mean": float(moments[0]), "the variance": float(moments[1])}
+
+
+def _bayes_like(likelihood):
+    """Bayes' rule with another likelihood: (grid, x_t, α) -> (g,)."""
+
+    def wrong(grid, before, x_t, alpha):
+        product = likelihood(grid, x_t, alpha) * before
+        density = product / torch.trapezoid(product, grid)
+        mean = torch.trapezoid(density * grid, grid)
+        return density, mean, torch.trapezoid(density * (grid - mean) ** 2, grid)
+
+    return wrong
+
+
+def _bayes_unnormalised(grid, before, x_t, alpha):
+    product = (-0.5 * (x_t - alpha**0.5 * grid) ** 2 / (1 - alpha)).exp() * before
+    mean = torch.trapezoid(product * grid, grid)
+    return product, mean, torch.trapezoid(product * (grid - mean) ** 2, grid)
+
+
+def _bayes_summing_to_one(grid, before, x_t, alpha):
+    density, mean, var = _bayes(grid, before, x_t, alpha)
+    return density / density.sum(), mean, var
+
+
+def _bayes_second_moment(grid, before, x_t, alpha):
+    density, mean, var = _bayes(grid, before, x_t, alpha)
+    return density, mean, var + mean**2
+
+
+def _bayes_std(grid, before, x_t, alpha):
+    density, mean, var = _bayes(grid, before, x_t, alpha)
+    return density, mean, var**0.5
+
+
+def _bayes_without_before(grid, before, x_t, alpha):
+    return _bayes(grid, torch.ones_like(grid), x_t, alpha)
+
+
+quiz(
+    "forward/bayes-grid",
+    points=3,
+    minutes=5,
+    equation="3.1",
+    title="Bayes' rule, by numbers alone",
+    reference=_bayes,
+    cases=_bayes_cases,
+    tolerance=Tolerance(1e-3, 1e-4),
+    measured=_density_and_moments,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "x_t and the grid exchanged",
+            _bayes_like(lambda grid, x_t, alpha: (-0.5 * (grid - alpha**0.5 * x_t) ** 2 / (1 - alpha)).exp()),
+            "You let x_{t−1} scatter about √α·x_t. The step goes the other way: x_t scatters about √α·x_{t−1}, and "
+            "x_{t−1} is what runs over the grid.",
+        ),
+        Misconception(
+            "the variance squared",
+            _bayes_like(lambda grid, x_t, alpha: (-0.5 * ((x_t - alpha**0.5 * grid) / (1 - alpha)) ** 2).exp()),
+            "1 − α = β is the variance of the step's noise, not its standard deviation: divide the square by it once.",
+        ),
+        Misconception(
+            "not shrunk",
+            _bayes_like(lambda grid, x_t, alpha: (-0.5 * (x_t - grid) ** 2 / (1 - alpha)).exp()),
+            "The step shrinks before it shakes: x_t scatters about √α·x_{t−1}.",
+        ),
+        Misconception(
+            "not divided by its area",
+            _bayes_unnormalised,
+            "The product of two densities is no density: divide it by its area, before you take mean and variance.",
+        ),
+        Misconception(
+            "summing to one",
+            _bayes_summing_to_one,
+            "Your values add up to 1. A *density* has area 1: the sum times the distance of the grid's points.",
+        ),
+        Misconception(
+            "the second moment",
+            _bayes_second_moment,
+            "That is the mean of the squares. A variance is taken about the mean.",
+        ),
+        Misconception("the standard deviation", _bayes_std, "Return the variance, not its root."),
+        Misconception(
+            "the density before left out",
+            _bayes_without_before,
+            "Bayes' rule multiplies two things: how well x_{t−1} explains x_t, and what was known of x_{t−1} before.",
+        ),
+    ],
+    hints=[
+        "Two factors at every point of the grid. One is handed in. What is the other: a density of what, given what?",
+        "By (3.1), x_t scatters about √α·x_{t−1} with variance 1 − α. Fix x_t and let x_{t−1} run over the grid. A "
+        "constant factor doesn't matter. Why not?",
+        "Because you divide by the area: `torch.trapezoid(product, grid)`. Mean and variance are integrals of the same "
+        "kind, of density × grid and of density × (grid − mean)².",
+        "`product = (-0.5 * (x_t - alpha**0.5 * grid) ** 2 / (1 - alpha)).exp() * before`, then "
+        "`density = product / torch.trapezoid(product, grid)`.",
+    ],
+    passed="You now own a judge for every posterior in one dimension: it knows no algebra, so it can't share a mistake "
+    "with yours.",
+    explanation="""
+    The likelihood is a function of x_{t−1} here: not a density of it, which is why the product must be divided by its
+    area. Constants of the Gaussian cancel in that division. Outside one dimension grids get too large; that is what
+    algebra, and later networks, are for.
+    """,
+)
+
 concept(
     "forward/posterior-needs",
+    minutes=1,
     title="What the way back needs",
     equation="3.8",
     question="""
@@ -1137,32 +1718,198 @@ concept(
     """,
     options={
         "a": Option(
-            "It isn't Gaussian.",
-            "It is, exactly, at every $t$: a product of two Gaussians in $x_{t-1}$. It is $q(x_{t-1}\\mid x_t)$, "
-            "without $x_0$, that isn't.",
-        ),
-        "b": Option(
-            "It asks for $x_0$, the very image that we want to make.",
-            "Right. So a network will guess $x_0$ from $x_t$, and the guess goes where $x_0$ stands. That is "
-            "notebook 06.",
+            "It asks for $x_0$, the image that we want to make.",
+            "Right. So a network will guess $x_0$ from $x_t$, and the guess goes where $x_0$ stands. You will do it "
+            "in 3.11.",
             right=True,
         ),
+        "b": Option(
+            "It isn't a Gaussian, so we don't know how to draw from it.",
+            "It is one, exactly, at every $t$: a product of two Gaussians in $x_{t-1}$. It is $q(x_{t-1}\\mid x_t)$, "
+            "without $x_0$, that need not be.",
+        ),
         "c": Option(
-            "Its variance is 0 at $t=1$.",
-            "It is, and rightly: once $x_0$ is known nothing is left to draw.",
+            "Its variance is 0 at $t=1$, so the last step is undefined.",
+            "It is 0, and rightly: once $x_0$ is known nothing is left to draw. The draw is the mean.",
         ),
         "d": Option(
-            "The chain is Markov, so nothing about the past can be known from $x_t$.",
+            "A Markov chain forgets, so $x_t$ can't tell about the past.",
             "Markov means that $x_t$ needs only $x_{t-1}$ to be drawn. Bayes' rule looks back all the same.",
         ),
     },
+)
+
+concept(
+    "forward/which-variance",
+    title="How wide is the step back?",
+    equation="3.8",
+    question="""
+    Data are $-1$ and $+1$, equally often, so their variance is 1. A chain of 4 steps; at the second we see $x_t=0.1$,
+    nearly in the middle. How large is the variance of $x_{t-1}$, given this $x_t$?
+    """,
+    options={
+        "a": Option(
+            "$\\tilde\\beta_t$, for the step back from $x_t$ has just this one.",
+            "That holds where $x_0$ is known. Here it is not, and not knowing it makes the step wider.",
+        ),
+        "b": Option(
+            "$\\beta_t$, for the step back adds as much as the step added.",
+            "That holds for data that are $\\mathcal N(0,1)$. Two values are another matter, however equal the "
+            "variances.",
+        ),
+        "c": Option(
+            "Between the two, for these are the smallest and the largest.",
+            "They are bounds only on the *average* over $x_t$, for data of variance 1. This $x_t$ is a special one.",
+        ),
+        "d": Option(
+            "More than $\\beta_t$, for the future is most undecided right here.",
+            "Right: near the middle $x_{t-1}$ may lie on either side, and a step that has to decide is wide. The cell "
+            "below computes it twice.",
+            right=True,
+        ),
+    },
+)
+
+
+def _two_values(x_t, t, alpha_bar):
+    now, before = alpha_bar[t], alpha_bar[t - 1]
+    beta = 1 - now / before
+    guess = torch.tanh(now.sqrt() * x_t / (1 - now))
+    weight = before.sqrt() * beta / (1 - now)
+    return (1 - before) / (1 - now) * beta + weight**2 * (1 - guess**2)
+
+
+def _two_values_cases(rng: torch.Generator) -> list[Case]:
+    tables = (library.cosine_schedule(4).alpha_bar, library.cosine_schedule(30).alpha_bar)
+    table = library.Schedule.from_betas(0.1 + 0.3 * torch.rand(9, generator=rng, dtype=torch.float64)).alpha_bar
+    cases = []
+    for alpha_bar, t, n in ((table, 5, 6), (tables[0], 2, 4), (tables[1], 1, 3), (tables[1], 17, 1)):
+        x_t = torch.randn(n, generator=rng, dtype=torch.float64)
+        args = {"x_t": x_t, "t": t, "alpha_bar": alpha_bar}
+        cases.append(Case(args, label=f"{n} values of x_t at t = {t} of {len(alpha_bar) - 1}"))
+    return cases
+
+
+def _two_values_parts(x_t, t, alpha_bar):
+    now, before = alpha_bar[t], alpha_bar[t - 1]
+    beta = 1 - now / before
+    small = (1 - before) / (1 - now) * beta
+    return now, before, beta, small, before.sqrt() * beta / (1 - now)
+
+
+def _two_values_beta_tilde(x_t, t, alpha_bar):
+    return _two_values_parts(x_t, t, alpha_bar)[3].expand_as(x_t)
+
+
+def _two_values_beta(x_t, t, alpha_bar):
+    return _two_values_parts(x_t, t, alpha_bar)[2].expand_as(x_t)
+
+
+def _two_values_undecided(x_t, t, alpha_bar):
+    *_, small, weight = _two_values_parts(x_t, t, alpha_bar)
+    return (small + weight**2).expand_as(x_t)
+
+
+def _two_values_weight_not_squared(x_t, t, alpha_bar):
+    now, _, _, small, weight = _two_values_parts(x_t, t, alpha_bar)
+    return small + weight * (1 - torch.tanh(now.sqrt() * x_t / (1 - now)) ** 2)
+
+
+def _two_values_guess_not_squared(x_t, t, alpha_bar):
+    now, _, _, small, weight = _two_values_parts(x_t, t, alpha_bar)
+    return small + weight**2 * (1 - torch.tanh(now.sqrt() * x_t / (1 - now)))
+
+
+def _two_values_of_means_only(x_t, t, alpha_bar):
+    return _two_values(x_t, t, alpha_bar) - _two_values_parts(x_t, t, alpha_bar)[3]
+
+
+def _two_values_not_divided(x_t, t, alpha_bar):
+    now, _, _, small, weight = _two_values_parts(x_t, t, alpha_bar)
+    return small + weight**2 * (1 - torch.tanh(now.sqrt() * x_t) ** 2)
+
+
+def _two_values_half(x_t, t, alpha_bar):
+    now, _, _, small, weight = _two_values_parts(x_t, t, alpha_bar)
+    return small + weight**2 * (1 - torch.sigmoid(now.sqrt() * x_t / (1 - now)) ** 2)
+
+
+quiz(
+    "forward/two-values",
+    points=4,
+    minutes=12,
+    equation="3.8",
+    title="Derive, then code: the step back for two values",
+    reference=_two_values,
+    cases=_two_values_cases,
+    misconceptions=[
+        Misconception(
+            "β̃ alone",
+            _two_values_beta_tilde,
+            "That is the variance for a *known* x₀: the mean of the variances. The variance of the means is missing.",
+        ),
+        Misconception(
+            "the means alone",
+            _two_values_of_means_only,
+            "That is the variance of the two means. Each of them has a width of its own, β̃: the mean of the "
+            "variances is "
+            "missing.",
+        ),
+        Misconception(
+            "β",
+            _two_values_beta,
+            "β_t would be right for data that are N(0, 1). These are two values, and the answer depends on x_t.",
+        ),
+        Misconception(
+            "x_t not used",
+            _two_values_undecided,
+            "You take the variance of x₀ to be 1, as if x_t said nothing about it. Given x_t it is 1 − E[x₀ | x_t]².",
+        ),
+        Misconception(
+            "the weight not squared",
+            _two_values_weight_not_squared,
+            "A factor leaves a variance squared: Var[w·x₀] = w²·Var[x₀].",
+        ),
+        Misconception(
+            "the guess not squared",
+            _two_values_guess_not_squared,
+            "Var[x₀ | x_t] = E[x₀² | x_t] − E[x₀ | x_t]², and x₀² = 1: one minus the *square* of the guess.",
+        ),
+        Misconception(
+            "the odds not divided",
+            _two_values_not_divided,
+            "The two exponents differ by 2√ᾱ_t x_t/(1 − ᾱ_t). Yours lacks the variance below.",
+        ),
+        Misconception(
+            "a probability for a mean",
+            _two_values_half,
+            "The logistic function gives the probability of +1 (of half the argument, at that). The mean of ±1 is "
+            "twice "
+            "the probability minus one: a tanh.",
+        ),
+    ],
+    hints=[
+        "Given x₀, (3.8) gives a mean and a variance. Only one of the two depends on x₀. How?",
+        "The mean is w·x₀ plus something without x₀, with w = √ᾱ_{t−1} β_t/(1 − ᾱ_t). So the answer is "
+        "β̃_t + w²·Var[x₀ | x_t]. What is the variance of something that is ±1 with mean m?",
+        "It is 1 − m², since x₀² = 1 always. For m: by Bayes' rule the two values weigh as exp(±√ᾱ_t x_t/(1 − ᾱ_t)); "
+        "(e^a − e^−a)/(e^a + e^−a) has a name.",
+        "`guess = torch.tanh(now.sqrt() * x_t / (1 - now))`; then β̃ plus `weight**2 * (1 - guess**2)`.",
+    ],
+    passed="Neither β nor β̃: the true width depends on where you are. What a network would need to know for it is "
+    "Var[x₀ | x_t], which is why some models learn their variances.",
+    explanation="""
+    The law of total variance: Var[x_{t−1}] = E[Var[x_{t−1} | x₀]] + Var[E[x_{t−1} | x₀]], everything given x_t. The
+    first term is β̃_t, the second w²(1 − m²) with m = tanh(√ᾱ_t x_t/(1 − ᾱ_t)). Far from the middle m is ±1 and β̃ is
+    left; in the middle m is 0, and the sum may exceed β_t.
+    """,
 )
 
 # ------------------------------------------------------------------------------------------------- 3.9, 3.10 · scores
 
 concept(
     "forward/score-far",
-    title="Where does the score point?",
+    title="Where the score is zero",
     equation="3.9",
     question="""
     The score of $q(x_t)$ at a point $x$ is zero. What does Tweedie's formula (3.9) say about the best guess of $x_0$
@@ -1170,26 +1917,32 @@ concept(
     """,
     options={
         "a": Option(
-            "It is $x/\\sqrt{\\bar\\alpha_t}$: the point, scaled up. On average there is no noise to take away.",
+            "It is $x$ itself: where the score is zero, no noise has been added.",
+            "Noise there is, in one direction or another: only its *mean*, given $x$, is 0. And (3.9) still scales.",
+        ),
+        "b": Option(
+            "It is the most probable image, since the density has its peak there.",
+            "A score of zero is a peak, a valley or a saddle of the density. Between two modes it is zero as well.",
+        ),
+        "c": Option(
+            "It is $x$, scaled up by $1/\\sqrt{\\bar\\alpha_t}$, perhaps an image of nothing.",
             "Right: the expected noise is 0 there. Half-way between two modes of equal weight, for instance, the "
             "guess is the middle: a mean of both, and an image of neither.",
             right=True,
         ),
-        "b": Option(
-            "There is no noise in $x$.",
-            "There is: the noise that led here may have been large, in one direction or another. Only its *mean*, "
-            "given $x$, is 0.",
-        ),
-        "c": Option(
-            "$x$ is a likely clean image.",
-            "A score of zero is a peak, a valley or a saddle of the density. Between two modes it is zero as well.",
-        ),
         "d": Option(
-            "$x_0 = 0$.",
+            "It is $0$, since the formula multiplies the score by $1-\\bar\\alpha_t$.",
             "Put 0 for the score into (3.9): $\\mathbb E[x_0\\mid x_t=x] = x/\\sqrt{\\bar\\alpha_t}$.",
         ),
     },
 )
+
+
+def _joint(x, alpha_bar, means, stds, weights):
+    """ln w_k + ln N(x; √ᾱ m_k, v_k I), (n, k)."""
+    variances = alpha_bar * stds**2 + 1 - alpha_bar
+    squares = (x[:, None] - alpha_bar**0.5 * means).square().sum(-1)
+    return weights.log() - x.shape[1] / 2 * (2 * math.pi * variances).log() - squares / (2 * variances)
 
 
 def _mixture_pieces(x, alpha_bar, means, stds, weights):
@@ -1273,12 +2026,126 @@ def _mixture_densities(x, alpha_bar, means, stds, weights):
     return (joint[..., None] * offsets / variances[:, None]).sum(1) / joint.sum(1, keepdim=True)
 
 
+def _joint_densities(x, alpha_bar, means, stds, weights):
+    return _joint(x, alpha_bar, means, stds, weights).exp()
+
+
+def _joint_logs_of_densities(x, alpha_bar, means, stds, weights):
+    return _joint(x, alpha_bar, means, stds, weights).exp().log()
+
+
+def _joint_without_weights(x, alpha_bar, means, stds, weights):
+    return _joint(x, alpha_bar, means, stds, torch.ones_like(weights))
+
+
+def _joint_clean(x, alpha_bar, means, stds, weights):
+    return _joint(x, 1.0, means, stds, weights)
+
+
+def _joint_means_stay(x, alpha_bar, means, stds, weights):
+    return _joint(x, alpha_bar, means / alpha_bar**0.5, stds, weights)
+
+
+def _joint_noise_only(x, alpha_bar, means, stds, weights):
+    return _joint(x, alpha_bar, means, 0 * stds, weights)
+
+
+def _joint_like(height):
+    """Another height of the peaks: (variances, d) -> (k,)."""
+
+    def wrong(x, alpha_bar, means, stds, weights):
+        variances = alpha_bar * stds**2 + 1 - alpha_bar
+        squares = (x[:, None] - alpha_bar**0.5 * means).square().sum(-1)
+        return weights.log() + height(variances, x.shape[1]) - squares / (2 * variances)
+
+    return wrong
+
+
+def _joint_shares(x, alpha_bar, means, stds, weights):
+    return _joint(x, alpha_bar, means, stds, weights).log_softmax(1)
+
+
+quiz(
+    "forward/mixture-joint",
+    points=3,
+    minutes=5,
+    equation="3.10",
+    title="Stage 1: blobs under diffusion",
+    reference=_joint,
+    library=(GaussianMixture.log_prob, GaussianMixture._joint, GaussianMixture.diffused),
+    cases=_mixture_cases,
+    misconceptions=[
+        Misconception(
+            "the densities",
+            _joint_densities,
+            "These are the densities. Return their logarithms, and never take `exp` on the way.",
+        ),
+        Misconception(
+            "logarithms of densities",
+            _joint_logs_of_densities,
+            "Right near the blobs; far away `exp` gives 0 and its logarithm −∞. Add logarithms instead of multiplying "
+            "densities.",
+        ),
+        Misconception("weights left out", _joint_without_weights, "ln w_k is missing: heavy blobs count for more."),
+        Misconception(
+            "the clean mixture",
+            _joint_clean,
+            "This is the mixture at t = 0. At step t the means are √ᾱ m_k and the variances ᾱ s_k² + 1 − ᾱ.",
+        ),
+        Misconception(
+            "the means stay", _joint_means_stay, "The signal shrinks: centres move to √ᾱ m_k while the noise grows."
+        ),
+        Misconception(
+            "the blobs' own width left out",
+            _joint_noise_only,
+            "v_k = ᾱ s_k² + 1 − ᾱ: the blob's own width, shrunk, plus the noise. Yours is the noise alone.",
+        ),
+        Misconception(
+            "normalisers left out",
+            _joint_like(lambda variances, d: 0.0),
+            "Each Gaussian has a height, (2π v)^(−d/2): as a logarithm −(d/2) ln(2π v).",
+        ),
+        Misconception(
+            "without 2π",
+            _joint_like(lambda variances, d: -d / 2 * variances.log()),
+            "All but the constant 2π. It cancels in r_k, but not in the density q(x_t), which comes from here too.",
+        ),
+        Misconception(
+            "the normaliser of one dimension",
+            _joint_like(lambda variances, d: -0.5 * (2 * math.pi * variances).log()),
+            "−½ ln(2π v) is the normaliser in one dimension. In d = x.shape[1] dimensions it is −(d/2) ln(2π v).",
+        ),
+        Misconception(
+            "normalised over the blobs",
+            _joint_shares,
+            "These are ln r_k, normalised over the blobs. Asked for is the numerator alone: its `logsumexp` is the "
+            "density.",
+        ),
+    ],
+    hints=[
+        "What does (3.4) do to a Gaussian with mean m and variance s²? That gives a mean and a variance for each blob.",
+        "ln of a Gaussian in d dimensions: −(d/2) ln(2π v) − ‖x − mean‖²/(2v). The weight adds ln w_k.",
+        "Every point meets every blob: `x[:, None] - centres` is (n, k, d); square it and add up over the last "
+        "axis. All "
+        "other terms have shape (k,) and broadcast.",
+        "`weights.log() - x.shape[1] / 2 * (2 * math.pi * v).log() - squares / (2 * v)` with "
+        "`v = alpha_bar * stds**2 + 1 - alpha_bar`.",
+    ],
+    passed="One table (n, k) holds everything: its `softmax` are the responsibilities, its `logsumexp` is the "
+    "logarithm "
+    "of the density, and it stays finite where densities underflow.",
+    explanation="""
+    (3.4) makes of N(m, s²) the Gaussian N(√ᾱ m, ᾱ s² + 1 − ᾱ): means are scaled, variances are scaled by the square and
+    the noise's is added. Staying with logarithms matters: forty standard deviations away exp(−800) is 0.
+    """,
+)
+
 quiz(
     "forward/mixture-score",
     points=4,
-    minutes=10,
+    minutes=5,
     equation="3.10",
-    title="The exact score of a mixture",
+    title="Stage 2: the exact score",
     reference=_mixture_reference,
     library=(GaussianMixture.score, GaussianMixture._joint),
     cases=_mixture_cases,
@@ -1327,16 +2194,227 @@ quiz(
         ),
     ],
     hints=[
-        "First the diffused mixture: centres (k, d) and variances (k,). Then offsets `centres - x[:, None]`, (n, k, "
-        "d).",
-        "Responsibilities: a softmax over k of ln w_k + ln N(x; centre, variance). A softmax of logarithms cannot "
-        "underflow; a quotient of densities can.",
-        "`log = weights.log() - d / 2 * variances.log() - offsets.square().sum(-1) / (2 * variances)`, then "
-        "`(log.softmax(1)[..., None] * offsets / variances[:, None]).sum(1)`.",
+        "Which of the three factors in (3.10) does stage 1 give you, if you take a softmax of it, and over which axis?",
+        "You need three things: responsibilities (n, k), the offsets from every point to every centre (n, k, d), "
+        "and the variances (k,).",
+        "`offsets = alpha_bar**0.5 * means - x[:, None]` has shape (n, k, d). Weigh each by its responsibility, "
+        "divide by its variance, add up over k.",
+        "`(mixture_joint(x, alpha_bar, means, stds, weights).softmax(1)[..., None] * offsets / variances[:, "
+        "None]).sum(1)`",
     ],
+    passed="The score is a vote: each blob pulls towards its own centre, the tighter the stronger, and votes "
+    "count by how probable it is that the point came from there.",
     explanation="""
     The score is a vote: each blob pulls towards its own centre, the tighter the stronger, and votes count by how
     probable it is that the point came from there. Far from all blobs every density underflows to 0, and 0/0 is NaN;
     the softmax of their logarithms is exact there.
     """,
+)
+
+
+# ------------------------------------------------------------------------------------------------- 3.11 · all together
+
+
+@fixture("forward/score")
+def _score_of_blobs(d=6, seed=0):
+    """The score of three diffused blobs in d dimensions, for images of any shape of d numbers."""
+    means, weights = torch.randn(3, d, dtype=torch.float64), torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+    stds = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
+
+    def score(x, a):
+        points = x.reshape(len(x), -1)
+        return _mixture_reference(points, float(a), *(each.to(points) for each in (means, stds, weights))).reshape(
+            x.shape
+        )
+
+    return score
+
+
+def _walk_back_with(x_T, alpha_bar, score, noise, *, spread=None, last=0, guess=None, read=None, place=None):
+    """The loop, with a place for each of the mistakes that people make."""
+    x = x_T
+    for t in range(len(alpha_bar) - 1, last, -1):
+        now, before = alpha_bar[t].item(), alpha_bar[t - 1].item()
+        a = now if read is None else alpha_bar[read(t)].item()
+        best = (guess or _tweedie)(x, a, score(x, a))
+        beta = 1 - now / before
+        mean = (before**0.5 * beta * best + (now / before) ** 0.5 * (1 - before) * x) / (1 - now)
+        var = (1 - before) / (1 - now) * beta
+        factor = var**0.5 if spread is None else spread(var, beta, t)
+        x = mean + factor * noise[t - 1 if place is None else place(t)]
+    return x
+
+
+def _tweedie(x, a, score):
+    return (x + (1 - a) * score) / a**0.5
+
+
+def _walk_back(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise)
+
+
+def _walk_back_cases(rng: torch.Generator) -> list[Case]:
+    cases = []
+    settings = (
+        (6, (4, 1, 2, 3), 6, torch.float64),
+        (3, (1, 2, 1, 1), 2, torch.float64),
+        (9, (2, 3, 2, 1), 6, torch.float32),
+    )
+    for k, (T, shape, d, dtype) in enumerate(settings):
+        beta = 0.1 + 0.5 * torch.rand(T, generator=rng, dtype=torch.float64)
+        x_T, noise = (torch.randn(each, generator=rng, dtype=dtype) for each in (shape, (T, *shape)))
+        alpha_bar = library.Schedule.from_betas(beta).alpha_bar
+        args = {"x_T": x_T, "alpha_bar": alpha_bar, "score": Fixture("forward/score", d=d, seed=k), "noise": noise}
+        cases.append(Case(args, label=f"{T} steps, images {shape}, {str(dtype).removeprefix('torch.')}"))
+    return cases
+
+
+def _walk_back_variance(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, spread=lambda var, beta, t: var)
+
+
+def _walk_back_beta(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, spread=lambda var, beta, t: beta**0.5)
+
+
+def _walk_back_without_noise(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, spread=lambda var, beta, t: 0.0)
+
+
+def _walk_back_too_short(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, last=1)
+
+
+def _walk_back_score_for_noise(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, guess=lambda x, a, s: (x - (1 - a) ** 0.5 * s) / a**0.5)
+
+
+def _walk_back_minus(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, guess=lambda x, a, s: (x - (1 - a) * s) / a**0.5)
+
+
+def _walk_back_not_scaled(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, guess=lambda x, a, s: x + (1 - a) * s)
+
+
+def _walk_back_score_a_step_late(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, read=lambda t: max(t - 1, 1))
+
+
+def _walk_back_same_noise(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, place=lambda t: 0)
+
+
+def _walk_back_noise_in_reverse(x_T, alpha_bar, score, noise):
+    return _walk_back_with(x_T, alpha_bar, score, noise, place=lambda t: len(noise) - t)
+
+
+quiz(
+    "forward/walk-back",
+    points=5,
+    minutes=8,
+    equation="3.9",
+    title="From noise to data",
+    reference=_walk_back,
+    library=WALKS,
+    cases=_walk_back_cases,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "variance for standard deviation",
+            _walk_back_variance,
+            "The noise is multiplied by the *root* of the posterior's variance. (You have hunted this bug in 3.3.)",
+        ),
+        Misconception(
+            "β for the posterior variance",
+            _walk_back_beta,
+            "You draw with variance β_t. It is a choice that samplers do offer, but (3.8), which is asked for "
+            "here, has "
+            "β̃_t.",
+        ),
+        Misconception(
+            "the mean alone",
+            _walk_back_without_noise,
+            "You go to the mean and never draw. The walk then ends too close to the middle of things.",
+        ),
+        Misconception(
+            "a step too few",
+            _walk_back_too_short,
+            "Your loop ends at x_1. The last step is the one from t = 1 to 0; its variance is 0, its mean the guess.",
+        ),
+        Misconception(
+            "the score taken for noise",
+            _walk_back_score_for_noise,
+            "You treat the score as the noise. By (3.9) it is −E[ε | x_t]/√(1 − ᾱ_t): another factor, another sign.",
+        ),
+        Misconception(
+            "downhill", _walk_back_minus, "The guess lies *uphill*: x_t + (1 − ᾱ_t)·score, then divided by √ᾱ_t."
+        ),
+        Misconception(
+            "the guess not scaled up",
+            _walk_back_not_scaled,
+            "x_t contains √ᾱ_t·x_0. Divide by √ᾱ_t to get x_0 itself.",
+        ),
+        Misconception(
+            "the score of the step before",
+            _walk_back_score_a_step_late,
+            "x_t is as noisy as ᾱ_t says. You ask the score for another level.",
+        ),
+        Misconception(
+            "one noise for all steps",
+            _walk_back_same_noise,
+            "Every step has noise of its own: row t − 1 for the step from t to t − 1.",
+        ),
+        Misconception(
+            "noise from the other end",
+            _walk_back_noise_in_reverse,
+            "The rows are taken from the other end: row t − 1 belongs to the step from t to t − 1, so the first "
+            "step, from "
+            "T, takes the last row.",
+        ),
+    ],
+    hints=[
+        "A loop over t from T down to 1. Each round turns x_t into x_{t−1}, in three moves: guess, posterior, draw.",
+        "The guess is Tweedie's formula with `score(x, a)`, a = ᾱ_t as a number: `alpha_bar[t].item()`. Then your "
+        "`posterior` wants the guess in the place of x0.",
+        "`posterior` also wants one step for each image: `torch.full((len(x),), t)`. It returns mean *and* variance; a "
+        "draw is mean + √variance · noise, with row t − 1 of the noise.",
+        "`guess = (x + (1 - a) * score(x, a)) / a**0.5`, `mean, var = posterior(guess, x, torch.full((len(x),), t), "
+        "alpha_bar)`, `x = mean + var.sqrt() * noise[t - 1]`.",
+    ],
+    passed="This is Algorithm 2 of the DDPM paper, with an exact score where a network will stand. Nothing in the loop "
+    "will change when it does.",
+    explanation="""
+    Guess, posterior, draw. The draw uses β̃_t, as if the guess were the true x₀; with many steps the choice matters
+    little (notebook 06 measures it). At t = 1 the variance is 0 and the mean is the guess, so the last step takes no
+    noise by itself.
+    """,
+)
+
+concept(
+    "forward/crowd",
+    title="An exact score, a short chain",
+    question="""
+    Your `walk_back`, with the *exact* score, starts from $\\mathcal N(0, I)$ on chain A of 3.6, which still has traces
+    of the data at its end. A thousand samples: what will be wrong with them?
+    """,
+    options={
+        "a": Option(
+            "They are blurred: many of them lie between the blobs, on none.",
+            "The score at small $t$ is exact and pulls every point onto a blob, wherever it comes from.",
+        ),
+        "b": Option(
+            "They lie on the blobs, but in other shares than the data do.",
+            "Right. Which blob it will be is decided early, from $x_T$ on, and there the mean of the data is missing.",
+            right=True,
+        ),
+        "c": Option(
+            "Nothing: an exact score leads to the data from any start at all.",
+            "The score says where to go *from here*. How many start where is a matter of $x_T$.",
+        ),
+        "d": Option(
+            "They shrink towards the origin, by the amplitude left in $x_T$.",
+            "The last steps end at the best guess of $x_0$, which is not shrunk.",
+        ),
+    },
 )

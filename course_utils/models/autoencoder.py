@@ -5,7 +5,7 @@ number for the batch, take the mean over images; then it is plain which of the t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -268,3 +268,33 @@ def score_from_denoiser(
     if not sigma > 0:
         raise ValueError(f"score_from_denoiser expects sigma > 0, got {sigma}.")
     return (denoised - noisy) / sigma**2
+
+
+@torch.no_grad()
+def anneal(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    start: Float[Tensor, "n ..."],
+    sigmas: Sequence[float],
+    fresh: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n ..."]:
+    """From noise to images through falling noise levels: equation (1.10).
+
+    denoise: `denoise(x, sigma)` with sigma (n,) gives E[x | noisy];  start: (n, ...), noise of strength sigmas[0];
+    sigmas: the levels, falling, all above 0; a last step leads from the smallest to 0;  fresh: from 0, all noise is the
+    old one, to 1, all of it is new;  generator: draws the new noise, once in every step. Returns images like start.
+    With fresh = 0 it is, in the variables of notebook 06, DDIM (arXiv:2010.02502).
+
+    >>> anneal(lambda x, sigma: torch.zeros_like(x), torch.ones(1, 1, 2, 2), [2.0, 1.0]).abs().max()
+    tensor(0.)
+    """
+    if not len(sigmas) or any(b >= a for a, b in zip(sigmas, sigmas[1:])) or not sigmas[-1] > 0:
+        raise ValueError(f"anneal expects sigmas that fall and stay above 0, got {list(sigmas)}.")
+    if not 0 <= fresh <= 1:
+        raise ValueError(f"anneal expects fresh from 0 to 1, got {fresh}.")
+    x = start
+    for sigma, following in zip(sigmas, [*sigmas[1:], 0.0]):
+        guess = denoise(x, x.new_full((len(x),), float(sigma)))
+        old = (x - guess) / sigma
+        x = guess + following * ((1 - fresh**2) ** 0.5 * old + fresh * normal_like(x, generator))
+    return x

@@ -42,8 +42,9 @@ def sinusoidal_embedding(t: Shaped[Tensor, " b"], size: int = 64, longest: float
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm in groups of 16 channels or a little more, equation (4.3); one group where there are fewer.
 
-    Not in the usual 8 or 32 groups: with channels last, a group narrower than the processor's vectors is computed one
-    number at a time. Notebook 04 measures it: at 32 channels in bfloat16, 8 groups take many times as long as 2.
+    Not in the usual 8 or 32 groups: one of PyTorch's kernels on CPUs (bfloat16, channels last, planes of 14 × 14) takes
+    some twenty times as long for groups of 4 channels as for groups of 16. In float32 it is a factor of three, and on
+    planes of 32 × 32 or with channels first none. `benchmarks/choices.py` has the whole network with 8 groups.
     """
     groups = max(1, channels // 16)
     while channels % groups:
@@ -183,7 +184,8 @@ class UNet(nn.Module):
     patch: the stem turns squares of patch × patch pixels into channels, equation (4.9), before the first convolution;
     num_classes: None, or how many; a model with classes also knows one label more, which means "any" (`null`);
     block, attention: which parts to build with; attention=None leaves it out;
-    conditioning: how the class comes in: "added" to the step's embedding, or as a "plane" beside each block's input.
+    conditioning: how the class comes in: "added" to the step's embedding, or as a "plane" beside each block's input; or
+    a function (in_channels, out_channels, embedding, (h, w)) that makes blocks of your own, called as `ClassPlane` is.
 
     Call it as model(x_t, t) or model(x_t, t, y): x_t (b, c, h, w), t (b,) steps, y (b,) labels; without y, "any".
 
@@ -201,11 +203,11 @@ class UNet(nn.Module):
         num_classes: int | None = None,
         block: Callable[..., nn.Module] = ResidualBlock,
         attention: Callable[[int], nn.Module] | None = Attention,
-        conditioning: str = "added",
+        conditioning: str | Callable[..., nn.Module] = "added",
     ):
         super().__init__()
         sizes = _sizes(shape, widths, patch)
-        if conditioning not in ("added", "plane"):
+        if not callable(conditioning) and conditioning not in ("added", "plane"):
             raise ValueError(f'conditioning: expected "added" or "plane", got {conditioning!r}.')
         self.shape, self.patch, self.num_classes, self.conditioning = tuple(shape), patch, num_classes, conditioning
         self.config = {  # to build this network again: it is stored beside the weights
@@ -219,6 +221,8 @@ class UNet(nn.Module):
         def make(in_channels: int, out_channels: int, level: int) -> nn.Module:
             if num_classes is None or conditioning == "added":
                 return block(in_channels, out_channels, embedding)
+            if callable(conditioning):
+                return conditioning(in_channels, out_channels, embedding, sizes[level])
             return ClassPlane(block(in_channels + 1, out_channels, embedding), embedding, sizes[level])
 
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
@@ -251,7 +255,7 @@ class UNet(nn.Module):
             return F.silu(e)
         y = torch.full_like(t, self.null, dtype=torch.long) if y is None else y
         check_labels("UNet", y, len(t), self.null)
-        if self.conditioning == "plane":
+        if self.conditioning != "added":
             return torch.cat([F.silu(e), self.label(y).to(e.dtype)], dim=1)
         return F.silu(e + self.label(y))
 

@@ -230,6 +230,24 @@ def negative_elbo(beta: float | int = 1.0) -> Callable:
     return loss
 
 
+def tutorial_loss(
+    model: VAE, x: Tensor, y: Tensor | None, generator: torch.Generator | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a VAE as a widely read tutorial has it, for `training.fit`: a mystery that notebook 02 solves.
+
+    model: has encode(x), nll(x, z) and latent;  x: (b, c, h, w) in [-1, 1].  Returns the loss and both terms, as they
+    stand in the tutorial. Not for use: `negative_elbo` is what you want.
+
+    >>> loss, terms = tutorial_loss(VAE((1, 8, 8), 4), torch.zeros(4, 1, 8, 8), None, torch.Generator())
+    >>> sorted(terms)
+    ['kl', 'reconstruction']
+    """
+    noise = torch.randn(len(x), model.latent, generator=generator, device=x.device)
+    costs = elbo(model, x, noise)
+    terms = {"reconstruction": costs.reconstruction.mean(), "kl": costs.kl.mean() / model.latent}
+    return costs.loss(beta=1 / model.latent), terms
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Tighter bounds and other measurements
 # ---------------------------------------------------------------------------------------------------------------------

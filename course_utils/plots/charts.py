@@ -37,7 +37,7 @@ def draw_curves(
         if band is not None and name in band:
             low, high = (as_numbers(side, f'band "{name}"', gaps=True) for side in band[name])
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    _mark(axes, mark)
+    draw_marks(axes, mark)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     if log_x:
         axes.set_xscale("log")
@@ -47,7 +47,7 @@ def draw_curves(
         axes.legend()
 
 
-def _mark(axes: Axes, mark: Any) -> None:
+def draw_marks(axes: Axes, mark: Any) -> None:
     """x is an upright line, (None, y) a level line, (x, y) a point; a dictionary names them."""
     for name, where in (mark if isinstance(mark, Mapping) else {"": mark}).items():
         x, y = where if isinstance(where, tuple | list) else (where, None)
@@ -73,6 +73,42 @@ def curves(series: Mapping[str, Any], *, title: str, x_label: str, y_label: str,
     """
     figure, axes = single(title, f"Curves of {y_label} against {x_label}: {', '.join(named(series, 'series'))}")
     draw_curves(axes, series, title=wrapped(title, WIDTH), x_label=x_label, y_label=y_label, **options)
+    return figure
+
+
+@styled
+def tradeoff(
+    series: Mapping[str, Mapping[str, Any]], *, title: str, x_label: str, y_label: str, mark: Any = None
+) -> Figure:
+    """Two measures against each other while a knob is turned: a line for each series, with crosses of error.
+
+    series: {"name": {"what is written at the point": (x, y, half-length across, half-length upright)}}, joined in
+    order; a text that begins with _ is not written.  mark: as for `curves`.
+
+    >>> points = {"w = 1": (0.9, 0.8, 0.01, 0.02), "w = 5": (0.7, 0.99, 0.02, 0.01)}
+    >>> tradeoff({"guided": points}, title="More of one", x_label="coverage", y_label="accuracy")
+    [picture] More of one. Paths over coverage and accuracy: guided w = 1 (0.9, 0.8), w = 5 (0.7, 0.99)
+    """
+    paths = {
+        name: [(text, as_numbers(where, f'"{name}", {text}', (4,))) for text, where in named(points, name).items()]
+        for name, points in named(series, "series").items()
+    }
+    told = (
+        f"{name} " + ", ".join(f"{t.strip('_')} ({w[0]:.3g}, {w[1]:.3g})" for t, w in path)
+        for name, path in paths.items()
+    )
+    figure, axes = single(title, f"Paths over {x_label} and {y_label}: {'; '.join(told)}", height=4.8)
+    for k, (name, path) in enumerate(paths.items()):
+        x, y, dx, dy = np.array([where for _, where in path]).T
+        look = {"color": COLOURS[k % len(COLOURS)], "marker": "osD^v"[k % 5], "capsize": 3, "elinewidth": 1.4}
+        axes.errorbar(x, y, yerr=dy, xerr=dx, label=name, **look)
+        for text, at_x, at_y in zip((text for text, _ in path), x, y):
+            if not text.startswith("_"):
+                axes.annotate(typeset(text), (at_x, at_y), (6, 6), textcoords="offset points", fontsize=11)
+    draw_marks(axes, mark)
+    axes.margins(x=0.08, y=0.1)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.legend()
     return figure
 
 

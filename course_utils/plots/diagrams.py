@@ -1,4 +1,4 @@
-"""Diagrams: a network to scale, a triangle of wishes."""
+"""Diagrams: a network to scale, the wires of a convolution, a triangle of wishes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .canvas import COLOURS, INK, single, styled
+from .canvas import COLOURS, INK, WIDTH, new_figure, single, styled
 from .checks import as_numbers
 
 
@@ -43,9 +43,9 @@ def network(boxes: Sequence[tuple[str, Sequence[int]]], skips: Sequence[tuple[in
     for k in range(1, len(boxes)):
         start, end = (left[k - 1] + width[k - 1], middle[k - 1]), (left[k], middle[k])
         axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#888888"})
-    for a, b in skips:
+    for inside, (a, b) in enumerate(sorted(skips, key=lambda ends: ends[1] - ends[0])):
         between = slice(a, b + 1)
-        over = top[between][floor[between] >= floor[a]].max() + 0.22  # above what stands in the way
+        over = top[between].max() + 0.22 * (1 + inside)  # above what stands in the way, shorter ones below longer ones
         line = {"color": "#bd1f01", "linestyle": "--", "linewidth": 1.6}
         axes.plot([centre[a], centre[a], centre[b]], [top[a], over, over], **line)
         axes.annotate("", (centre[b], top[b]), (centre[b], over + 0.03), arrowprops={"arrowstyle": "->", **line})
@@ -100,4 +100,44 @@ def triangle(corners: Sequence[str], members: Mapping[str, Any], *, title: str) 
         axes.annotate(name, share @ at / share.sum(), ha="center", va="center", fontsize=12, color=text, bbox=box)
     axes.set(xlim=(-1.4, 1.4), ylim=(-0.72, 1.2))
     axes.set_axis_off()
+    return figure
+
+
+@styled
+def wiring(small: int, *, kernel: int, stride: int, padding: int, title: str) -> Figure:
+    """Which pixels a convolution joins along one axis, and beside it the same wires for the transposed one.
+
+    small: pixels on the side of the few, up to ten; the other side has (small − 1)·stride − 2·padding + kernel. Pale
+    dots are padding.
+
+    >>> wiring(4, kernel=4, stride=2, padding=1, title="Down and up")
+    [picture] Down and up. Wiring of a convolution from 8 pixels to 4, and of the transposed one from 4 to 8
+    """
+    large = (small - 1) * stride - 2 * padding + kernel
+    if not 1 <= small <= len(COLOURS) or large < 1:
+        raise ValueError(f"small: expected 1 to {len(COLOURS)} pixels, and 1 or more beside them, got {small}, {large}")
+    figure, both = new_figure(WIDTH, 2.7, 1, 2)
+    middles = [j * stride + (kernel - 1) / 2 - padding for j in range(small)]
+    for axes, (name, limits) in zip(
+        both,
+        {f"convolution: {large} → {small}": (-0.25, 1.25), f"transposed: {small} → {large}": (1.25, -0.25)}.items(),
+    ):
+        for j, middle in enumerate(middles):
+            for i in range(j * stride - padding, j * stride - padding + kernel):
+                inside = 0 <= i < large
+                colour, line = (COLOURS[j], "-") if inside else ("#cccccc", ":")
+                axes.plot([i, middle], [1, 0], line, color=colour, linewidth=1.8, zorder=1)
+        outside = [*range(-padding, 0), *range(large, large + padding)]
+        axes.scatter(range(large), [1] * large, s=150, color="white", edgecolor=INK, zorder=2)
+        axes.scatter(middles, [0] * small, s=190, color=COLOURS[:small], zorder=2)
+        axes.scatter(outside, [1] * len(outside), s=110, color="#eeeeee", edgecolor="#bbbbbb", zorder=2)
+        axes.set(xlim=(-padding - 0.6, large + padding - 0.4), ylim=limits, xticks=[], yticks=[0, 1], title=name)
+        axes.set_yticklabels([str(small), str(large)])
+        axes.set_ylabel("pixels")
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    figure.suptitle(title, x=0.01, ha="left")
+    described = f"from {large} pixels to {small}, and of the transposed one from {small} to {large}"
+    figure.set_label(f"{title}. Wiring of a convolution {described}")
     return figure

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
 
 from .canvas import PAGE_DPI, WIDTH, Number, bare, img, single, styled, title_height, typeset
 from .checks import as_pixels, named, sides
@@ -183,11 +184,19 @@ class Animation:
         return f"<div><strong>{html.escape(self.title)}</strong><br>{picture}</div>"
 
 
-def animation(frames: Sequence[Any], *, title: str, columns: int | None = None, seconds: Number = 3.0) -> Animation:
+def animation(
+    frames: Sequence[Any],
+    *,
+    title: str,
+    columns: int | None = None,
+    seconds: Number = 3.0,
+    captions: Sequence[str] | None = None,
+) -> Animation:
     """Images that change: a sampler's way from noise, over and over, with a rest on its last frame.
 
     frames: two or more batches (n, c, h, w) in [-1, 1], all of one shape, in the order in which they are shown;
-    columns: images in a row;  seconds: how long the way takes.
+    columns: images in a row;  seconds: how long the way takes;  captions: a line of text above each frame, within the
+    file, whose images are then enlarged.
 
     >>> animation([torch.zeros(4, 1, 8, 8), torch.ones(4, 1, 8, 8)], title="From grey to white")
     [animation] From grey to white. Animation of 4 images in 2 frames
@@ -201,11 +210,26 @@ def animation(frames: Sequence[Any], *, title: str, columns: int | None = None, 
     # 32 levels: noise can't be compressed, so fewer grey values make the file half as large
     canvases = [np.uint8(np.round(255 * ((mosaic(array, columns) * 31).round() / 31))) for array in arrays]
     pictures = [Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas) for canvas in canvases]
+    enlarged = max(1, min(4, round(WIDTH * PAGE_DPI) // pictures[0].width))
+    if captions is not None:
+        lines = _captions(captions, len(arrays), "frame")
+        pictures = [_captioned(picture, enlarged, line) for picture, line in zip(pictures, lines)]
+        enlarged = 1
     pause = max(20, round(1000 * seconds / (len(pictures) - 1), -1))  # milliseconds; a GIF counts in hundredths
     buffer = io.BytesIO()
     durations = [pause] * (len(pictures) - 1) + [1500]
     pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     n = len(arrays[0])
-    enlarged = max(1, min(4, round(WIDTH * PAGE_DPI) // pictures[0].width))
     alt = f"{title}. Animation of {n} image{'s' * (n > 1)} in {len(arrays)} frames"
     return Animation(buffer.getvalue(), title, alt, (enlarged * pictures[0].width, enlarged * pictures[0].height))
+
+
+def _captioned(picture: Image.Image, times: int, line: str) -> Image.Image:
+    """A picture so many times as large, with a line of text above it."""
+    room = 28
+    large = picture.resize((times * picture.width, times * picture.height), Image.Resampling.NEAREST)
+    page = Image.new(picture.mode, (large.width, large.height + room), "white")
+    page.paste(large, (0, room))
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 17)
+    ImageDraw.Draw(page).text((2, room // 2 - 2), line, fill="black", font=font, anchor="lm")
+    return page

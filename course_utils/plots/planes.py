@@ -19,10 +19,20 @@ MARKERS = "os^DvP*X"  # another one for each ten classes, when all colours are t
 
 
 @styled
-def heatmap(matrix: Any, *, title: str, x_label: str = "", y_label: str = "", unit: str = "") -> Figure:
+def heatmap(
+    matrix: Any,
+    *,
+    title: str,
+    x_label: str = "",
+    y_label: str = "",
+    unit: str = "",
+    centre: Number | None = None,
+    x: Sequence[Number] | None = None,
+) -> Figure:
     """A matrix as colours with a scale beside it.
 
-    matrix: (rows, columns), row 0 on top. unit: what the scale says.
+    matrix: (rows, columns), row 0 on top. unit: what the scale says. centre: a value that is drawn white, with two
+    colours above and below it, as far from it in both directions. x: what the columns stand for, evenly spaced.
 
     >>> import torch
     >>> heatmap(torch.eye(3), title="Identity")
@@ -32,7 +42,15 @@ def heatmap(matrix: Any, *, title: str, x_label: str = "", y_label: str = "", un
     rows, columns = array.shape
     height = float(np.clip(5.5 * rows / columns, 2.2, 6.5)) + 0.6
     figure, axes = single(title, f"Heat map of {rows} by {columns} values", height=height)
-    drawn = axes.imshow(array, cmap=SEQUENTIAL, interpolation="nearest", aspect="auto")
+    look: dict[str, Any] = {"cmap": SEQUENTIAL}
+    if centre is not None:
+        reach = float(np.abs(array - centre).max()) or 1.0
+        look = {"cmap": DIVERGING, "vmin": centre - reach, "vmax": centre + reach}
+    if x is not None:
+        along = as_numbers(x, "x", (columns,))
+        half = (along[-1] - along[0]) / max(columns - 1, 1) / 2
+        look["extent"] = (along[0] - half, along[-1] + half, rows - 0.5, -0.5)
+    drawn = axes.imshow(array, interpolation="nearest", aspect="auto", **look)
     figure.colorbar(drawn, ax=axes, label=unit or None)
     axes.grid(False)
     axes.set(xlabel=x_label, ylabel=y_label)
@@ -97,7 +115,15 @@ def _plane_or_image(plane: Any, name: str) -> np.ndarray:
 
 
 @styled
-def draw_field(axes: Axes, arrows: Any, extent: Sequence[Number], *, density: Any = None, title: str = "") -> None:
+def draw_field(
+    axes: Axes,
+    arrows: Any,
+    extent: Sequence[Number],
+    *,
+    density: Any = None,
+    title: str = "",
+    axis_names: tuple[str, str] = ("", ""),
+) -> None:
     """`fields` with one panel, into axes that you have; the arguments are those of one panel."""
     field = as_numbers(arrows, "arrows", ("rows", "columns", 2))
     left, right, bottom, top = extent = sides(extent)
@@ -117,18 +143,25 @@ def draw_field(axes: Axes, arrows: Any, extent: Sequence[Number], *, density: An
     look = {"angles": "xy", "scale_units": "xy", "scale": 1, "pivot": "mid", "color": INK, "minlength": 0}
     axes.quiver(x, y, u, v, width=0.006, headwidth=4.5, headlength=4.5, headaxislength=4, **look)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", title=title)
+    axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
     axes.grid(False)
 
 
 @styled
 def fields(
-    panels: Mapping[str, Any], extent: Sequence[Number], *, title: str, density: Mapping[str, Any] | None = None
+    panels: Mapping[str, Any],
+    extent: Sequence[Number],
+    *,
+    title: str,
+    density: Mapping[str, Any] | None = None,
+    axis_names: tuple[str, str] = ("", ""),
 ) -> Figure:
     """Fields of arrows side by side, each over the density it belongs to.
 
     panels: {"name": arrows (rows, columns, 2)}, row 0 at the bottom, each arrow in the middle of its cell of `extent`
     (low, high, low, high). Arrows point as given; the drawn length is the square root of the true one, and the longest
     one of a panel fills its cell. density: {"name": (rows, columns)} shades a panel, over the same extent.
+    axis_names: what the plane's axes are called; they stand along the left and the lower edge of the whole picture.
 
     >>> import torch
     >>> fields({"to the right": torch.ones(3, 3, 2)}, (-1, 1, -1, 1), title="Wind")
@@ -138,10 +171,12 @@ def fields(
     known(density or (), panels, "density")
     columns = min(len(panels), 3)
     side = WIDTH / max(columns, 2)
-    height = (side + 0.25) * -(-len(panels) // columns) + 0.35
+    height = (side + 0.25) * -(-len(panels) // columns) + 0.35 + 0.25 * bool(axis_names[0])
     figure, grid = side_by_side(list(panels), columns, side * columns, height, title, "Fields of arrows")
-    for axes, (name, arrows) in zip(grid.flat, panels.items()):
-        draw_field(axes, arrows, extent, density=(density or {}).get(name))
+    for k, (axes, (name, arrows)) in enumerate(zip(grid.flat, panels.items())):
+        lowest, leftmost = k + columns >= len(panels), k % columns == 0
+        names = (axis_names[0] if lowest else "", axis_names[1] if leftmost else "")
+        draw_field(axes, arrows, extent, density=(density or {}).get(name), axis_names=names)
         axes.set_title(name, fontsize=12, fontweight="normal")
     return figure
 
@@ -157,6 +192,8 @@ def draw_scatter(
     mark: Any = None,
     title: str = "",
     legend: bool = True,
+    equal: bool = True,
+    axis_names: tuple[str, str] = ("z₁", "z₂"),
 ) -> None:
     """`scatter_classes` into axes that you have; the arguments are the same."""
     points, index = _as_points(z, "z"), as_numbers(labels, "labels").astype(int)
@@ -181,8 +218,9 @@ def draw_scatter(
     if mark is not None:
         look = {"markersize": 13, "color": INK, "markeredgecolor": "white", "markeredgewidth": 1.5, "zorder": 6}
         axes.plot(*_as_points(mark, "mark").T, "X", **look)
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.set(xlabel="z₁", ylabel="z₂", title=title)
+    if equal:
+        axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlabel=axis_names[0], ylabel=axis_names[1], title=title)
     if legend:
         shown = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.2, handletextpad=0.2)
         for handle in shown.legend_handles:
@@ -204,6 +242,7 @@ def scatter_classes(z: Any, labels: Any, classes: Sequence[str], *, title: str, 
     z: (n, 2); labels: (n,) integers into `classes`. The options:
     mark: a point or points (k, 2), as crosses.
     ellipses: (centres (n, 2), standard deviations (n, 2)), one for each point, drawn at two standard deviations.
+    axis_names: what the plane's axes are called.
 
     >>> import torch
     >>> scatter_classes(torch.zeros(2, 2), torch.tensor([0, 1]), ("cat", "dog"), title="Two points")
@@ -212,4 +251,36 @@ def scatter_classes(z: Any, labels: Any, classes: Sequence[str], *, title: str, 
     kinds = ", ".join(str(name) for name in classes)
     figure, axes = single(title, f"Scatter of {len(z)} points in {len(classes)} classes: {kinds}", height=5.6)
     draw_scatter(axes, z, labels, classes, title=axes.get_title(loc="left"), **options)
+    return figure
+
+
+@styled
+def class_maps(z: Any, labels: Any, classes: Sequence[str], *, title: str) -> Figure:
+    """The same points once for every class, its own in colour over all others in grey: who lies where, and on whom.
+
+    z: (n, 2);  labels: (n,) integers;  classes: their names. The axes reach from the lowest to the highest hundredth
+    of the points and a little further, so that a few far ones don't leave the rest a corner; they have no common scale.
+
+    >>> import torch
+    >>> class_maps(torch.randn(20, 2), torch.arange(20) % 2, ("cat", "dog"), title="Two clouds")
+    [picture] Two clouds. Maps of 20 points, one for each class: cat, dog
+    """
+    points, index = _as_points(z, "z"), as_numbers(labels, "labels").astype(int)
+    if index.shape != points.shape[:1]:
+        raise ValueError(f"labels: expected ({len(points)},), one for each point, got shape {index.shape}")
+    columns = min(len(classes), 5)
+    rows = -(-len(classes) // columns)
+    names = [str(name) for name in classes]
+    figure, grid = side_by_side(names, columns, WIDTH, 1.75 * rows + title_height(title, WIDTH) + 0.2, title, "Maps")
+    low, high = np.quantile(points, 0.01, axis=0), np.quantile(points, 0.99, axis=0)
+    margin = 0.12 * np.maximum(high - low, 1e-6)
+    for k, (axes, name) in enumerate(zip(grid.flat, names)):
+        axes.scatter(*points.T, s=2, color="#d5d5d5", linewidth=0)
+        axes.scatter(*points[index == k].T, s=6, alpha=0.85, color=COLOURS[2], linewidth=0)
+        axes.set_title(name, fontsize=11, fontweight="normal", loc="center")
+        (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
+        axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[:].set_visible(True)
+    figure.set_label(f"{title}. Maps of {len(points)} points, one for each class: {', '.join(names)}")
     return figure

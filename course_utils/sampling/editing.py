@@ -68,7 +68,7 @@ def sdedit(
 
 
 def inpaint(denoise: Denoise, image: Float[Tensor, "b c h w"], known: Tensor) -> Denoise:
-    """Inpainting as a wrapper, equation (6.14): whatever the denoiser predicts, its known pixels are the image's.
+    """Inpainting as a wrapper, equation (6.12): whatever the denoiser predicts, its known pixels are the image's.
 
     Any sampler then noises the known pixels to the level that it is at, as the replacement method does (Song et al.
     2021b, appendix I.2), and ends at them exactly. What is filled in fits them approximately: on the way the network

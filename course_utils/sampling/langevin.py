@@ -39,7 +39,7 @@ def score_of(denoise: Denoise, schedule: Schedule) -> Callable[..., Tensor]:
 def langevin_step(
     x: Float[Tensor, "b ..."], score: Score, h: float, noise: Float[Tensor, "b ..."]
 ) -> Float[Tensor, "b ..."]:
-    """x + h ∇ ln p(x) + √(2 h) · noise, one step of Langevin dynamics, equation (6.12).
+    """x + h ∇ ln p(x) + √(2 h) · noise, one step of Langevin dynamics, equation (6.13).
 
     score: x → ∇ ln p(x), like x;  h: above 0;  noise: like x, standard normal. Returns a tensor like x.
 
@@ -94,7 +94,7 @@ def annealed_langevin(
     step_size: float = 0.1,
     generator: Generators | None = None,
 ) -> Iterator[Step]:
-    """Langevin dynamics at one noise level after another, from T down, equation (6.13) (Song and Ermon 2019).
+    """Langevin dynamics at one noise level after another, from T down, equation (6.14) (Song and Ermon 2019).
 
     steps: how many levels, or the levels themselves;  each: Langevin steps at a level;  step_size: h at step t is this
     times 1 − ᾱ_t, so that no level is too coarse. It ends with the last prediction. Needs `each` + 1 evaluations of

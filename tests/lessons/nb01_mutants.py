@@ -1,7 +1,7 @@
 """Wrong answers to the quizzes of notebook 01 that must be rejected, and other right ones that must be accepted."""
 
-import copy
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from lessons.answers import kept, right, slip, with_first
 right_pca = right("autoencoder/pca")
 right_conv_size = right("autoencoder/conv-size")
 right_conv_transpose_size = right("autoencoder/conv-transpose-size")
-right_swapped_decoder = right("autoencoder/swapped-decoder")
 right_decode_grid = right("autoencoder/decode-grid")
 right_fit_gaussian = right("autoencoder/fit-gaussian")
 
@@ -364,82 +363,6 @@ def transposed_extra_twice(size, kernel, stride, padding, output_padding, dilati
     return conv_transpose_size(size, kernel, stride, padding, 0, dilation)[0] + 2 * output_padding, size[1]
 
 
-# ---------------------------------------------------------------------------------------------------- the decoder
-
-
-def decoder_reshape(z, linear, up, shape):
-    _, h, w = shape
-    features = linear(z)
-    return up(features.reshape(z.shape[0], features.shape[1] * 16 // (h * w), h // 4, w // 4))
-
-
-def decoder_unflatten(z, linear, up, shape):
-    return up(linear(z).unflatten(1, (-1, shape[1] // 4, shape[2] // 4))).reshape(-1, *shape)
-
-
-def decoder_left_in_eval(z, linear, up, shape):
-    up.eval()
-    return right_swapped_decoder(z, linear, up, shape)
-
-
-def decoder_frozen(z, linear, up, shape):
-    images = right_swapped_decoder(z, linear, up, shape)
-    for parameter in linear.parameters():
-        parameter.requires_grad_(False)
-    return images
-
-
-def decoder_backward_inside(z, linear, up, shape):
-    images = right_swapped_decoder(z, linear, up, shape)
-    if z.requires_grad:
-        images.square().mean().backward(retain_graph=True)
-    return images
-
-
-def decoder_tall_images_only(z, linear, up, shape):
-    channels, *sides = shape
-    height, width = sorted(sides, reverse=True)
-    maps = linear(z).view(len(z), -1, height // 4, width // 4)
-    return up(maps).reshape(len(z), *shape)
-
-
-def decoder_first_for_all(z, linear, up, shape):
-    return right_swapped_decoder(z[:1].expand_as(z), linear, up, shape)
-
-
-def decoder_only_a_copy_learns(z, linear, up, shape):
-    return right_swapped_decoder(z, linear, copy.deepcopy(up), shape)
-
-
-def decoder_made_on_the_cpu(z, linear, up, shape):
-    maps = torch.zeros(len(z), linear(z).shape[1] * 16 // (shape[1] * shape[2]), shape[1] // 4, shape[2] // 4)
-    return up(maps + linear(z).view_as(maps))
-
-
-def decoder_own_shape(z, linear, up, shape):
-    return up(linear(z).view(len(z), -1, *(side // 4 for side in shape[1:])))
-
-
-def decoder_channels_first(z, linear, up, shape):
-    channels, height, width = shape
-    images = up(linear(z).view(len(z), -1, height // 4, width // 4))
-    return images.reshape(channels, len(z), height, width).transpose(0, 1)
-
-
-def decoder_einops(codes, to_maps, enlarge, size):
-    return enlarge(rearrange(to_maps(codes), "b (m h w) -> b m h w", h=size[1] // 4, w=size[2] // 4))
-
-
-def decoder_square(z, linear, up, shape):
-    features = linear(z)
-    side = shape[1] // 4
-    return up(features.view(len(z), -1, side, side))
-
-
-def decoder_detached(z, linear, up, shape):
-    return right_swapped_decoder(z.detach(), linear, up, shape)
-
-
 # ---------------------------------------------------------------------------------------------------- the grid
 
 
@@ -704,88 +627,6 @@ def gaussian_deviations(z):
     return z.mean(0), z.std(0)
 
 
-# ---------------------------------------------------------------------------------------------------- denoising
-
-
-def denoise_by_mse(model, x, noise, sigma):
-    return F.mse_loss(model(x + sigma * noise), x, reduction="none").mean(dim=(1, 2, 3))
-
-
-def denoise_by_addcmul(model, x, noise, sigma):
-    return (x - model(x.add(noise, alpha=sigma))).pow(2).flatten(start_dim=1).mean(-1)
-
-
-def denoise_left_in_eval(model, x, noise, sigma):
-    model.eval()
-    return denoise_by_mse(model, x, noise, sigma)
-
-
-def denoise_backward_inside(model, x, noise, sigma):
-    cost = denoise_by_mse(model, x, noise, sigma)
-    if cost.requires_grad:
-        cost.mean().backward(retain_graph=True)
-    return cost
-
-
-def denoise_backward_once(model, x, noise, sigma):
-    cost = denoise_by_mse(model, x, noise, sigma)
-    if cost.requires_grad:
-        cost.mean().backward()
-    return cost
-
-
-def denoise_frozen(model, x, noise, sigma):
-    cost = denoise_by_mse(model, x, noise, sigma)
-    model.requires_grad_(False)
-    return cost
-
-
-def denoise_strength_on_the_cpu(model, x, noise, sigma):
-    strength = torch.full((len(x), 1, 1, 1), sigma)
-    return denoise_by_mse(model, x, strength * noise, 1.0)
-
-
-def denoise_mixed(model, x, noise, sigma):
-    return (model((1 - sigma) * x + sigma * noise) - x).square().flatten(1).mean(1)
-
-
-def denoise_channels_first(model, x, noise, sigma):
-    b, c = x.shape[:2]
-    return (model(x + sigma * noise) - x).square().mean((2, 3)).reshape(c, b).mean(0)
-
-
-def denoise_noise_channels_first(model, x, noise, sigma):
-    grain = noise.reshape(x.shape[1], len(x), *x.shape[2:]).transpose(0, 1)
-    return denoise_by_mse(model, x, grain, sigma)
-
-
-class Denoising:
-    def __init__(self, cost):
-        self.cost = cost
-
-    def __call__(self, network, clean, grain, strength):
-        shown = torch.add(clean, grain, alpha=strength)
-        return self.cost(network(shown), clean).mean((1, 2, 3))
-
-
-def denoise_by_name_only(*, model, x, noise, sigma):
-    return torch.linalg.vector_norm(x - model(noise * sigma + x), dim=(1, 2, 3)).square() / x[0].numel()
-
-
-def denoise_own_copy_in_place(model, x, noise, sigma):
-    noisy = x.clone()
-    noisy += noise * torch.tensor(sigma)
-    return torch.einsum("bchw,bchw->b", *[model(noisy) - x] * 2) / x[0].numel()
-
-
-def denoise_detached(model, x, noise, sigma):
-    return library.reconstruction_error(x, model(x + sigma * noise).detach())
-
-
-def denoise_rooted(model, x, noise, sigma):
-    return library.denoising_error(model, x, noise, sigma).sqrt()
-
-
 # ---------------------------------------------------------------------------------------------------- more of each
 
 
@@ -816,14 +657,6 @@ def pca_loop(x, mean, directions):
 
 def conv_as_size(size, kernel, stride, padding, dilation):
     return nn.Conv2d(1, 1, kernel, stride, padding, dilation)(torch.zeros(1, 1, *size)).shape[2:]
-
-
-def decoder_batch_mixed(z, linear, up, shape):
-    return up(linear(z).view(-1, len(z), shape[1] // 4, shape[2] // 4).transpose(0, 1))
-
-
-def decoder_batch_last(z, linear, up, shape):
-    return up(linear(z).T.reshape(-1, shape[1] // 4, shape[2] // 4, len(z)).permute(3, 0, 1, 2))
 
 
 def grid_centres(decode, low, high, rows, columns):
@@ -877,15 +710,6 @@ def walk_outer(a, b, steps):
     return (torch.outer(1 - t, a.flatten()) + torch.outer(t, b.flatten())).view(steps, *a.shape)
 
 
-def denoise_self(model, x, noise, sigma):
-    return (model(x + sigma * noise) - model(x)).square().flatten(1).mean(1)
-
-
-def denoise_loop(model, x, noise, sigma):
-    noisy = [model((image + sigma * grain)[None])[0] for image, grain in zip(x, noise)]
-    return torch.stack([F.mse_loss(one, image) for one, image in zip(noisy, x)])
-
-
 def pca_halves_swapped(x, mean, directions):
     z, x_hat = right_pca(x, mean, directions)
     return x_hat, z
@@ -922,6 +746,665 @@ def walk_stacked_last(a, b, steps):
 def gaussian_diagonal(z):
     mean, cov = right_fit_gaussian(z)
     return mean, cov.diagonal()
+
+
+# ---------------------------------------------------------------------------------------------------- PCA's directions
+
+
+def fit_by_eigh(x, latent):
+    """The covariance's eigenvectors, turned round; numbers below 0 by rounding don't occur."""
+    flat = x.flatten(1).double()
+    values, vectors = torch.linalg.eigh(torch.cov(flat.T, correction=0))
+    order = values.argsort(descending=True)
+    return x.mean(0), vectors.T[order][:latent].to(x.dtype), values[order].clamp(min=0).to(x.dtype)
+
+
+def fit_by_numpy(x, latent):
+    flat = x.flatten(1).numpy()
+    _, singular, rows = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    return x.mean(0), torch.from_numpy(rows[:latent].copy()), torch.from_numpy(singular**2 / len(flat))
+
+
+def fit_mirrored(x, latent):
+    mean, directions, variances = right("autoencoder/fit-pca")(x, latent)
+    return mean, -directions, variances
+
+
+def fit_full(x, latent):
+    centre = x.flatten(1).mean(0)
+    u, s, v = torch.linalg.svd(x.flatten(1) - centre, full_matrices=True)
+    return centre.view(x.shape[1:]), v[:latent], s.pow(2).div(x.shape[0])
+
+
+def fit_unbiased(x, latent):
+    mean, directions, variances = right("autoencoder/fit-pca")(x, latent)
+    return mean, directions, variances * len(x) / (len(x) - 1)
+
+
+def fit_rows_of_images(x, latent):
+    """Each image's own mean taken away, not the mean image."""
+    flat = x.flatten(1)
+    _, singular, rows = torch.linalg.svd(flat - flat.mean(1, keepdim=True), full_matrices=False)
+    return x.mean(0), rows[:latent], singular.square() / len(x)
+
+
+def fit_normalised(x, latent):
+    flat = x.flatten(1)
+    _, singular, rows = torch.linalg.svd((flat - flat.mean(0)) / flat.std(0), full_matrices=False)
+    return x.mean(0), rows[:latent], singular.square() / len(x)
+
+
+# ---------------------------------------------------------------------------------------------------- the loop
+
+
+def batches_by_split(images, size, generator):
+    while True:
+        for index in torch.randperm(images.shape[0], generator=generator).split(size):
+            if len(index) == size:
+                yield images[index]
+
+
+def batches_shuffled_copy(images, size, generator):
+    count = len(images) // size
+    while 1:
+        mixed = images[torch.randperm(len(images), generator=generator)][: count * size]
+        yield from mixed.view(count, size, *images.shape[1:])
+
+
+def batches_by_loader(images, size, generator):
+    loader = torch.utils.data.DataLoader(images, batch_size=size, shuffle=True, drop_last=True, generator=generator)
+    while True:
+        yield from loader
+
+
+class Batches:
+    """An iterator by hand."""
+
+    def __init__(self, images, size, generator):
+        self.images, self.size, self.generator, self.left = images, size, generator, []
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if len(self.left) < self.size:
+            self.left = torch.randperm(len(self.images), generator=self.generator).tolist()
+        index, self.left = self.left[: self.size], self.left[self.size :]
+        return self.images[index]
+
+
+def batches_chained(images, size, generator):
+    def epoch():
+        order = torch.randperm(len(images), generator=generator)
+        return (images[order[k * size : (k + 1) * size]] for k in range(len(images) // size))
+
+    return itertools.chain.from_iterable(epoch() for _ in itertools.count())
+
+
+def batches_with_a_short_last(images, size, generator):
+    while True:
+        for index in torch.randperm(len(images), generator=generator).split(size):
+            yield images[index]
+
+
+def batches_of_one_epoch(images, size, generator):
+    order = torch.randperm(len(images), generator=generator)
+    for start in range(0, len(images) - size + 1, size):
+        yield images[order[start : start + size]]
+
+
+def batches_of_shuffled_batches(images, size, generator):
+    """The batches come in another order, but the same images always meet."""
+    while True:
+        for k in torch.randperm(len(images) // size, generator=generator).tolist():
+            yield images[k * size : (k + 1) * size]
+
+
+def batches_reseeded(images, size, generator):
+    state = generator.get_state()
+    while True:
+        generator.set_state(state)
+        order = torch.randperm(len(images), generator=generator)
+        for start in range(0, len(images) - size + 1, size):
+            yield images[order[start : start + size]]
+
+
+def batches_last_missed(images, size, generator):
+    """`range(0, len(images) - size, size)` misses the last batch where it just fits."""
+    while True:
+        order = torch.randperm(len(images), generator=generator)
+        for start in range(0, len(images) - size, size):
+            yield images[order[start : start + size]]
+
+
+def step_cleared_first(model, loss, x, optimizer):
+    optimizer.zero_grad()
+    value = loss(model, x)
+    value.backward()
+    optimizer.step()
+    return float(value)
+
+
+def step_cleared_last(model, loss, x, optimizer):
+    value = loss(model, x)
+    value.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+    return value.detach().item()
+
+
+def step_cleared_by_the_model(network, cost, images, moves):
+    network.zero_grad()
+    (result := cost(network, images)).backward()
+    moves.step()
+    return result.tolist()
+
+
+def step_by_autograd(model, loss, x, optimizer):
+    weights = list(model.parameters())
+    value = loss(model, x)
+    for weight, gradient in zip(weights, torch.autograd.grad(value, weights)):
+        weight.grad = gradient
+    optimizer.step()
+    return value.item()
+
+
+def step_tensor(model, loss, x, optimizer):
+    """The loss as a tensor that holds its graph."""
+    value = loss(model, x)
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+    return value
+
+
+def step_detached_tensor(model, loss, x, optimizer):
+    return step_tensor(model, loss, x, optimizer).detach()
+
+
+def step_between_loss_and_backward(model, loss, x, optimizer):
+    """PyTorch notices: the weights that the loss was made of are no longer there."""
+    value = loss(model, x)
+    optimizer.step()
+    optimizer.zero_grad()
+    value.backward()
+    return value.item()
+
+
+def step_twice(model, loss, x, optimizer):
+    step_cleared_first(model, loss, x, optimizer)
+    return step_cleared_first(model, loss, x, optimizer)
+
+
+def step_uphill(model, loss, x, optimizer):
+    optimizer.zero_grad()
+    value = loss(model, x)
+    (-value).backward()
+    optimizer.step()
+    return value.item()
+
+
+def step_without_a_step(model, loss, x, optimizer):
+    optimizer.zero_grad()
+    value = loss(model, x)
+    value.backward()
+    return value.item()
+
+
+def train_by_while(model, loss, batches, steps, lr):
+    optimizer, losses, k = torch.optim.Adam(model.parameters(), lr), [], 0
+    model.train(True)
+    while k < steps:
+        rate = lr if k < steps / 2 else 2 * lr * (steps - k) / steps
+        optimizer.param_groups[0]["lr"] = rate
+        losses += [step_cleared_first(model, loss, next(batches), optimizer)]
+        k += 1
+    model.train(False)
+    return losses
+
+
+def train_by_islice(model, loss, batches, steps, lr):
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: min(1.0, 2 * (1 - k / steps)))
+    losses = []
+    model.train()
+    for x in itertools.islice(batches, steps):
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(model, x)
+        value.backward()
+        optimizer.step()
+        fall.step()
+        losses.append(value.item())
+    model.eval()
+    return losses
+
+
+def train_by_zip(model, loss, batches, steps, lr):
+    """`zip` asks for one batch more than it needs, which nobody minds."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    model.train()
+    found = []
+    for x, k in zip(batches, range(steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, 2 - 2 * k / steps)
+        found.append(step_cleared_last(model, loss, x, optimizer))
+    model.eval()
+    return found
+
+
+def train_by_comprehension(model, loss, batches, steps, lr):
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+
+    def one(k):
+        optimizer.param_groups[0].update(lr=lr * min(1, 2 * (1 - k / steps)))
+        return step_by_autograd(model, loss, next(batches), optimizer)
+
+    model.train()
+    losses = [one(k) for k in range(steps)]
+    model.eval()
+    return losses
+
+
+def train_changed(change="", **settings):
+    """The loop with one slip."""
+
+    def train(model, loss, batches, steps, lr):
+        optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr, **settings), []
+        if change != "never in training mode":
+            model.train()
+        for k in range(steps - (change == "steps - 1") + (change == "steps + 1")):
+            at = k + 1 if change == "rate one step early" else k
+            optimizer.param_groups[0]["lr"] = lr * max(0, min(1, 2 * (1 - at / steps)))
+            move = step_tensor if change == "tensors" else step_cleared_first
+            move = slip("autoencoder/step", "gradients of all steps added up") if change == "no zero_grad" else move
+            losses.append(move(model, loss, next(batches), optimizer))
+        model.eval()
+        if change == "mean":
+            return sum(losses) / len(losses)
+        return torch.tensor(losses) if change == "one tensor" else losses
+
+    return train
+
+
+def other_loop_with_its_own(model, loss, images, steps, lr, seed):
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    draw = torch.Generator()
+    draw.manual_seed(seed)
+    model.train()
+    for k in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * (1 - k / steps)
+        losses.append(
+            step_cleared_first(model, loss, images[torch.randperm(len(images), generator=draw)[:64]], optimizer)
+        )
+    model.eval()
+    return losses
+
+
+def other_loop_by_seed_and_step(model, loss, images, steps, lr, seed):
+    """A seed for every step: fresh, and reproducible too."""
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    for k in range(steps):
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1000 * seed + k))
+        losses.append(step_cleared_first(model, loss, images[order[:64]], optimizer))
+    model.eval()
+    return losses
+
+
+def other_loop_in_epochs(model, loss, images, steps, lr, seed):
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    fresh = right("autoencoder/batches")(images, 64, torch.Generator().manual_seed(seed))
+    model.train()
+    for x in itertools.islice(fresh, steps):
+        losses.append(step_cleared_first(model, loss, x, optimizer))
+    model.eval()
+    return losses
+
+
+def other_loop_two_batches(model, loss, images, steps, lr, seed):
+    """Two batches in turn: the seed depends on the step, a little."""
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    for k in range(steps):
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed + k % 2))
+        losses.append(step_cleared_first(model, loss, images[order[:64]], optimizer))
+    model.eval()
+    return losses
+
+
+def other_loop_sliding(model, loss, images, steps, lr, seed):
+    """Another 64 at every step, in the order of the file: the seed does nothing."""
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    for k in range(steps):
+        start = k * 8
+        losses.append(step_cleared_first(model, loss, images[start : start + 64], optimizer))
+    model.eval()
+    return losses
+
+
+def other_loop_shuffled_within(model, loss, images, steps, lr, seed):
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(images), generator=generator)[:64]
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    model.train()
+    for _ in range(steps):
+        order = chosen[torch.randperm(64, generator=generator)]
+        losses.append(step_cleared_first(model, loss, images[order], optimizer))
+    model.eval()
+    return losses
+
+
+def other_loop_with_replacement(model, loss, images, steps, lr, seed):
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        index = torch.randint(len(images), (64,), generator=generator)
+        losses.append(step_cleared_first(model, loss, images[index], optimizer))
+    model.eval()
+    return losses
+
+
+# ---------------------------------------------------------------------------------------------------- the two networks
+
+
+class EncoderByHand(nn.Module):
+    """Layers one by one, with other names, made in another order; the activations are functions."""
+
+    def __init__(self, image_shape, d, channels):
+        super().__init__()
+        c, h, w = image_shape
+        self.to_code = nn.Linear(channels * h * w // 16, d)
+        self.second = nn.Conv2d(channels, channels, 4, 2, 1)
+        self.first = nn.Conv2d(c, channels, 4, 2, 1)
+
+    def forward(self, images):
+        half = F.relu(self.first(images))
+        quarter = F.relu(self.second(half))
+        return self.to_code(rearrange(quarter, "b c h w -> b (c h w)"))
+
+
+def encoder_of_parts(shape, latent, width):
+    c, h, w = shape
+    down = [nn.Conv2d(c, width, (4, 4), stride=(2, 2), padding=(1, 1)), nn.ReLU(inplace=True)]
+    down += [nn.Conv2d(width, width, 4, 2, 1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*down, nn.Flatten(start_dim=1), nn.Linear((h // 4) * (w // 4) * width, latent))
+
+
+class EncoderSquare(nn.Module):
+    def __init__(self, shape, latent, width):
+        super().__init__()
+        c, h, _ = shape
+        side = (h // 4) ** 2
+        self.layers = nn.Sequential(
+            nn.Conv2d(c, width, 4, 2, 1), nn.ReLU(), nn.Conv2d(width, width, 4, 2, 1), nn.ReLU()
+        )
+        self.last = nn.Linear(width * side, latent)
+
+    def forward(self, x):
+        return self.last(self.layers(x).flatten(1))
+
+
+class EncoderKernelThree(nn.Module):
+    def __init__(self, shape, latent, width):
+        super().__init__()
+        c, h, w = shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(c, width, 3, 2, 1), nn.ReLU(), nn.Conv2d(width, width, 3, 2, 1), nn.ReLU(),
+            nn.Flatten(), nn.Linear(width * (h // 4) * (w // 4), latent),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class EncoderTwiceTheSame(nn.Module):
+    """One convolution for both steps: works where c is the width, and here by repeating channels."""
+
+    def __init__(self, shape, latent, width):
+        super().__init__()
+        c, h, w = shape
+        self.conv, self.repeats = nn.Conv2d(width, width, 4, 2, 1), -(-width // c)
+        self.width, self.last = width, nn.Linear(width * (h // 4) * (w // 4), latent)
+
+    def forward(self, x):
+        x = x.repeat(1, self.repeats, 1, 1)[:, : self.width]
+        return self.last(self.conv(self.conv(x).relu()).relu().flatten(1))
+
+
+class EncoderPooled(nn.Module):
+    def __init__(self, shape, latent, width):
+        super().__init__()
+        c, h, w = shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(c, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(width * (h // 4) * (w // 4), latent),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class DecoderByHand(nn.Module):
+    def __init__(self, image_shape, d, channels):
+        super().__init__()
+        self.h, self.w = (side // 4 for side in image_shape[1:])
+        self.late = nn.ConvTranspose2d(channels, image_shape[0], 4, 2, 1)
+        self.early = nn.ConvTranspose2d(channels, channels, 4, 2, 1)
+        self.start = nn.Linear(d, channels * self.h * self.w)
+
+    def forward(self, code):
+        maps = rearrange(torch.relu(self.start(code)), "b (c h w) -> b c h w", h=self.h, w=self.w)
+        return torch.tanh(self.late(self.early(maps).clamp(min=0)))
+
+
+class DecoderViewed(nn.Module):
+    def __init__(self, shape, latent, width):
+        super().__init__()
+        c, h, w = shape
+        self.size = (-1, width, h // 4, w // 4)
+        self.linear = nn.Linear(latent, math.prod(self.size[1:]))
+        self.up = nn.ModuleList([nn.ConvTranspose2d(width, width, 4, 2, 1), nn.ConvTranspose2d(width, c, 4, 2, 1)])
+
+    def forward(self, z):
+        x = F.relu(self.linear(z)).view(self.size)
+        return self.up[1](F.relu(self.up[0](x))).tanh()
+
+
+def decoder_layers(shape, latent, width, first=nn.ReLU, flip=(), last=nn.Tanh):
+    c, h, w = shape
+    return nn.Sequential(
+        nn.Linear(latent, width * (h // 4) * (w // 4)), first(), nn.Unflatten(1, (width, h // 4, w // 4)),
+        nn.ConvTranspose2d(width, width, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(width, c, 4, 2, 1), last(),
+    )  # fmt: skip
+
+
+class DecoderChannelsLast(nn.Module):
+    def __init__(self, shape, latent, width):
+        super().__init__()
+        c, self.h, self.w = shape[0], shape[1] // 4, shape[2] // 4
+        self.linear = nn.Linear(latent, width * self.h * self.w)
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(width, width, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(width, c, 4, 2, 1), nn.Tanh()
+        )
+
+    def forward(self, z):
+        return self.up(rearrange(self.linear(z).relu(), "b (h w c) -> b c h w", h=self.h, w=self.w))
+
+
+class HardTanh(nn.Module):
+    def forward(self, x):
+        return x.clamp(-1, 1)
+
+
+# ---------------------------------------------------------------------------------------------------- distances
+
+
+def nearest_loop(images, among):
+    return torch.stack([(among - image).square().flatten(1).mean(1).min() for image in images])
+
+
+def nearest_expanded(images, among):
+    a, b = images.flatten(1).double(), among.flatten(1).double()
+    squared = a.square().sum(1)[:, None] - 2 * a @ b.T + b.square().sum(1)
+    return (squared.clamp(min=0).amin(1) / a.shape[1]).to(images.dtype)
+
+
+def nearest_broadcast(images, among):
+    return (images.unsqueeze(1) - among.unsqueeze(0)).pow(2).mean(dim=(2, 3, 4)).min(dim=1)[0]
+
+
+# ---------------------------------------------------------------------------------------------------- denoising
+
+
+def denoise_einsum(network, clean, grain, strength):
+    shown = clean + torch.einsum("b,bchw->bchw", strength, grain)
+    return F.mse_loss(network(shown, strength), clean, reduction="none").mean(dim=(1, 2, 3))
+
+
+def denoise_one_by_one(model, x, noise, sigma):
+    return torch.cat([
+        (model(x[k : k + 1] + s * noise[k : k + 1], s[None]) - x[k : k + 1]).pow(2).flatten(1).mean(1)
+        for k, s in enumerate(sigma)
+    ])  # fmt: skip
+
+
+def denoise_indexed(model, x, noise, sigma):
+    return (x - model(x + sigma[:, None, None, None] * noise, sigma)).square().mean((-1, -2, -3))
+
+
+def denoise_along_the_width(model, x, noise, sigma):
+    return (model(x + sigma * noise, sigma) - x).square().flatten(1).mean(1)
+
+
+def denoise_changed(made):
+    def error(model, x, noise, sigma):
+        return made(model, x, noise, sigma, sigma.view(-1, 1, 1, 1))
+
+    return error
+
+
+def right_denoiser():
+    return right("autoencoder/denoiser")
+
+
+def rewired(forward):
+    """The class with another forward pass."""
+    return type("Rewired", (right_denoiser(),), {"forward": forward})
+
+
+def forward_in_one_go(self, noisy, level):
+    strength = level[:, None, None, None]
+    scale = torch.sqrt(0.5 + strength.pow(2))
+    plane = torch.ones_like(noisy[:, :1]) * torch.log(strength)
+    into = torch.cat((noisy / scale, plane), 1)
+    silu = torch.nn.SiLU()
+    half = silu(self.down1(into))
+    quarter = silu(self.down2(half))
+    deep = silu(self.widen(silu(self.squeeze(quarter.reshape(len(noisy), -1))))).reshape(quarter.shape)
+    back = silu(self.up1(torch.cat((half, silu(self.up2(torch.cat((quarter, deep), 1)))), 1)))
+    missing = self.out(torch.cat((into, back), 1))
+    return noisy * 0.5 / scale.square() + missing * strength * math.sqrt(0.5) / scale
+
+
+def forward_variant(front=True, sigma_plane=torch.log, last=False, s_of=lambda s: (s**2 + 0.5).sqrt(), kept=True):
+    def forward(self, x, sigma):
+        sigma = sigma.view(-1, 1, 1, 1)
+        s = s_of(sigma)
+        seen = torch.cat([x / s, sigma_plane(sigma).expand_as(x[:, :1])], dim=1)
+        a = F.silu(self.down1(seen))
+        b = F.silu(self.down2(a))
+        wide = F.silu(self.widen(F.silu(self.squeeze(b.flatten(1))))).view_as(b)
+        up = F.silu(self.up2(torch.cat([b, wide] if front else [wide, b], dim=1)))
+        up = F.silu(self.up1(torch.cat([a, up] if front else [up, a], dim=1)))
+        out = self.out(torch.cat([seen, up] if front else [up, seen], dim=1))
+        answer = (0.5 * x / s + sigma * 0.5**0.5 * out) / s if kept else x + out
+        return answer.tanh() if last else answer
+
+    return forward
+
+
+def forward_code_for_code(self, x, sigma):
+    """One level for the whole batch."""
+    return right_denoiser().forward(self, x, sigma[:1].expand_as(sigma))
+
+
+def guess_by_distributions(noisy, images, sigma):
+    flat, given = images.reshape(len(images), -1), noisy.reshape(len(noisy), -1)
+    logs = torch.stack([torch.distributions.Normal(row, sigma).log_prob(given).sum(1) for row in flat], dim=1)
+    return ((logs - logs.logsumexp(1, keepdim=True)).exp() @ flat).reshape(noisy.shape)
+
+
+def guess_shifted(noisy, images, sigma):
+    squared = (noisy.flatten(1)[:, None] - images.flatten(1)[None]).pow(2).sum(-1)
+    weights = torch.exp(-(squared - squared.min(dim=1, keepdim=True)[0]) / (2 * sigma**2))
+    return torch.einsum("bn,n...->b...", weights / weights.sum(1, keepdim=True), images)
+
+
+def guess_without_a_shift(noisy, images, sigma):
+    """exp rounds to 0, and 0/0 is nan."""
+    weights = torch.exp(-torch.cdist(noisy.flatten(1), images.flatten(1)).square() / (2 * sigma**2))
+    return (weights / weights.sum(1, keepdim=True) @ images.flatten(1)).view_as(noisy)
+
+
+def guess_per_pixel(noisy, images, sigma):
+    """Every pixel has weights of its own."""
+    difference = noisy[:, None] - images[None]
+    return (torch.softmax(-difference.square() / (2 * sigma**2), dim=1) * images[None]).sum(1)
+
+
+def guess_mean_over_pixels(noisy, images, sigma):
+    squared = torch.cdist(noisy.flatten(1), images.flatten(1)).square() / noisy[0].numel()
+    return (torch.softmax(-squared / (2 * sigma**2), dim=1) @ images.flatten(1)).view_as(noisy)
+
+
+def anneal_by_index(denoise, start, sigmas, fresh, generator):
+    x, levels = start.clone(), list(sigmas) + [0]
+    for k in range(len(levels) - 1):
+        now, then = levels[k], levels[k + 1]
+        clean = denoise(x, now * torch.ones(x.shape[0]))
+        new = torch.empty_like(x).normal_(generator=generator)
+        x = clean + then * math.sqrt(1 - fresh * fresh) * (x - clean) / now + then * fresh * new
+    return x
+
+
+def anneal_last_apart(model, noise, ladder, share, rng):
+    """Nothing is drawn where nothing is needed: at the last step."""
+    for now, then in itertools.pairwise(ladder):
+        clean = model(noise, torch.full((len(noise),), float(now)))
+        kept = (1 - share**2) ** 0.5
+        noise = clean + then * (kept * (noise - clean) / now + share * torch.randn(noise.shape, generator=rng))
+    return model(noise, torch.full((len(noise),), float(ladder[-1])))
+
+
+def anneal_by_score(denoise, start, sigmas, fresh, generator):
+    x = start
+    for now, then in zip(sigmas, [*sigmas[1:], 0.0]):
+        level = x.new_tensor([now]).expand(len(x))
+        score = (denoise(x, level) - x) / now**2
+        eps = torch.randn(x.shape, generator=generator)
+        x = x + now**2 * score + then * ((1 - fresh**2) ** 0.5 * (-now * score) + fresh * eps)
+    return x
+
+
+def anneal_changed(change):
+    def anneal(denoise, start, sigmas, fresh, generator):
+        x = start
+        following = [*sigmas[1:], 0.0]
+        if change == "starts at the second level":
+            sigmas, following = sigmas[1:] or sigmas, following[1:] or following
+        noise = torch.randn(x.shape, generator=generator)
+        for sigma, then in zip(sigmas, following):
+            shown = start if change == "asks about the start" else x
+            guess = denoise(shown, torch.full((len(x),), sigmas[0] if change == "told the first level" else sigma))
+            new = noise if change == "the same noise every time" else torch.randn(x.shape, generator=generator)
+            if change == "global noise":
+                new = torch.randn_like(x)
+            old = x - guess if change == "old noise not divided" else (x - guess) / sigma
+            x = guess + then * ((1 - fresh**2) ** 0.5 * old + fresh * new)
+            if change == "clipped":
+                x = x.clamp(-1, 1)
+        return x
+
+    return anneal
 
 
 MUTANTS = {
@@ -1036,27 +1519,6 @@ MUTANTS = {
         },
         "one axis forgotten": transposed_extra_twice,
     },
-    "autoencoder/swapped-decoder": {
-        "with 7 × 7 maps": lambda z, linear, up, shape: up(linear(z).view(len(z), -1, 7, 7)),
-        "batch and maps mixed up": decoder_batch_mixed,
-        "tanh added": lambda *given: right_swapped_decoder(*given).tanh(),
-        "stretched to fit": lambda *given: F.interpolate(
-            slip("autoencoder/swapped-decoder", "width before height")(*given), size=given[3][1:]
-        ),
-        "mirrored": lambda *given: right_swapped_decoder(*given).flip(-1),
-        "under no_grad": torch.no_grad()(right_swapped_decoder),
-        "left in eval mode": decoder_left_in_eval,
-        "frozen": decoder_frozen,
-        "backward inside": decoder_backward_inside,
-        "right for tall images": decoder_tall_images_only,
-        "the first image for all": decoder_first_for_all,
-        "a copy of the network": decoder_only_a_copy_learns,
-        "maps on the CPU": decoder_made_on_the_cpu,
-        "rows upside down": lambda *given: right_swapped_decoder(*given).flip(-2),
-        "channels before images": decoder_channels_first,
-        "squares only": decoder_square,
-        "detached": decoder_detached,
-    },
     "autoencoder/decode-grid": {
         "rows for columns": lambda f, low, high, r, c: right_decode_grid(f, low, high, c, r),
         "centres of cells": grid_centres,
@@ -1133,36 +1595,180 @@ MUTANTS = {
         "correlations": gaussian_correlations,
         "standard deviations": gaussian_deviations,
     },
-    "autoencoder/denoising": {
-        "strength forgotten": lambda model, x, noise, sigma: library.denoising_error(model, x, noise, 1.0),
-        "noise of its own": lambda model, x, noise, sigma: library.denoising_error(
-            model, x, torch.randn_like(x), sigma
+    "autoencoder/fit-pca": {
+        "divided by n - 1": fit_unbiased,
+        "each image's own mean": fit_rows_of_images,
+        "normalised pixels": fit_normalised,
+        "directions as images": lambda *given: (lambda m, d, v: (m, d.view(-1, *m.shape), v))(
+            *right("autoencoder/fit-pca")(*given)
         ),
-        "absolute error": lambda model, x, noise, sigma: (model(x + sigma * noise) - x).abs().flatten(1).mean(1),
-        "half": lambda *given: library.denoising_error(*given) / 2,
-        "against the model of the clean image": denoise_self,
-        "noisy in place": lambda model, x, noise, sigma: (model(x.add_(sigma * noise)) - x).square().flatten(1).mean(1),
-        "model under no_grad": lambda model, *given: library.denoising_error(torch.no_grad()(model), *given),
-        "left in eval mode": denoise_left_in_eval,
-        "backward inside, graph kept": denoise_backward_inside,
-        "backward inside": denoise_backward_once,
-        "frozen": denoise_frozen,
-        "strength on the CPU": denoise_strength_on_the_cpu,
-        "noise kept": with_first(denoise_by_mse, 2, key=lambda model, x, *rest: (x.shape, x.device.type)),
-        "mixed, not added": denoise_mixed,
-        "noise subtracted": lambda model, x, noise, sigma: denoise_by_mse(model, x, noise, -sigma),
-        "strength of one at most": lambda model, x, noise, sigma: denoise_by_mse(model, x, noise, min(sigma, 1.0)),
-        "residual network": lambda model, x, noise, sigma: (
-            (x + sigma * noise - model(x + sigma * noise) - x).square().flatten(1).mean(1)
+        "variances of the kept only": lambda x, k: (lambda m, d, v: (m, d, v[:k]))(*right("autoencoder/fit-pca")(x, k)),
+        "all directions": lambda x, k: right("autoencoder/fit-pca")(x, min(len(x), x[0].numel())),
+        "flat mean": lambda *given: (lambda m, d, v: (m.flatten(), d, v))(*right("autoencoder/fit-pca")(*given)),
+        "shares of the variance": lambda *given: (lambda m, d, v: (m, d, v / v.sum()))(
+            *right("autoencoder/fit-pca")(*given)
         ),
-        "model's answer clipped": lambda model, *given: denoise_by_mse(lambda y: model(y).clamp(-0.5, 0.5), *given),
-        "mean over the batch for each": lambda *given: denoise_by_mse(*given).mean().expand(len(given[1])),
-        "weighted": lambda m, x, n, sigma: library.denoising_error(m, x, n, sigma) / max(sigma, 0.1) ** 2,
-        "channels before images": denoise_channels_first,
-        "noise with channels before images": denoise_noise_channels_first,
-        "detached": denoise_detached,
-        "root": denoise_rooted,
+        "scaled by the singular values": lambda *given: (lambda m, d, v: (m, d * v[: len(d), None].sqrt(), v))(
+            *right("autoencoder/fit-pca")(*given)
+        ),
     },
+    "autoencoder/batches": {
+        "a short last batch": batches_with_a_short_last,
+        "one epoch": batches_of_one_epoch,
+        "the same batches in another order": batches_of_shuffled_batches,
+        "the same epoch again": batches_reseeded,
+        "the last batch missed": batches_last_missed,
+        "images without their channel": lambda *given: (x[:, 0] for x in right("autoencoder/batches")(*given)),
+        "pairs": lambda *given: ((x, x) for x in right("autoencoder/batches")(*given)),
+        "one batch for ever": lambda *given: itertools.repeat(next(right("autoencoder/batches")(*given))),
+    },
+    "autoencoder/step": {
+        "a tensor with its graph": step_tensor,
+        "a tensor": step_detached_tensor,
+        "two steps": step_twice,
+        "step between loss and backward": step_between_loss_and_backward,
+        "uphill": step_uphill,
+        "no step": step_without_a_step,
+        "clipped": lambda model, loss, x, optimizer: step_cleared_first(
+            model, lambda *given: loss(*given).clamp(max=0.3), x, optimizer
+        ),
+    },
+    "autoencoder/train": {
+        "steps - 1": train_changed("steps - 1"),
+        "steps + 1": train_changed("steps + 1"),
+        "never in training mode": train_changed("never in training mode"),
+        "losses as tensors with their graphs": train_changed("tensors"),
+        "one tensor of losses": train_changed("one tensor"),
+        "the mean of the losses": train_changed("mean"),
+        "no zero_grad": train_changed("no zero_grad"),
+        "the rate one step early": train_changed("rate one step early"),
+        "weight decay": train_changed(weight_decay=0.3),
+        "other betas": train_changed(betas=(0.5, 0.9)),
+    },
+    "autoencoder/other-loop": {
+        "two batches in turn": other_loop_two_batches,
+        "the same images in another order": other_loop_shuffled_within,
+        "in the order of the file": other_loop_sliding,
+        "drawn with replacement": other_loop_with_replacement,
+        "all images": lambda model, loss, images, steps, lr, seed: right("autoencoder/other-loop")(
+            model, lambda model, x: loss(model, images), images, steps, lr, seed
+        ),
+        "no losses": lambda *given: right("autoencoder/other-loop")(*given)[:0],
+        "losses of two runs": lambda *given: right("autoencoder/other-loop")(*given) * 2,
+    },
+    "autoencoder/encoder": {
+        "squares only": EncoderSquare,
+        "kernel 3": EncoderKernelThree,
+        "one convolution twice": EncoderTwiceTheSame,
+        "pooled": EncoderPooled,
+        "twice as wide": lambda shape, latent, width: encoder_of_parts(shape, latent, 2 * width),
+        "a hidden layer more": lambda shape, latent, width: nn.Sequential(
+            encoder_of_parts(shape, latent, width), nn.Linear(latent, latent)
+        ),
+        "leaky": lambda shape, latent, width: nn.Sequential(
+            *(
+                nn.LeakyReLU(0.2) if isinstance(layer, nn.ReLU) else layer
+                for layer in encoder_of_parts(shape, latent, width)
+            )
+        ),
+        "a code with axes": lambda *given: nn.Sequential(encoder_of_parts(*given), nn.Unflatten(1, (-1, 1, 1))),
+    },
+    "autoencoder/decoder": {
+        "channels last": DecoderChannelsLast,
+        "clipped for tanh": lambda *given: decoder_layers(*given, last=HardTanh),
+        "no ReLU after the linear layer": lambda *given: decoder_layers(*given, first=nn.Identity),
+        "half of the logits": lambda *given: nn.Sequential(*decoder_layers(*given)[:-1], nn.Softsign()),
+        "an upsampling layer": lambda shape, latent, width: nn.Sequential(
+            *decoder_layers(shape, latent, width)[:5],
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(width, shape[0], 3, padding=1),
+            nn.Tanh(),
+        ),
+        "flat": lambda *given: nn.Sequential(*decoder_layers(*given), nn.Flatten()),
+    },
+    "autoencoder/nearest": {
+        "the second nearest": lambda images, among: (
+            torch.cdist(images.flatten(1), among.flatten(1)).square().topk(2, largest=False).values[:, 1]
+            / images[0].numel()
+        ),
+        "the place of the nearest": lambda images, among: torch.cdist(images.flatten(1), among.flatten(1)).argmin(1),
+        "the farthest": lambda images, among: (
+            torch.cdist(images.flatten(1), among.flatten(1)).amax(1).square() / images[0].numel()
+        ),
+        "absolute distance": lambda images, among: (
+            torch.cdist(images.flatten(1), among.flatten(1), p=1).amin(1) / images[0].numel()
+        ),
+        "channels not counted": lambda images, among: nearest_loop(images, among) * images.shape[1],
+        "mean over the images": lambda *given: nearest_loop(*given).mean(),
+        "by the direction": lambda images, among: (
+            1 - F.cosine_similarity(images.flatten(1)[:, None], among.flatten(1)[None], dim=-1).amax(1)
+        ),
+    },
+    "autoencoder/denoising": {
+        "σ along the width": denoise_along_the_width,
+        "noise of its own": denoise_changed(
+            lambda model, x, noise, sigma, s: (
+                (model(x + s * torch.randn_like(x), sigma) - x).square().flatten(1).mean(1)
+            )
+        ),
+        "absolute error": denoise_changed(
+            lambda model, x, noise, sigma, s: (model(x + s * noise, sigma) - x).abs().flatten(1).mean(1)
+        ),
+        "summed over pixels": lambda *given: denoise_indexed(*given) * given[1][0].numel(),
+        "mean over the batch": lambda *given: denoise_indexed(*given).mean(),
+        "detached": lambda *given: denoise_indexed(*given).detach(),
+        "mean level for all": lambda model, x, noise, sigma: denoise_indexed(
+            model, x, noise, sigma.mean().expand_as(sigma) + 0.3
+        ),
+        "noise subtracted": lambda model, x, noise, sigma: denoise_indexed(model, x, -noise, sigma),
+        "mixed, not added": denoise_changed(
+            lambda model, x, noise, sigma, s: (model((1 - s) * x + s * noise, sigma) - x).square().flatten(1).mean(1)
+        ),
+        "noisy in place": denoise_changed(
+            lambda model, x, noise, sigma, s: (model(x.add_(s * noise), sigma) - x).square().flatten(1).mean(1)
+        ),
+        "the residual": denoise_changed(
+            lambda model, x, noise, sigma, s: (
+                (x + s * noise - model(x + s * noise, sigma) - x).square().flatten(1).mean(1)
+            )
+        ),
+        "weighted": lambda model, x, noise, sigma: denoise_indexed(model, x, noise, sigma) / sigma**2,
+    },
+    "autoencoder/denoiser": {
+        "σ for ln σ": rewired(forward_variant(sigma_plane=lambda s: s)),
+        "ln σ² ": rewired(forward_variant(sigma_plane=lambda s: (s**2).log())),
+        "joined behind": rewired(forward_variant(front=False)),
+        "tanh at the end": rewired(forward_variant(last=True)),
+        "one for a half": rewired(forward_variant(s_of=lambda s: (s**2 + 1).sqrt())),
+        "variance for deviation": rewired(forward_variant(s_of=lambda s: s**2 + 0.5)),
+        "a plain residual": rewired(forward_variant(kept=False)),
+        "one level for all": rewired(forward_code_for_code),
+        "only the first image": rewired(
+            lambda self, x, sigma: right_denoiser().forward(self, x, sigma)[:1].expand_as(x)
+        ),
+    },
+    "autoencoder/best-guess": {
+        "no shift before exp": guess_without_a_shift,
+        "pixel by pixel": guess_per_pixel,
+        "mean over pixels in the exponent": guess_mean_over_pixels,
+        "mean of all": lambda noisy, images, sigma: images.mean(0).expand_as(noisy),
+        "weights only": lambda noisy, images, sigma: torch.softmax(
+            -torch.cdist(noisy.flatten(1), images.flatten(1)).square() / (2 * sigma**2), dim=1
+        ),
+        "flat": lambda *given: guess_shifted(*given).flatten(),
+    },
+    "autoencoder/anneal": {
+        name: anneal_changed(name)
+        for name in (
+            "starts at the second level",
+            "asks about the start",
+            "told the first level",
+            "the same noise every time",
+            "global noise",
+            "old noise not divided",
+            "clipped",
+        )
+    },  # fmt: skip
 }
 
 ALTERNATIVES = {
@@ -1218,17 +1824,6 @@ ALTERNATIVES = {
         "the last stamp's last pixel": lambda size, *rest: tuple(map(last_pixel, size, *([r, r] for r in rest))),
         "through NumPy": lambda n, k, s, p, o, d: tuple(((np.array(n) - 1) * s - 2 * p + d * (k - 1) + o + 1).tolist()),
     },
-    "autoencoder/swapped-decoder": {
-        "reshape": decoder_reshape,
-        "unflatten": decoder_unflatten,
-        "one code at a time": lambda z, *rest: torch.cat([right_swapped_decoder(row[None], *rest) for row in z]),
-        "sides from the shape": decoder_own_shape,
-        "einops, other names": decoder_einops,
-        "a module": lambda z, linear, up, shape: nn.Sequential(
-            linear, nn.Unflatten(1, (-1, shape[1] // 4, shape[2] // 4)), up
-        )(z),
-        "batch last, and back": decoder_batch_last,
-    },
     "autoencoder/decode-grid": {
         "a loop": grid_loop,
         "meshgrid xy": grid_meshgrid,
@@ -1264,13 +1859,66 @@ ALTERNATIVES = {
         "entry by entry": gaussian_entry_by_entry,
         "in single precision": lambda z: tuple(part.to(z.dtype) for part in gaussian_by_cov(z.float())),
     },
+    "autoencoder/fit-pca": {
+        "eigenvectors of the covariance": fit_by_eigh,
+        "through NumPy": fit_by_numpy,
+        "mirrored": fit_mirrored,
+        "all of U and V": fit_full,
+    },
+    "autoencoder/batches": {
+        "split": batches_by_split,
+        "a shuffled copy": batches_shuffled_copy,
+        "a DataLoader": batches_by_loader,
+        "an iterator by hand": Batches,
+        "chained": batches_chained,
+    },
+    "autoencoder/step": {
+        "cleared first": step_cleared_first,
+        "cleared last": step_cleared_last,
+        "cleared by the model": step_cleared_by_the_model,
+        "by autograd.grad": step_by_autograd,
+    },
+    "autoencoder/train": {
+        "while": train_by_while,
+        "islice and a scheduler": train_by_islice,
+        "zip": train_by_zip,
+        "a comprehension": train_by_comprehension,
+    },
+    "autoencoder/other-loop": {
+        "generator before the loop": other_loop_with_its_own,
+        "a seed for every step": other_loop_by_seed_and_step,
+        "in epochs": other_loop_in_epochs,
+    },
+    "autoencoder/encoder": {
+        "layer by layer, other names": EncoderByHand,
+        "a function that returns a Sequential": encoder_of_parts,
+    },
+    "autoencoder/decoder": {
+        "layer by layer, other names": DecoderByHand,
+        "a view": DecoderViewed,
+        "a function that returns a Sequential": decoder_layers,
+    },
+    "autoencoder/nearest": {
+        "one image at a time": nearest_loop,
+        "expanded": nearest_expanded,
+        "all differences": nearest_broadcast,
+    },
     "autoencoder/denoising": {
-        "mse_loss": denoise_by_mse,
-        "add with alpha": denoise_by_addcmul,
-        "an object": Denoising(nn.MSELoss(reduction="none")),
-        "by name only": denoise_by_name_only,
-        "own copy in place": denoise_own_copy_in_place,
-        "a norm": lambda f, x, noise, sigma: (f(x + sigma * noise) - x).flatten(1).norm(dim=1) ** 2 / x[0].numel(),
-        "one image at a time": denoise_loop,
+        "einsum, other names": denoise_einsum,
+        "one image at a time": denoise_one_by_one,
+        "axes by None": denoise_indexed,
+    },
+    "autoencoder/denoiser": {
+        "in one go, other names": rewired(forward_in_one_go),
+        "front by hand": rewired(forward_variant()),
+    },
+    "autoencoder/best-guess": {
+        "torch.distributions": guess_by_distributions,
+        "shifted by hand": guess_shifted,
+    },
+    "autoencoder/anneal": {
+        "by index": anneal_by_index,
+        "the last step apart": anneal_last_apart,
+        "by the score": anneal_by_score,
     },
 }

@@ -10,12 +10,10 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from course_utils.models.autoencoder import bernoulli_nll
 from course_utils.models.vae import gaussian_kl, iwae_bound, kl_to_standard_normal, reparameterize
 from lessons.answers import kept, right, with_first
 
 right_elbo = right("vae/elbo")
-right_averaged_kl = right("vae/averaged-kl")
 
 
 def kl_batch_mean(mean, log_var):
@@ -529,98 +527,6 @@ def iwae_logaddexp(log_w):
     return total - math.log(len(log_w))
 
 
-def loss_784(x, logits, mean, log_var):
-    return (bernoulli_nll(logits, x) / x[0].numel() * 784 + kl_by_hand(mean, log_var)).mean()
-
-
-def loss_100_latents(x, logits, mean, log_var):
-    return (bernoulli_nll(logits, x) + kl_by_hand(mean, log_var) / mean.shape[1] * 100).mean()
-
-
-def loss_backward_inside(x, logits, mean, log_var):
-    loss = loss_torch(x, logits, mean, log_var)
-    if loss.requires_grad:
-        loss.backward(retain_graph=True)
-    return loss
-
-
-def loss_backward_once(x, logits, mean, log_var):
-    loss = loss_torch(x, logits, mean, log_var)
-    if loss.requires_grad:
-        loss.backward()
-    return loss
-
-
-def loss_summed_over_images_averaged_over_latents(x, logits, mean, log_var):
-    latents = 0.5 * (mean**2 + log_var.exp() - log_var - 1)
-    return bernoulli_nll(logits, x).mean() + latents.sum(0).mean()
-
-
-def loss_largest_latent(x, logits, mean, log_var):
-    latents = 0.5 * (mean**2 + log_var.exp() - log_var - 1)
-    return (bernoulli_nll(logits, x) + latents.amax(1)).mean()
-
-
-def loss_free_bits(x, logits, mean, log_var):
-    latents = 0.5 * (mean**2 + log_var.exp() - log_var - 1)
-    return (bernoulli_nll(logits, x) + latents.clamp(min=0.1).sum(1)).mean()
-
-
-def loss_one_channel(x, logits, mean, log_var):
-    return loss_torch(x[:, :1], logits[:, :1], mean, log_var)
-
-
-def loss_on_the_cpu(x, logits, mean, log_var):
-    weights = torch.full((len(x),), 1 / len(x))
-    return (bernoulli_nll(logits, x) + kl_by_hand(mean, log_var)) @ weights
-
-
-def loss_of_the_first_image(x, logits, mean, log_var):
-    return (bernoulli_nll(logits, x) + kl_by_hand(mean, log_var))[0]
-
-
-def loss_log_var_in_place(x, logits, mean, log_var):
-    loss = loss_torch(x, logits, mean, log_var)
-    log_var.exp_()
-    return loss
-
-
-def loss_as_mended(images, scores, mu, ln_variance):
-    white = (images + 1) / 2
-    pixels = nn.functional.binary_cross_entropy_with_logits(scores, white, reduction="none")
-    latents = 0.5 * (mu**2 + ln_variance.exp() - ln_variance - 1)
-    return (pixels.sum(dim=(1, 2, 3)) + latents.sum(dim=1)).mean()
-
-
-def loss_mean_times_count(x, logits, mean, log_var):
-    pixels = nn.functional.binary_cross_entropy_with_logits(logits, (x + 1) / 2)
-    latents = (mean**2 + log_var.exp() - log_var - 1).mean() / 2
-    return pixels * x[0].numel() + latents * mean.shape[-1]
-
-
-class Loss:
-    def __init__(self, beta):
-        self.beta = beta
-
-    def __call__(self, *, x, logits, mean, log_var):
-        costs = torch.stack([bernoulli_nll(logits, x), self.beta * kl_by_hand(mean, log_var)])
-        return torch.einsum("cb->", costs) / costs.shape[1]
-
-
-def loss_torch(x, logits, mean, log_var):
-    pixels = nn.functional.binary_cross_entropy_with_logits(logits, (x + 1) / 2, reduction="sum")
-    return (pixels + 0.5 * (mean**2 + log_var.exp() - log_var - 1).sum()) / len(x)
-
-
-def loss_sign(x, logits, mean, log_var):
-    return (bernoulli_nll(logits, x) - kl_to_standard_normal(mean, log_var)).mean()
-
-
-def loss_grey_not_moved(x, logits, mean, log_var):
-    pixels = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))
-    return (pixels + kl_to_standard_normal(mean, log_var)).mean()
-
-
 def bits_of_28_by_28(nll, dimensions, bin_width):
     return nll / (784 * math.log(2)) - math.log2(bin_width)
 
@@ -715,11 +621,6 @@ def iwae_doubly(log_w):
     return iwae_bound(log_w).detach() + (weights**2 * (log_w - log_w.detach())).sum(0)
 
 
-def loss_loop(x, logits, mean, log_var):
-    rows = zip(x[:, None], logits[:, None], mean[:, None], log_var[:, None])
-    return sum(loss_torch(*row) for row in rows) / len(x)
-
-
 def draw_scaled_mean(mean, log_var, noise):
     return (0.5 * log_var).exp() * (mean + noise)
 
@@ -728,7 +629,614 @@ def iwae_underflow(log_w):
     return log_w.exp().mean(0).log()
 
 
+# ------------------------------------------------------------------------------------------------- the test bench
+
+
+def evidence_by_hand(bench, x):
+    w, p = bench.weight, bench.weight.shape[0]
+    cov = w @ w.mT + bench.sigma**2 * torch.eye(p).to(x)
+    off = x - bench.bias
+    quadratic = (off * torch.linalg.solve(cov, off.T).T).sum(1)
+    return -0.5 * (quadratic + torch.linalg.slogdet(cov)[1] + p * math.log(2 * math.pi))
+
+
+def evidence_low_rank(bench, x):
+    from torch.distributions import LowRankMultivariateNormal
+
+    diagonal = torch.full_like(bench.bias, bench.sigma**2)
+    return LowRankMultivariateNormal(bench.bias, bench.weight, diagonal).log_prob(x)
+
+
+def evidence_averaged(bench, x):
+    return right("vae/evidence")(bench, x).mean()
+
+
+def evidence_by_draws(bench, x):
+    z = torch.randn(500, bench.weight.shape[1], dtype=x.dtype)
+    return torch.stack([bench.log_likelihood(row.expand(500, -1), z).logsumexp(0) - math.log(500) for row in x])
+
+
+def posterior_by_solving(bench, x):
+    """The mean from the images' covariance, the other formula that books have."""
+    w, p = bench.weight, len(bench.bias)
+    evidence = w @ w.T + bench.sigma**2 * torch.eye(p, dtype=x.dtype)
+    gain = torch.linalg.solve(evidence, w).T
+    return (gain @ (x - bench.bias).T).T, torch.eye(w.shape[1], dtype=x.dtype) - gain @ w
+
+
+def posterior_image_by_image(bench, x):
+    d = bench.weight.shape[1]
+    precision = torch.eye(d).to(x) + bench.weight.T @ bench.weight / bench.sigma**2
+    rows = [torch.linalg.solve(precision, bench.weight.T @ (row - bench.bias)) / bench.sigma**2 for row in x]
+    return torch.stack(rows), precision.inverse()
+
+
+def posterior_as_a_list(bench, x):
+    return list(right("vae/posterior")(bench, x))
+
+
+def posterior_of_one_image(bench, x):
+    mean, cov = right("vae/posterior")(bench, x)
+    return mean[:1].expand_as(mean), cov
+
+
+def posterior_prior_variance(bench, x):
+    d = bench.weight.shape[1]
+    cov = torch.linalg.inv(bench.sigma**2 * torch.eye(d, dtype=x.dtype) + bench.weight.T @ bench.weight)
+    return (x - bench.bias) @ bench.weight @ cov, cov
+
+
+def bound_by_eigenvalues(bench, x, mean, cov):
+    """The spread draw by draw along the axes of the proposal."""
+    values, axes = torch.linalg.eigh(cov)
+    moved = bench.weight @ (axes * values.sqrt())
+    residual = x - bench.bias - mean @ bench.weight.T
+    squares = residual.square().sum(1) + moved.square().sum()
+    p = x.shape[1]
+    reconstruction = squares / (2 * bench.sigma**2) + p * math.log(bench.sigma * math.sqrt(2 * math.pi))
+    kl = 0.5 * (values.sum() + mean.square().sum(1) - mean.shape[1] - values.log().sum())
+    return reconstruction, kl
+
+
+def bound_by_einsum(bench, x, mean, cov):
+    w = bench.weight
+    spread = torch.einsum("pi,ij,pj->", w, cov, w) / (2 * bench.sigma**2)
+    eye = torch.eye(len(cov), dtype=cov.dtype)
+    pairs = [gaussian_kl(m[None], cov[None], 0 * m[None], eye[None]) for m in mean]
+    return spread - bench.log_likelihood(x, mean), torch.cat(pairs)
+
+
+def bound_one_number(bench, x, mean, cov):
+    return sum(right("vae/exact-bound")(bench, x, mean, cov))
+
+
+def bound_by_draws(bench, x, mean, cov):
+    z = MultivariateNormal(mean, cov).sample((400,))
+    costs = torch.stack([-bench.log_likelihood(x, draw) for draw in z])
+    return costs.mean(0), right("vae/exact-bound")(bench, x, mean, cov)[1]
+
+
+def bound_kl_of_the_batch(bench, x, mean, cov):
+    reconstruction, kl = right("vae/exact-bound")(bench, x, mean, cov)
+    return reconstruction, kl.mean().expand_as(kl)
+
+
+def gap_by_distributions(bench, x, mean, cov):
+    true_mean, true_cov = posterior_by_solving(bench, x)
+    return kl_divergence(MultivariateNormal(mean, cov), MultivariateNormal(true_mean, 0.5 * (true_cov + true_cov.T)))
+
+
+def gap_as_what_is_left(bench, x, mean, cov):
+    """ln p(x) − ELBO, straight from (2.2)."""
+    p = len(bench.bias)
+    evidence = MultivariateNormal(bench.bias, bench.weight @ bench.weight.T + bench.sigma**2 * torch.eye(p).double())
+    return evidence.log_prob(x) + sum(bound_by_eigenvalues(bench, x, mean, cov))
+
+
+def gap_of_the_means(bench, x, mean, cov):
+    true_mean, _ = right("vae/posterior")(bench, x)
+    return 0.5 * (mean - true_mean).square().sum(1)
+
+
+def gap_of_the_first(bench, x, mean, cov):
+    return right("vae/gap")(bench, x, mean, cov)[:1].expand(len(x))
+
+
+# ------------------------------------------------------------------------------------------------- two estimators
+
+
+def score_by_autograd(f, mean, log_var, noise):
+    """∇ ln q by differentiating the density, not by hand."""
+    values = []
+    for row in noise:
+        mu = mean.clone().requires_grad_()
+        z = (mean + (0.5 * log_var).exp() * row).detach()
+        log_q = Normal(mu, (0.5 * log_var).exp()).log_prob(z).sum()
+        values.append(f(z[None]) * torch.autograd.grad(log_q, mu)[0])
+    return torch.stack(values)
+
+
+def score_by_einsum(f, mean, log_var, noise):
+    sigma = torch.exp(log_var / 2)
+    return torch.einsum("n,nd->nd", f(mean + sigma * noise), noise / sigma)
+
+
+def score_with_baseline(f, mean, log_var, noise):
+    sigma = (0.5 * log_var).exp()
+    values = f(mean + sigma * noise)
+    return (values - values.mean())[:, None] * noise / sigma
+
+
+def moved_by_the_mean(f, mean, log_var, noise):
+    """One backward pass per draw, by μ itself."""
+    rows = []
+    for row in noise:
+        mu = mean.detach().clone().requires_grad_(True)
+        value = f((mu + (0.5 * log_var).exp() * row)[None])[0]
+        value.backward()
+        rows.append(mu.grad)
+    return torch.stack(rows)
+
+
+def moved_by_expanding(f, mean, log_var, noise):
+    mu = mean.expand_as(noise).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(f(mu + torch.exp(0.5 * log_var) * noise).sum(), mu)
+    return gradient
+
+
+def moved_by_jacrev(f, mean, log_var, noise):
+    z = mean + (0.5 * log_var).exp() * noise
+    return torch.stack([torch.func.grad(lambda row: f(row[None])[0])(each) for each in z])
+
+
+def moved_by_differences(f, mean, log_var, noise):
+    z, step = mean + (0.5 * log_var).exp() * noise, 0.05
+    columns = [(f(z + step * e) - f(z)) / step for e in torch.eye(len(mean), dtype=z.dtype)]
+    return torch.stack(columns, dim=1)
+
+
+def moved_mean_of_all(f, mean, log_var, noise):
+    mu = mean.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(f(mu + (0.5 * log_var).exp() * noise).mean(), mu)
+    return gradient.expand_as(noise)
+
+
+# ------------------------------------------------------------------------------------------------- likelihoods
+
+
+def nll_by_distributions(x, mean, log_sigma):
+    return -Normal(mean, log_sigma.exp()).log_prob(x).flatten(1).sum(1)
+
+
+def nll_term_by_term(x, mean, log_sigma):
+    p = x[0].numel()
+    squares = (x - mean).pow(2).reshape(len(x), -1).sum(-1)
+    return squares / (2 * torch.exp(2 * log_sigma)) + p * log_sigma + p / 2 * math.log(2 * math.pi)
+
+
+def nll_sigma_detached(x, mean, log_sigma):
+    return right("vae/gaussian-nll")(x, mean, log_sigma.detach())
+
+
+def nll_mean_over_batch(x, mean, log_sigma):
+    return right("vae/gaussian-nll")(x, mean, log_sigma).mean()
+
+
+def nll_not_halved(x, mean, log_sigma):
+    return ((x - mean).square() / log_sigma.exp() ** 2 + log_sigma + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+
+
+def sigma_by_norm(x, mean):
+    return torch.log(torch.linalg.vector_norm(x - mean) / math.sqrt(x.numel()))
+
+
+def sigma_by_loss(x, mean):
+    return nn.functional.mse_loss(mean, x).sqrt().log()
+
+
+def sigma_by_images(x, mean):
+    return 0.5 * (x - mean).square().flatten(1).mean(1).log().mean()
+
+
+def sigma_each_image(x, mean):
+    return 0.5 * (x - mean).square().flatten(1).mean(1).log()
+
+
+def sigma_max(x, mean):
+    return (x - mean).abs().max().log()
+
+
+# ------------------------------------------------------------------------------------------------- the model in stages
+
+
+class EncoderTwoHeads(nn.Module):
+    """Two linear layers, one for the means and one for the log-variances; layers by name."""
+
+    def __init__(self, shape, latent, width=32):
+        super().__init__()
+        self.down1 = nn.Conv2d(shape[0], width, kernel_size=4, stride=2, padding=1)
+        self.down2 = nn.Conv2d(width, width, kernel_size=4, stride=2, padding=1)
+        size = width * (shape[1] // 2 // 2) * (shape[2] // 2 // 2)
+        self.to_mean, self.to_log_var = nn.Linear(size, latent), nn.Linear(size, latent)
+
+    def forward(self, images):
+        h = torch.relu(self.down1(images))
+        h = nn.functional.relu(self.down2(h), inplace=True).flatten(start_dim=1)
+        return self.to_mean(h).float(), self.to_log_var(h).float()
+
+
+class EncoderLazy(nn.Module):
+    """PyTorch finds the sizes."""
+
+    def __init__(self, shape, latent, width=32):
+        super().__init__()
+        self.latent = latent
+        self.convolutions = nn.ModuleList([nn.LazyConv2d(width, 4, 2, 1), nn.LazyConv2d(width, 4, 2, 1)])
+        self.head = nn.LazyLinear(2 * latent)
+
+    def forward(self, x):
+        for convolution in self.convolutions:
+            x = convolution(x).relu()
+        out = self.head(x.reshape(len(x), -1)).to(torch.float32)
+        return out[:, : self.latent], out[:, self.latent :]
+
+
+class EncoderAsSequential(nn.Sequential):
+    def __init__(self, shape, latent, width=32):
+        with torch.no_grad():
+            layers = []
+            for channels in (shape[0], width):
+                layers += [nn.Conv2d(channels, width, 4, 2, 1), nn.ReLU()]
+            body = nn.Sequential(*layers, nn.Flatten())
+            super().__init__(body, nn.Linear(body(torch.zeros(1, *shape)).shape[1], 2 * latent))
+
+    def forward(self, x):
+        return torch.split(super().forward(x).float(), self[1].out_features // 2, dim=1)
+
+
+class EncoderKernel3(nn.Module):
+    def __init__(self, shape, latent, width=32):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(shape[0], width, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.LazyLinear(2 * latent),
+        )
+
+    def forward(self, x):
+        return self.body(x).float().chunk(2, dim=1)
+
+
+class EncoderDetached(EncoderTwoHeads):
+    def forward(self, images):
+        h = torch.relu(self.down2(torch.relu(self.down1(images)))).flatten(1)
+        return self.to_mean(h).float(), self.to_log_var(h.detach()).float()
+
+
+class EncoderOneTensor(EncoderTwoHeads):
+    def forward(self, images):
+        return torch.cat(super().forward(images), 1), torch.cat(super().forward(images), 1)
+
+
+class EncoderReluTwice(EncoderTwoHeads):
+    def forward(self, images):
+        mean, log_var = super().forward(images)
+        return mean, log_var.relu()
+
+
+class EncoderShuffled(nn.Module):
+    """Pixels before channels when everything is laid flat: a network as good, but another one."""
+
+    def __init__(self, shape, latent, width=32):
+        super().__init__()
+        self.inner = EncoderTwoHeads(shape, latent, width)
+
+    def forward(self, images):
+        inner = self.inner
+        h = torch.relu(inner.down2(torch.relu(inner.down1(images)))).sigmoid().flatten(1)
+        return inner.to_mean(h).float(), inner.to_log_var(h).float()
+
+
+class DecoderByName(nn.Module):
+    def __init__(self, shape, latent, width=32):
+        super().__init__()
+        self.size = (width, shape[1] // 4, shape[2] // 4)
+        self.dense = nn.Linear(latent, math.prod(self.size))
+        self.up1 = nn.ConvTranspose2d(width, width, kernel_size=4, stride=2, padding=1)
+        self.up2 = nn.ConvTranspose2d(width, shape[0], kernel_size=4, stride=2, padding=1)
+
+    def forward(self, code):
+        h = self.dense(code).relu().view(-1, *self.size)
+        return self.up2(torch.relu_(self.up1(h))).float()
+
+
+class DecoderLists(nn.Module):
+    def __init__(self, shape, latent, width=32):
+        super().__init__()
+        c, h, w = shape
+        ups = [nn.ConvTranspose2d(a, b, (4, 4), (2, 2), (1, 1)) for a, b in ((width, width), (width, c))]
+        self.first, self.ups = nn.LazyLinear(width * h * w // 16), nn.ModuleList(ups)
+        self.small = (h // 4, w // 4)
+
+    def forward(self, z):
+        x = nn.functional.relu(self.first(z)).unflatten(1, (-1, *self.small))
+        for k, up in enumerate(self.ups):
+            x = up(x)
+            x = x if k else x.clamp(min=0)
+        return x.to(torch.float32)
+
+
+class DecoderUpsampled(nn.Module):
+    def __init__(self, shape, latent, width=32):
+        super().__init__()
+        c, h, w = shape
+        self.body = nn.Sequential(
+            nn.Linear(latent, width * (h // 4) * (w // 4)),
+            nn.ReLU(),
+            nn.Unflatten(1, (width, h // 4, w // 4)),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(width, c, 3, padding=1),
+        )
+
+    def forward(self, z):
+        return self.body(z).float()
+
+
+class DecoderTurned(DecoderByName):
+    """h and w exchanged: squares would hide it."""
+
+    def __init__(self, shape, latent, width=32):
+        super().__init__(shape, latent, width)
+        self.size = (width, shape[2] // 4, shape[1] // 4)
+
+    def forward(self, code):
+        return super().forward(code).mT
+
+
+class DecoderOneRelu(DecoderByName):
+    def forward(self, code):
+        return self.up2(self.up1(self.dense(code).relu().view(-1, *self.size))).float()
+
+
+class VAEWritten(nn.Module):
+    """All in one class, other names inside, the mean image by tanh."""
+
+    def __init__(self, shape, latent, width=32):
+        super().__init__()
+        self.latent = latent
+        self.q, self.p = EncoderTwoHeads(shape, latent, width), DecoderByName(shape, latent, width)
+
+    def encode(self, x):
+        return self.q(x)
+
+    def logits(self, z):
+        return self.p(z)
+
+    def decode(self, z):
+        return torch.tanh(0.5 * self.p(z))
+
+    def nll(self, x, z):
+        white = (x + 1) / 2
+        costs = nn.functional.binary_cross_entropy_with_logits(self.p(z), white, reduction="none")
+        return costs.sum(dim=(1, 2, 3))
+
+    def sample(self, n, generator=None):
+        z = torch.empty(n, self.latent, device=self.p.dense.weight.device).normal_(generator=generator)
+        with torch.no_grad():
+            return self.decode(z)
+
+
+class VAEBySubclass(right("vae/class")):
+    def sample(self, n, generator=None):
+        like = next(iter(self.parameters()))
+        z = torch.randn((n, self.latent), generator=generator, device=like.device, dtype=torch.float32)
+        return self.decode(z).detach()
+
+
+class VAEWithGradient(right("vae/class")):
+    def sample(self, n, generator=None):
+        return self.decode(torch.randn(n, self.latent, generator=generator))
+
+
+class VAESquaredError(right("vae/class")):
+    def nll(self, x, z):
+        return (self.decode(z) - x).square().flatten(1).sum(1)
+
+
+class VAELogits(right("vae/class")):
+    def decode(self, z):
+        return self.logits(z)
+
+
+class VAEDraws(right("vae/class")):
+    def decode(self, z):
+        return 2 * torch.bernoulli(torch.sigmoid(self.logits(z))) - 1
+
+
+def loss_in_steps(weight=1.0):
+    def step(model, images, labels, rng):
+        mean, log_var = model.encode(images)
+        epsilon = torch.empty_like(mean).normal_(generator=rng)
+        pixels = model.nll(images, mean + (log_var / 2).exp() * epsilon).mean()
+        nats = kl_by_hand(mean, log_var).mean()
+        return pixels + weight * nats, {"kl": nats, "reconstruction": pixels}
+
+    return step
+
+
+class LossObject:
+    def __init__(self, beta=1.0):
+        self.beta = beta
+
+    def __call__(self, model, x, y, generator):
+        noise = torch.randn((len(x), model.latent), generator=generator, device=x.device)
+        costs = torch.stack(elbo_written_out(model, x, noise))
+        r, k = costs.mean(1)
+        return r + self.beta * k, {"reconstruction": r, "kl": k}
+
+
+def loss_terms_detached_total(beta):
+    def loss(model, x, y, generator):
+        value, terms = right("vae/loss")(beta)(model, x, y, generator)
+        return value.detach(), terms
+
+    return loss
+
+
+def loss_terms_weighed(beta):
+    def loss(model, x, y, generator):
+        value, terms = right("vae/loss")(beta)(model, x, y, generator)
+        return value, terms | {"kl": beta * terms["kl"]}
+
+    return loss
+
+
+def loss_of_the_elbo(beta):
+    def loss(model, x, y, generator):
+        value, terms = right("vae/loss")(beta)(model, x, y, generator)
+        return -value, terms
+
+    return loss
+
+
+def loss_per_image(beta):
+    def loss(model, x, y, generator):
+        noise = torch.randn(len(x), model.latent, generator=generator, device=x.device)
+        reconstruction, kl = elbo_written_out(model, x, noise)
+        return reconstruction + beta * kl, {"reconstruction": reconstruction.mean(), "kl": kl.mean()}
+
+    return loss
+
+
+# ------------------------------------------------------------------------------------------------- somebody else's loss
+
+
+def hunted(weight=1.0, reported=1.0, pixels=lambda costs: costs.flatten(1).sum(1)):
+    """The function that is handed out, with what a student may put into it."""
+
+    def loss(model, x, y, generator):
+        mean, log_var = model.encode(x)
+        epsilon = torch.randn(mean.shape, generator=generator, device=mean.device)
+        z = mean + torch.exp(0.5 * log_var) * epsilon
+        costs = nn.functional.binary_cross_entropy_with_logits(model.logits(z), (x + 1) / 2, reduction="none")
+        reconstruction = pixels(costs)
+        kl = kl_by_hand(mean, log_var)
+        total = (reconstruction + weight * kl).mean()
+        return total, {"reconstruction": reconstruction.mean(), "kl": reported * kl.mean()}
+
+    return loss
+
+
+def hunted_by_latents(model, x, y, generator):
+    """The mean, times the number of latents."""
+    mean, log_var = model.encode(x)
+    epsilon = torch.randn(mean.shape, generator=generator, device=mean.device)
+    reconstruction = model.nll(x, mean + torch.exp(0.5 * log_var) * epsilon)
+    kl = -0.5 * (1 + log_var - mean.square() - log_var.exp()).mean(dim=1) * mean.shape[1]
+    return reconstruction.mean() + kl.mean(), {"kl": kl.mean(), "reconstruction": reconstruction.mean()}
+
+
+# ------------------------------------------------------------------------------------------------- weights, distances
+
+
+def weights_by_distributions(model, x, noise):
+    mean, log_var = model.encode(x)
+    q = Normal(mean, (0.5 * log_var).exp())
+    rows = []
+    for epsilon in noise:
+        z = q.loc + q.scale * epsilon
+        rows.append(Normal(0.0, 1.0).log_prob(z).sum(1) - q.log_prob(z).sum(1) - model.nll(x, z))
+    return torch.stack(rows)
+
+
+def weights_in_one_call(model, x, noise):
+    k, b, d = noise.shape
+    mean, log_var = model.encode(x)
+    z = mean + (log_var / 2).exp() * noise
+    nll = model.nll(x.repeat(k, 1, 1, 1), z.reshape(k * b, d)).reshape(k, b)
+    return (0.5 * (noise**2 + log_var - z**2)).sum(-1) - nll
+
+
+def weights_averaged(model, x, noise):
+    return weights_in_one_call(model, x, noise).mean(0)
+
+
+def weights_prior_of_noise(model, x, noise):
+    mean, log_var = model.encode(x)
+    z = mean + (log_var / 2).exp() * noise
+    nll = torch.stack([model.nll(x, draw) for draw in z])
+    return 0.5 * log_var.sum(1) - nll
+
+
+def weights_turned(model, x, noise):
+    return weights_in_one_call(model, x, noise).T
+
+
+def frechet_by_scipy(a, b):
+    from scipy.linalg import sqrtm
+
+    a, b = a.double().numpy(), b.double().numpy()
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = np.real(sqrtm(cov_a @ cov_b))
+    return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a + cov_b - 2 * root))
+
+
+def frechet_by_symmetric_roots(a, b):
+    def moments(features):
+        features = features.to(torch.float64)
+        mean = features.mean(0)
+        return mean, (features - mean).T @ (features - mean) / (len(features) - 1)
+
+    (m, s), (n, t) = moments(a), moments(b)
+    values, axes = torch.linalg.eigh(s)
+    root = axes @ torch.diag(values.clamp(min=0).sqrt()) @ axes.T
+    cross = torch.linalg.eigvalsh(root @ t @ root).clamp(min=0).sqrt().sum()
+    return float(((m - n) ** 2).sum() + s.trace() + t.trace() - 2 * cross)
+
+
+def frechet_by_singular_values(a, b):
+    """Without any covariance: the nuclear norm of the product of the centred features."""
+    a, b = a.double(), b.double()
+    x, y = ((f - f.mean(0)) / math.sqrt(len(f) - 1) for f in (a, b))
+    cross = torch.linalg.matrix_norm(x @ y.T, "nuc")
+    return ((a.mean(0) - b.mean(0)).square().sum() + x.square().sum() + y.square().sum() - 2 * cross).item()
+
+
+def frechet_divided_by_n(a, b):
+    a, b = a.double(), b.double()
+    cov_a, cov_b = torch.cov(a.T, correction=0), torch.cov(b.T, correction=0)
+    cross = torch.linalg.eigvals(cov_a @ cov_b).sqrt().real.sum()
+    return ((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross).item()
+
+
+def frechet_added(a, b):
+    a, b = a.double(), b.double()
+    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    cross = torch.linalg.eigvals(cov_a @ cov_b).sqrt().real.sum()
+    return ((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() + 2 * cross).item()
+
+
+def active_by_hand(means, threshold=0.01):
+    centred = means - means.mean(dim=0, keepdim=True)
+    return torch.gt((centred**2).sum(0) / (len(means) - 1), threshold)
+
+
+def active_latent_by_latent(means, threshold=0.01):
+    return torch.stack([column.var() > threshold for column in means.unbind(1)])
+
+
 MUTANTS = {
+    "vae/evidence": {
+        "averaged": evidence_averaged,
+        "by blind draws": evidence_by_draws,
+        "the density itself": lambda bench, x: right("vae/evidence")(bench, x).exp(),
+    },
     "vae/gaussian-kl": {
         "averaged over the batch": lambda *given: gaussian_kl(*given).mean(),
         "plain distance": full_kl_plain_distance,
@@ -878,36 +1386,96 @@ MUTANTS = {
         "detached": iwae_detached,
         "self-weighted mean of logs": iwae_self_weighted,
     },
-    "vae/averaged-kl": {
-        "everything averaged": lambda x, logits, m, v: (
-            bernoulli_nll(logits, x).mean() / x[0].numel() + kl_to_standard_normal(m, v).mean() / m.shape[1]
+    "vae/posterior": {
+        "a list": posterior_as_a_list,
+        "one image for all": posterior_of_one_image,
+        "σ² I in place of I": posterior_prior_variance,
+        "the variances only": lambda bench, x: (
+            right("vae/posterior")(bench, x)[0],
+            right("vae/posterior")(bench, x)[1].diagonal(),
         ),
-        "KL by pixels": lambda x, logits, m, v: (
-            bernoulli_nll(logits, x) + kl_to_standard_normal(m, v) / x[0].numel()
-        ).mean(),
-        "KL summed over images": lambda x, logits, m, v: (
-            bernoulli_nll(logits, x).mean() + kl_to_standard_normal(m, v).sum()
-        ),
-        "KL doubled": lambda x, logits, m, v: (bernoulli_nll(logits, x) + 2 * kl_to_standard_normal(m, v)).mean(),
-        "no KL": lambda x, logits, m, v: bernoulli_nll(logits, x).mean(),
-        "a number": lambda *given: right_averaged_kl(*given).item(),
-        "one number an image": lambda x, logits, m, v: bernoulli_nll(logits, x) + kl_to_standard_normal(m, v),
-        "KL detached": lambda x, logits, m, v: (bernoulli_nll(logits, x) + kl_to_standard_normal(m, v).detach()).mean(),
-        "784 pixels": loss_784,
-        "100 latents": loss_100_latents,
-        "backward inside, graph kept": loss_backward_inside,
-        "backward inside": loss_backward_once,
-        "latents averaged, images summed": loss_summed_over_images_averaged_over_latents,
-        "largest latent only": loss_largest_latent,
-        "free bits": loss_free_bits,
-        "one channel": loss_one_channel,
-        "on the CPU": loss_on_the_cpu,
-        "first image only": loss_of_the_first_image,
-        "log-variance in place": loss_log_var_in_place,
-        "pictures kept": with_first(loss_torch, 0, key=lambda x, *rest: (x.shape, x.device.type)),
-        "an axis kept": lambda *given: right_averaged_kl(*given)[None],
-        "KL sign": loss_sign,
-        "grey values not moved to [0, 1]": loss_grey_not_moved,
+    },
+    "vae/exact-bound": {
+        "one number": bound_one_number,
+        "by draws": bound_by_draws,
+        "one KL for the batch": bound_kl_of_the_batch,
+        "exchanged": lambda *given: right("vae/exact-bound")(*given)[::-1],
+    },
+    "vae/gap": {
+        "distance of the means": gap_of_the_means,
+        "the first image's": gap_of_the_first,
+        "in bits": lambda *given: right("vae/gap")(*given) / math.log(2),
+    },
+    "vae/score-function": {
+        "a baseline": score_with_baseline,
+        "the noise alone": lambda f, m, v, e: e / (0.5 * v).exp() + 0 * f(m + e)[:, None],
+        "sign": lambda f, m, v, e: -right("vae/score-function")(f, m, v, e),
+        "divided by n": lambda f, m, v, e: right("vae/score-function")(f, m, v, e) / (len(e) + 1),
+    },
+    "vae/reparameterized": {
+        "wide differences": moved_by_differences,
+        "one gradient for all": moved_mean_of_all,
+        "sign": lambda f, m, v, e: -right("vae/reparameterized")(f, m, v, e),
+    },
+    "vae/gaussian-nll": {
+        "σ detached": nll_sigma_detached,
+        "averaged over the batch": nll_mean_over_batch,
+        "not halved": nll_not_halved,
+        "sign": lambda *given: -right("vae/gaussian-nll")(*given),
+    },
+    "vae/best-sigma": {
+        "averaged over images after the logarithm": sigma_by_images,
+        "one per image": sigma_each_image,
+        "the largest error": sigma_max,
+        "minus": lambda x, mean: -right("vae/best-sigma")(x, mean),
+    },
+    "vae/encoder": {
+        "kernel 3": EncoderKernel3,
+        "half detached": EncoderDetached,
+        "all outputs twice": EncoderOneTensor,
+        "no variance below 1": EncoderReluTwice,
+        "sigmoid before the head": EncoderShuffled,
+    },
+    "vae/decoder": {
+        "upsampling": DecoderUpsampled,
+        "h and w exchanged": DecoderTurned,
+        "one ReLU forgotten": DecoderOneRelu,
+    },
+    "vae/class": {
+        "samples with a gradient": VAEWithGradient,
+        "squared error": VAESquaredError,
+        "decode gives logits": VAELogits,
+        "decode draws": VAEDraws,
+    },
+    "vae/loss": {
+        "detached": loss_terms_detached_total,
+        "weighed KL reported": loss_terms_weighed,
+        "the bound, not minus it": loss_of_the_elbo,
+        "one loss per image": loss_per_image,
+    },
+    "vae/log-weights": {
+        "averaged over draws": weights_averaged,
+        "prior of the noise": weights_prior_of_noise,
+        "images first": weights_turned,
+    },
+    "vae/tutorial-loss": {
+        "the KL doubled": hunted(weight=2.0, reported=2.0),
+        "the KL left out": hunted(weight=0.0),
+        "a hundred times": hunted(weight=100.0, reported=100.0),
+        "pixels averaged instead": hunted(pixels=lambda costs: costs.flatten(1).mean(1)),
+        "only the largest pixel": hunted(pixels=lambda costs: costs.flatten(1).amax(1)),
+    },
+    "vae/frechet": {
+        "covariances divided by n": frechet_divided_by_n,
+        "added": frechet_added,
+        "a tensor": lambda a, b: torch.tensor([right("vae/frechet")(a, b)]),
+        "twice": lambda a, b: 2 * right("vae/frechet")(a, b),
+    },
+    "vae/active": {
+        "at least half": lambda means, threshold=0.01: means.var(0) > threshold / 2,
+        "largest mean": lambda means, threshold=0.01: means.abs().amax(0) > threshold,
+        "always 0.01": lambda means, threshold=0.01: means.var(0) > 0.01,
+        "the silent ones": lambda means, threshold=0.01: means.var(0) <= threshold,
     },
     "vae/bits": {
         "8 bits for every bin": lambda nll, d, width: nll / (d * math.log(2)) + 8,
@@ -933,6 +1501,10 @@ MUTANTS = {
 }
 
 ALTERNATIVES = {
+    "vae/evidence": {
+        "by hand": evidence_by_hand,
+        "low rank": evidence_low_rank,
+    },
     "vae/gaussian-kl": {
         "explicit inverse": full_kl_inverse,
         "torch.distributions": full_kl_distributions,
@@ -983,13 +1555,68 @@ ALTERNATIVES = {
         "by log_softmax": lambda log_w: log_w[0] - log_w.log_softmax(0)[0] - math.log(len(log_w)),
         "in double precision": lambda log_w: iwae_shifted(log_w.double()).to(log_w.dtype),
     },
-    "vae/averaged-kl": {
-        "sums, divided by the batch": loss_torch,
-        "two means": lambda x, logits, m, v: bernoulli_nll(logits, x).mean() + kl_to_standard_normal(m, v).mean(),
-        "as the notebook mends it": loss_as_mended,
-        "means times counts": loss_mean_times_count,
-        "an object, by name only": Loss(1.0),
-        "one image at a time": loss_loop,
+    "vae/posterior": {
+        "through the images' covariance": posterior_by_solving,
+        "image by image": posterior_image_by_image,
+    },
+    "vae/exact-bound": {
+        "along the axes of q": bound_by_eigenvalues,
+        "einsum": bound_by_einsum,
+    },
+    "vae/gap": {
+        "torch.distributions": gap_by_distributions,
+        "what is left of the evidence": gap_as_what_is_left,
+    },
+    "vae/score-function": {
+        "autograd of ln q": score_by_autograd,
+        "einsum": score_by_einsum,
+    },
+    "vae/reparameterized": {
+        "draw by draw": moved_by_the_mean,
+        "a mean for each draw": moved_by_expanding,
+        "torch.func.grad": moved_by_jacrev,
+    },
+    "vae/gaussian-nll": {
+        "torch.distributions": nll_by_distributions,
+        "term by term": nll_term_by_term,
+    },
+    "vae/best-sigma": {
+        "a norm": sigma_by_norm,
+        "mse_loss": sigma_by_loss,
+    },
+    "vae/encoder": {
+        "two heads": EncoderTwoHeads,
+        "lazy sizes": EncoderLazy,
+        "a Sequential that measures itself": EncoderAsSequential,
+    },
+    "vae/decoder": {
+        "layers by name": DecoderByName,
+        "a list of layers": DecoderLists,
+    },
+    "vae/class": {
+        "all written out, other names": VAEWritten,
+        "detached samples": VAEBySubclass,
+    },
+    "vae/loss": {
+        "means first": loss_in_steps,
+        "a class": LossObject,
+    },
+    "vae/log-weights": {
+        "torch.distributions": weights_by_distributions,
+        "in one call": weights_in_one_call,
+    },
+    "vae/tutorial-loss": {
+        "repaired": hunted(),
+        "mean times count": hunted_by_latents,
+    },
+    "vae/frechet": {
+        "scipy": frechet_by_scipy,
+        "symmetric roots": frechet_by_symmetric_roots,
+        "singular values": frechet_by_singular_values,
+    },
+    "vae/active": {
+        "by hand": active_by_hand,
+        "latent by latent": active_latent_by_latent,
     },
     "vae/bits": {
         "together": bits_log2,

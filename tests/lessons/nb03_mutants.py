@@ -1,6 +1,7 @@
 """Wrong answers to the quizzes of notebook 03 that must be rejected, and other right ones that must be accepted."""
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -21,6 +22,13 @@ right_log_snr = right("forward/log-snr")
 right_zero_terminal = right("forward/zero-terminal")
 right_posterior = right("forward/posterior")
 right_mixture_score = right("forward/mixture-score")
+right_walk = right("forward/walk")
+right_step_at_snr = right("forward/step-at-snr")
+right_any_length = right("forward/any-length")
+right_bayes = right("forward/bayes-grid")
+right_two_values = right("forward/two-values")
+right_joint = right("forward/mixture-joint")
+right_walk_back = right("forward/walk-back")
 
 
 # ----------------------------------------------------------------------------------------------------------- the tables
@@ -306,7 +314,7 @@ def noise_with_rates_kept():
 
 
 def mixed_per_image(values, like):
-    """One number an image, repeated for its channels; but `repeat` runs through all images before it begins anew."""
+    """One number for each image, repeated for its channels; but `repeat` runs through all images before it does so."""
     b, c = like.shape[:2]
     return values.to(like.dtype).repeat(c).view(b, c, 1, 1)
 
@@ -398,7 +406,7 @@ def cosine_s_not_divided(T, s, max_beta):
 
 
 def per_image(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """One number an image, shaped to multiply (b, c, h, w), in its precision."""
+    """One number for each image, shaped to multiply (b, c, h, w), in its precision."""
     return values.to(like.dtype).reshape(-1, 1, 1, 1)
 
 
@@ -794,7 +802,487 @@ def mixture_no_weights(x, alpha_bar, means, stds, weights):
     return right_mixture_score(x, alpha_bar, means, stds, torch.ones_like(weights))
 
 
+# ---------------------------------------------------------------------------------------------- the chain, step by step
+
+
+def walk_last_beta_first(x0, beta, noise):
+    return right_walk(x0, beta.flip(0), noise)
+
+
+def walk_one_step_late(x0, beta, noise):
+    return torch.cat([x0[None], right_walk(x0, beta, noise)[:-1]])
+
+
+def walk_images_first(x0, beta, noise):
+    return right_walk(x0, beta, noise).transpose(0, 1)
+
+
+def walk_float64(x0, beta, noise):
+    return right_walk(x0.double(), beta, noise.double())
+
+
+def walk_in_place(x0, beta, noise):
+    states = [x0.clone()]
+    for b, e in zip(beta.to(x0.dtype), noise):
+        states.append(x0.mul_((1 - b).sqrt()).add_(b.sqrt() * e).clone())
+    return torch.stack(states)
+
+
+def walk_all_the_same(x0, beta, noise):
+    """Appends one tensor again and again, and changes it."""
+    x, states = x0.clone(), []
+    for b, e in zip(beta.to(x0.dtype), noise):
+        states.append(x)
+        x.mul_((1 - b).sqrt()).add_(b.sqrt() * e)
+    return torch.stack([*states, x])
+
+
+def walk_one_noise(x0, beta, noise):
+    return right_walk(x0, beta, noise[:1].expand_as(noise))
+
+
+def walk_with_accumulate(x0, beta, noise):
+    steps = zip(beta.tolist(), noise)
+    chain = itertools.accumulate(steps, lambda x, step: (1 - step[0]) ** 0.5 * x + step[0] ** 0.5 * step[1], initial=x0)
+    return torch.stack(list(chain))
+
+
+def walk_into_a_table(images, variances, shakes, /):
+    out = images.new_empty(len(variances) + 1, *images.shape)
+    out[0] = images
+    for t in range(1, len(variances) + 1):
+        alpha = 1 - variances[t - 1]
+        out[t] = torch.sqrt(alpha) * out[t - 1] + torch.sqrt(1 - alpha) * shakes[t - 1]
+    return out
+
+
+def walk_recursively(x0, beta, noise):
+    if len(beta) == 0:
+        return x0[None]
+    before = walk_recursively(x0, beta[:-1], noise[:-1])
+    b = beta[-1]
+    return torch.cat([before, ((1 - b) ** 0.5 * before[-1] + b**0.5 * noise[-1])[None]])
+
+
+def walk_by_a_while(x0, beta, noise):
+    x, t, kept = x0.clone(), 0, [x0.clone()]
+    roots = torch.stack([(1 - beta).sqrt(), beta.sqrt()]).to(x0)
+    while t < noise.shape[0]:
+        x = torch.addcmul(roots[0, t] * x, roots[1, t], noise[t])
+        kept += [x]
+        t += 1
+    return torch.stack(kept, dim=0)
+
+
+# --------------------------------------------------------------------------------------------------- from SNR to a step
+
+
+def step_at_as_share(alpha_bar, snr):
+    """Where what is left falls to the ratio itself, as a share."""
+    return (alpha_bar[None, :] > snr.clamp(max=1 - 1e-9)[:, None]).sum(1).clamp(max=len(alpha_bar) - 1)
+
+
+def step_at_over_T(alpha_bar, snr):
+    return right_step_at_snr(alpha_bar, snr) / (len(alpha_bar) - 1)
+
+
+def step_at_one_for_all(alpha_bar, snr):
+    return right_step_at_snr(alpha_bar, snr[:1]).expand(len(snr))
+
+
+def step_at_sorted(alpha_bar, snr):
+    return right_step_at_snr(alpha_bar, snr).sort().values
+
+
+def step_at_by_searching(alpha_bar, snr):
+    place = torch.searchsorted(-alpha_bar, -(snr / (1 + snr)))
+    return place.clamp(max=len(alpha_bar) - 1)
+
+
+def step_at_by_logarithms(table, ratio, /):
+    level = table.log() - (1 - table).log()
+    return (level.unsqueeze(0) > ratio.log().unsqueeze(1)).long().sum(dim=1).clamp_max(table.numel() - 1)
+
+
+def step_at_by_ratios(alpha_bar, snr):
+    cleaner = alpha_bar / (1 - alpha_bar) > snr[:, None]
+    return torch.minimum(cleaner.sum(1), torch.tensor(len(alpha_bar) - 1, device=cleaner.device))
+
+
+def step_at_by_argmax(alpha_bar, snr):
+    noisier = alpha_bar <= (1 / (1 + 1 / snr))[:, None]
+    first = noisier.to(torch.int).argmax(1)
+    return torch.where(noisier.any(1), first, len(alpha_bar) - 1)
+
+
+# ---------------------------------------------------------------------------------------------- one curve at any length
+
+
+def any_length_floor(T):
+    """Rounded down everywhere: a stride short at the places between."""
+    long = right_alpha_bar(1000)
+    return long[torch.arange(T + 1) * (1000 // T)]
+
+
+def any_length_from_one(T):
+    return right_alpha_bar(1000)[torch.linspace(1, 1000, T + 1).round().long()]
+
+
+def any_length_cut_short(T):
+    return right_alpha_bar(1000)[: T + 1]
+
+
+def any_length_cosine(T):
+    return right_cosine(T)
+
+
+def any_length_fixed(T):
+    return right_any_length(200)
+
+
+def any_length_ends_mended(T):
+    """The short table with its last entry pushed down."""
+    table = right_alpha_bar(T)
+    table[-1] = right_alpha_bar(1000)[-1]
+    return table
+
+
+def any_length_clamped(T):
+    beta = (torch.linspace(1e-4, 0.02, T, dtype=torch.float64) * 1000 / T).clamp(max=0.999)
+    return torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)])
+
+
+def any_length_continuous(T):
+    """Song et al. (2021): the limit of many steps."""
+    u = torch.arange(T + 1, dtype=torch.float64) / T
+    return torch.exp(-(0.1 * u + 9.95 * u**2))
+
+
+def any_length_interpolated(steps):
+    long = right_alpha_bar(1000).log().numpy()
+    return torch.from_numpy(np.exp(np.interp(np.linspace(0, 1000, steps + 1), np.arange(1001), long)))
+
+
+def any_length_read_in_a_loop(T):
+    long = right_alpha_bar(1000)
+    return torch.tensor([long[min(1000, round(t * 1000 / T))].item() for t in range(T + 1)])
+
+
+def any_length_by_products(T):
+    """Strides between the stops: β of each from the product of the small steps in it."""
+    ends = (torch.arange(T + 1) * 1000 / T).round().long()
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    table = [torch.ones((), dtype=torch.float64)]
+    for start, end in zip(ends[:-1], ends[1:]):
+        table.append(table[-1] * (1 - beta[start:end]).prod())
+    return torch.stack(table)
+
+
+# ----------------------------------------------------------------------------------------------------- Bayes by numbers
+
+
+def bayes_mean_at_the_peak(grid, before, x_t, alpha):
+    density, _, var = right_bayes(grid, before, x_t, alpha)
+    return density, grid[density.argmax()], var
+
+
+def bayes_density_only(*given):
+    return right_bayes(*given)[0]
+
+
+def bayes_in_another_order(*given):
+    density, mean, var = right_bayes(*given)
+    return mean, var, density
+
+
+def bayes_area_by_sum(grid, before, x_t, alpha):
+    """The area without the distance of the points: all three are off by it."""
+    product = (-0.5 * (x_t - alpha**0.5 * grid) ** 2 / (1 - alpha)).exp() * before
+    density = product / product.sum()
+    mean = torch.trapezoid(density * grid, grid)
+    return density, mean, torch.trapezoid(density * (grid - mean) ** 2, grid)
+
+
+def bayes_alpha_and_beta_exchanged(grid, before, x_t, alpha):
+    return right_bayes(grid, before, x_t, 1 - alpha)
+
+
+def bayes_by_sums(grid, before, x_t, alpha):
+    width = grid[1] - grid[0]
+    density = before * torch.exp(-((x_t - math.sqrt(alpha) * grid) ** 2) / (2 - 2 * alpha))
+    density = density / (density.sum() * width)
+    mean = (density * grid).sum() * width
+    return density, mean.item(), ((density * grid**2).sum() * width - mean**2).item()
+
+
+def bayes_with_logarithms(values, prior, seen, kept, /):
+    log = torch.distributions.Normal(kept**0.5 * values, (1 - kept) ** 0.5).log_prob(torch.tensor(seen).double())
+    share = (log + prior.log()).softmax(0)
+    mean = share @ values
+    return share / (values[1] - values[0]), mean, share @ (values - mean).square()
+
+
+def bayes_by_numpy(grid, before, x_t, alpha):
+    g, p = grid.numpy(), before.numpy()
+    p = p * np.exp(-0.5 * (x_t - np.sqrt(alpha) * g) ** 2 / (1 - alpha))
+    p = p / np.trapezoid(p, g)
+    mean = np.trapezoid(p * g, g)
+    return torch.from_numpy(p), float(mean), float(np.trapezoid(p * (g - mean) ** 2, g))
+
+
+# -------------------------------------------------------------------------------------------- the step back, two values
+
+
+def two_values_at_the_mean(x_t, t, alpha_bar):
+    return right_two_values(torch.zeros_like(x_t), t, alpha_bar)
+
+
+def two_values_std(*given):
+    return right_two_values(*given).sqrt()
+
+
+def two_values_of_step_before(x_t, t, alpha_bar):
+    return right_two_values(x_t, max(t - 1, 1), alpha_bar)
+
+
+def two_values_between(x_t, t, alpha_bar):
+    """Never wider than β."""
+    return right_two_values(x_t, t, alpha_bar).clamp(max=(1 - alpha_bar[t] / alpha_bar[t - 1]).item())
+
+
+def two_values_weight_without_root(x_t, t, alpha_bar):
+    now, before = alpha_bar[t], alpha_bar[t - 1]
+    beta = 1 - now / before
+    weight = before * beta / (1 - now)
+    guess = torch.tanh(now.sqrt() * x_t / (1 - now))
+    return (1 - before) / (1 - now) * beta + weight**2 * (1 - guess**2)
+
+
+def two_values_by_mixture(x_t, t, alpha_bar):
+    """Both answers of (3.8) and their probabilities, then mean and variance of the mixture."""
+    now, before = alpha_bar[t].item(), alpha_bar[t - 1].item()
+    beta = 1 - now / before
+    p = torch.sigmoid(2 * now**0.5 * x_t / (1 - now))
+    rest = (now / before) ** 0.5 * (1 - before) / (1 - now) * x_t
+    weight = before**0.5 * beta / (1 - now)
+    up, down = rest + weight, rest - weight
+    mean = p * up + (1 - p) * down
+    return (1 - before) / (1 - now) * beta + p * (up - mean) ** 2 + (1 - p) * (down - mean) ** 2
+
+
+def two_values_by_cosh(seen, step, table, /):
+    now, before = table[step], table[step - 1]
+    narrow = (1 - before) * (1 - now / before) / (1 - now)
+    spread = torch.sqrt(before) * (1 - now / before) / (1 - now)
+    return narrow + (spread / torch.cosh(torch.sqrt(now) * seen / (1 - now))) ** 2
+
+
+def two_values_one_by_one(x_t, t, alpha_bar):
+    a, b = alpha_bar[t].item(), alpha_bar[t - 1].item()
+    rows = []
+    for x in x_t.tolist():
+        plus, minus = (math.exp(-((x - v * math.sqrt(a)) ** 2) / (2 * (1 - a))) for v in (1, -1))
+        m = (plus - minus) / (plus + minus)
+        rows.append((1 - b) / (1 - a) * (1 - a / b) + b * ((1 - a / b) / (1 - a)) ** 2 * (1 - m * m))
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+# ------------------------------------------------------------------------------------------------------ blobs, diffused
+
+
+def joint_blobs_first(*given):
+    return right_joint(*given).T
+
+
+def joint_density(*given):
+    return right_joint(*given).logsumexp(1)
+
+
+def joint_s_for_variance(x, alpha_bar, means, stds, weights):
+    return right_joint(x, alpha_bar, means, stds.sqrt(), weights)
+
+
+def joint_clipped(*given):
+    return right_joint(*given).clamp(min=-500)
+
+
+def joint_weights_not_logged(x, alpha_bar, means, stds, weights):
+    return right_joint(x, alpha_bar, means, stds, weights) - weights.log() + weights
+
+
+def joint_by_distributions(x, alpha_bar, means, stds, weights):
+    spread = (alpha_bar * stds**2 + 1 - alpha_bar).sqrt()[:, None].expand_as(means)
+    blobs = Independent(Normal(math.sqrt(alpha_bar) * means, spread), 1)
+    return weights.log() + blobs.log_prob(x[:, None, :])
+
+
+def joint_blob_by_blob(points, a, centres, widths, shares, /):
+    columns = []
+    for k in range(len(centres)):
+        v = a * widths[k] ** 2 + (1 - a)
+        distance = ((points - a**0.5 * centres[k]) ** 2).sum(1)
+        columns.append(torch.log(shares[k]) - 0.5 * (points.shape[1] * torch.log(2 * torch.pi * v) + distance / v))
+    return torch.stack(columns, dim=1)
+
+
+def joint_with_einops(x, alpha_bar, means, stds, weights):
+    v = rearrange(alpha_bar * stds**2 + 1 - alpha_bar, "k -> 1 k")
+    offset = rearrange(x, "n d -> n 1 d") - alpha_bar**0.5 * rearrange(means, "k d -> 1 k d")
+    return torch.log(weights) - (x.shape[1] * torch.log(2 * math.pi * v) + (offset**2).sum(2) / v) / 2
+
+
+# ----------------------------------------------------------------------------------------------------- all the way back
+
+
+def back_one_step_only(x_T, alpha_bar, score, noise):
+    a = alpha_bar[-1].item()
+    return (x_T + (1 - a) * score(x_T, a)) / a**0.5
+
+
+def back_forwards(x_T, alpha_bar, score, noise):
+    """From t = 1 up."""
+    x = x_T
+    for t in range(1, len(alpha_bar)):
+        x = back_step(x, t, alpha_bar, score, noise)
+    return x
+
+
+def back_clipped(x_T, alpha_bar, score, noise):
+    return right_walk_back(x_T, alpha_bar, score, noise).clamp(-1, 1)
+
+
+def back_noise_left(x_T, alpha_bar, score, noise):
+    """Noise at the last step as well."""
+    return right_walk_back(x_T, alpha_bar, score, noise) + (1 - alpha_bar[1]).sqrt().item() * noise[0]
+
+
+def back_score_of_the_start(x_T, alpha_bar, score, noise):
+    """The score is asked once, at x_T."""
+    return right_walk_back(x_T, alpha_bar, lambda x, a: score(x_T, a), noise)
+
+
+def back_guess_of_the_noise(x_T, alpha_bar, score, noise):
+    x = x_T
+    for t in range(len(alpha_bar) - 1, 0, -1):
+        a = alpha_bar[t].item()
+        x = back_step(x, t, alpha_bar, lambda x, a: -score(x, a) * (1 - a) ** 0.5, noise)
+        del a
+    return x
+
+
+def back_step(x, t, alpha_bar, score, noise):
+    now, before = alpha_bar[t].item(), alpha_bar[t - 1].item()
+    beta = 1 - now / before
+    guess = (x + (1 - now) * score(x, now)) / now**0.5
+    mean = (before**0.5 * beta * guess + (now / before) ** 0.5 * (1 - before) * x) / (1 - now)
+    return mean + ((1 - before) / (1 - now) * beta) ** 0.5 * noise[t - 1]
+
+
+def back_through_the_posterior(x_T, alpha_bar, score, noise):
+    x, t = x_T.clone(), len(alpha_bar) - 1
+    while t:
+        steps = torch.full((x.shape[0],), t, dtype=torch.long)
+        left = alpha_bar[t]
+        denoised = (x + (1 - left.item()) * score(x, left.item())) / left.sqrt().item()
+        mean, var = right_posterior(denoised, x, steps, alpha_bar)
+        x = torch.addcmul(mean, var.sqrt(), noise[t - 1])
+        t -= 1
+    return x
+
+
+def back_by_the_noise(start, table, slope, shakes, /):
+    """DDPM's own form: the mean said with the predicted noise."""
+    x = start
+    for t in reversed(range(1, len(table))):
+        a, b = float(table[t]), float(table[t - 1])
+        predicted = -((1 - a) ** 0.5) * slope(x, a)
+        mean = (x - (1 - a / b) / (1 - a) ** 0.5 * predicted) / (a / b) ** 0.5
+        x = mean if t == 1 else mean + math.sqrt((1 - b) / (1 - a) * (1 - a / b)) * shakes[t - 1]
+    return x
+
+
+def back_with_tensors_for_rates(x_T, alpha_bar, score, noise):
+    x = x_T
+    for a, b, e in zip(alpha_bar.flip(0)[:-1], alpha_bar.flip(0)[1:], noise.flip(0)):
+        guess = (x + (1 - a) * score(x, a)) / a.sqrt()
+        alpha = a / b
+        mean = b.sqrt() * (1 - alpha) / (1 - a) * guess + alpha.sqrt() * (1 - b) / (1 - a) * x
+        x = mean + ((1 - b) / (1 - a) * (1 - alpha)).sqrt() * e
+    return x
+
+
 MUTANTS = {
+    "forward/walk": {
+        "the last β first": walk_last_beta_first,
+        "one step late": walk_one_step_late,
+        "images before steps": walk_images_first,
+        "in double precision": walk_float64,
+        "in place": walk_in_place,
+        "one tensor again and again": walk_all_the_same,
+        "one noise for all steps": walk_one_noise,
+        "a list": lambda *given: list(right_walk(*given)),
+        "as one long batch": lambda *given: right_walk(*given).flatten(0, 1),
+        "clipped": lambda *given: right_walk(*given).clamp(-1, 1),
+        "noise of one's own": lambda x0, beta, noise: right_walk(x0, beta, torch.randn_like(noise)),
+    },
+    "forward/step-at-snr": {
+        "the ratio as a share": step_at_as_share,
+        "over T": step_at_over_T,
+        "one for all": step_at_one_for_all,
+        "in order": step_at_sorted,
+        "a column": lambda *given: right_step_at_snr(*given)[:, None],
+        "a list": lambda *given: right_step_at_snr(*given).tolist(),
+        "as floats": lambda *given: right_step_at_snr(*given).double(),
+        "from the end": lambda a, snr: len(a) - 1 - right_step_at_snr(a, snr),
+        "a step late": lambda a, snr: (right_step_at_snr(a, snr) + 1).clamp(max=len(a) - 1),
+    },
+    "forward/any-length": {
+        "whole strides only": any_length_floor,
+        "the first T steps of the long chain": any_length_cut_short,
+        "from place 1": any_length_from_one,
+        "the cosine": any_length_cosine,
+        "always 200 steps": any_length_fixed,
+        "the end pushed down": any_length_ends_mended,
+        "β × 1000/T, limited": any_length_clamped,
+        "ᾱ₀ left out": lambda T: right_any_length(T)[1:],
+        "backwards": lambda T: right_any_length(T).flip(0),
+        "roots": lambda T: right_any_length(T).sqrt(),
+        "a list": lambda T: right_any_length(T).tolist(),
+    },
+    "forward/bayes-grid": {
+        "the peak for the mean": bayes_mean_at_the_peak,
+        "the density only": bayes_density_only,
+        "in another order": bayes_in_another_order,
+        "the area by a plain sum": bayes_area_by_sum,
+        "α and β exchanged": bayes_alpha_and_beta_exchanged,
+    },
+    "forward/two-values": {
+        "in the middle": two_values_at_the_mean,
+        "the root": two_values_std,
+        "of the step before": two_values_of_step_before,
+        "never wider than β": two_values_between,
+        "no root in the weight": two_values_weight_without_root,
+        "averaged": lambda *given: (
+            right_two_values(*given).mean().expand(len(given[0])) if len(given[0]) > 1 else given[0]
+        ),
+    },
+    "forward/mixture-joint": {
+        "blobs before points": joint_blobs_first,
+        "the density": joint_density,
+        "s for s²": joint_s_for_variance,
+        "clipped": joint_clipped,
+        "w for ln w": joint_weights_not_logged,
+        "binary logarithms": lambda *given: right_joint(*given) / math.log(2),
+        "kept by shape": kept(right_joint, lambda x, *rest: (x.shape, x.device.type)),
+    },
+    "forward/walk-back": {
+        "one leap": back_one_step_only,
+        "from t = 1 up": back_forwards,
+        "clipped": back_clipped,
+        "noise at the last step": back_noise_left,
+        "the score of x_T": back_score_of_the_start,
+        "the noise in place of the score": back_guess_of_the_noise,
+    },
     "forward/step-variances": {
         "in single precision": betas_single_precision,
         "sigmoid from end to end": betas_sigmoid_end_to_end,
@@ -968,6 +1456,44 @@ MUTANTS = {
 }
 
 ALTERNATIVES = {
+    "forward/walk": {
+        "accumulated": walk_with_accumulate,
+        "into a table, renamed": walk_into_a_table,
+        "recursively": walk_recursively,
+        "a while loop": walk_by_a_while,
+    },
+    "forward/step-at-snr": {
+        "by bisection": step_at_by_searching,
+        "by logarithms, renamed": step_at_by_logarithms,
+        "by ratios": step_at_by_ratios,
+        "the first that is noisier": step_at_by_argmax,
+    },
+    "forward/any-length": {
+        "the limit of many steps": any_length_continuous,
+        "interpolated, renamed": any_length_interpolated,
+        "read in a loop, in single precision": any_length_read_in_a_loop,
+        "products over strides": any_length_by_products,
+    },
+    "forward/bayes-grid": {
+        "sums": bayes_by_sums,
+        "logarithms, renamed": bayes_with_logarithms,
+        "NumPy": bayes_by_numpy,
+    },
+    "forward/two-values": {
+        "as a mixture": two_values_by_mixture,
+        "with cosh, renamed": two_values_by_cosh,
+        "one by one": two_values_one_by_one,
+    },
+    "forward/mixture-joint": {
+        "torch.distributions": joint_by_distributions,
+        "blob by blob, renamed": joint_blob_by_blob,
+        "einops": joint_with_einops,
+    },
+    "forward/walk-back": {
+        "through the posterior": back_through_the_posterior,
+        "with the noise, renamed": back_by_the_noise,
+        "tensors for rates": back_with_tensors_for_rates,
+    },
     "forward/step-variances": {
         "a loop": betas_in_a_loop,
         "between the ends": betas_between_ends,

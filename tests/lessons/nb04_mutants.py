@@ -5,17 +5,69 @@ import math
 
 import torch
 from einops import einsum, rearrange, repeat
+from torch import nn
 from torch.nn import functional as F
 
 from course_utils.models import unet as library
 from lessons.answers import in_other_forms, kept, right, slip
 
-right_residual_block = right("unet/residual-block")
 right_deaf_block = right("unet/deaf-block")
 right_mixed_axes = right("unet/mixed-axes")
-right_forward = right("unet/forward")
 right_attention = right("unet/attention")
 right_linear_attention = right("unet/linear-attention")
+right_reach = right("unet/reach")
+right_scale_shift = right("unet/scale-shift")
+right_stack = right("unet/pre-norm")
+right_stamp = right("unet/stamp")
+right_looks_at = right("unet/looks-at")
+right_tokens = right("unet/tokens")
+Down, Up, UNet = right("unet/down"), right("unet/up"), right("unet/forward")
+
+
+def zeroed(layer):
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+    return layer
+
+
+# ------------------------------------------------------------------------------------------------- how far a pixel sees
+
+
+def reach_from_behind(layers):
+    """From the output back to the input: a field of one pixel grows to k + (field − 1) · stride."""
+    fields = []
+    for count in range(1, len(layers) + 1):
+        field = 1
+        for kernel, stride in reversed(layers[:count]):
+            field = kernel + (field - 1) * stride
+        fields.append(field)
+    return fields
+
+
+def reach_by_sums(layers):
+    jumps = [math.prod(stride for _, stride in layers[:k]) for k in range(len(layers))]
+    return [
+        1 + sum((kernel - 1) * jump for (kernel, _), jump in zip(layers[: k + 1], jumps)) for k in range(len(layers))
+    ]
+
+
+def reach_recursively(stack, /):
+    if not stack:
+        return []
+    before = reach_recursively(stack[:-1])
+    jump = 1
+    for _, step in stack[:-1]:
+        jump = jump * step
+    return [*before, (before[-1] if before else 1) + (stack[-1][0] - 1) * jump]
+
+
+def reach_by_tuples(layers):
+    fields, jump = [1], 1
+    for layer in layers:
+        fields.append(fields[-1] + (layer[0] - 1) * jump)
+        jump *= layer[1]
+    return fields[1:]
+
 
 # ------------------------------------------------------------------------------------------------- a step as waves
 
@@ -193,7 +245,165 @@ def norm_loop(x, groups):
     return torch.stack(images)
 
 
+# ------------------------------------------------------------------------------------------------- scale and shift
+
+
+def shift_by_einsum(h, condition):
+    scale, shift = condition.split(h.shape[1], dim=1)
+    return einsum(h, 1 + scale, "b c h w, b c -> b c h w") + rearrange(shift, "b c -> b c 1 1")
+
+
+def shift_channel_by_channel(images, told, /):
+    out = torch.empty_like(images)
+    for i, image in enumerate(images):
+        for k, plane in enumerate(image):
+            out[i, k] = plane * (1 + told[i, k]) + told[i, k + len(image)]
+    return out
+
+
+def shift_in_place(h, condition):
+    h *= 1 + condition[:, : h.shape[1], None, None]
+    h += condition[:, h.shape[1] :, None, None]
+    return h
+
+
+def shift_on_the_cpu(h, condition):
+    return right_scale_shift(h, condition) + torch.zeros(1, h.shape[1], 1, 1, dtype=h.dtype)
+
+
+# ------------------------------------------------------------------------------------------------- norms in a stack
+
+
+def stack_by_ifs(x, branches, norm, pre):
+    h = x
+    for k in range(len(branches)):
+        if pre:
+            h = h + branches[k](norm(h))
+        else:
+            h = norm(h + branches[k](h))
+    return h
+
+
+def stack_by_reduce(x, layers, unit, first, /):
+    layer = (lambda h, f: h + f(unit(h))) if first else (lambda h, f: unit(h + f(h)))
+    return functools.reduce(layer, layers, x)
+
+
+def stack_recursively(x, branches, norm, pre):
+    if len(branches) == 0:
+        return x
+    first, *rest = branches
+    y = first(norm(x)).add(x) if pre else norm(first(x).add(x))
+    return stack_recursively(y, rest, norm, pre)
+
+
+def stack_without_last(x, branches, norm, pre):
+    return right_stack(x, branches[:-1], norm, pre)
+
+
+def stack_norm_at_the_end(x, branches, norm, pre):
+    y = right_stack(x, branches, norm, True)
+    return y if pre else norm(y)
+
+
+def stack_of_branches(x, branches, norm, pre):
+    for branch in branches:
+        x = branch(norm(x)) if pre else norm(branch(x))
+    return x
+
+
 # ------------------------------------------------------------------------------------------------- residual block
+
+
+class Layers(nn.Module):
+    """The layers of a block under the library's names; what leads through them is given."""
+
+    def __init__(self, in_channels, out_channels, embedding, through):
+        super().__init__()
+        self.norm1, self.conv1 = library.group_norm(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = library.group_norm(out_channels)
+        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.condition, self.through = nn.Linear(embedding, 2 * out_channels), through
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x, e):
+        return self.through(self, x, e)
+
+
+def block_of(through):
+    """A class of blocks through which tensors are led in this way."""
+
+    def make(in_channels, out_channels, embedding):
+        return Layers(in_channels, out_channels, embedding, through)
+
+    return make
+
+
+def right_residual_block(block, x, e):
+    return block_by_hand(block, x, e)
+
+
+class BlockInSequences(nn.Module):
+    """Other names, other order of making, layers in sequences."""
+
+    def __init__(self, a, b, told):
+        super().__init__()
+        self.told = nn.Sequential(nn.Linear(told, 2 * b), nn.Unflatten(1, (2, b, 1, 1)))
+        self.last = nn.Sequential(nn.SiLU(), zeroed(nn.Conv2d(b, b, (3, 3), padding="same")))
+        self.first = nn.Sequential(library.group_norm(a), nn.SiLU(), nn.Conv2d(a, b, 3, 1, 1))
+        self.second = library.group_norm(b)
+        self.short = nn.Conv2d(a, b, kernel_size=1) if a != b else None
+
+    def forward(self, image, e):
+        scale, shift = self.told(e).unbind(1)
+        added = self.last(self.second(self.first(image)) * (1 + scale) + shift)
+        return added + (image if self.short is None else self.short(image))
+
+
+class BlockFromLists(nn.Module):
+    def __init__(self, in_channels, out_channels, embedding):
+        super().__init__()
+        sizes = (in_channels, out_channels)
+        self.norms = nn.ModuleList(nn.GroupNorm(library.group_norm(c).num_groups, c) for c in sizes)
+        self.convs = nn.ModuleList(nn.Conv2d(c, out_channels, 3, padding=1) for c in sizes)
+        self.parts = nn.ModuleDict({"e": nn.Linear(embedding, out_channels * 2)})
+        if in_channels != out_channels:
+            self.parts["x"] = nn.Conv2d(in_channels, out_channels, 1)
+        with torch.no_grad():
+            self.convs[1].weight.zero_()
+            self.convs[1].bias.zero_()
+
+    def forward(self, x, e):
+        h = x
+        for k in range(2):
+            h = self.norms[k](h)
+            if k == 1:
+                h = library.scale_shift(h, self.parts["e"](e))
+            h = self.convs[k](F.silu(h))
+        return (self.parts["x"](x) if "x" in self.parts else x) + h
+
+
+class BlockBiasNotZero(Layers):
+    def __init__(self, in_channels, out_channels, embedding):
+        super().__init__(in_channels, out_channels, embedding, block_by_hand)
+        nn.init.ones_(self.conv2.bias)
+
+
+class BlockWithoutBias(Layers):
+    def __init__(self, in_channels, out_channels, embedding):
+        super().__init__(in_channels, out_channels, embedding, block_by_hand)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+
+
+class BlockWithEightGroups(Layers):
+    def __init__(self, in_channels, out_channels, embedding):
+        super().__init__(in_channels, out_channels, embedding, block_by_hand)
+        self.norm1, self.norm2 = nn.GroupNorm(2, in_channels), nn.GroupNorm(2, out_channels)
+
+
+class BlockAllZero(Layers):
+    def __init__(self, in_channels, out_channels, embedding):
+        super().__init__(in_channels, out_channels, embedding, lambda block, x, e: block.skip(x) + 0 * e.sum())
 
 
 def block_by_hand(block, x, e):
@@ -261,17 +471,6 @@ def block_dropout(block, x, e):
 
 def block_skip_detached(block, x, e):
     return right_residual_block(block, x, e) - block.skip(x) + block.skip(x.detach())
-
-
-def block_left_in_eval(block, x, e):
-    block.eval()
-    return right_residual_block(block, x, e)
-
-
-def block_frozen(block, x, e):
-    out = right_residual_block(block, x, e)
-    block.requires_grad_(False)
-    return out
 
 
 def block_input_changed(block, x, e):
@@ -535,6 +734,94 @@ def image_transposed(x, qkv, out, heads):
     return right_mixed_axes(x.mT, qkv, out, heads)
 
 
+# ------------------------------------------------------------------------------------------------- a layer of attention
+
+
+def tokens_by_views(images, q, k):
+    b, c, h, w = images.shape
+    gathered = F.scaled_dot_product_attention(q, k, images.flatten(2).mT[:, None])
+    return gathered.squeeze(1).transpose(1, 2).reshape(b, c, h, w)
+
+
+def tokens_channel_by_channel(pictures, ask, offer, /):
+    weights = (ask @ offer.mT / ask.shape[-1] ** 0.5).softmax(-1)[:, 0]
+    planes = [torch.einsum("bij,bj->bi", weights, plane.flatten(1)) for plane in pictures.unbind(1)]
+    return torch.stack(planes, 1).view_as(pictures)
+
+
+def tokens_by_columns(images, q, k):
+    """Everything column by column, q and k as well."""
+    h, w = images.shape[2:]
+    q, k = (rearrange(z, "b n (h w) d -> b n (w h) d", h=h) for z in (q, k))
+    gathered = right_attention(q, k, rearrange(images, "b c h w -> b 1 (w h) c"))
+    return rearrange(gathered, "b 1 (w h) c -> b c h w", w=w)
+
+
+class Looking(nn.Module):
+    """The layers of attention; what leads through them is given."""
+
+    def __init__(self, channels, heads, through):
+        super().__init__()
+        self.heads, self.through = heads, through
+        self.norm, self.qkv = library.group_norm(channels), nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x):
+        return self.through(self, x)
+
+
+def looking(through):
+    def make(channels, heads):
+        return Looking(channels, heads, through)
+
+    return make
+
+
+def look(layer, x, split="b (three heads c) h w -> three b heads (h w) c", mix=right_attention):
+    q, k, v = rearrange(layer.qkv(layer.norm(x)), split, three=3, heads=layer.heads)
+    return rearrange(mix(q, k, v), "b heads (h w) c -> b (heads c) h w", h=x.shape[2])
+
+
+def looks_by_views(layer, x):
+    b, c, h, w = x.shape
+    parts = layer.qkv(layer.norm(x)).view(b, 3, layer.heads, c // layer.heads, h * w).transpose(-1, -2)
+    gathered = F.scaled_dot_product_attention(*parts.unbind(1)).transpose(-1, -2)
+    return layer.out(gathered.reshape(b, c, h, w)) + x
+
+
+def looks_by_einsum(layer, image, /):
+    q, k, v = layer.qkv(layer.norm(image)).chunk(3, dim=1)
+    heads = [[part.flatten(2) for part in z.chunk(layer.heads, 1)] for z in (q, k, v)]
+    rows = []
+    for a, b, c in zip(*heads):
+        weights = torch.einsum("bci,bcj->bij", a, b).div(a.shape[1] ** 0.5).softmax(2)
+        rows.append(torch.einsum("bij,bcj->bci", weights, c))
+    return image + layer.out(torch.cat(rows, 1).unflatten(2, image.shape[2:]))
+
+
+class LookingInParts(nn.Module):
+    """Other names, layers in a sequence, zeros by hand."""
+
+    def __init__(self, width, count):
+        super().__init__()
+        self.count = count
+        self.ask = nn.Sequential(library.group_norm(width), nn.Conv2d(width, width * 3, kernel_size=(1, 1)))
+        self.tell = nn.Conv2d(width, width, 1)
+        self.tell.weight.data.fill_(0)
+        self.tell.bias.data.fill_(0)
+
+    def forward(self, x):
+        y = rearrange(self.ask(x), "b (qkv n c) h w -> qkv b n (h w) c", qkv=3, n=self.count)
+        weights = (y[0] @ y[1].mT * y[0].shape[-1] ** -0.5).softmax(-1)
+        return x.add(self.tell(rearrange(weights @ y[2], "b n (h w) c -> b (n c) h w", w=x.shape[3])))
+
+
+class LookingWithoutNorm(Looking):
+    def __init__(self, channels, heads):
+        super().__init__(channels, heads, lambda layer, x: x + layer.out(look(layer, x)))
+        self.norm = nn.Identity()
+
+
 # ------------------------------------------------------------------------------------------------- linear attention
 
 
@@ -648,129 +935,391 @@ def pixels_by_view(x, patch):
     return x.permute(0, 1, 3, 5, 2, 4).reshape(b, c * patch**2, h // patch, w // patch)
 
 
-# ------------------------------------------------------------------------------------------------- forward
+# ------------------------------------------------------------------------------------------------- stamps
 
 
-def forward_by_recursion(model, x, e):
-    """Level by level, inside out."""
-
-    def level(h, depth):
-        for block in model.down[depth]:
-            h = block(h, e)
-        if depth + 1 == len(model.down):
-            below = model.middle(model.attention(h), e)
-        else:
-            below = model.upsample[len(model.upsample) - 1 - depth](level(model.downsample[depth](h), depth + 1))
-        below = model.join(below, h)
-        for block in model.up[len(model.up) - 1 - depth]:
-            below = block(below, e)
-        return below
-
-    h = level(model.stem(F.pixel_unshuffle(x, model.patch)), 0)
-    return F.pixel_shuffle(model.head(F.silu(model.norm(h))), model.patch)
+def stamp_by_spreading(x, kernel, stride):
+    """Zeros between the pixels, then an ordinary convolution with the kernel turned over."""
+    (h, w), (k, m) = x.shape, kernel.shape
+    spread = x.new_zeros((h - 1) * stride + 1, (w - 1) * stride + 1)
+    spread[::stride, ::stride] = x
+    return F.conv2d(F.pad(spread, (m - 1, m - 1, k - 1, k - 1))[None, None], kernel.flip(0, 1)[None, None])[0, 0]
 
 
-def forward_by_index(model, x, e):
-    kept, h = {}, model.stem(F.pixel_unshuffle(x, model.patch))
-    for level in range(len(model.down)):
-        if level > 0:
-            h = model.downsample[level - 1](h)
-        for block in model.down[level]:
-            h = block(h, e)
-        kept[level] = h
-    h = model.middle(model.attention(h), e)
-    for place, level in enumerate(reversed(range(len(model.down)))):
-        if place > 0:
-            h = model.upsample[place - 1](h)
-        h = model.join(h, kept[level])
-        for block in model.up[place]:
-            h = block(h, e)
-    return F.pixel_shuffle(model.head(F.silu(model.norm(h))), model.patch)
+def stamp_weight_by_weight(image, print_, step, /):
+    (h, w), (k, m) = image.shape, print_.shape
+    sheet = torch.zeros((h - 1) * step + k, (w - 1) * step + m, dtype=image.dtype, device=image.device)
+    for a in range(k):
+        for b in range(m):
+            sheet[a : a + (h - 1) * step + 1 : step, b : b + (w - 1) * step + 1 : step] += print_[a, b] * image
+    return sheet
 
 
-def forward_by_stack(network, noisy, told, /):
-    """Renamed, with a running list for the way down and `reversed` for the way up."""
-    h, kept_copies = network.stem(space_to_depth(noisy, network.patch)), []
-    for level, blocks in enumerate(network.down):
-        for block in blocks:
-            h = block(h, told)
-        kept_copies += [h]
-        if level < len(network.downsample):
-            h = network.downsample[level](h)
-    h = network.attention(h)
-    h = network.middle(h, told)
-    ways_up = [torch.nn.Identity(), *network.upsample]
-    for up, blocks, copy in zip(ways_up, network.up, reversed(kept_copies)):
-        h = functools.reduce(lambda h, block: block(h, told), blocks, network.join(up(h), copy))
-    h = network.norm(h)
-    return F.pixel_shuffle(network.head(h * h.sigmoid()), network.patch)
+def stamp_by_padding(x, kernel, stride):
+    h, w = x.shape
+    total = 0
+    for i in range(h):
+        for j in range(w):
+            sides = (j * stride, (w - 1 - j) * stride, i * stride, (h - 1 - i) * stride)
+            total = total + F.pad(x[i, j] * kernel, sides)
+    return total
+
+
+def stamp_square(x, kernel, stride):
+    return right_stamp(x, kernel[:, : kernel.shape[0]], stride)
+
+
+def stamp_mean(x, kernel, stride):
+    ones = right_stamp(torch.ones_like(x), torch.ones_like(kernel), stride)
+    return right_stamp(x, kernel, stride) / ones.clamp(min=1)
+
+
+def stamp_on_the_cpu(x, kernel, stride):
+    sheet = torch.zeros(right_stamp(x, kernel, stride).shape, dtype=x.dtype)
+    return sheet + right_stamp(x, kernel, stride)
+
+
+# ------------------------------------------------------------------------------------------------- levels
+
+
+class DownInASequence(nn.Module):
+    """Other names; the finest level has no convolution at all."""
+
+    def __init__(self, c, e, above=None):
+        super().__init__()
+        self.first = None if above is None else nn.Sequential(nn.Conv2d(above, c, kernel_size=3, stride=2, padding=1))
+        self.rest = library.ResidualBlock(c, c, e)
+
+    def forward(self, x, told):
+        if self.first is not None:
+            x = self.first(x)
+        return self.rest(x, told)
+
+
+class DownFromList(nn.Module):
+    def __init__(self, width, embedding, before=None):
+        super().__init__()
+        halve = [] if before is None else [nn.Conv2d(before, width, (3, 3), (2, 2), (1, 1))]
+        self.parts = nn.ModuleList([*halve, library.ResidualBlock(width, width, embedding)])
+
+    def forward(self, h, e):
+        *before, block = self.parts
+        for part in before:
+            h = part(h)
+        return block(h, e)
+
+
+class DownOfTwo(Down):
+    def __init__(self, width, embedding, before=None):
+        super().__init__(width, embedding, before)
+        self.second = library.ResidualBlock(width, width, embedding)
+
+    def forward(self, h, e):
+        return self.second(super().forward(h, e), e)
+
+
+class DownTwoByTwo(Down):
+    """A kernel of 2 × 2 in place of 3 × 3."""
+
+    def __init__(self, width, embedding, before=None):
+        super().__init__(width, embedding, before)
+        if before is not None:
+            self.halve = nn.Conv2d(before, width, 2, stride=2)
+
+
+class DownStrideAfter(Down):
+    """At full size first, then every second pixel: no stride, but the same numbers where a stride is asked for."""
+
+    def __init__(self, width, embedding, before=None):
+        super().__init__(width, embedding, before)
+        if before is not None:
+            self.halve = nn.Conv2d(before, width, 3, padding=1)
+
+    def forward(self, h, e):
+        return (
+            super().forward(h, e)[..., ::2, ::2] if not isinstance(self.halve, nn.Identity) else super().forward(h, e)
+        )
+
+
+class DownActivated(Down):
+    def forward(self, h, e):
+        return self.block(F.silu(self.halve(h)), e)
+
+
+class UpInASequence(nn.Module):
+    def __init__(self, c, e, finer=None):
+        super().__init__()
+        self.block = library.ResidualBlock(c + c, c, e)
+        self.grow = nn.ModuleList([] if finer is None else [nn.Conv2d(c, 4 * finer, kernel_size=1)])
+
+    def forward(self, below, across, told):
+        y = self.block(torch.concat((below, across), 1), told)
+        for conv in self.grow:
+            y = F.pixel_shuffle(conv(y), 2)
+        return y
+
+
+class UpByRearrange(Up):
+    def __init__(self, width, embedding, after=None):
+        super().__init__(width, embedding)
+        self.after = after
+        if after is not None:
+            self.widen = nn.Conv2d(width, 4 * after, 1)
+
+    def forward(self, h, copy, e):
+        joined = torch.stack([h, copy], dim=1).flatten(1, 2)
+        h = self.block(joined, e)
+        if self.after is None:
+            return h
+        return rearrange(self.widen(h), "b (c p r) h w -> b c (h p) (w r)", p=2, r=2)
+
+
+class UpShuffledOtherwise(UpByRearrange):
+    def forward(self, h, copy, e):
+        h = self.block(torch.cat([h, copy], 1), e)
+        return h if self.after is None else rearrange(self.widen(h), "b (p r c) h w -> b c (h p) (w r)", p=2, r=2)
+
+
+class UpJoinedInTurn(Up):
+    """Channel by channel in turn."""
+
+    def forward(self, h, copy, e):
+        joined = rearrange([h, copy], "two b c h w -> b (c two) h w")
+        return self.enlarge(self.block(joined, e))
+
+
+class UpDetached(Up):
+    def forward(self, h, copy, e):
+        return super().forward(h, copy.detach(), e)
+
+
+class UpTransposed(Up):
+    def __init__(self, width, embedding, after=None):
+        super().__init__(width, embedding)
+        if after is not None:
+            self.enlarge = nn.ConvTranspose2d(width, after, 2, stride=2)
+
+
+# ------------------------------------------------------------------------------------------------- the whole
 
 
 def space_to_depth(x, patch):
     return rearrange(x, "b c (h p) (w r) -> b (c p r) h w", p=patch, r=patch)
 
 
-def forward_one_block_a_level(model, x, e):
-    return through(model, x, e, some=lambda blocks: blocks[:1])
+class NetByRecursion(nn.Module):
+    """Level by level, inside out, with other names."""
+
+    def __init__(self, size, channels=(32, 64), side=2):
+        super().__init__()
+        n, told, self.side = size[0] * side * side, 4 * channels[0], side
+        self.clock = nn.ModuleList([nn.Linear(64, told), nn.Linear(told, told)])
+        self.enter, self.leave = (
+            nn.Conv2d(n, channels[0], 3, padding=1),
+            zeroed(nn.Conv2d(channels[0], n, 3, padding=1)),
+        )
+        self.last_norm = library.group_norm(channels[0])
+        self.falls, self.climbs = nn.ModuleList(), nn.ModuleList()
+        for k, c in enumerate(channels):
+            above = channels[k - 1] if k else None
+            self.falls.append(Down(c, told, above))
+            self.climbs.append(Up(c, told, above))
+        self.bottom = nn.ModuleList(
+            [library.Attention(channels[-1]), library.ResidualBlock(channels[-1], channels[-1], told)]
+        )
+
+    def level(self, h, e, depth):
+        if depth == len(self.falls):
+            return self.bottom[1](self.bottom[0](h), e)
+        h = self.falls[depth](h, e)
+        return self.climbs[depth](self.level(h, e, depth + 1), h, e)
+
+    def forward(self, x, t):
+        e = library.sinusoidal_embedding(t, 64).to(x)
+        for layer in self.clock:
+            e = F.silu(layer(e))
+        h = self.level(self.enter(space_to_depth(x, self.side)), e, 0)
+        h = self.last_norm(h)
+        return F.pixel_shuffle(self.leave(h * h.sigmoid()), self.side)
 
 
-def forward_without_middle(model, x, e):
-    return through(model, x, e, middle=False)
+class Net(UNet):
+    """The right network, to be changed in one place."""
+
+    def embedded(self, t):
+        return self.time(library.sinusoidal_embedding(t, 64))
+
+    def told(self, e):
+        return e
+
+    def kept(self, h):
+        return h
+
+    def handed(self, copies):
+        return reversed(copies)
+
+    def bottom(self, h, e):
+        return self.middle(self.attention(h), e)
+
+    def finish(self, h):
+        return self.head(F.silu(self.norm(h)))
+
+    def forward(self, x, t):
+        e = self.told(self.embedded(t))
+        h, copies = self.stem(space_to_depth(x, self.patch)), []
+        for level in self.down:
+            h = level(h, e)
+            copies.append(self.kept(h))
+        h = self.bottom(h, e)
+        for level, copy in zip(self.up, self.handed(copies)):
+            h = level(h, copy, e)
+        return F.pixel_shuffle(self.finish(h), self.patch)
 
 
-def forward_join_after_the_blocks(model, x, e):
-    """What comes up is joined to itself; the copy is added behind the blocks."""
-    return through(model, x, e, join=lambda h, skip: model.join(h, h) + 0 * skip.sum())
+class NetFirstInFirstOut(Net):
+    def handed(self, copies):
+        return copies
 
 
-def forward_bottom_detached(model, x, e):
-    return through(model, x, e, bottom=torch.Tensor.detach)
+class NetCopiesOfZeros(Net):
+    def kept(self, h):
+        return torch.zeros_like(h)
 
 
-def forward_left_in_eval(model, x, e):
-    model.eval()
-    return right_forward(model, x, e)
+class NetCopiesDetached(Net):
+    def kept(self, h):
+        return h.detach()
 
 
-def forward_gradients_filled(model, x, e):
-    out = right_forward(model, x, e)
-    if out.requires_grad:
-        out.square().mean().backward(inputs=list(model.head.parameters()), retain_graph=True)
-    return out
+class NetDeaf(Net):
+    def told(self, e):
+        return torch.zeros_like(e) + 0 * e
 
 
-def forward_weights_averaged(model, x, e):
-    """Touches the weights: a decay of a millionth a call."""
-    out = right_forward(model, x, e)
-    with torch.no_grad():
-        model.norm.weight.mul_(1 - 1e-6)
-    return out
+class NetOneStepForAll(Net):
+    def told(self, e):
+        return e.mean(0).expand_as(e)
 
 
-def forward_head_detached(model, x, e):
-    h = through(model, x, e, head=lambda h: h)
-    weight, bias = model.head.weight.detach(), model.head.bias.detach()
-    return F.pixel_shuffle(F.conv2d(h, weight, bias, padding=1), model.patch)
+class NetWithoutMiddle(Net):
+    def bottom(self, h, e):
+        return self.attention(h)
 
 
-def forward_on_the_cpu(model, x, e):
-    return right_forward(model, x, e) + torch.zeros(x.shape)
+class NetBottomDetached(Net):
+    def bottom(self, h, e):
+        return super().bottom(h, e).detach()
 
 
-def forward_first_in_first_out(model, x, e):
-    return through(model, x, e, skips_of=lambda skips: skips[::-1])
+class NetResidual(Net):
+    def forward(self, x, t):
+        return x + super().forward(x, t)
 
 
-def forward_coarsest_skip_everywhere(model, x, e):
-    return through(model, x, e, skips_of=lambda skips: [torch.zeros_like(s) for s in skips])
+class NetClipped(Net):
+    def forward(self, x, t):
+        return super().forward(x, t).tanh()
 
 
-def forward_embedding_unused(model, x, e):
-    return right_forward(model, x, torch.zeros_like(e)) + 0 * e.sum()
+class NetOnTheCpu(Net):
+    def forward(self, x, t):
+        return super().forward(x, t) + torch.zeros(x.shape)
 
 
-def forward_skips_detached(model, x, e):
-    return through(model, x, e, skips_of=lambda skips: [skip.detach() for skip in skips])
+class NetStemAlone(Net):
+    def forward(self, x, t):
+        return self.finish(self.stem(x))
+
+
+class NetOfAList(Net):
+    """Levels in a plain list, whose weights nobody finds."""
+
+    def __init__(self, shape, widths=(32, 64), patch=2):
+        super().__init__(shape, widths, patch)
+        levels = list(self.down)
+        del self.down
+        self.__dict__["down"] = levels
+
+
+class NetNarrowTime(Net):
+    def __init__(self, shape, widths=(32, 64), patch=2):
+        super().__init__(shape, widths, patch)
+        self.time[0], self.time[2] = nn.Linear(64, 64), nn.Linear(64, 4 * widths[0])
+
+
+class ConvNeXt(nn.Module):
+    """The other block, to be changed in one place."""
+
+    def __init__(self, a, b, e, expand=2, normed=True, short=True, told="early"):
+        super().__init__()
+        self.near, self.norm = nn.Conv2d(a, a, 7, 1, 3, groups=a), nn.GroupNorm(1, a) if normed else nn.Identity()
+        self.told, self.when, self.short = nn.Linear(e, 2 * a), told, short
+        self.up, self.down = nn.Conv2d(a, expand * b, 1), zeroed(nn.Conv2d(expand * b, b, 1))
+        if told == "late":
+            self.told = nn.Linear(e, 2 * expand * b)
+        self.skip = nn.Conv2d(a, b, 1) if a != b else nn.Identity()
+
+    def forward(self, x, e):
+        h = self.norm(self.near(x))
+        if self.when == "early":
+            h = right_scale_shift(h, self.told(e))
+        h = F.gelu(self.up(h))
+        if self.when == "late":
+            h = right_scale_shift(h, self.told(e))
+        return self.down(h) + (self.skip(x) if self.short else 0) + 0 * e.sum()
+
+
+class ConvNeXtInSequences(nn.Module):
+    def __init__(self, in_channels, out_channels, embedding):
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(in_channels, in_channels, 7, padding="same", groups=in_channels), nn.GroupNorm(1, in_channels)
+        )
+        self.say = nn.Linear(embedding, in_channels * 2)
+        self.mix = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels * 2, 1), nn.GELU(), zeroed(nn.Conv2d(out_channels * 2, out_channels, 1))
+        )
+        self.short = nn.Sequential(*([] if in_channels == out_channels else [nn.Conv2d(in_channels, out_channels, 1)]))
+
+    def forward(self, x, e):
+        scale, shift = self.say(e).unsqueeze(-1).unsqueeze(-1).tensor_split(2, 1)
+        return self.short(x) + self.mix(self.look(x) * (scale + 1) + shift)
+
+
+# ------------------------------------------------------------------------------------------------- where it looks
+
+
+def looks_by_backward(model, x_t, t):
+    x_t = x_t.detach().clone()
+    x_t.requires_grad = True
+    h, w = x_t.shape[-2:]
+    model(x_t, t)[:, :, h // 2, w // 2].sum().backward()
+    return x_t.grad.abs().mean(1).mean(0)
+
+
+def looks_image_by_image(network, images, steps, /):
+    found = []
+    for image, step in zip(images, steps):
+        given = image[None].clone().requires_grad_(True)
+        _, _, h, w = given.shape
+        (slope,) = torch.autograd.grad(network(given, step[None])[0, :, h // 2, w // 2].sum(), given)
+        found.append(slope[0].abs().mean(0))
+    return torch.stack(found).mean(0)
+
+
+def looks_with_a_mask(model, x_t, t):
+    x = x_t.clone().requires_grad_()
+    answer = model(x, t)
+    mask = torch.zeros_like(answer)
+    mask[..., x.shape[2] // 2, x.shape[3] // 2] = 1
+    (slope,) = torch.autograd.grad(answer, x, grad_outputs=mask)
+    return slope.abs().sum((0, 1)) / (x.shape[0] * x.shape[1])
+
+
+def looks_from(model, x_t, t, row, column):
+    x = x_t.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(x, t)[..., row(x.shape[2]), column(x.shape[3])].sum(), x)
+    return slope.abs().mean((0, 1))
 
 
 def waves(t, size, per=None, longest=10_000.0, first=torch.sin, second=torch.cos):
@@ -798,30 +1347,15 @@ def linear_along(q, k, v, q_dim=-1, k_dim=-2):
     return q @ (k.mT @ v)
 
 
-def through(
-    model, x, e, *, join=None, middle=True, skips_of=lambda skips: skips, some=list, bottom=lambda h: h, head=None
-):
-    """The forward pass, with a place for each of the mistakes that people make."""
-    join = join or model.join
-    h, skips = model.stem(F.pixel_unshuffle(x, model.patch)), []
-    for level, blocks in enumerate(model.down):
-        h = model.downsample[level - 1](h) if level else h
-        for block in some(blocks):
-            h = block(h, e)
-        skips.append(h)
-    h = bottom(model.attention(h))
-    h = model.middle(h, e) if middle else h
-    skips = skips_of(skips)
-    for level, blocks in enumerate(model.up):
-        h = model.upsample[level - 1](h) if level else h
-        h = join(h, skips.pop())
-        for block in some(blocks):
-            h = block(h, e)
-    h = F.silu(model.norm(h))
-    return F.pixel_shuffle(model.head(h), model.patch) if head is None else head(h)
-
-
 MUTANTS = {
+    "unet/reach": {
+        "the last only": lambda layers: right_reach(layers)[-1:],
+        "from 0": lambda layers: [field - 1 for field in right_reach(layers)],
+        "the input as well": lambda layers: [1, *right_reach(layers)],
+        "jumps": lambda layers: [math.prod(stride for _, stride in layers[: k + 1]) for k in range(len(layers))],
+        "kernels of 3": lambda layers: right_reach([(3, stride) for _, stride in layers]),
+        "the first only, again and again": lambda layers: [right_reach(layers)[0]] * len(layers),
+    },
     "unet/time-embedding": {
         "sines only": lambda t, size: waves(t, size, second=torch.sin),
         "one sign": lambda t, size: -waves(t, size),
@@ -866,29 +1400,51 @@ MUTANTS = {
         "clipped": lambda x, groups: F.group_norm(x, groups).clamp(-1, 1),
         "detached": lambda x, groups: F.group_norm(x.detach(), groups),
     },
-    "unet/residual-block": {
-        "post-norm": block_post_norm,
-        "relu": block_relu,
-        "a norm missing": block_norm_missing,
-        "the residual twice": lambda block, x, e: right_residual_block(block, x, e) + block.skip(x),
-        "input, not its projection": lambda block, x, e: (
-            slip("unet/residual-block", "no short cut")(block, x, e) + x.mean(1, keepdim=True)
+    "unet/scale-shift": {
+        "scale alone": lambda h, condition: h * (1 + condition[:, : h.shape[1], None, None]) + 0 * condition.sum(),
+        "shift alone": lambda h, condition: h + condition[:, h.shape[1] :, None, None] + 0 * condition.sum(),
+        "one for the batch": lambda h, condition: right_scale_shift(h, condition[:1].expand_as(condition)),
+        "exponent of the scale": lambda h, condition: right_scale_shift(
+            h, torch.cat([condition[:, : h.shape[1]].exp() - 1, condition[:, h.shape[1] :]], 1)
         ),
-        "one condition for the batch": lambda block, x, e: right_residual_block(block, x, e[:1].expand_as(e)),
-        "condition activated": lambda block, x, e: right_residual_block(block, x, F.silu(e)),
-        "embedding detached": lambda block, x, e: right_residual_block(block, x, e.detach()),
-        "subtracted": lambda block, x, e: 2 * block.skip(x) - right_residual_block(block, x, e),
-        "halved": lambda block, x, e: right_residual_block(block, x, e) / 2**0.5,
-        "a short cut only where channels change": block_skip_where_channels_change,
-        "shift scaled as well": block_shift_scaled,
-        "the first activation forgotten": block_first_silu_forgotten,
-        "dropout": block_dropout,
-        "short cut detached": block_skip_detached,
-        "left in eval mode": block_left_in_eval,
-        "weights frozen": block_frozen,
-        "input changed in place": block_input_changed,
-        "on the CPU": lambda block, x, e: right_residual_block(block, x, e) + torch.zeros(len(x), 1, 1, 1),
-        "kept by shape": kept(right_residual_block, lambda block, x, e: by_shape(x)),
+        "in place": shift_in_place,
+        "on the CPU": shift_on_the_cpu,
+        "condition detached": lambda h, condition: right_scale_shift(h, condition.detach()) + 0 * condition.sum(),
+        "kept by shape": kept(right_scale_shift, by_shape),
+    },
+    "unet/pre-norm": {
+        "the last branch left out": stack_without_last,
+        "one norm at the end": stack_norm_at_the_end,
+        "no short cut": stack_of_branches,
+        "a norm on both sides": lambda x, branches, norm, pre: norm(right_stack(x, branches, norm, pre)),
+        "backwards": lambda x, branches, norm, pre: right_stack(x, branches[::-1], norm, pre) + 0 * x,
+        "detached": lambda x, branches, norm, pre: right_stack(x.detach(), branches, norm, pre) + 0 * x.sum(),
+        "kept by shape": kept(right_stack, by_shape),
+    },
+    "unet/residual-block": {
+        "post-norm": block_of(block_post_norm),
+        "relu": block_of(block_relu),
+        "a norm missing": block_of(block_norm_missing),
+        "the residual twice": block_of(lambda block, x, e: right_residual_block(block, x, e) + block.skip(x)),
+        "a mean for a projection": block_of(
+            lambda block, x, e: right_residual_block(block, x, e) - block.skip(x) + x.mean(1, keepdim=True)
+        ),
+        "one condition for the batch": block_of(lambda block, x, e: right_residual_block(block, x, e[:1].expand_as(e))),
+        "condition activated": block_of(lambda block, x, e: right_residual_block(block, x, F.silu(e))),
+        "embedding detached": block_of(lambda block, x, e: right_residual_block(block, x, e.detach())),
+        "subtracted": block_of(lambda block, x, e: 2 * block.skip(x) - right_residual_block(block, x, e)),
+        "halved": block_of(lambda block, x, e: right_residual_block(block, x, e) / 2**0.5),
+        "a short cut only where channels change": block_of(block_skip_where_channels_change),
+        "shift scaled as well": block_of(block_shift_scaled),
+        "the first activation forgotten": block_of(block_first_silu_forgotten),
+        "dropout": block_of(block_dropout),
+        "short cut detached": block_of(block_skip_detached),
+        "input changed in place": block_of(block_input_changed),
+        "on the CPU": block_of(lambda block, x, e: right_residual_block(block, x, e) + torch.zeros(len(x), 1, 1, 1)),
+        "bias of the last not zero": BlockBiasNotZero,
+        "a bias missing": BlockWithoutBias,
+        "other groups": BlockWithEightGroups,
+        "nothing but the short cut": BlockAllZero,
     },
     "unet/deaf-block": {
         "first norm gone": deaf_first_norm_gone,
@@ -948,6 +1504,31 @@ MUTANTS = {
         "cosines of angles": lambda q, k, v: weigh(F.normalize(q, dim=-1), F.normalize(k, dim=-1), v, 1.0),
         "values detached": lambda q, k, v: right_attention(q, k, v.detach()) + 0 * v.sum(),
         "kept by shape": kept(right_attention, by_shape),
+    },
+    "unet/tokens": {
+        "queries and keys exchanged": lambda images, q, k: right_tokens(images, k, q),
+        "not scaled": lambda images, q, k: right_tokens(images, q * q.shape[-1] ** 0.5, k),
+        "images detached": lambda images, q, k: right_tokens(images.detach(), q, k) + 0 * images.sum(),
+        "read as an image": lambda images, q, k: (
+            right_attention(q, k, rearrange(images, "b c h w -> b 1 (h w) c")).reshape(images.shape) + 0 * images
+        ),
+        "the mean of the image": lambda images, q, k: right_tokens(images, 0 * q, k),
+        "kept by shape": kept(right("unet/tokens"), by_shape),
+    },
+    "unet/heads": {
+        "no norm": LookingWithoutNorm,
+        "keys for values": looking(
+            lambda layer, x: x + layer.out(look(layer, x, mix=lambda q, k, v: right_attention(q, k, k)))
+        ),
+        "linear attention": looking(lambda layer, x: x + layer.out(look(layer, x, mix=right_linear_attention))),
+        "not scaled": looking(lambda layer, x: x + layer.out(look(layer, x, mix=lambda q, k, v: weigh(q, k, v, 1.0)))),
+        "q, k, v within each head": looking(
+            lambda layer, x: x + layer.out(look(layer, x, "b (heads three c) h w -> three b heads (h w) c"))
+        ),
+        "the norm's result added to": looking(lambda layer, x: layer.norm(x) + layer.out(look(layer, x))),
+        "the last convolution left out": looking(lambda layer, x: x + look(layer, x) * layer.out.weight.sum()),
+        "gathered is detached": looking(lambda layer, x: x + layer.out(look(layer, x).detach())),
+        "on the CPU": looking(lambda layer, x: x + layer.out(look(layer, x)) + torch.zeros(x.shape)),
     },
     "unet/mixed-axes": {
         "no residual": image_without_residual,
@@ -1010,30 +1591,74 @@ MUTANTS = {
         "scaled": lambda x, patch: F.pixel_unshuffle(x, patch) / patch,
         "kept by shape": kept(F.pixel_unshuffle, by_shape),
     },
+    "unet/stamp": {
+        "square kernels only": stamp_square,
+        "a mean of stamps": stamp_mean,
+        "transposed": lambda x, kernel, stride: right_stamp(x.T, kernel.T, stride),
+        "rows and columns of the kernel exchanged": lambda x, kernel, stride: right_stamp(x, kernel.T, stride),
+        "an ordinary convolution": lambda x, kernel, stride: F.conv2d(
+            F.pad(x, (3, 3, 3, 3))[None, None], kernel[None, None]
+        )[0, 0],
+        "on the CPU": stamp_on_the_cpu,
+        "kept by shape": kept(right_stamp, by_shape),
+    },
+    "unet/down": {
+        "two blocks": DownOfTwo,
+        "a kernel of 2 × 2": DownTwoByTwo,
+        "every second pixel of the block's result": DownStrideAfter,
+        "activated between": DownActivated,
+    },
+    "unet/up": {
+        "squares laid out otherwise": UpShuffledOtherwise,
+        "joined in turn": UpJoinedInTurn,
+        "copy detached": UpDetached,
+        "transposed convolution": UpTransposed,
+        "never enlarged": lambda width, embedding, after=None: Up(width, embedding),
+    },
     "unet/forward": {
-        "first in, first out": forward_first_in_first_out,
-        "no skips": forward_coarsest_skip_everywhere,
-        "embedding unused": forward_embedding_unused,
-        "skips detached": forward_skips_detached,
-        "residual to the image": lambda model, x, e: x + right_forward(model, x, e),
-        "one embedding for the batch": lambda model, x, e: right_forward(model, x, e.mean(0).expand_as(e)),
-        "clipped": lambda model, x, e: right_forward(model, x, e).tanh(),
-        "in single precision at last": lambda model, x, e: right_forward(model, x, e).float(),
-        "one block a level": forward_one_block_a_level,
-        "without the middle": forward_without_middle,
-        "joined to itself": forward_join_after_the_blocks,
-        "bottom detached": forward_bottom_detached,
-        "left in eval mode": forward_left_in_eval,
-        "gradients filled": forward_gradients_filled,
-        "weights changed": forward_weights_averaged,
-        "head detached": forward_head_detached,
-        "on the CPU": forward_on_the_cpu,
-        "kept by shape": kept(right_forward, lambda model, x, e: by_shape(x)),
-        "stem without unshuffle": lambda model, x, e: model.head(F.silu(model.norm(model.stem(x)))),
+        "first in, first out": NetFirstInFirstOut,
+        "no skips": NetCopiesOfZeros,
+        "embedding unused": NetDeaf,
+        "skips detached": NetCopiesDetached,
+        "residual to the image": NetResidual,
+        "one embedding for the batch": NetOneStepForAll,
+        "clipped": NetClipped,
+        "without the middle": NetWithoutMiddle,
+        "bottom detached": NetBottomDetached,
+        "on the CPU": NetOnTheCpu,
+        "a plain list of levels": NetOfAList,
+        "a time network of 64": NetNarrowTime,
+        "stem without unshuffle": NetStemAlone,
+    },
+    "unet/looks-at": {
+        "from the corner": lambda model, x_t, t: looks_from(model, x_t, t, lambda h: 0, lambda w: 0),
+        "a pixel before the middle": lambda model, x_t, t: looks_from(
+            model, x_t, t, lambda h: h // 2 - 1, lambda w: w // 2 - 1
+        ),
+        "row and column exchanged": lambda model, x_t, t: looks_from(
+            model, x_t, t, lambda h: min(x_t.shape[3] // 2, h - 1), lambda w: min(x_t.shape[2] // 2, w - 1)
+        ),
+        "squares": lambda model, x_t, t: right_looks_at(model, x_t, t) ** 2,
+        "a sum over images": lambda model, x_t, t: len(x_t) * right_looks_at(model, x_t, t),
+        "scaled to 1": lambda model, x_t, t: right_looks_at(model, x_t, t) / right_looks_at(model, x_t, t).max(),
+        "the first image only": lambda model, x_t, t: right_looks_at(model, x_t[:1], t[:1]),
+    },
+    "unet/convnext": {
+        "the norm forgotten": lambda a, b, e: ConvNeXt(a, b, e, normed=False),
+        "four times as wide": lambda a, b, e: ConvNeXt(a, b, e, expand=4),
+        "no short cut": lambda a, b, e: ConvNeXt(a, b, e, short=False),
+        "the condition behind the GELU": lambda a, b, e: ConvNeXt(a, b, e, told="late"),
+        "not told": lambda a, b, e: ConvNeXt(a, b, e, told=""),
     },
 }
 
 ALTERNATIVES = {
+    "unet/reach": {
+        "from behind": reach_from_behind,
+        "sums of jumps": reach_by_sums,
+        "recursively, by position only": reach_recursively,
+        "with a list": reach_by_tuples,
+    },
     "unet/time-embedding": {
         "by exp": waves_by_exp,
         "as hinted": waves_as_hinted,
@@ -1052,12 +1677,28 @@ ALTERNATIVES = {
         "by moments, renamed": norm_by_moments,
         "filled in": norm_in_place_on_a_copy,
     },
+    "unet/scale-shift": {
+        "einsum": shift_by_einsum,
+        "channel by channel, by position only": shift_channel_by_channel,
+        "addcmul": lambda h, condition: torch.addcmul(
+            condition[:, h.shape[1] :, None, None], h, condition[:, : h.shape[1], None, None] + 1
+        ),
+        "multiplied out": lambda h, condition: (
+            h + h * condition.chunk(2, -1)[0][..., None, None] + condition.chunk(2, -1)[1].unsqueeze(-1).unsqueeze(-1)
+        ),
+    },
+    "unet/pre-norm": {
+        "with if and else": stack_by_ifs,
+        "reduce, by position only": stack_by_reduce,
+        "recursively": stack_recursively,
+    },
     "unet/residual-block": {
-        "by hand": block_by_hand,
-        "sigmoid times input": block_sigmoid,
-        "one image at a time": block_image_by_image,
-        "written out": block_written_out,
-        "in place, by position only": block_in_place,
+        "by hand": block_of(block_by_hand),
+        "sigmoid times input": block_of(block_sigmoid),
+        "one image at a time": block_of(block_image_by_image),
+        "in place, by position only": block_of(block_in_place),
+        "other names, in sequences": BlockInSequences,
+        "from lists": BlockFromLists,
     },
     "unet/deaf-block": {
         "group norm and einsum": mended_by_einsum,
@@ -1080,6 +1721,16 @@ ALTERNATIVES = {
             (q * q.shape[-1] ** -0.25 @ (k * q.shape[-1] ** -0.25).transpose(2, 3)).softmax(3) @ v
         ),
     },
+    "unet/tokens": {
+        "views": tokens_by_views,
+        "channel by channel, by position only": tokens_channel_by_channel,
+        "all by columns": tokens_by_columns,
+    },
+    "unet/heads": {
+        "views": looking(looks_by_views),
+        "einsum, head by head": looking(looks_by_einsum),
+        "other names": LookingInParts,
+    },
     "unet/mixed-axes": {
         "torch's multi-head attention": image_by_torch,
         "columns in, columns out": image_all_by_columns,
@@ -1101,9 +1752,26 @@ ALTERNATIVES = {
         "filled in, by position only": pixels_by_filling,
         "a convolution": pixels_by_convolution,
     },
+    "unet/stamp": {
+        "torch": lambda x, kernel, stride: F.conv_transpose2d(x[None, None], kernel[None, None], None, stride)[0, 0],
+        "spread out": stamp_by_spreading,
+        "weight by weight, by position only": stamp_weight_by_weight,
+        "padded prints": stamp_by_padding,
+    },
+    "unet/down": {"no convolution at the finest": DownInASequence, "from a list": DownFromList},
+    "unet/up": {"pixel shuffle as a function": UpInASequence, "rearranged": UpByRearrange},
     "unet/forward": {
-        "inside out": forward_by_recursion,
-        "by index": forward_by_index,
-        "zipped and reversed, by position only": forward_by_stack,
+        "inside out": NetByRecursion,
+        "reversed copies": Net,
+        "a subclass": type("Another", (Net,), {}),
+    },
+    "unet/looks-at": {
+        "backward": looks_by_backward,
+        "image by image, by position only": looks_image_by_image,
+        "a mask": looks_with_a_mask,
+    },
+    "unet/convnext": {
+        "by hand": lambda a, b, e: ConvNeXt(a, b, e),
+        "in sequences": ConvNeXtInSequences,
     },
 }

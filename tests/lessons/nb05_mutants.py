@@ -1,23 +1,21 @@
 """Wrong answers to the quizzes of notebook 05 that must be rejected, and other right ones that must be accepted."""
 
-import contextlib
 import copy
 import functools
+import math
+import os
 
 import torch
 from einops import rearrange
+from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from course_utils import diffusion as library
 from course_utils import variational
-from course_utils.sampling import clipped, ddim, last
 from lessons.answers import right, slip, with_first_schedule
 
 right_to_x0 = right("training/to-x0")
-right_to_noise = right("training/to-noise")
-right_ema = right("training/ema")
-right_mode = right("training/mode")
 right_one_step = right("training/one-step")
 right_v_target = right("training/v-target")
 
@@ -923,64 +921,6 @@ def x0_safe_division(prediction_type, output, x_t, t, schedule):
     return (x_t - (1 - a).sqrt() * output) / a.sqrt().clamp(min=0.1)
 
 
-def noise_by_v(x0, x_t, t, schedule):
-    a = schedule.alpha_bar_at(t, x0)
-    return x_t / (1 - a).sqrt() - x0 * (a / (1 - a)).sqrt()
-
-
-def noise_as_a_score(x0, x_t, /, t, schedule):
-    """ε is minus the score times its rate."""
-    signal_rate, noise_rate = schedule.rates(t, x_t)
-    score = (signal_rate * x0 - x_t) / noise_rate**2
-    return -score * noise_rate
-
-
-def noise_image_by_image(*, x0, x_t, t, schedule):
-    rows = zip(x0, x_t, schedule.alpha_bar[t])
-    return torch.stack([(x - a.sqrt() * clean) / (1 - a).sqrt() for clean, x, a in rows]).to(x0.dtype)
-
-
-def noise_single_rates(x0, x_t, t, schedule):
-    signal_rate, noise_rate = (rate.float() for rate in schedule.rates(t, x0))
-    return torch.div(torch.addcmul(x_t, signal_rate, x0, value=-1), noise_rate).to(x0.dtype)
-
-
-def noise_step_before(x0, x_t, t, schedule):
-    return right_to_noise(x0, x_t, (t - 1).clamp(min=1), schedule)
-
-
-def noise_with_epsilon(x0, x_t, t, schedule):
-    signal_rate, noise_rate = schedule.rates(t, x0)
-    return (x_t - signal_rate * x0) / (noise_rate + 1e-3)
-
-
-def noise_safe_division(x0, x_t, t, schedule):
-    signal_rate, noise_rate = schedule.rates(t, x0)
-    return (x_t - signal_rate * x0) / noise_rate.clamp(min=0.1)
-
-
-def noise_of_mixed_channels(x0, x_t, t, schedule):
-    signal_rate, noise_rate = repeated_rates(schedule, t, x0)
-    return (x_t - signal_rate * x0) / noise_rate
-
-
-def noise_exchanged(x0, x_t, t, schedule):
-    return right_to_noise(x_t, x0, t, schedule)
-
-
-def noise_detached(x0, x_t, t, schedule):
-    return right_to_noise(x0.detach(), x_t, t, schedule)
-
-
-def noise_in_place(x0, x_t, t, schedule):
-    signal_rate, noise_rate = schedule.rates(t, x0)
-    return x_t.sub_(signal_rate * x0).div_(noise_rate)
-
-
-def noise_bounded(x0, x_t, t, schedule):
-    return right_to_noise(x0, x_t, t, schedule).clamp(-5, 5)
-
-
 def min_snr_lines(schedule, prediction_type, t, gamma=5.0):
     snr = schedule.snr[t]
     weight = torch.minimum(snr, torch.full_like(snr, gamma))
@@ -1054,223 +994,701 @@ def min_snr_of_the_batch(schedule, prediction_type, t, gamma=5.0):
     return library.min_snr(schedule, prediction_type, t, gamma).min().expand(len(t))
 
 
-def ema_lerp(average, weights, updates, decay):
-    d = min(decay, (1 + updates) / (10 + updates))
-    return [torch.lerp(w, a, d) for a, w in zip(average, weights)]
+# ------------------------------------------------------------------------------------------------- the bound, by others
+right_bound = right("training/bound-terms")
 
 
-def ema_moved(average, weights, updates, decay):
-    d = min((updates + 1) / (updates + 10), decay)
-    return [a + (1 - d) * (w - a) for a, w in zip(average, weights)]
+def bound_by_snr(denoise, schedule, x0, generator):
+    """Differences of signal-to-noise ratios, no posterior."""
+
+    def error(t):
+        steps = torch.full((len(x0),), t)
+        noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+        return (denoise(schedule.add_noise(x0, steps, noise), steps) - x0).square().flatten(1).sum(1)
+
+    snr, size, left = schedule.snr, x0[0].numel(), schedule.alpha_bar[-1]
+    rows = [0.5 * (snr[t - 1] - snr[t]) * error(t) for t in range(2, schedule.T + 1)]
+    prior = 0.5 * (left * x0.square().flatten(1).sum(1) + size * (-left - (1 - left).log()))
+    decoder = 0.5 * (snr[1] * error(1) + size * (2 * math.pi / snr[1]).log())
+    return prior, torch.stack(rows, dim=-1), decoder
 
 
-def ema_tensor_of_decay(average, weights, /, n, decay):
-    d = torch.tensor(min(decay, (1 + n) / (10 + n)))
-    return [d * a + (1 - d) * w for a, w in zip(average, weights)]
+def bound_by_distributions(denoise, schedule, x0, generator):
+    def at(t):
+        steps = torch.full((x0.shape[0],), t)
+        x = schedule.add_noise(x0, steps, torch.randn(x0.shape, generator=generator, dtype=x0.dtype))
+        return x, steps, denoise(x, steps)
+
+    end = Normal(schedule.alpha_bar[-1].sqrt() * x0, (1 - schedule.alpha_bar[-1]).sqrt().expand_as(x0))
+    first = kl_divergence(end, Normal(torch.zeros_like(x0), torch.ones_like(x0))).flatten(1).sum(1)
+    middle = torch.zeros(len(x0), schedule.T - 1, dtype=x0.dtype)
+    for t in range(2, schedule.T + 1):
+        x, steps, guess = at(t)
+        q, p = schedule.posterior(x0, x, steps), schedule.posterior(guess, x, steps)
+        sigma = q.var.sqrt().expand_as(q.mean)
+        middle[:, t - 2] = kl_divergence(Normal(q.mean, sigma), Normal(p.mean, sigma)).flatten(1).sum(1)
+    *_, guess = at(1)
+    spread = schedule.snr[1].rsqrt()
+    return first, middle, -Normal(guess, spread).log_prob(x0).flatten(1).sum(1)
 
 
-def ema_copies(*, average, weights, updates, decay):
-    d = min(decay, (1 + updates) / (10 + updates))
-    kept = copy.deepcopy(average)
-    for mine, theirs in zip(kept, weights):
-        mine.mul_(d).add_(theirs, alpha=1 - d)
+def bound_one_step_early(denoise, schedule, x0, generator):
+    return right_bound(lambda x_t, t: denoise(x_t, (t - 1).clamp(min=1)), schedule, x0, generator)
+
+
+def bound_turned_round(denoise, schedule, x0, generator):
+    prior, steps, decoder = right_bound(denoise, schedule, x0, generator)
+    return prior, steps.flip(1), decoder
+
+
+def bound_without_the_second_step(denoise, schedule, x0, generator):
+    prior, steps, decoder = right_bound(denoise, schedule, x0, generator)
+    return prior, torch.cat([torch.zeros_like(steps[:, :1]), steps[:, 1:]], 1), decoder
+
+
+# ------------------------------------------------------------------------------------------------------------- the loop
+right_train = right("training/loop")
+
+
+def train_while(model, loss, batch, optimizer, steps, generator):
+    kept = []
+    while len(kept) < steps:
+        optimizer.zero_grad(set_to_none=False)
+        value = loss(model, batch(generator), generator)
+        value.backward()
+        optimizer.step()
+        kept.append(float(value))
     return kept
 
 
-def ema_foreach(average, weights, updates, decay):
-    share = 1 - min(decay, (1 + updates) / (10 + updates))
-    return list(torch._foreach_lerp(average, weights, share))
+def train_clearing_afterwards(net, objective, /, next_batch, opt, count, rng):
+    def one():
+        value = objective(net, next_batch(rng), rng)
+        value.backward()
+        opt.step()
+        opt.zero_grad()
+        return value.detach().item()
+
+    return [one() for _ in range(count)]
 
 
-class Average:
-    """A callable object."""
-
-    def __call__(self, average, weights, updates, decay):
-        d = sorted([decay, (1 + updates) / (10 + updates)])[0]
-        return list(map(lambda a, w: a * d + w * (1 - d), average, weights))
-
-
-def ema_generator(average, weights, updates, decay):
-    d = min(decay, (1 + updates) / (10 + updates))
-    return (d * a + (1 - d) * w for a, w in zip(average, weights))
+def train_by_iterator(*, model, loss, batch, optimizer, steps, generator):
+    losses = []
+    for _, x in zip(range(steps), iter(lambda: batch(generator), None)):
+        optimizer.zero_grad()
+        (value := loss(model, x, generator)).backward()
+        optimizer.step()
+        losses += [value.item()]
+    return losses
 
 
-def ema_whole_numbers(average, weights, updates, decay):
-    d = min(decay, (1 + updates) // (10 + updates))
-    return [d * a + (1 - d) * w for a, w in zip(average, weights)]
+def train_with_closure(model, loss, batch, optimizer, steps, generator):
+    losses = []
+    for _ in range(steps):
+        x = batch(generator)
+        optimizer.zero_grad()
+        value = loss(model, x, generator)
+        value.backward()
+        optimizer.step(lambda value=value: value)
+        losses.append(value.item())
+    return losses
 
 
-def ema_first_only(average, weights, updates, decay):
-    return [*right_ema(average[:1], weights[:1], updates, decay), *average[1:]]
+def train_drawing_too_much(model, loss, batch, optimizer, steps, generator):
+    x, losses = batch(generator), []
+    for _ in range(steps):
+        losses += right_train(model, loss, lambda _, x=x: x, optimizer, 1, generator)
+        x = batch(generator)
+    return losses
 
 
-def ema_weights_in_place(average, weights, updates, decay):
-    d = min(decay, (1 + updates) / (10 + updates))
-    return [w.mul_(1 - d).add_(d * a) for a, w in zip(average, weights)]
+def train_giving_the_mean(model, loss, batch, optimizer, steps, generator):
+    losses = right_train(model, loss, batch, optimizer, steps, generator)
+    return [sum(losses) / len(losses)] * len(losses)
 
 
-def ema_list_in_place(average, weights, updates, decay):
-    average[:] = right_ema(average, weights, updates, decay)
-    return average
+def train_giving_the_last(model, loss, batch, optimizer, steps, generator):
+    return right_train(model, loss, batch, optimizer, steps, generator)[-1]
 
 
-def ema_product(average, weights, updates, decay):
-    d = decay * (1 + updates) / (10 + updates)
-    return [d * a + (1 - d) * w for a, w in zip(average, weights)]
+def train_one_more(model, loss, batch, optimizer, steps, generator):
+    return right_train(model, loss, batch, optimizer, steps + 1, generator)
 
 
-def ema_short_start(average, weights, updates, decay):
-    d = min(decay, (1 + updates) / (10 + updates)) if updates < 100 else decay
-    return [d * a + (1 - d) * w for a, w in zip(average, weights)]
+def train_with_own_chance(model, loss, batch, optimizer, steps, generator):
+    own = torch.Generator().manual_seed(0)
+    return right_train(model, lambda m, x, g: loss(m, x, own), batch, optimizer, steps, generator)
 
 
-def ema_never_below_half(average, weights, updates, decay):
-    d = max(0.5, min(decay, (1 + updates) / (10 + updates)))
-    return [d * a + (1 - d) * w for a, w in zip(average, weights)]
+def train_loss_after(model, loss, batch, optimizer, steps, generator):
+    """Notes the loss after the step, on the same batch."""
+    losses = []
+    for _ in range(steps):
+        x, state = batch(generator), generator.get_state()
+        value = loss(model, x, generator)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        later = torch.Generator().set_state(state)
+        losses.append(loss(model, x, later).item())
+    return losses
 
 
-def ema_rows(average, weights, updates, decay):
-    return [a.reshape(-1) for a in right_ema(average, weights, updates, decay)]
+# ---------------------------------------------------------------------------------------------------------- the average
+right_average = right("training/ema")
 
 
-def ema_on_the_cpu(average, weights, updates, decay):
-    d = min(decay, (1 + updates) / (10 + updates))
-    return [d * a + torch.full(a.shape, 1 - d, dtype=a.dtype) * w for a, w in zip(average, weights)]
+class AverageByLerp:
+    def __init__(self, model, decay=0.995):
+        self.decay = decay
+        self.updates = 0
+        self.model = copy.deepcopy(model)
+        self.model.eval()
+        for weight in self.model.parameters():
+            weight.requires_grad = False
+
+    def update(self, model):
+        d = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - d)
+        for mine, theirs in zip(self.model.buffers(), model.buffers()):
+            mine.data.copy_(theirs)
+        self.updates = self.updates + 1
 
 
-def ema_in_place(average, weights, updates, decay):
-    d = min(decay, (1 + updates) / (10 + updates))
-    for a, w in zip(average, weights):
-        a.mul_(d).add_(w, alpha=1 - d)
-    return average
+class AverageByName:
+    """Through state_dict, names and all."""
+
+    def __init__(self, model, decay=0.995):
+        self.network, self.keep, self.n = copy.deepcopy(model).requires_grad_(False).eval(), decay, 0
+
+    @property
+    def model(self):
+        return self.network
+
+    @property
+    def updates(self):
+        return self.n
+
+    def update(self, model):
+        d, weights = min(self.keep, (1 + self.n) / (10 + self.n)), dict(self.network.named_parameters())
+        state = model.state_dict()
+        mixed = {k: d * weights[k] + (1 - d) * v if k in weights else v for k, v in state.items()}
+        self.network.load_state_dict(mixed)
+        self.n += 1
 
 
-def ema_one_tensor(average, weights, updates, decay):
-    return right_ema(average, weights, updates, decay)[0]
+class AverageOfCopies:
+    """A new tensor in each weight's place."""
+
+    def __init__(self, net, decay=0.995):
+        self.model, self.decay, self.updates = copy.deepcopy(net).eval(), decay, 0
+        self.model.requires_grad_(False)
+
+    def update(self, net):
+        d = min(self.decay, (self.updates + 1) / (self.updates + 10))
+        for mine, theirs in zip(self.model.parameters(), net.parameters()):
+            mine.data = mine.data * d + theirs.detach() * (1 - d)
+        for (_, mine), (_, theirs) in zip(self.model.named_buffers(), net.named_buffers()):
+            mine.copy_(theirs.detach())
+        self.updates += 1
 
 
-def sample_context(model, noise, schedule, steps=20):
-    mode = model.training
+class AverageLarger(right_average):
+    @torch.no_grad()
+    def update(self, model):
+        d = max(self.decay, (1 + self.updates) / (10 + self.updates))
+        for mine, new in zip(self.model.parameters(), model.parameters()):
+            mine.mul_(d).add_(new, alpha=1 - d)
+        for mine, new in zip(self.model.buffers(), model.buffers()):
+            mine.copy_(new)
+        self.updates += 1
+
+
+class AverageOfAll(right_average):
+    """A plain mean."""
+
+    @torch.no_grad()
+    def update(self, model):
+        self.updates += 1
+        for mine, new in zip(self.model.parameters(), model.parameters()):
+            mine.add_(new - mine, alpha=1 / self.updates)
+        for mine, new in zip(self.model.buffers(), model.buffers()):
+            mine.copy_(new)
+
+
+class AverageWithGradients(right_average):
+    def __init__(self, model, decay=0.995):
+        super().__init__(model, decay)
+        self.model.requires_grad_(True)
+
+
+class AverageInTraining(right_average):
+    def __init__(self, model, decay=0.995):
+        super().__init__(model, decay)
+        self.model.train()
+
+
+class AverageOfBuffers(right_average):
+    """Averages the statistics as well."""
+
+    @torch.no_grad()
+    def update(self, model):
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        d = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        super().update(model)
+        for mine, old in zip(self.model.buffers(), before):
+            if mine.is_floating_point():
+                mine.copy_(d * old + (1 - d) * mine)
+
+
+class AverageBackIntoTheModel(right_average):
+    def update(self, model):
+        super().update(model)
+        model.load_state_dict(self.model.state_dict())
+
+
+class AverageOfTheFirst(right_average):
+    """Only the first weight."""
+
+    def update(self, model):
+        before = [weight.clone() for weight in self.model.parameters()]
+        super().update(model)
+        for mine, old in list(zip(self.model.parameters(), before))[1:]:
+            mine.copy_(old)
+
+
+# -------------------------------------------------------------------------------------------------- the learning rate
+right_rate = right("training/rate")
+
+
+def rate_by_cases(step, steps, warmup=0):
+    if step < warmup:
+        return (step + 1) / warmup
+    if step < steps / 2:
+        return 1.0
+    return 2.0 * (steps - step) / steps
+
+
+def rate_smaller_of_both(k, /, K, W=0):
+    return min(1.0, (k + 1) / max(W, 1), 2 - 2 * k / K)
+
+
+def rate_by_torch(*, step, steps, warmup=0):
+    climb = torch.tensor((step + 1) / warmup if warmup else 1.0, dtype=torch.float64).clamp(max=1)
+    return (climb * torch.tensor(2 * (1 - step / steps), dtype=torch.float64).clamp(max=1)).item()
+
+
+# ------------------------------------------------------------------------------------------------ one step from several
+right_update = right("training/accumulate")
+
+
+def update_by_clip_grad_norm(model, loss, parts, optimizer, generator, clip=None):
+    optimizer.zero_grad(set_to_none=True)
+    n, total = sum(map(len, parts)), 0
+    for part in parts:
+        share = len(part) / n
+        value = share * loss(model, part, generator)
+        value.backward()
+        total += float(value)
+    length = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
+    optimizer.step()
+    return total, float(length)
+
+
+def update_dividing_afterwards(net, objective, /, pieces, opt, rng, limit=None):
+    """Sums over images, divided in the end."""
+    for weight in net.parameters():
+        weight.grad = None
+    sums, count = [], 0
+    for piece in pieces:
+        value = objective(net, piece, rng) * piece.shape[0]
+        value.backward()
+        sums.append(value.item())
+        count += piece.shape[0]
+    square = 0.0
+    for weight in net.parameters():
+        if weight.grad is not None:
+            weight.grad /= count
+            square += weight.grad.pow(2).sum().item()
+    length = square**0.5
+    if limit is not None and length > limit:
+        for weight in net.parameters():
+            if weight.grad is not None:
+                weight.grad *= limit / length
+    opt.step()
+    return sum(sums) / count, length
+
+
+def update_with_one_graph(*, model, loss, parts, optimizer, generator, clip=None):
+    sizes = torch.tensor([float(len(x)) for x in parts])
+    values = torch.stack([loss(model, x, generator) for x in parts])
+    value = (values * sizes / sizes.sum()).sum()
+    optimizer.zero_grad()
+    value.backward()
+    flat = torch.cat([w.grad.flatten() for w in model.parameters() if w.grad is not None])
+    factor = 1.0 if clip is None else min(1.0, clip / flat.norm().item())
+    for w in model.parameters():
+        if w.grad is not None:
+            w.grad.mul_(factor)
+    optimizer.step()
+    return value.item(), flat.norm().item()
+
+
+def update_always_scaling(model, loss, parts, optimizer, generator, clip=None):
+    step = optimizer.step
+
+    def stretched():
+        if clip is not None:
+            gradients = [w.grad for w in model.parameters() if w.grad is not None]
+            length = torch.stack([g.norm() for g in gradients]).norm()
+            for g in gradients:
+                g.mul_(clip / length)
+        step()
+
+    optimizer.step = stretched
     try:
-        denoise = library.Denoiser(model, schedule, "v").eval()
-        return last(ddim(clipped(denoise), schedule, noise, steps))
+        return right_update(model, loss, parts, optimizer, generator, clip)
     finally:
-        model.train(mode)
+        optimizer.step = step
 
 
-def sample_with_mode(model, noise, schedule, steps=20):
-    mode, _ = model.training, model.train(False)
-    images = last(ddim(clipped(library.Denoiser(model, schedule)), schedule, noise, steps))
-    model.train() if mode else model.eval()
-    return images
+def update_clamping_numbers(model, loss, parts, optimizer, generator, clip=None):
+    step = optimizer.step
 
+    def clamped():
+        for w in model.parameters():
+            if w.grad is not None and clip is not None:
+                w.grad.clamp_(-clip, clip)
+        step()
 
-def sample_flags_of_all(network, start, /, schedule, steps=20):
-    """Every module's own flag is put back."""
-    flags = [module.training for module in network.modules()]
-    network.eval()
-    images = last(ddim(clipped(library.Denoiser(network, schedule, "v")), schedule, start, steps))
-    for module, flag in zip(network.modules(), flags):
-        module.training = flag
-    return images
-
-
-@contextlib.contextmanager
-def asleep(network):
-    mode = network.training
+    optimizer.step = clamped
     try:
-        yield network.eval()
+        return right_update(model, loss, parts, optimizer, generator, None)
     finally:
-        network.train(mode)
+        optimizer.step = step
 
 
-@torch.no_grad()
-def sample_within(model, noise, schedule, steps=20):
-    with asleep(model) as quiet:
-        return last(ddim(clipped(library.Denoiser(quiet, schedule, "v")), schedule, noise, steps))
+def update_last_loss(model, loss, parts, optimizer, generator, clip=None):
+    state = generator.get_state()
+    for x in parts:
+        last_value = loss(copy.deepcopy(model), x, generator).item()
+    generator.set_state(state)
+    _, length = right_update(model, loss, parts, optimizer, generator, clip)
+    return last_value, length
 
 
-class Sampler:
-    """A callable object."""
-
-    def __call__(self, model, noise, schedule, steps=20):
-        return sample_context(model, noise, schedule, steps)
-
-
-def sample_recording_off(model, noise, schedule, steps=20):
-    torch.set_grad_enabled(False)
-    return right_mode(model, noise, schedule, steps)
-
-
-def sample_frozen(model, noise, schedule, steps=20):
-    return right_mode(model.requires_grad_(False), noise, schedule, steps)
+def update_clearing_each(model, loss, parts, optimizer, generator, clip=None):
+    """Only the last part's gradient is left."""
+    total, count = 0.0, sum(map(len, parts))
+    for x in parts:
+        optimizer.zero_grad()
+        value = loss(model, x, generator) * (len(x) / count)
+        value.backward()
+        total += value.item()
+    length = nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
+    optimizer.step()
+    return total, length.item()
 
 
-def sample_children_only(model, noise, schedule, steps=20):
-    """The layers are put back, the network's own flag isn't."""
-    mode = model.training
-    images = last(ddim(clipped(library.Denoiser(model.eval(), schedule, "v")), schedule, noise, steps))
-    for child in model.children():
-        child.train(mode)
-    return images
+def update_by_first_size(model, loss, parts, optimizer, generator, clip=None):
+    """As if all parts were as large as the first."""
+
+    def weighted(m, x, g):
+        count = sum(map(len, parts))
+        return loss(m, x, g) * (len(parts[0]) / len(x)) * count / (len(parts[0]) * len(parts))
+
+    return right_update(model, weighted, parts, optimizer, generator, clip)
 
 
-def sample_one_level(model, noise, schedule, steps=20):
-    """Dropout and BatchNorm lie a level deeper."""
-    mode = model.training
-    images = last(ddim(clipped(library.Denoiser(model.eval(), schedule, "v")), schedule, noise, steps))
-    model.training = mode
-    for child in model.children():
-        child.training = mode
-    return images
+def update_length_of_lengths(model, loss, parts, optimizer, generator, clip=None):
+    total, _ = right_update(model, loss, parts, optimizer, generator, clip)
+    return total, sum(w.grad.norm().item() for w in model.parameters() if w.grad is not None)
 
 
-def sample_exchanged(model, noise, schedule, steps=20):
-    mode = model.training
-    images = last(ddim(clipped(library.Denoiser(model.eval(), schedule, "v")), schedule, noise, steps))
-    model.train(not mode)
-    return images
+# ------------------------------------------------------------------------------------------------------ the whole loop
+right_run = right("training/run")
 
 
-def sample_twenty_steps(model, noise, schedule, steps=20):
-    return right_mode(model, noise, schedule, min(20, schedule.T))
+class RunWithOwnNames:
+    """Other attributes, a while loop, the rates set through zip of dictionaries, the average by another class."""
+
+    def __init__(self, model, loss, batch, optimizer, generator, rate, decay=0.995, clip=None, parts=1):
+        self.net, self.objective, self.next, self.opt, self.rng = model, loss, batch, optimizer, generator
+        self.schedule, self.limit, self.pieces = rate, clip, parts
+        self.rates = {id(group): group["lr"] for group in optimizer.param_groups}
+        self.average = AverageByName(model, decay)
+        self.losses = []
+
+    @property
+    def step(self):
+        return len(self.losses)
+
+    def go_on(self, until):
+        self.net.train(True)
+        while self.step < until:
+            for group in self.opt.param_groups:
+                group.update(lr=self.rates[id(group)] * self.schedule(self.step))
+            parts = list(torch.chunk(self.next(self.rng), self.pieces))
+            value, _ = update_by_clip_grad_norm(self.net, self.objective, parts, self.opt, self.rng, self.limit)
+            self.average.update(self.net)
+            self.losses.append(value)
 
 
-def sample_in_place(model, noise, schedule, steps=20):
-    return noise.copy_(right_mode(model, noise, schedule, steps))
+class RunInOneStep(right_run):
+    """A method for one step, and the factors put back afterwards."""
+
+    def one(self):
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        super().go_on(self.step + 1)
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
+
+    def go_on(self, until):
+        for _ in range(until - self.step):
+            self.one()
 
 
-def sample_image_by_image(model, noise, schedule, steps=20):
-    """In training mode BatchNorm sees one image at a time."""
-    whole = slip("training/mode", "as it was handed out")
-    return torch.cat([whole(model, one, schedule, steps) for one in noise.split(1)])
+class RunConstant(right_run):
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.rate = lambda k: 1.0
 
 
-def sample_not_clipped(model, noise, schedule, steps=20):
-    mode = model.training
-    images = last(ddim(library.Denoiser(model.eval(), schedule), schedule, noise * 3, steps))
-    model.train(mode)
-    return images
+class RunNextRate(right_run):
+    """The rate of the step after."""
+
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        rate = self.rate
+        self.rate = lambda k: rate(k + 1)
 
 
-def sample_wrong_target(model, noise, schedule, steps=20):
-    mode = model.training
-    images = last(ddim(clipped(library.Denoiser(model.eval(), schedule, "x0")), schedule, noise, steps))
-    model.train(mode)
-    return images
+class RunNotClipped(right_run):
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.clip = None
 
 
-def sample_without_mode_of_norm(model, noise, schedule, steps=20):
-    """Only the dropout is put to sleep; BatchNorm goes on with the statistics of the batch."""
-    mode = model.training
-    model.between[1].eval()
-    images = slip("training/mode", "as it was handed out")(model, noise, schedule, steps)
-    model.train(mode)
-    return images
+class RunNotParted(right_run):
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.parts = 1
 
 
-def sample_a_copy(model, noise, schedule, steps=20):
-    return slip("training/mode", "as it was handed out")(copy.deepcopy(model).eval(), noise, schedule, steps)
+class RunNotAveraged(right_run):
+    def go_on(self, until):
+        update, self.average.update = self.average.update, lambda model: None
+        super().go_on(until)
+        self.average.update = update
+
+
+class RunOtherDecay(right_run):
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.average.decay = 0.995
+
+
+class RunNotCounted(right_run):
+    def go_on(self, until):
+        made = self.step
+        super().go_on(until)
+        self.step = made
+
+
+class RunForgettingLosses(right_run):
+    def go_on(self, until):
+        self.losses = []
+        super().go_on(until)
+
+
+# -------------------------------------------------------------------------------------------------- pulling the plug
+right_safe = right("training/resume")
+
+
+class SafeInAList(right_run):
+    """A list instead of a dictionary, through an open file."""
+
+    def parts_with_state(self):
+        return [self.model, self.average.model, self.optimizer]
+
+    def save(self, path):
+        states = [part.state_dict() for part in self.parts_with_state()]
+        rest = [self.generator.get_state(), self.step, self.average.updates, list(self.losses)]
+        with open(path, "wb") as file:
+            torch.save(states + rest, file)
+
+    def resume(self, path):
+        with open(path, "rb") as file:
+            *states, random, self.step, self.average.updates, self.losses = torch.load(file)
+        for part, state in zip(self.parts_with_state(), states):
+            part.load_state_dict(state)
+        self.generator.set_state(random)
+
+
+class SafeByWeights(right_run):
+    """Weights one by one, the random state as a list of bytes, the step from the losses."""
+
+    def save(self, path):
+        torch.save(
+            {
+                "weights": [w.detach() for w in self.model.parameters()],
+                "average": [w.detach() for w in self.average.model.parameters()],
+                "n": self.average.updates,
+                "opt": self.optimizer.state_dict(),
+                "random": self.generator.get_state().tolist(),
+                "losses": self.losses,
+            },
+            path,
+        )
+
+    def resume(self, path):
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.no_grad():
+            for network, name in ((self.model, "weights"), (self.average.model, "average")):
+                for mine, theirs in zip(network.parameters(), found[name]):
+                    mine.copy_(theirs)
+        self.average.updates = found["n"]
+        self.optimizer.load_state_dict(found["opt"])
+        self.generator.set_state(torch.tensor(found["random"], dtype=torch.uint8))
+        self.losses = found["losses"]
+        self.step = len(self.losses)
+
+
+class SafeOnItsOwn(RunWithOwnNames):
+    """From a loop of one's own."""
+
+    def save(self, path):
+        torch.save([self.net.state_dict(), self.average.network.state_dict(), self.average.n, self.opt.state_dict(),
+                    self.rng.get_state(), self.losses], path)  # fmt: skip
+
+    def resume(self, path):
+        net, average, self.average.n, opt, random, self.losses = torch.load(path)
+        self.net.load_state_dict(net)
+        self.average.network.load_state_dict(average)
+        self.opt.load_state_dict(opt)
+        self.rates = dict(zip([id(group) for group in self.opt.param_groups], self.rates.values()))
+        self.rng.set_state(random)
+
+
+class SafeInMemory(right_run):
+    """Nothing is written; what is remembered goes on changing."""
+
+    remembered = {}
+
+    def save(self, path):
+        torch.save("saved", path)
+        self.remembered[str(path)] = self
+
+    def resume(self, path):
+        other = self.remembered[str(path)]
+        self.model.load_state_dict(other.model.state_dict())
+        self.average.model.load_state_dict(other.average.model.state_dict())
+        self.optimizer.load_state_dict(other.optimizer.state_dict())
+        self.generator.set_state(other.generator.get_state())
+        self.average.updates, self.step, self.losses = other.average.updates, other.step, list(other.losses)
+
+
+class SafeReseeded(right_safe):
+    """The generator begins anew, with a seed that is always the same."""
+
+    def resume(self, path):
+        super().resume(path)
+        self.generator.manual_seed(0)
+
+
+class SafeRounded(right_safe):
+    """Weights in half precision, to save room."""
+
+    def save(self, path):
+        super().save(path)
+        content = torch.load(path)
+        content["model"] = {k: v.half() if v.is_floating_point() else v for k, v in content["model"].items()}
+        torch.save(content, path)
+
+
+class SafeAverageForModel(right_safe):
+    """Goes on from the averaged weights."""
+
+    def resume(self, path):
+        super().resume(path)
+        self.model.load_state_dict(self.average.model.state_dict())
+
+
+class SafeModelForAverage(right_safe):
+    def resume(self, path):
+        super().resume(path)
+        self.average.model.load_state_dict(self.model.state_dict())
+
+
+class SafeOneStepLate(right_safe):
+    def resume(self, path):
+        super().resume(path)
+        self.step += 1
+
+
+class SafeOnlyOnce(right_safe):
+    """The first file stays; later ones are not written."""
+
+    def save(self, path):
+        if not os.path.exists(path):
+            super().save(path)
+
+
+class SafeRateShrinks(right_safe):
+    """The rates of the file are taken for the first ones."""
+
+    def resume(self, path):
+        super().resume(path)
+        self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
+
+
+# ---------------------------------------------------------------------------------------------------------------- Muon
+right_orthogonal = right("training/orthogonal")
+
+
+def orthogonal_on_the_small_side(gradient, rounds=20):
+    if gradient.shape[0] > gradient.shape[1]:
+        return orthogonal_on_the_small_side(gradient.T, rounds).T
+    x = gradient / gradient.square().sum().sqrt()
+    for _ in range(rounds):
+        x = (1.5 * torch.eye(len(x), dtype=x.dtype, device=x.device) - 0.5 * x @ x.T) @ x
+    return x
+
+
+def orthogonal_by_einsum(g, n=20):
+    x = g / torch.linalg.matrix_norm(g)
+    for _ in range(n):
+        x = (3 * x - torch.einsum("ij,kj,kl->il", x, x, x)) / 2
+    return x
+
+
+def orthogonal_by_svd(gradient, rounds=20):
+    u, _, v = torch.linalg.svd(gradient, full_matrices=False)
+    return u @ v
+
+
+def orthogonal_in_place(gradient, rounds=20):
+    gradient /= gradient.norm()
+    return right_orthogonal(gradient, rounds)
+
+
+def orthogonal_rows(gradient, rounds=20):
+    x = gradient / gradient.norm(dim=1, keepdim=True)
+    for _ in range(rounds):
+        x = 1.5 * x - 0.5 * x @ x.T @ x
+    return x
+
+
+def orthogonal_plus(gradient, rounds=20):
+    x = gradient / gradient.norm()
+    for _ in range(rounds):
+        x = 0.5 * x + 0.5 * x @ x.T @ x
+    return x
+
+
+def orthogonal_always_twenty(gradient, rounds=20):
+    return right_orthogonal(gradient)
 
 
 MUTANTS = {
@@ -1395,18 +1813,6 @@ MUTANTS = {
         "batch and channels mixed for noise": x0_of_mixed_channels("noise"),
         "exchanged": x0_exchanged,
     },
-    "training/to-noise": {
-        "of the first schedule as long": of_the_first_as_long(right("training/to-noise")),
-        "sign": lambda *given: -right_to_noise(*given),
-        "step before": noise_step_before,
-        "an ε in the division": noise_with_epsilon,
-        "division made safe": noise_safe_division,
-        "exchanged": noise_exchanged,
-        "batch and channels mixed": noise_of_mixed_channels,
-        "detached": noise_detached,
-        "in place": noise_in_place,
-        "bounded": noise_bounded,
-    },
     "training/min-snr": {
         "of the first schedule as long": of_the_first_as_long(right("training/min-snr")),
         "of ᾱ": lambda s, k, t, gamma=5.0: s.alpha_bar[t].clamp(max=gamma),
@@ -1419,38 +1825,70 @@ MUTANTS = {
         "in single precision": min_snr_single,
         "one for the batch": min_snr_of_the_batch,
     },
-    "training/ema": {
-        "in place": ema_in_place,
-        "one tensor": ema_one_tensor,
-        "weights as they are": lambda average, weights, updates, decay: weights,
-        "a tuple": lambda *given: tuple(right_ema(*given)),
-        "squares": lambda a, w, n, d: [(x**2).sqrt() for x in right_ema(a, w, n, d)],
-        "a generator": ema_generator,
-        "whole numbers": ema_whole_numbers,
-        "first tensor only": ema_first_only,
-        "weights in place": ema_weights_in_place,
-        "list in place": ema_list_in_place,
-        "product": ema_product,
-        "never below a half": ema_never_below_half,
-        "a start of a hundred updates": ema_short_start,
-        "flattened": ema_rows,
-        "on the CPU": ema_on_the_cpu,
+    "training/bound-terms": {
+        "a step early": bound_one_step_early,
+        "turned round": bound_turned_round,
+        "without t = 2": bound_without_the_second_step,
     },
-    "training/mode": {
-        "of the first schedule as long": of_the_first_as_long(right("training/mode")),
-        "not clipped": sample_not_clipped,
-        "another target": sample_wrong_target,
-        "only dropout asleep": sample_without_mode_of_norm,
-        "under no_grad alone": torch.no_grad()(slip("training/mode", "as it was handed out")),
-        "one step fewer": lambda m, n, s, k=20: right_mode(m, n, s, k - 1),
-        "recording off": sample_recording_off,
-        "frozen": sample_frozen,
-        "layers only put back": sample_children_only,
-        "one level only": sample_one_level,
-        "the other mode": sample_exchanged,
-        "always 20 steps": sample_twenty_steps,
-        "in place": sample_in_place,
-        "image by image": sample_image_by_image,
+    "training/loop": {
+        "one batch too many": train_drawing_too_much,
+        "the mean loss": train_giving_the_mean,
+        "the last loss only": train_giving_the_last,
+        "one step too many": train_one_more,
+        "chance of its own": train_with_own_chance,
+        "the loss after the step": train_loss_after,
+    },
+    "training/ema": {
+        "the larger one": AverageLarger,
+        "a plain mean": AverageOfAll,
+        "with gradients": AverageWithGradients,
+        "in training mode": AverageInTraining,
+        "buffers averaged": AverageOfBuffers,
+        "back into the model": AverageBackIntoTheModel,
+        "one weight only": AverageOfTheFirst,
+    },
+    "training/rate": {
+        "never climbs": lambda step, steps, warmup=0: right_rate(step, steps),
+        "never falls": lambda step, steps, warmup=0: min(1.0, (step + 1) / warmup) if warmup else 1.0,
+        "falls to a half": lambda step, steps, warmup=0: right_rate(step, 2 * steps, warmup),
+        "one step longer": lambda step, steps, warmup=0: right_rate(step, steps, warmup + 1 if warmup else 0),
+        "in per cent": lambda step, steps, warmup=0: 100 * right_rate(step, steps, warmup),
+    },
+    "training/accumulate": {
+        "always scaled": update_always_scaling,
+        "numbers clamped": update_clamping_numbers,
+        "the last part's loss": update_last_loss,
+        "cleared for each part": update_clearing_each,
+        "all as large as the first": update_by_first_size,
+        "lengths added up": update_length_of_lengths,
+        "loss only": lambda *given: right_update(*given)[0],
+    },
+    "training/run": {
+        "a constant rate": RunConstant,
+        "the next step's rate": RunNextRate,
+        "not clipped": RunNotClipped,
+        "not in parts": RunNotParted,
+        "not averaged": RunNotAveraged,
+        "another decay": RunOtherDecay,
+        "steps not counted": RunNotCounted,
+        "losses of the last call only": RunForgettingLosses,
+    },
+    "training/resume": {
+        "in memory": SafeInMemory,
+        "seeded anew": SafeReseeded,
+        "in half precision": SafeRounded,
+        "goes on from the average": SafeAverageForModel,
+        "the average begins anew": SafeModelForAverage,
+        "a step late": SafeOneStepLate,
+        "saved once": SafeOnlyOnce,
+        "the rates shrink": SafeRateShrinks,
+    },
+    "training/orthogonal": {
+        "by a decomposition": orthogonal_by_svd,
+        "in place": orthogonal_in_place,
+        "rows of length 1": orthogonal_rows,
+        "a plus": orthogonal_plus,
+        "always twenty": orthogonal_always_twenty,
     },
 }
 
@@ -1518,12 +1956,6 @@ ALTERNATIVES = {
         "image by image": x0_image_by_image,
         "single rates": x0_single_rates,
     },
-    "training/to-noise": {
-        "two fractions": noise_by_v,
-        "a score": noise_as_a_score,
-        "image by image": noise_image_by_image,
-        "single rates": noise_single_rates,
-    },
     "training/min-snr": {
         "line by line": min_snr_lines,
         "with rates": min_snr_rates,
@@ -1531,20 +1963,21 @@ ALTERNATIVES = {
         "a table": min_snr_table,
         "an object": MinSnr(),
     },
-    "training/ema": {
-        "lerp": ema_lerp,
-        "moved a little": ema_moved,
-        "a tensor for the decay": ema_tensor_of_decay,
-        "copies in place": ema_copies,
-        "foreach": ema_foreach,
-        "an object": Average(),
+    "training/bound-terms": {"by signal-to-noise": bound_by_snr, "torch.distributions": bound_by_distributions},
+    "training/loop": {
+        "while": train_while,
+        "cleared afterwards": train_clearing_afterwards,
+        "an iterator": train_by_iterator,
+        "a closure": train_with_closure,
     },
-    "training/mode": {
-        "try and finally": sample_context,
-        "train(False)": sample_with_mode,
-        "a copy": sample_a_copy,
-        "all flags": sample_flags_of_all,
-        "within": sample_within,
-        "an object": Sampler(),
+    "training/ema": {"lerp": AverageByLerp, "by name": AverageByName, "new tensors": AverageOfCopies},
+    "training/rate": {"by cases": rate_by_cases, "the smallest": rate_smaller_of_both, "torch": rate_by_torch},
+    "training/accumulate": {
+        "clip_grad_norm_": update_by_clip_grad_norm,
+        "divided afterwards": update_dividing_afterwards,
+        "one graph": update_with_one_graph,
     },
+    "training/run": {"own names": RunWithOwnNames, "step by step": RunInOneStep},
+    "training/resume": {"a list": SafeInAList, "weights one by one": SafeByWeights, "a loop of its own": SafeOnItsOwn},
+    "training/orthogonal": {"on the small side": orthogonal_on_the_small_side, "einsum": orthogonal_by_einsum},
 }

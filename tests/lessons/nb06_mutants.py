@@ -1,8 +1,12 @@
 """Wrong answers to the quizzes of notebook 06 that must be rejected, and other right ones that must be accepted."""
 
 import math
+from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import torch
+from einops import rearrange
 
 from course_utils.diffusion import linear_schedule, predict_noise
 from course_utils.sampling import euler, heun, last
@@ -16,6 +20,18 @@ right_product = right("sampling/product")
 right_heun_step = right("sampling/heun-step")
 right_multistep = right("sampling/multistep")
 right_beta_walk = right("sampling/noise-at-the-end")
+right_walk = right("sampling/walk")
+right_variance = right("sampling/variance")
+right_eta_walk = right("sampling/eta-term")
+right_encode = right("sampling/encode")
+right_slerp = right("sampling/slerp-way")
+right_slope = right("sampling/slope")
+right_euler_step = right("sampling/euler-step")
+right_multistep_walk = right("sampling/multistep-walk")
+right_order = right("sampling/measured-order")
+right_redraw = right("sampling/redraw")
+right_keep_known = right("sampling/keep-known")
+right_unmask = right("sampling/unmask")
 
 
 def full(x, t):
@@ -933,6 +949,677 @@ def langevin_in_place(x, score, h, noise):
     return x
 
 
+# ------------------------------------------------------------------------------------------------ the loop of one's own
+
+
+def trail_by_index(step, denoise, schedule, x, times, draw, y=None):
+    trail = [(times[0], x, None)]
+    for k in range(len(times) - 1):
+        _, x, _ = trail[-1]
+        guess = denoise(x, torch.ones(len(x), dtype=torch.long, device=x.device) * times[k], y)
+        trail += [(times[k + 1], step(x, guess, times[k], times[k + 1], draw(x), schedule), guess)]
+    return trail
+
+
+def trail_in_columns(step, denoise, schedule, x, times, draw, y=None):
+    """Three lists, zipped at the end; no noise is drawn for a stride to 0."""
+    images, guesses = [x], [None]
+    for t, s in zip(times[:-1], times[1:]):
+        guesses.append(denoise(images[-1], full(x, t), y=y))
+        noise = draw(x) if s > 0 else torch.zeros_like(x)
+        images.append(step(images[-1], guesses[-1], t, s, noise, schedule))
+    return list(zip(times, images, guesses))
+
+
+def trail_recursive(step, denoise, schedule, x, times, draw, y=None, x0=None):
+    here = [(times[0], x, x0)]
+    if len(times) == 1:
+        return here
+    t, s = times[:2]
+    guess = denoise(x, full(x, t), y)
+    return here + trail_recursive(
+        step, denoise, schedule, step(x, guess, t, s, draw(x), schedule), times[1:], draw, y, guess
+    )
+
+
+def trail_while(step, denoise, schedule, x, times, draw, y=None):
+    rest, trail = list(times), []
+    guess, t = None, rest.pop(0)
+    trail.append((t, x, guess))
+    while rest:
+        s = rest.pop(0)
+        guess = denoise(x, torch.tensor([t] * len(x), device=x.device), y)
+        x, t = step(x, guess, t, s, draw(x), schedule), s
+        trail.append((t, x, guess))
+    return trail
+
+
+def trail_one_image_told(step, denoise, schedule, x, times, draw, y=None):
+    """Always as if from T: the step that the network is told never falls."""
+    return right_walk(step, lambda x, t, y: denoise(x, 0 * t + times[0], y), schedule, x, times, draw, y)
+
+
+def trail_fresh_start(step, denoise, schedule, x, times, draw, y=None):
+    """Each stride begins with the noise of the start."""
+    trail = [(times[0], x, None)]
+    for t, s in pairwise(times):
+        x0 = denoise(x, full(x, t), y)
+        trail.append((s, step(x, x0, t, s, draw(x), schedule), x0))
+    return trail
+
+
+def trail_every_step(step, denoise, schedule, x, times, draw, y=None):
+    """All steps between the first stop and the last."""
+    return right_walk(step, denoise, schedule, x, [*range(times[0], times[-1] - 1, -1)], draw, y)
+
+
+def trail_without_last(step, denoise, schedule, x, times, draw, y=None):
+    return right_walk(step, denoise, schedule, x, times[:-1], draw, y)
+
+
+def trail_no_noise(step, denoise, schedule, x, times, draw, y=None):
+    return right_walk(step, denoise, schedule, x, times, torch.zeros_like, y)
+
+
+def trail_silent_last(step, denoise, schedule, x, times, draw, y=None):
+    """No noise on the last stride, wherever it ends."""
+    strides = iter(range(len(times) - 1))
+    return right_walk(step, denoise, schedule, x, times, lambda x: draw(x) * (next(strides) < len(times) - 2), y)
+
+
+def trail_swapped(step, denoise, schedule, x, times, draw, y=None):
+    return [(t, x0, x) for t, x, x0 in right_walk(step, denoise, schedule, x, times, draw, y)]
+
+
+def trail_in_place(step, denoise, schedule, x, times, draw, y=None):
+    trail = right_walk(step, denoise, schedule, x, times, draw, y)
+    x.copy_(trail[-1][1])
+    return trail
+
+
+def trail_same_tensor(step, denoise, schedule, x, times, draw, y=None):
+    """All entries hold one tensor, which is changed in place: at the end all are the last image."""
+    x = x.clone()
+    trail = [(times[0], x, None)]
+    for t, s in pairwise(times):
+        x0 = denoise(x, full(x, t), y)
+        x.copy_(step(x, x0, t, s, draw(x), schedule))
+        trail.append((s, x, x0))
+    return trail
+
+
+# ------------------------------------------------------------------------------------------------ a variance walks
+
+
+def variance_two_questions(step, schedule, times, std):
+    one, none = torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    v = 1.0
+    for k in range(len(times) - 2):
+        t, s = times[k], times[k + 1]
+        a = float(schedule.alpha_bar[t])
+        g = math.sqrt(a) * std**2 / (a * std**2 + 1 - a)
+        f = step(one, g * one, t, s, none, schedule).item()
+        v = v * f * f + step(none, none, t, s, one, schedule).item() ** 2
+    a = float(schedule.alpha_bar[times[-2]])
+    return v / (a * std**2 + (1 - a))
+
+
+def variance_by_deviation(step, schedule, times, std):
+    """The standard deviation is carried on, as the length of a vector."""
+    deviation, (*way, last_stop, _) = 1.0, times
+    x = torch.tensor([[[[1.0]]], [[[0.0]]]], dtype=torch.float64)
+    for t, s in pairwise([*way, last_stop]):
+        a = schedule.alpha_bar[t]
+        noised = a * std**2 + 1 - a
+        f, sigma = step(x, a.sqrt() * std**2 / noised * x, t, s, x.flip(0), schedule).flatten()
+        deviation = math.hypot(f.item() * deviation, sigma.item())
+    a = schedule.alpha_bar[last_stop].item()
+    return deviation**2 / (a * std**2 + 1 - a)
+
+
+def variance_of_pure_noise(step, schedule, times, std):
+    a = schedule.alpha_bar[times[-2]].item()
+    return right_variance(step, schedule, times, std) * (a * std**2 + 1 - a) / (1 - a)
+
+
+def variance_guess_unscaled(step, schedule, times, std):
+    """The guess as if the signal rate were 1."""
+    return right_variance(
+        lambda x, x0, t, *given: step(x, x0 / schedule.alpha_bar[t].item() ** 0.5, t, *given), schedule, times, std
+    )
+
+
+def variance_starts_at_zero(step, schedule, times, std):
+    full_walk, half = right_variance(step, schedule, times, std), right_variance(step, schedule, times, std / 2)
+    return 0.5 * (full_walk + half)
+
+
+# ------------------------------------------------------------------------------------------------------------ sampler D
+
+
+def eta_other_order(denoise, schedule, x, draws, eta=0.0):
+    """Without a clamp, in Python's numbers, in another order."""
+    bars = schedule.alpha_bar.tolist()
+    for t in reversed(range(1, len(bars))):
+        now, after = bars[t], bars[t - 1]
+        variance = eta**2 * (1 - after) / (1 - now) * (1 - now / after)
+        guess = denoise(x, full(x, t))
+        noise = (x - now**0.5 * guess) / (1 - now) ** 0.5
+        x = after**0.5 * guess + variance**0.5 * draws[t] + max(1 - after - variance, 0) ** 0.5 * noise
+    return x
+
+
+def eta_share(denoise, schedule, x, draws, eta=0.0):
+    for t in range(schedule.T, 0, -1):
+        now, after = alpha_bars(schedule, t, t - 1)
+        guess = denoise(x, full(x, t))
+        share = eta * ((1 - now / after) / (1 - now)) ** 0.5
+        implied = predict_noise(schedule, guess, x, full(x, t))
+        x = schedule.add_noise(guess, full(x, t - 1), (1 - share**2) ** 0.5 * implied + share * draws[t])
+    return x
+
+
+def eta_abs(denoise, schedule, x, draws, eta=0.0):
+    """The clamp exchanged for an absolute value: the number is as impossible as before."""
+    for t in range(schedule.T, 0, -1):
+        now, after = schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+        guess = denoise(x, full(x, t))
+        implied = (x - now.sqrt() * guess) / (1 - now).sqrt()
+        sigma = eta * ((1 - after) / (1 - now) * (1 - now / after)).sqrt()
+        x = after.sqrt() * guess + (1 - after - sigma).abs().sqrt() * implied + sigma * draws[t]
+    return x
+
+
+def eta_sigma_of_variance(denoise, schedule, x, draws, eta=0.0):
+    """σ made a variance throughout."""
+    for t in range(schedule.T, 0, -1):
+        now, after = schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+        guess = denoise(x, full(x, t))
+        implied = (x - now.sqrt() * guess) / (1 - now).sqrt()
+        sigma = eta * (1 - after) / (1 - now) * (1 - now / after)
+        x = after.sqrt() * guess + (1 - after - sigma).clamp(min=0).sqrt() * implied + sigma * draws[t]
+    return x
+
+
+def eta_full(denoise, schedule, x, draws, eta=0.0):
+    return right_eta_walk(denoise, schedule, x, draws, float(eta > 0))
+
+
+def eta_stops_early(denoise, schedule, x, draws, eta=0.0):
+    for t in range(schedule.T, 1, -1):
+        x = right_ddim_step(x, denoise(x, full(x, t)), t, t - 1, draws[t], schedule, eta)
+    return x
+
+
+# --------------------------------------------------------------------------------------------------------------- codes
+
+
+def encode_by_rates(denoise, schedule, image, times):
+    x = image
+    for k, t in enumerate(times[:-1]):
+        a, b = alpha_bars(schedule, t, times[k + 1])
+        guess = denoise(x, full(x, t), None)
+        x = math.sqrt(b) * guess + math.sqrt((1 - b) / (1 - a)) * (x - math.sqrt(a) * guess)
+    return x
+
+
+def encode_through_add_noise(denoise, schedule, image, times):
+    for t, s in pairwise(times):
+        guess = denoise(image, full(image, t))
+        image = schedule.add_noise(guess, full(image, s), predict_noise(schedule, guess, image, full(image, t)))
+    return image
+
+
+def encode_in_x_bar(denoise, schedule, image, times):
+    """Euler's method upwards."""
+    x = image
+    for t, s in pairwise(times):
+        a, b = alpha_bars(schedule, t, s)
+        x = b**0.5 * (x / a**0.5 + (sigma(b) - sigma(a)) * slope(denoise, x, t, schedule))
+    return x
+
+
+def encode_without_signal(denoise, schedule, image, times):
+    x = image
+    for t, s in pairwise(times):
+        guess = denoise(x, full(x, t))
+        _, b = alpha_bars(schedule, t, s)
+        x = guess + (1 - b) ** 0.5 * predict_noise(schedule, guess, x, full(x, t))
+    return x
+
+
+def encode_noise_not_rooted(denoise, schedule, image, times):
+    x = image
+    for t, s in pairwise(times):
+        guess = denoise(x, full(x, t))
+        _, b = alpha_bars(schedule, t, s)
+        x = b * guess + (1 - b) * predict_noise(schedule, guess, x, full(x, t))
+    return x
+
+
+def encode_clipped(denoise, schedule, image, times):
+    return right_encode(lambda x, t: denoise(x, t).clamp(-1, 1), schedule, image, times)
+
+
+def encode_in_place(denoise, schedule, image, times):
+    return image.copy_(right_encode(denoise, schedule, image, times))
+
+
+def slerp_with_norms(a, b, u):
+    n = a.shape[0]
+    dot = (a * b).reshape(n, -1).sum(1)
+    lengths = a.reshape(n, -1).norm(dim=1) * b.reshape(n, -1).norm(dim=1)
+    theta = torch.arccos(dot / lengths)[:, None, None, None]
+    return torch.sin((1 - u) * theta) / torch.sin(theta) * a + torch.sin(u * theta) / torch.sin(theta) * b
+
+
+def slerp_einops(a, b, u):
+    units = [rearrange(x, "b c h w -> b (c h w)") for x in (a, b)]
+    cosine = torch.nn.functional.cosine_similarity(*units, dim=1)
+    theta = rearrange(cosine.acos(), "b -> b 1 1 1")
+    return (torch.sin((1 - u) * theta) * a + torch.sin(u * theta) * b) / torch.sin(theta)
+
+
+def slerp_one_by_one(a, b, u):
+    rows = []
+    for one, other in zip(a, b):
+        theta = torch.arccos((one * other).sum() / one.norm() / other.norm())
+        rows.append((torch.sin((1 - u) * theta) * one + torch.sin(u * theta) * other) / torch.sin(theta))
+    return torch.stack(rows)
+
+
+def slerp_of_units(a, b, u):
+    """Both brought to length 1 first: the length of codes is lost."""
+    a, b = (x / x.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for x in (a, b))
+    return right_slerp(a, b, u)
+
+
+def slerp_right_angle(a, b, u):
+    """As if all codes were perpendicular."""
+    return math.cos(u * math.pi / 2) * a + math.sin(u * math.pi / 2) * b
+
+
+def slerp_per_pixel(a, b, u):
+    """An angle for each row of pixels."""
+    theta = torch.nn.functional.cosine_similarity(a, b, dim=-1)[..., None].clamp(-1, 1).acos()
+    return (((1 - u) * theta).sin() * a + (u * theta).sin() * b) / theta.sin()
+
+
+# ------------------------------------------------------------------------------------------------------------ the slope
+
+
+def slope_by_predict_noise(denoise, x_bar, t, schedule):
+    x_t = schedule.alpha_bar[t].sqrt() * x_bar
+    at = full(x_t, t)
+    return predict_noise(schedule, denoise(x_t, at), x_t, at)
+
+
+def slope_in_single_precision(denoise, x_bar, t, schedule):
+    a = schedule.alpha_bar.float()[t]
+    x_t = a.sqrt() * x_bar
+    return (x_t - a.sqrt() * denoise(x_t, full(x_t, t))) / (1 - a).sqrt()
+
+
+def slope_by_rates(denoise, x_bar, t, schedule):
+    signal, spread = schedule.rates(full(x_bar, t), x_bar)
+    return (x_bar - denoise(signal * x_bar, full(x_bar, t))) * signal / spread
+
+
+def slope_is_the_score(denoise, x_bar, t, schedule):
+    return -right_slope(denoise, x_bar, t, schedule) / (1 - schedule.alpha_bar[t]).sqrt()
+
+
+def slope_asked_one_late(denoise, x_bar, t, schedule):
+    return right_slope(lambda x, at: denoise(x, (at - 1).clamp(min=1)), x_bar, t, schedule)
+
+
+def slope_is_the_guess(denoise, x_bar, t, schedule):
+    a = schedule.alpha_bar[t]
+    return denoise(a.sqrt() * x_bar, full(x_bar, t))
+
+
+def slope_clipped(denoise, x_bar, t, schedule):
+    return right_slope(lambda x, at: denoise(x, at).clamp(-1, 1), x_bar, t, schedule)
+
+
+def euler_by_hand(denoise, x_t, t, s, schedule):
+    a, b = alpha_bars(schedule, t, s)
+    x_bar, guess = x_t / a**0.5, denoise(x_t, full(x_t, t))
+    x_bar = x_bar + (sigma(b) / sigma(a) - 1) * (x_bar - guess)
+    return b**0.5 * x_bar
+
+
+def euler_through_slope(denoise, x_t, t, s, schedule):
+    a, b = alpha_bars(schedule, t, s)
+    return b**0.5 * (x_t / a**0.5 + (sigma(b) - sigma(a)) * slope_by_rates(denoise, x_t / a**0.5, t, schedule))
+
+
+def euler_with_roots(denoise, x_t, t, s, schedule):
+    """ς as the root of 1/ᾱ − 1."""
+    a, b = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+    first = predict_noise(schedule, denoise(x_t, full(x_t, t)), x_t, full(x_t, t))
+    return math.sqrt(b / a) * x_t + math.sqrt(b) * (math.sqrt(1 / b - 1) - math.sqrt(1 / a - 1)) * first
+
+
+def euler_noise_rates(denoise, x_t, t, s, schedule):
+    """√(1 − ᾱ) for ς."""
+    a, b = alpha_bars(schedule, t, s)
+    return b**0.5 * (x_t / a**0.5 + ((1 - b) ** 0.5 - (1 - a) ** 0.5) * slope(denoise, x_t, t, schedule))
+
+
+def euler_is_heun(denoise, x_t, t, s, schedule):
+    return right_heun_step(denoise, x_t, t, s, schedule)
+
+
+def euler_asked_at_s(denoise, x_t, t, s, schedule):
+    return right_euler_step(lambda x, at: denoise(x, 0 * at + max(s, 1)), x_t, t, s, schedule)
+
+
+# ---------------------------------------------------------------------------------------------------- 2M as a sampler
+
+
+def memory_by_index(denoise, schedule, x, times, y=None):
+    trail = [(times[0], x, None)]
+    for k in range(1, len(times)):
+        t, s = times[k - 1], times[k]
+        guess = denoise(trail[-1][1], full(x, t), y)
+        if k == 1 or s == 0:
+            end = right_ddim_step(trail[-1][1], guess, t, s, 0 * x, schedule)
+        else:
+            end = multistep_as_published(trail[-1][1], guess, trail[-1][2], times[k - 2], t, s, schedule)
+        trail.append((s, end, guess))
+    return trail
+
+
+def memory_of_guesses(denoise, schedule, x, times, y=None):
+    """One formula for all strides, with a share that is 0 where there is no memory."""
+    half, guesses, images = (schedule.log_snr / 2).tolist(), [], [x]
+    for k, (t, s) in enumerate(zip(times, times[1:])):
+        guesses.append(denoise(images[-1], full(x, t), y))
+        share = (half[s] - half[t]) / (half[t] - half[times[k - 1]]) / 2 if k and s else 0.0
+        ahead = guesses[-1] + share * (guesses[-1] - guesses[k - 1])
+        images.append(right_ddim_step(images[-1], ahead, t, s, torch.zeros_like(x), schedule))
+    return [*zip(times, images, [None, *guesses])]
+
+
+def memory_of_images(denoise, schedule, x, times, y=None):
+    """Remembers the image before in the place of its guess."""
+    trail, before = [(times[0], x, None)], None
+    for t, s in pairwise(times):
+        x0 = denoise(x, full(x, t), y)
+        if before is None or s == 0:
+            end = right_ddim_step(x, x0, t, s, 0 * x, schedule)
+        else:
+            end = right_multistep(x, x0, before[1], before[0], t, s, schedule)
+        before, x = (t, x), end
+        trail.append((s, x, x0))
+    return trail
+
+
+def memory_at_wrong_step(denoise, schedule, x, times, y=None):
+    """The step of the memory is always T."""
+    trail, before = [(times[0], x, None)], None
+    for t, s in pairwise(times):
+        x0 = denoise(x, full(x, t), y)
+        if before is None or s == 0:
+            x = right_ddim_step(x, x0, t, s, 0 * x, schedule)
+        else:
+            x = right_multistep(x, x0, before, times[0], t, s, schedule)
+        before = x0
+        trail.append((s, x, x0))
+    return trail
+
+
+def memory_without_start(denoise, schedule, x, times, y=None):
+    return right_multistep_walk(denoise, schedule, x, times, y)[1:]
+
+
+def memory_ends_only(denoise, schedule, x, times, y=None):
+    return right_multistep_walk(denoise, schedule, x, times, y)[-1][1]
+
+
+# ------------------------------------------------------------------------------------------------------------ the order
+
+
+def order_polyfit(strides, errors):
+    return float(-np.polyfit(np.log(strides), np.log(errors), 1)[0])
+
+
+def order_lstsq(strides, errors):
+    x = torch.tensor(strides, dtype=torch.float64).log()
+    design = torch.stack([x, torch.ones_like(x)], 1)
+    return -torch.linalg.lstsq(design, torch.tensor(errors, dtype=torch.float64).log()[:, None]).solution[0].item()
+
+
+def order_in_plain_python(strides, errors):
+    x, y = [math.log10(k) for k in strides], [math.log10(e) for e in errors]
+    mx, my = sum(x) / len(x), sum(y) / len(y)
+    return -sum((a - mx) * (b - my) for a, b in zip(x, y)) / sum((a - mx) ** 2 for a in x)
+
+
+def order_by_covariance(strides, errors):
+    c = torch.cov(torch.tensor([strides, errors], dtype=torch.float64).log())
+    return -(c[0, 1] / c[0, 0]).item()
+
+
+def order_mixed_logs(strides, errors):
+    return order_polyfit([2 ** math.log10(k) for k in strides], errors)
+
+
+def order_ends(strides, errors):
+    return math.log(errors[0] / errors[-1]) / math.log(strides[-1] / strides[0])
+
+
+def order_turned(strides, errors):
+    return 1 / right_order(strides, errors)
+
+
+def order_mean_of_slopes(strides, errors):
+    pairs = list(zip(strides, errors))
+    slopes = [math.log(e / f) / math.log(m / k) for (k, e), (m, f) in pairwise(pairs)]
+    return sum(slopes) / len(slopes)
+
+
+def order_rounded(strides, errors):
+    return float(round(right_order(strides, errors)))
+
+
+# ------------------------------------------------------------------------------------------------------------- counters
+
+
+class CountsInAList:
+    """The count as a property."""
+
+    def __init__(self, denoiser):
+        self._inner, self._log = denoiser, []
+
+    @property
+    def calls(self):
+        return len(self._log)
+
+    def __call__(self, *given, **named):
+        self._log.append(1)
+        return self._inner(*given, **named)
+
+
+def counted_closure(denoise):
+    """A function that carries its count."""
+
+    def ask(x_t, t, y=None):
+        ask.calls = ask.calls + 1
+        return denoise(x_t, t, y)
+
+    ask.calls = 0
+    return ask
+
+
+class CountsTogether:
+    calls = 0
+
+    def __init__(self, denoise):
+        self.denoise = denoise
+
+    def __call__(self, x_t, t, y=None):
+        CountsTogether.calls += 1
+        return self.denoise(x_t, t, y)
+
+
+class CountsSteps(CountsInAList):
+    """Only calls with another step than the last one."""
+
+    def __call__(self, x_t, t, y=None):
+        if not self._log or not torch.equal(self._log[-1], t):
+            self._log.append(t)
+        return self._inner(x_t, t, y)
+
+
+class CountsTwice(CountsInAList):
+    def __call__(self, x_t, t, y=None):
+        self._log += [1, 1]
+        return self._inner(x_t, t, y)
+
+
+class CountsOnlyWithLabels(CountsInAList):
+    def __call__(self, x_t, t, y=None):
+        if y is not None:
+            self._log.append(1)
+        return self._inner(x_t, t, y)
+
+
+# ------------------------------------------------------------------------------------------- beginning with an image
+
+
+def redraw_by_hand(image, level, strides, denoise, schedule, draw):
+    signal, spread = schedule.rates(full(image, level), image)
+    noisy = x = signal * image + spread * draw(image)
+    t = level
+    for s in [s for s in right_timesteps(schedule.T, strides) if s < level]:
+        x = ancestral_by_noise(x, denoise(x, full(x, t)), t, s, draw(x), schedule)
+        t = s
+    return noisy, x
+
+
+def redraw_a_trail(image, level, strides, denoise, schedule, draw):
+    noisy = schedule.add_noise(image, full(image, level), draw(image))
+    stops = [level] + list(filter(lambda t: t < level, right_timesteps(schedule.T, strides)))
+    trail = trail_in_columns(right_ancestral_step, denoise, schedule, noisy, stops, draw)
+    return trail[0][1], trail[-1][1]
+
+
+def redraw_with_ddim(image, level, strides, denoise, schedule, draw):
+    noisy = schedule.add_noise(image, full(image, level), draw(image))
+    stops = [level, *(t for t in right_timesteps(schedule.T, strides) if t < level)]
+    return noisy, right_walk(right_ddim_step, denoise, schedule, noisy, stops, draw)[-1][1]
+
+
+def redraw_one_noise(image, level, strides, denoise, schedule, draw):
+    noise = draw(image)
+    return right_redraw(image, level, strides, denoise, schedule, lambda x: noise)
+
+
+def redraw_level_twice(image, level, strides, denoise, schedule, draw):
+    """A stop at the level stays in the list, and the walk's first stride is of length 0 there: one stride is "
+    "left out."""
+    noisy = schedule.add_noise(image, full(image, level), draw(image))
+    stops = [level, *[t for t in right_timesteps(schedule.T, strides) if t < level][1:]]
+    stops = stops if len(stops) > 1 else [level, 0]
+    return noisy, right_walk(right_ancestral_step, denoise, schedule, noisy, stops, draw)[-1][1]
+
+
+def redraw_beta(image, level, strides, denoise, schedule, draw):
+    noisy = schedule.add_noise(image, full(image, level), draw(image))
+    stops = [level, *(t for t in right_timesteps(schedule.T, strides) if t < level)]
+    step = partial(right_ancestral_step, kappa=1.0)
+    return noisy, right_walk(step, denoise, schedule, noisy, stops, draw)[-1][1]
+
+
+def keep_by_mask(denoise, image, known):
+    def filling(x_t, t, y=None):
+        m = known.to(x_t.dtype)
+        return m * image + (1 - m) * denoise(x_t, t, y)
+
+    return filling
+
+
+def keep_by_copy(denoise, image, known):
+    def filling(*given):
+        guess = denoise(*given).clone()
+        guess[..., known] = image[..., known]
+        return guess
+
+    return filling
+
+
+class KeepAsObject:
+    def __init__(self, denoise, image, known):
+        self.denoise, self.image, self.known = denoise, image, known
+
+    def __call__(self, x_t, t, y=None):
+        guess = self.denoise(x_t, t, y)
+        return guess.masked_fill(self.known, 0) + self.image.masked_fill(~self.known, 0)
+
+
+def keep_average(denoise, image, known):
+    return lambda x_t, t, y=None: torch.where(known, (image + denoise(x_t, t, y)) / 2, denoise(x_t, t, y))
+
+
+def keep_all(denoise, image, known):
+    return lambda x_t, t, y=None: image.expand_as(x_t).clone()
+
+
+def keep_black(denoise, image, known):
+    return lambda x_t, t, y=None: denoise(x_t, t, y) * ~known
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+
+
+def unmask_by_chunks(probability, turn, rounds, uniforms):
+    x = torch.zeros_like(turn, dtype=torch.float32)
+    round_of = torch.div(turn * rounds, turn.shape[1], rounding_mode="floor")
+    for k, numbers in enumerate(uniforms):
+        here = round_of == k
+        x = x + here * ((numbers < probability(x)).float() * 2 - 1)
+    return x
+
+
+def unmask_in_place(probability, turn, rounds, uniforms):
+    n, d = turn.shape
+    x = torch.zeros(n, d, device=turn.device)
+    for k in range(rounds):
+        p = probability(x)
+        due = (turn * rounds // d) == k
+        x[due] = torch.where(uniforms[k] < p, 1.0, -1.0)[due]
+    return x
+
+
+def unmask_signs(probability, turn, rounds, uniforms):
+    d = turn.shape[1]
+    x = torch.zeros(turn.shape, device=turn.device)
+    for k in range(rounds):
+        drawn = torch.ones_like(x)
+        drawn = drawn.masked_fill(uniforms[k] >= probability(x), -1.0)
+        x = torch.where((turn * rounds >= k * d) & (turn * rounds < (k + 1) * d), drawn, x)
+    return x
+
+
+def unmask_zero_and_one(probability, turn, rounds, uniforms):
+    return (right_unmask(probability, turn, rounds, uniforms) > 0).float()
+
+
+def unmask_first_numbers(probability, turn, rounds, uniforms):
+    return right_unmask(probability, turn, rounds, uniforms[:1].expand_as(uniforms))
+
+
+def unmask_row_by_row(probability, turn, rounds, uniforms):
+    return right_unmask(probability, torch.arange(turn.shape[1]).expand_as(turn), rounds, uniforms)
+
+
+def unmask_one_short(probability, turn, rounds, uniforms):
+    x = right_unmask(probability, turn, rounds, uniforms)
+    return torch.where(turn * rounds // turn.shape[1] == rounds - 1, 0.0, x)
+
+
 def alpha_bars(schedule, t: int, s: int) -> tuple[float, float]:
     return schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
 
@@ -962,6 +1649,83 @@ def multistep_with(x_t, x0, x0_before, t, s, schedule, share):
 
 
 MUTANTS = {
+    "sampling/walk": {
+        "told the first step throughout": trail_one_image_told,
+        "each stride from the start": trail_fresh_start,
+        "every step": trail_every_step,
+        "without the last stride": trail_without_last,
+        "no noise": trail_no_noise,
+        "no noise on the last stride": trail_silent_last,
+        "image and guess exchanged": trail_swapped,
+        "in place": trail_in_place,
+        "one tensor for all": trail_same_tensor,
+    },
+    "sampling/variance": {
+        "compared with pure noise": variance_of_pure_noise,
+        "a guess too large": variance_guess_unscaled,
+        "half of the data": variance_starts_at_zero,
+    },
+    "sampling/eta-term": {
+        "an absolute value": eta_abs,
+        "σ a variance": eta_sigma_of_variance,
+        "η 0 or 1": eta_full,
+        "without the last step": eta_stops_early,
+        "β-walk": lambda d, sch, x, draws, eta=0.0: right_beta_walk(d, sch, x, draws),
+    },
+    "sampling/encode": {
+        "signal left out": encode_without_signal,
+        "no roots": encode_noise_not_rooted,
+        "clipped": encode_clipped,
+        "in place": encode_in_place,
+    },
+    "sampling/slerp-way": {
+        "of length 1": slerp_of_units,
+        "always a right angle": slerp_right_angle,
+        "an angle for each row": slerp_per_pixel,
+    },
+    "sampling/slope": {
+        "the score": slope_is_the_score,
+        "asked a step late": slope_asked_one_late,
+        "the guess": slope_is_the_guess,
+        "clipped": slope_clipped,
+    },
+    "sampling/euler-step": {
+        "noise rates for ς": euler_noise_rates,
+        "Heun": euler_is_heun,
+        "asked at the end": euler_asked_at_s,
+    },
+    "sampling/multistep-walk": {
+        "images remembered": memory_of_images,
+        "memory at T": memory_at_wrong_step,
+        "without its start": memory_without_start,
+        "the end only": memory_ends_only,
+    },
+    "sampling/measured-order": {
+        "two kinds of logarithms": order_mixed_logs,
+        "the ends only": order_ends,
+        "upside down": order_turned,
+        "mean of slopes": order_mean_of_slopes,
+        "rounded": order_rounded,
+    },
+    "sampling/counted": {
+        "one count for all": CountsTogether,
+        "calls with another step": CountsSteps,
+        "two at a time": CountsTwice,
+        "only with labels": CountsOnlyWithLabels,
+    },
+    "sampling/redraw": {
+        "down by DDIM": redraw_with_ddim,
+        "one noise": redraw_one_noise,
+        "a stop too few": redraw_level_twice,
+        "variance β": redraw_beta,
+    },
+    "sampling/keep-known": {"half of each": keep_average, "the image": keep_all, "black": keep_black},
+    "sampling/unmask": {
+        "0 and 1": unmask_zero_and_one,
+        "the first numbers": unmask_first_numbers,
+        "row by row": unmask_row_by_row,
+        "the last round left out": unmask_one_short,
+    },
     "sampling/ancestral-step": {
         "always to t − 1": ancestral_step_by_one,
         "no noise in the last few steps": ancestral_no_noise_at_one,
@@ -1104,6 +1868,56 @@ MUTANTS = {
 }
 
 ALTERNATIVES = {
+    "sampling/walk": {
+        "by index": trail_by_index,
+        "three columns": trail_in_columns,
+        "recursive": trail_recursive,
+        "while": trail_while,
+    }
+    | in_other_forms(trail_while),
+    "sampling/variance": {
+        "two questions": variance_two_questions,
+        "a standard deviation": variance_by_deviation,
+    }
+    | in_other_forms(variance_two_questions),
+    "sampling/eta-term": {"Python's numbers": eta_other_order, "noises mixed first": eta_share},
+    "sampling/encode": {
+        "by rates": encode_by_rates,
+        "through add_noise": encode_through_add_noise,
+        "Euler upwards": encode_in_x_bar,
+    }
+    | in_other_forms(encode_by_rates),
+    "sampling/slerp-way": {
+        "dot and norms": slerp_with_norms,
+        "einops": slerp_einops,
+        "pair by pair": slerp_one_by_one,
+    }
+    | in_other_forms(slerp_with_norms),
+    "sampling/slope": {
+        "the noise": slope_by_predict_noise,
+        "single precision": slope_in_single_precision,
+        "rates": slope_by_rates,
+    }
+    | in_other_forms(slope_by_rates),
+    "sampling/euler-step": {
+        "by hand": euler_by_hand,
+        "through the slope": euler_through_slope,
+        "with roots": euler_with_roots,
+    }
+    | in_other_forms(euler_with_roots),
+    "sampling/multistep-walk": {"by index": memory_by_index, "lists of guesses": memory_of_guesses}
+    | in_other_forms(memory_by_index),
+    "sampling/measured-order": {
+        "polyfit": order_polyfit,
+        "lstsq": order_lstsq,
+        "plain Python": order_in_plain_python,
+        "covariance": order_by_covariance,
+    },
+    "sampling/counted": {"a list": CountsInAList, "a closure": counted_closure},
+    "sampling/redraw": {"by hand": redraw_by_hand, "a trail": redraw_a_trail} | in_other_forms(redraw_by_hand),
+    "sampling/keep-known": {"a mask": keep_by_mask, "a copy": keep_by_copy, "an object": KeepAsObject},
+    "sampling/unmask": {"added": unmask_by_chunks, "in place": unmask_in_place, "signs": unmask_signs}
+    | in_other_forms(unmask_in_place),
     "sampling/ancestral-step": {
         "through the noise": ancestral_by_noise,
         "logarithms": ancestral_by_logarithms,

@@ -1,15 +1,14 @@
 """What notebook 01 defines by hand is what the library computes."""
 
-import math
-
 import masters
 import pytest
 import torch
 from torch import nn
 
-from classroom.quizzes.declarations import Fixture
 from course_utils.models import autoencoder as library
 from course_utils.models import blocks
+from course_utils.pitfalls import autoencoder as pitfalls
+from course_utils.training import fit
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +28,6 @@ def test_losses(notebook):
     x, x_hat, logits = images(3, 1, 5, 7), images(3, 1, 5, 7, seed=1), torch.randn(3, 1, 5, 7, generator=rng(2))
     torch.testing.assert_close(notebook["reconstruction_error"](x, x_hat), library.reconstruction_error(x, x_hat))
     torch.testing.assert_close(notebook["bernoulli_nll"](logits, x), library.bernoulli_nll(logits, x))
-
-
-def test_the_picture_of_the_cost_shows_the_cost(notebook):
-    p, x = torch.linspace(0.05, 0.95, 9), torch.full((9, 1), -0.4)
-    torch.testing.assert_close(notebook["cost"](0.3, p), library.bernoulli_nll(p.logit()[:, None], x))
 
 
 @pytest.mark.parametrize("count", [120, 20])
@@ -57,7 +51,8 @@ def test_sizes(notebook):
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 20), (3, 8, 12)])
-def test_the_class_is_the_librarys(notebook, shape):
+def test_the_classes_are_the_librarys(notebook, shape):
+    """Encoder and decoder by hand against the library's, with the same weights; its tanh is of half the logits."""
     torch.manual_seed(0)
     ours = notebook["Autoencoder"](shape, 3, width=6)
     torch.manual_seed(0)
@@ -65,24 +60,64 @@ def test_the_class_is_the_librarys(notebook, shape):
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters())), "they start alike"
     x, z = images(4, *shape), torch.randn(4, 3, generator=rng())
     torch.testing.assert_close(ours.encode(x), theirs.encode(x))
-    torch.testing.assert_close(ours.decode(z), theirs.decode(z))
-    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.decode(z), theirs.logits(z).tanh())
+    torch.testing.assert_close(ours(x), ours.decode(ours.encode(x)))
 
 
 def test_the_training_loss_is_the_librarys(notebook):
     model, x = library.Autoencoder((1, 8, 8), 2, widths=(4, 4)), images(4, 1, 8, 8)
-    ours, theirs = notebook["squared_error"](model, x, None, rng()), library.squared_error_loss(model, x, None, rng())
-    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(notebook["squared_error"](model, x), library.squared_error_loss(model, x, None, rng()))
 
 
-def test_the_published_decoder_differs_on_oblong_images_only(notebook):
-    for shape, same in (((1, 12, 12), True), ((1, 8, 12), False)):
-        linear = Fixture("autoencoder/linear", latent=3, outputs=4 * shape[1] * shape[2] // 16).build()
-        up = Fixture("autoencoder/up", maps=4, channels=1).build()
-        z = torch.randn(2, 3, generator=rng())
-        mended, published = (notebook[f"decode_{name}"](z, linear, up, shape) for name in ("published", "as_published"))
-        assert mended.shape == published.shape == (2, *shape), "its shape gives nothing away"
-        assert torch.allclose(mended, published) == same
+def test_the_loop_is_fit_with_less_comfort(notebook):
+    """With the same batches, `fit` with Adam and the rate of the notebook makes the same weights."""
+    x = images(40, 1, 2, 3)
+
+    def fresh():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, 6), nn.Unflatten(1, (1, 2, 3)))
+
+    seen, theirs, ours = [], fresh(), fresh()
+
+    def loss(model, x, y, generator):
+        seen.append(x.clone())
+        return notebook["squared_error"](model, x)
+
+    options = {"lr": 0.01, "batch_size": 8, "lr_schedule": "linear-half", "mixed_precision": False, "progress": False}
+    made = fit(theirs, loss, x, steps=10, optimizer=torch.optim.Adam, **options)
+    losses = notebook["train"](ours, notebook["squared_error"], iter(seen), 10, lr=0.01)
+    assert losses == pytest.approx(made.loss, rel=1e-5)
+    for a, b in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_colleagues_loop_is_the_one_that_is_handed_out(notebook):
+    """What the notebook shows before the code is what the code does: the same images at every step."""
+    x, seen = images(200, 1, 2, 3), []
+
+    def loss(model, x):
+        seen.append(x.clone())
+        return notebook["squared_error"](model, x)
+
+    for loop in (pitfalls.training_loop, notebook["train_another"]):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(6, 6), nn.Unflatten(1, (1, 2, 3)))
+        loop(model, loss, x, 5, 0.01, 3)
+    assert all(torch.equal(seen[0], other) for other in seen[1:5])
+    assert not any(torch.equal(seen[5], other) for other in seen[6:])
+
+
+def test_another_of_its_class(notebook):
+    labels = torch.tensor([2, 0, 2, 1, 0, 2])
+    notebook["another_of_its_class"].__globals__["test"] = type("Test", (), {"labels": labels})
+    assert [notebook["another_of_its_class"](i) for i in range(6)] == [2, 4, 5, 3, 1, 0]
+
+
+def test_grain_is_what_alternates(notebook):
+    rows = torch.tensor([1.0, -1.0]).repeat(4)[:, None].expand(8, 6)
+    assert notebook["alternating"](rows[None, None]) == pytest.approx(1)
+    assert notebook["alternating"](rows.roll(1, 0)[None, None] + 3) < 0.2
+    noise = torch.randn(400, 1, 1, 8, 6, generator=rng())
+    assert sum(map(notebook["alternating"], noise)) / 400 == pytest.approx(3 / 48, rel=0.1)
 
 
 def test_decode_grid(notebook):
@@ -102,12 +137,6 @@ def test_interpolate_and_gaussian(notebook):
     torch.testing.assert_close(drawn, library.fit_gaussian(z).sample(7, rng(2)))
 
 
-def test_pairs_are_of_different_classes(notebook):
-    labels = torch.randint(4, (60,), generator=rng())
-    i, j = notebook["different_pairs"](labels, 40, rng(1))
-    assert len(i) == len(j) == 40 and (labels[i] != labels[j]).all()
-
-
 def test_nearest_error_is_the_smallest_reconstruction_error(notebook):
     x, among = images(4, 1, 5, 6), images(30, 1, 5, 6, seed=1)
     every = torch.stack([library.reconstruction_error(x, y.expand_as(x)) for y in among])
@@ -115,32 +144,38 @@ def test_nearest_error_is_the_smallest_reconstruction_error(notebook):
 
 
 def test_denoising(notebook):
+    """With one level for all it is the library's; the told network and the walk are as the equations have them."""
     model, x = nn.Conv2d(1, 1, 3, padding=1), images(3, 1, 5, 7)
     noise = torch.randn(x.shape, generator=rng(1))
-    expected = library.denoising_error(model, x, noise, 0.4)
-    torch.testing.assert_close(notebook["denoising_error"](model, x, noise, 0.4), expected)
-    torch.testing.assert_close(
-        notebook["score_from_denoiser"](x, noise, 0.4), library.score_from_denoiser(x, noise, 0.4)
-    )
+    ours = notebook["denoising_error"](lambda noisy, sigma: model(noisy), x, noise, torch.full((3,), 0.4))
+    torch.testing.assert_close(ours, library.denoising_error(model, x, noise, 0.4))
+    told = notebook["Denoiser"]((1, 8, 12), width=4, code=6)
+    start, levels = 5 * torch.randn(3, 1, 8, 12, generator=rng(2)), [5.0, 1.0, 0.2]
+    with torch.no_grad():
+        ours = notebook["anneal"](told, start, levels, 0.6, rng(3))
+    torch.testing.assert_close(ours, library.anneal(told, start, levels, 0.6, rng(3)))
+
+
+def test_without_noise_the_told_network_returns_what_it_sees(notebook):
+    x = images(2, 1, 8, 12)
+    with torch.no_grad():
+        rebuilt = notebook["Denoiser"]((1, 8, 12))(x, torch.full((2,), 1e-4))
+    torch.testing.assert_close(rebuilt, x, atol=1e-3, rtol=0)
+
+
+def test_diversity_is_the_mean_error_between_two(notebook):
+    x = images(5, 1, 4, 6)
+    notebook["diversity"].__globals__["pixels"] = 24
+    pairs = [library.reconstruction_error(x[i : i + 1], x[j : j + 1]) for i in range(5) for j in range(5) if i != j]
+    torch.testing.assert_close(notebook["diversity"](x).mean(), torch.stack(pairs).mean())
 
 
 @pytest.mark.equation("1.9")
 def test_the_world_of_two_pixels(notebook):
-    """Its closed form of E[x | x̃] against an average over many samples; its score against automatic differentiation."""
-    namespace = notebook["best_denoiser"].__globals__
-    centres = torch.tensor([[0.0, 1.5], [-1.3, -0.75], [1.3, -0.75]])
-    namespace |= {"centres": centres, "blob": 0.25}
-    sigma, noisy = 0.5, torch.tensor([[0.2, 0.9], [-0.5, -0.3], [0.0, 0.0], [2.0, -1.0]])
-    clean = centres[torch.randint(3, (400_000,), generator=rng())]
-    clean = clean + 0.25 * torch.randn(clean.shape, generator=rng(1))
-    weights = torch.softmax(-torch.cdist(noisy, clean).square() / (2 * sigma**2), dim=1)
-    denoised = notebook["best_denoiser"](noisy, sigma)
-    torch.testing.assert_close(denoised, weights @ clean, atol=0.01, rtol=0)
-    noisy.requires_grad_()
-    score = torch.autograd.grad(notebook["log_density"](noisy, sigma).sum(), noisy)[0]
-    found = library.score_from_denoiser(denoised, noisy.detach(), sigma)
-    torch.testing.assert_close(found, score, atol=1e-4, rtol=1e-4)
-    density = (
-        notebook["log_density"](torch.cartesian_prod(*[torch.linspace(-5, 5, 201)] * 2), sigma).exp().sum() * 0.05**2
-    )
-    assert density.item() == pytest.approx(3 * 2 * math.pi, rel=1e-3), "a density, up to the constant that was left out"
+    """The best guess among a list, turned into a score, against the gradient of the notebook's density."""
+    world = 2 * torch.randn(30, 2, generator=rng(), dtype=torch.float64)
+    notebook["log_density"].__globals__.update(world=world, sigma_toy=0.5)
+    noisy = torch.randn(40, 2, generator=rng(1), dtype=torch.float64).requires_grad_()
+    score = torch.autograd.grad(notebook["log_density"](noisy).sum(), noisy)[0]
+    guess = notebook["best_guess"](noisy.detach(), world, 0.5)
+    torch.testing.assert_close(library.score_from_denoiser(guess, noisy.detach(), 0.5), score, atol=1e-9, rtol=1e-7)

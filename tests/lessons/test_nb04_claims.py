@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_utils import plots
+from classroom.lessons.nb04 import filled
+from course_utils import plots, weights
+from course_utils.models import nonlocal_means, tracing
 from course_utils.models import unet as library
+from course_utils.pitfalls import unet as pitfalls
 from lessons.answers import right
 
 
@@ -46,25 +49,24 @@ def test_scale_shift(notebook):
     torch.testing.assert_close(notebook["scale_shift"](h, condition), library.scale_shift(h, condition))
 
 
+def agree(ours: torch.nn.Module, theirs: torch.nn.Module, *inputs: torch.Tensor) -> None:
+    """Both compute the same, with the same weights in the layers of each kind, in the order in which they are used."""
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    ours, theirs = filled(ours, *inputs), filled(theirs, *inputs)
+    torch.testing.assert_close(ours(*inputs), theirs(*inputs), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["ResidualBlock", "ConvNeXtBlock"])
 @pytest.mark.parametrize("out_channels", [8, 12])
 def test_blocks(notebook, name, out_channels):
-    theirs = stirred(getattr(library, name)(8, out_channels, 5))
-    ours = notebook[name](8, out_channels, 5)
-    ours.load_state_dict(theirs.state_dict())  # the same parts under the same names
     x, e = torch.randn(2, 8, 5, 7, generator=rng()), torch.randn(2, 5, generator=rng(1))
-    torch.testing.assert_close(ours(x, e), theirs(x, e))
+    agree(notebook[name](8, out_channels, 5), getattr(library, name)(8, out_channels, 5), x, e)
 
 
-@pytest.mark.parametrize("name", ["Attention", "LinearAttention"])
-@pytest.mark.parametrize(("channels", "heads"), [(64, None), (6, 3), (16, None)])
-def test_attention(notebook, name, channels, heads):
-    theirs = stirred(getattr(library, name)(channels, heads))
-    ours = notebook[name](channels, heads)
-    ours.load_state_dict(theirs.state_dict())
-    assert ours.heads == theirs.heads
+@pytest.mark.parametrize(("channels", "heads"), [(64, 2), (6, 3), (16, 1)])
+def test_attention(notebook, channels, heads):
     x = torch.randn(2, channels, 3, 5, generator=rng())
-    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    agree(notebook["Attention"](channels, heads), library.Attention(channels, heads), x)
 
 
 def test_the_mended_attention_is_the_layers(notebook):
@@ -82,75 +84,91 @@ def test_pixels_into_channels_and_back(notebook):
     assert torch.equal(F.pixel_shuffle(notebook["space_to_depth"](x, 2), 2), x)
 
 
-SETTINGS = [
-    {},
-    {"widths": (8, 12, 16), "blocks": 2, "patch": 1},
-    {"attention": None},
-    {"block": "ConvNeXtBlock", "attention": "LinearAttention"},
-]
-
-
-def made(module, shape, settings):
-    """A network of this module's (a notebook's or the library's) own parts."""
-    get = module.get if isinstance(module, dict) else lambda name: getattr(module, name)
-    parts = {key: get(value) if isinstance(value, str) else value for key, value in settings.items()}
-    return get("UNet")(shape, **parts)
-
-
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_the_network(notebook, settings):
-    settings = {"widths": (16, 32)} | settings
-    theirs, ours = made(library, (1, 8, 12), settings), made(notebook, (1, 8, 12), settings)
-    ours.load_state_dict(stirred(theirs).state_dict())
+@pytest.mark.parametrize(("widths", "patch"), [((32, 64), 2), ((8, 12, 16), 1), ((16,), 2)])
+def test_the_network_is_the_librarys(notebook, widths, patch):
     x, t = torch.randn(3, 1, 8, 12, generator=rng()), torch.tensor([1, 500, 1000])
-    torch.testing.assert_close(ours(x, t), theirs(x, t), rtol=1e-4, atol=1e-4)
+    theirs = library.UNet((1, 8, 12), widths=widths, patch=patch)
+    agree(notebook["UNet"]((1, 8, 12), widths, patch), theirs, x, t)
+    agree(right("unet/forward")((1, 8, 12), widths, patch), theirs, x, t)
 
 
-def test_the_network_starts_like_the_librarys(notebook):
-    torch.manual_seed(0)
-    ours = made(notebook, (1, 8, 8), {"widths": (16, 32)})
-    torch.manual_seed(0)
-    theirs = made(library, (1, 8, 8), {"widths": (16, 32)})
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+def test_a_result_that_comes_in_again_is_found(notebook):
+    x, t = torch.randn(2, 1, 8, 12, generator=rng()), torch.tensor([3, 700])
+    for network in (notebook["UNet"]((1, 8, 12), (6, 8)), right("unet/forward")((1, 8, 12), (6, 8))):
+        assert tracing.copies(network, x, t) == [("down.1", "up.0"), ("down.0", "up.1")]
 
 
-def test_the_forward_pass_that_is_quizzed_is_the_librarys():
-    model = stirred(library.UNet((2, 8, 12), widths=(6, 8), blocks=2))
-    x, t = torch.randn(2, 2, 8, 12, generator=rng()), torch.tensor([3, 700])
-    torch.testing.assert_close(right("unet/forward")(model, x, model.embed(t, None)), model(x, t))
-
-
-def test_ablations_do_what_they_say(notebook):
-    shape, widths = (1, 8, 12), (8, 12)
-    x, t = torch.randn(2, *shape, generator=rng()), torch.tensor([1, 900])
-    full = stirred(notebook["UNet"](shape, widths))
-    blind, narrow = notebook["NoTime"](shape, widths), notebook["NoSkips"](shape, widths)
-    for model in (blind, narrow):
-        model.load_state_dict(full.state_dict())
-    assert not torch.allclose(full(x, t), full(x, t.flip(0)))
-    assert torch.equal(blind(x, t), blind(x, t.flip(0)))  # deaf to t ...
-    assert torch.equal(blind(x, t), full(x, torch.tensor([500, 500])))  # ... and otherwise the same network
-    kept = {}
-    for model, name in ((full, "full"), (narrow, "narrow")):
-        h = torch.randn(2, 8, 2, 3, generator=rng(1))
-        a, b = (model.join(h, torch.full_like(h, value)) for value in (1.0, 2.0))
-        kept[name] = not torch.equal(a, b)
-    assert kept == {"full": True, "narrow": False}
-
-
-def test_non_local_means_is_attention(notebook):
-    """q·k/√d of `nearness` is minus sharpness times the squared distance of patches."""
+def test_non_local_means_is_attention():
+    """q·k/√d of `patch_queries` is minus sharpness times the squared distance of patches."""
     image = torch.rand(1, 1, 6, 8, generator=rng())
-    q, k = notebook["nearness"](image, 0.7)
-    p = notebook["patches"](image)[0, 0]
+    q, k = nonlocal_means.patch_queries(image, 0.7)
+    p = nonlocal_means.patches(image)[0]
     torch.testing.assert_close((q @ k.mT / q.shape[-1] ** 0.5)[0, 0], -0.7 * torch.cdist(p, p) ** 2, rtol=0, atol=1e-4)
 
 
-def test_side_of(notebook):
-    plane = torch.zeros(9, 9)
-    plane[4, 4] = 8.0
-    plane[4, 7] = 2.0
-    assert notebook["side_of"](plane, 0.8) == 1 and notebook["side_of"](plane, 0.9) == 7
+def test_the_faulty_parts_show_their_symptom(notebook):
+    image = torch.randn(1, 1, 12, 12, generator=rng())
+    x, qkv, out = pitfalls.to_itself(image)
+    for attend, seen in ((notebook["image_attention"], image), (pitfalls.image_attention, image.mT)):
+        gathered = (attend(x, qkv, out, 1) - x)[:, :1]
+        torch.testing.assert_close(gathered, seen, rtol=0, atol=1e-4)
+    x, convs = torch.randn(2, 4, 5, 7, generator=rng()), torch.randn(2, 4, 4, 3, 3, generator=rng(1))
+    e, step = torch.randn(2, 6, generator=rng(2)), torch.randn(4, 6, generator=rng(3))
+    for block, hears in ((notebook["simple_block"], True), (pitfalls.simple_block, False)):
+        assert torch.allclose(block(x, e, *convs, step), block(x, -e, *convs, step), atol=1e-4) != hears
+
+
+def test_what_is_left_of_the_input(notebook):
+    """1/√21 behind twenty pre-norm layers, 2⁻¹⁰ behind twenty post-norm layers."""
+    x = torch.randn(128, 256, generator=rng())
+    matrices = [torch.linalg.qr(torch.randn(256, 256, generator=rng(100 + k)))[0] for k in range(20)]
+    for pre, expected in ((True, 21**-0.5), (False, 2**-10)):
+        y = notebook["residual_stack"](
+            x, [lambda h, m=m: h @ m for m in matrices], lambda h: F.layer_norm(h, h.shape[-1:]), pre
+        )
+        assert F.cosine_similarity(x.flatten(), y.flatten(), dim=0).item() == pytest.approx(expected, abs=0.03)
+
+
+# ------------------------------------------------------------------------------------------------- the ablations
+
+ABLATIONS = sorted((weights.SHIPPED / "ablations").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablated_network_is_what_its_name_says(path):
+    denoiser = weights.load_denoiser(path)
+    net, card = denoiser.model, denoiser.card
+    assert path.with_suffix(".md").read_text() == weights.describe(path)
+    losses = torch.tensor(list(card["on the test split"].values()))
+    assert losses.shape == (3, len(card["at t"])) and bool((losses > 0).all())
+    x, t = torch.randn(2, *net.shape, generator=rng()), torch.tensor([20, 900])
+    assert torch.equal(net(x, t), net(x, t.flip(0))) == ("no-time" in path.stem)
+    finest = net.up[-1][0]
+    h = torch.randn(1, 2 * finest.conv2.out_channels, 4, 4, generator=rng(1))
+    other = h.clone()
+    other[:, finest.conv2.out_channels :] += 1 + torch.randn(other[:, finest.conv2.out_channels :].shape)
+    e = torch.zeros(1, finest.condition.in_features)
+    assert torch.equal(finest(h, e), finest(other, e)) == ("no-skips" in path.stem)
+    assert isinstance(net.attention, torch.nn.Identity) == ("no-attention" in path.stem)
+    bottom = net.middle.conv2.out_channels * 7 * 7
+    assert bottom == (196 if "narrow" in path.stem else 1568)
+
+
+def test_what_the_text_says_of_the_ablations():
+    cards = {path.stem: weights.read_card(path) for path in ABLATIONS}
+    loss = {name: torch.tensor(list(card["on the test split"].values())).mean(1) for name, card in cards.items()}
+    rise = {name: values / loss["full"].mean() - 1 for name, values in loss.items()}
+    for name in ("no-skips", "narrow", "no-time", "narrow-no-skips"):  # apart from all full ones
+        assert rise[name].min() > rise["full"].max()
+    assert rise["no-attention"].min() < rise["full"].max()  # no finding
+    assert rise["no-skips"].mean() < 0.1 and rise["narrow"].mean() < 0.1 and rise["narrow-no-skips"].min() > 1.0
+    grain = {name: torch.tensor(list(card["grain at t = 1000"].values())) for name, card in cards.items()}
+    twice = grain["no-time"] / grain["full"]  # seed by seed
+    assert twice.min() > 1.9 and twice.max() < 2.5 and grain["no-time"].min() > grain["full"].max()
+
+
+def test_ablations_are_small():
+    assert len(ABLATIONS) == 6 and sum(path.stat().st_size for path in ABLATIONS) < 1.2e6
 
 
 # ------------------------------------------------------------------------------------------------- its pictures

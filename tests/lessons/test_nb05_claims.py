@@ -1,8 +1,7 @@
 """What notebook 05 defines by hand is what the library computes; and the bound, the average and the rate themselves."""
 
-import ast
 import copy
-import importlib.util
+import functools
 import math
 
 import masters
@@ -14,8 +13,9 @@ from torch.distributions import Normal, kl_divergence
 from course_utils import diffusion as library
 from course_utils import variational
 from course_utils.data import GaussianMixture
-from course_utils.sampling import clipped, ddim, last
-from course_utils.training import EMA, Recipe, learning_rate_factor
+from course_utils.device import seeded
+from course_utils.sampling import ddim, last
+from course_utils.training import EMA, Muon, Recipe, learning_rate_factor, pitfalls
 
 SCHEDULES = [library.linear_schedule(1000), library.cosine_schedule(50), library.quadratic_schedule(200)]
 
@@ -80,13 +80,6 @@ def test_algorithm_1(notebook, name):
     torch.testing.assert_close(notebook[name](model, x0, t, noise, schedule), theirs)
 
 
-def test_the_shared_loss_as_handed_out_is_smallest_for_a_copier(notebook):
-    x0, t, noise = batch(50)
-    schedule = SCHEDULES[1]
-    assert notebook["wrong_pair"](lambda x, t: x, x0, t, noise, schedule) == 0
-    assert notebook["algorithm_1"](lambda x, t: x, x0, t, noise, schedule) > 0.1
-
-
 def test_draws_follow_the_chain(notebook):
     schedule, x0 = library.cosine_schedule(10), torch.rand(64, 1, 3, 5, generator=rng()) * 2 - 1
     x_t, t, noise = notebook["draw_examples"](x0, schedule, rng(3))
@@ -102,11 +95,6 @@ def test_targets_and_conversions(notebook, schedule, dtype):
     torch.testing.assert_close(
         notebook["v_target"](x0, noise, t, schedule), library.prediction_target(schedule, "v", x0, noise, t)
     )
-    theirs, near = (
-        library.predict_noise(schedule, x0, x_t, t),
-        {} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4},
-    )
-    torch.testing.assert_close(notebook["to_noise"](x0, x_t, t, schedule), theirs, **near)
     for prediction_type in library.PREDICTION_TYPES:
         theirs = library.predict_x0(schedule, prediction_type, noise, x_t, t)
         torch.testing.assert_close(notebook["to_x0"](prediction_type, noise, x_t, t, schedule), theirs)
@@ -121,54 +109,105 @@ def test_min_snr(notebook, prediction_type):
             torch.testing.assert_close(notebook["min_snr_weight"](schedule, prediction_type, t, gamma), theirs)
 
 
-def test_ema_update_is_the_librarys(notebook):
+def test_the_average_is_the_librarys(notebook):
     model = Network()
-    average, mine = EMA(model, decay=0.3), [w.detach().clone() for w in model.parameters()]
+    theirs, mine = EMA(model, decay=0.3), notebook["Average"](model, 0.3)
     for updates in range(6):
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(torch.randn(weight.shape, generator=rng(updates)))
-        mine = notebook["ema_update"](mine, [w.detach() for w in model.parameters()], updates, 0.3)
-        average.update(model)
-    for one, other in zip(mine, average.model.parameters()):
+        mine.update(model)
+        theirs.update(model)
+    assert mine.updates == theirs.updates == 6
+    for one, other in zip(mine.model.parameters(), theirs.model.parameters()):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_sampling_puts_the_mode_back(notebook, training):
-    schedule, model = library.cosine_schedule(20), nn.Sequential(nn.Dropout(0.5), nn.Conv2d(1, 1, 3, padding=1))
-
-    class Wrapped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inside = model
-
-        def forward(self, x, t):
-            return self.inside(x)
-
-    network, noise = Wrapped().train(training), torch.randn(3, 1, 4, 6, generator=rng())
-    images = notebook["sample"](network, noise, schedule, 5)
-    assert network.training is training and model[0].training is training
-    quiet = copy.deepcopy(network).eval()
-    torch.testing.assert_close(images, last(ddim(clipped(library.Denoiser(quiet, schedule)), schedule, noise, 5)))
+@pytest.mark.parametrize(("steps", "warmup"), [(40, 5), (100, 0), (7, 1)])
+def test_the_rate_is_the_librarys(notebook, steps, warmup):
+    recipe = Recipe(steps=steps, warmup=warmup, lr_schedule="linear-half")
+    for step in range(steps):
+        assert notebook["rate_factor"](step, steps, warmup) == pytest.approx(learning_rate_factor(step, recipe))
 
 
-def test_the_script_averages_gradients(notebook, tmp_path):
-    """The script that the notebook writes, imported: one process, twice the same weights."""
-    source = next(
-        node.value.value
-        for node in ast.parse(masters.path("05").read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SCRIPT"
-    )
-    (tmp_path / "together.py").write_text(source, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("together", tmp_path / "together.py")
-    together = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(together)
-    images = torch.rand(12, 1, 8, 8, generator=rng()) * 2 - 1
-    before, after = together.train(images, 0, 4), together.train(images, 2, 4)
-    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters()))
-    again = together.train(images, 2, 4)
-    assert all(torch.equal(a, b) for a, b in zip(after.parameters(), again.parameters()))
+def squares(model, x, generator):
+    noise = torch.randn(x.shape, generator=generator)
+    return (model(x + 0.1 * noise, torch.ones(len(x), dtype=torch.long)) - x).square().mean()
+
+
+def images(generator):
+    return torch.rand(6, 1, 5, 4, generator=generator)
+
+
+@pytest.mark.parametrize("optimizer", [Muon, torch.optim.Adam])
+def test_the_loop_and_the_whole_run_make_the_same_steps(notebook, optimizer):
+    """Without schedule, parts and limit the class is the loop of eight lines."""
+    plain, whole = (copy.deepcopy(Network()) for _ in range(2))
+    whole.load_state_dict(plain.state_dict())
+    losses = notebook["train"](plain, squares, images, optimizer(plain.parameters(), lr=0.01), 5, rng(3))
+    run = notebook["Run"](whole, squares, images, optimizer(whole.parameters(), lr=0.01), rng(3), lambda k: 1.0)
+    run.go_on(2)
+    run.go_on(5)
+    assert run.losses == pytest.approx(losses) and run.step == 5
+    for one, other in zip(plain.parameters(), whole.parameters()):
+        torch.testing.assert_close(one, other)
+
+
+def test_parts_make_the_step_of_the_whole_batch(notebook):
+    def mean(model, x, generator):
+        return (model(x, torch.ones(len(x), dtype=torch.long)) - x).square().mean()
+
+    whole, parted, x = Network(), Network(), images(rng(1))
+    parted.load_state_dict(whole.state_dict())
+    said = []
+    for model, parts in ((whole, [x]), (parted, [x[:3], x[3:5], x[5:]])):
+        said.append(notebook["update"](model, mean, parts, torch.optim.SGD(model.parameters(), lr=0.3), rng(), 0.01))
+    assert said[0] == pytest.approx(said[1], rel=1e-5) and said[0][1] > 0.01
+    for one, other in zip(whole.parameters(), parted.parameters()):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 7])
+def test_a_run_that_is_cut_off_ends_with_the_same_bits(notebook, tmp_path, cut):
+    def new(seed):
+        with seeded(seed):
+            model = Network()
+        rate = functools.partial(notebook["rate_factor"], steps=8, warmup=3)
+        return notebook["SafeRun"](model, squares, images, Muon(model.parameters(), lr=0.01), rng(seed), rate, parts=2)
+
+    whole, broken = new(0), new(0)
+    whole.go_on(8)
+    broken.go_on(cut)
+    broken.save(tmp_path / "run.pt")
+    resumed = new(9)
+    resumed.resume(tmp_path / "run.pt")
+    resumed.go_on(8)
+    assert resumed.losses == whole.losses and resumed.average.updates == 8
+    for one, other in ((whole.model, resumed.model), (whole.average.model, resumed.average.model)):
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters()))
+
+
+def test_half_of_the_starting_noise_is_what_a_copier_generates():
+    """In the limit of many steps, whatever the schedule; a few steps come near it."""
+    schedule, noise = library.cosine_schedule(1000), 0.3 * torch.randn(4, 1, 5, 5, generator=rng())
+    copier = library.Denoiser(lambda x_t, t: x_t, schedule, "noise")
+    torch.testing.assert_close(last(ddim(copier, schedule, noise, 500)), noise / 2, rtol=0.02, atol=1e-3)
+
+
+def test_the_symptoms_come_from_the_faults_that_are_handed_out(notebook):
+    x0, t, noise = batch(50, dtype=torch.float32)
+    schedule = SCHEDULES[1]
+    assert pitfalls.shared_loss(lambda x, t: x, x0, t, noise, schedule) == 0
+    assert notebook["shared_loss"](lambda x, t: x, x0, t, noise, schedule) > 0.1
+    x_t, t, noise = pitfalls.draw_examples(x0, schedule, rng(3))
+    assert len(set(t.tolist())) == 1
+    torch.testing.assert_close(x_t, schedule.add_noise(x0, t, noise))
+
+
+def test_singular_values_come_together(notebook):
+    matrix = torch.randn(8, 20, generator=rng())
+    values = torch.linalg.svdvals(notebook["orthogonalized"](matrix))
+    torch.testing.assert_close(values, torch.ones(8), rtol=1e-3, atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------- what the library computes

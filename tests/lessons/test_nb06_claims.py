@@ -1,12 +1,15 @@
 """What notebook 06 defines by hand is what the library computes; and what it says of masks, codes and arcs holds."""
 
+from functools import partial
+
 import masters
 import pytest
 import torch
 from test_sampling import network, normal, rng
 
 from course_utils.data import GaussianMixture
-from course_utils.diffusion import NOISE_SCHEDULES, cosine_schedule, linear_schedule
+from course_utils.diffusion import NOISE_SCHEDULES, Schedule, cosine_schedule, linear_schedule, predict_noise
+from course_utils.pitfalls import sampling as pitfalls
 from course_utils.sampling import (
     ddim,
     ddim_invert,
@@ -18,10 +21,11 @@ from course_utils.sampling import (
     langevin_dynamics,
     last,
     score_of,
+    sdedit,
     timesteps,
 )
 
-COSINE = cosine_schedule(1000)
+COSINE, COSINE_FINE = cosine_schedule(1000), cosine_schedule(100_000)
 STRIDES = [(1000, 999), (1000, 800), (700, 300), (41, 40), (40, 0), (2, 1), (1, 0)]
 
 
@@ -46,40 +50,75 @@ def test_ancestral_step(notebook, stride, kappa):
     torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_algorithm_2_is_ancestral(notebook):
+def fresh(generator):
+    """A source of noise as the notebook has it."""
+    return masters.definitions("06")["fresh_noise"](generator)
+
+
+@pytest.mark.parametrize("y", [None, torch.tensor([1, 0])])
+def test_the_walk_of_ancestral_steps_is_ddpm(notebook, y):
     x, times = normal(2, 1, 4, 4).float(), COSINE.timesteps(12)
-    trail = notebook["algorithm_2"](network, COSINE, x, times, kappa=0.5, generator=rng(5))
-    for (t, mine, guess), step in zip(trail, ddpm(network, COSINE, x, 12, kappa=0.5, generator=rng(5))):
-        assert t == step.t
-        torch.testing.assert_close(mine, step.x, rtol=1e-4, atol=1e-4)
-        assert (guess is None) == (step.x0 is None)
+    step = partial(notebook["ancestral_step"], kappa=0.5)
+    trail = notebook["walk"](step, network, COSINE, x, times, fresh(rng(5)), y)
+    theirs = [*ddpm(network, COSINE, x, 12, y, kappa=0.5, generator=rng(5))]
+    assert len(trail) == len(theirs) == 13
+    for (t, mine, guess), stop in zip(trail, theirs):
+        assert t == stop.t
+        torch.testing.assert_close(mine, stop.x, rtol=1e-4, atol=1e-4)
+        assert (guess is None) == (stop.x0 is None)
+
+
+def numbered_draws(x, steps: int) -> torch.Tensor:
+    """draws[t] is what a library's sampler draws at step t, with the generator rng(5)."""
+    draws, chance = torch.zeros(steps + 1, *x.shape, dtype=x.dtype), rng(5)
+    for t in range(steps, 0, -1):
+        draws[t] = torch.randn(x.shape, generator=chance, dtype=x.dtype)
+    return draws
 
 
 @pytest.mark.parametrize("name", NOISE_SCHEDULES)
-def test_the_published_samplers_mended(notebook, name):
-    schedule = NOISE_SCHEDULES[name](15)
-    x = normal(2, 1, 4, 4)
-    draws = torch.zeros(16, 2, 1, 4, 4, dtype=torch.float64)
-    chance = rng(5)
-    for t in range(15, 0, -1):
-        draws[t] = torch.randn(x.shape, generator=chance, dtype=torch.float64)
-    for function, kappa in (("published_loop", 0.0), ("published_sampler", 1.0)):
+def test_the_samplers_off_the_shelf_repaired(notebook, name):
+    schedule, x = NOISE_SCHEDULES[name](15), normal(2, 1, 4, 4)
+    draws = numbered_draws(x, 15)
+    for function, kappa in (("sampler_a", 0.0), ("sampler_c", 1.0)):
         theirs = last(ddpm(network, schedule, x, 15, kappa=kappa, generator=rng(5)))
         torch.testing.assert_close(notebook[function](network, schedule, x, draws), theirs, rtol=1e-9, atol=1e-9)
+    for eta in (0.0, 0.6, 1.0):
+        theirs = last(ddim(network, schedule, x, 15, eta=eta, generator=rng(5)))
+        mine = notebook["sampler_d"](network, schedule, x, draws, eta)
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
     x0 = network(x, torch.full((2,), 7))
-    one = notebook["published_step"](x, x0, 7, draws[7], schedule)
+    one = notebook["step_b"](x, x0, 7, draws[7], schedule)
     torch.testing.assert_close(one, notebook["ancestral_step"](x, x0, 7, 6, draws[7], schedule))
 
 
-def test_the_product_is_no_sampler(notebook):
-    """Its mean is 0 whatever the guess, except on the last stride."""
-    x, x0 = normal(2, 1, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.float64)
-    step = notebook["product_step"]
-    zero = torch.zeros_like(x)
-    assert step(x, x0, 500, 400, zero, COSINE).abs().max() == 0
-    plus, minus = (step(x, x0, 500, 400, sign * torch.ones_like(x), COSINE) for sign in (1, -1))
-    torch.testing.assert_close(plus, -minus)
-    torch.testing.assert_close(step(x, x0, 40, 0, x, COSINE), x0)
+def test_the_pitfalls_are_wrong_as_the_notebook_says():
+    """A leaves the noise of x_1; B is grey; C adds noise of variance β_1; D is right with η = 0 alone."""
+    schedule, x = Schedule(COSINE.alpha_bar[::50]), normal(500, 1, 4, 4)
+    draws = numbered_draws(x, 20)
+    right_end = last(ddpm(network, schedule, x, 20, generator=rng(5)))
+    stopped = [*ddpm(network, schedule, x, 20, generator=rng(5))][-2]
+    assert stopped.t == 1
+    torch.testing.assert_close(pitfalls.sampler_a(network, schedule, x, draws), stopped.x)
+    assert pitfalls.sampler_b(network, schedule, x, draws).abs().max() == 0 < right_end.abs().max()
+    left = pitfalls.sampler_c(network, schedule, x, draws) - last(
+        ddpm(network, schedule, x, 20, kappa=1.0, generator=rng(5))
+    )
+    torch.testing.assert_close(left, schedule.beta[1].sqrt() * draws[1])
+    for eta, same in ((0.0, True), (0.5, False), (1.0, False)):
+        theirs = last(ddim(network, schedule, x, 20, eta=eta, generator=rng(5)))
+        assert torch.allclose(pitfalls.sampler_d(network, schedule, x, draws, eta), theirs) == same
+
+
+def test_sampler_d_leaves_too_little_noise_and_a_negative_radicand_near_the_image():
+    """Of a perfect walk for data of one point at 0: the noise at every level against 1 − ᾱ."""
+    schedule = Schedule(COSINE.alpha_bar[::50])
+    for eta in (0.5, 1.0):
+        for t in range(20, 1, -1):
+            now, after = schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+            sigma = eta * ((1 - after) / (1 - now) * (1 - now / after)).sqrt()
+            assert 1 - after - sigma + sigma**2 < 1 - after  # σ < 1: what comes out is too little
+        assert 1 - after - sigma < 0  # the last of these, from step 2 to 1: what the clamp hides
 
 
 @pytest.mark.parametrize("T, steps", [(1000, 1), (1000, 7), (50, 50), (10, 3)])
@@ -113,26 +152,131 @@ def test_multistep_step(notebook, times):
     torch.testing.assert_close(mine, end.x, rtol=1e-9, atol=1e-9)
 
 
-def test_uneven_heun_is_heun_but_for_its_weights(notebook):
-    """For a slope that doesn't change the weights don't matter."""
-    image = normal(1, 2, seed=3)
-    x, times = normal(5, 2), [900, 500, 100]
+@pytest.mark.parametrize("stride", STRIDES)
+def test_slope_and_euler_step(notebook, stride):
+    x, (t, s) = normal(2, 1, 4, 4), stride
+    at, root = torch.full((2,), t), COSINE.alpha_bar[t].sqrt()
+    theirs = predict_noise(COSINE, network(x, at), x, at)
+    torch.testing.assert_close(notebook["slope"](network, x / root, t, COSINE), theirs, rtol=1e-6, atol=1e-6)
+    mine = notebook["euler_step"](network, x, t, s, COSINE)
+    torch.testing.assert_close(mine, last(euler(network, COSINE, x, [t, s])), rtol=1e-6, atol=1e-6)
+    guess, still = network(x, at), torch.zeros_like(x)
+    torch.testing.assert_close(mine, notebook["ddim_step"](x, guess, t, s, still, COSINE), rtol=1e-6, atol=1e-6)
 
-    def denoise(x_t, t, y=None):
-        return image.expand_as(x_t)
 
-    mine = notebook["uneven_heun"](denoise, COSINE, x, times)
-    torch.testing.assert_close(mine, last(heun(denoise, COSINE, x, times)), rtol=1e-6, atol=1e-6)
-    mixture = GaussianMixture.ring(3)
-    wrong = notebook["uneven_heun"](mixture.denoiser(COSINE), COSINE, x, times)
-    assert (wrong - last(heun(mixture.denoiser(COSINE), COSINE, x, times))).abs().max() > 1e-3
-    assert (wrong - last(euler(mixture.denoiser(COSINE), COSINE, x, times))).abs().max() > 1e-3
+@pytest.mark.parametrize("times", [[1000, 600, 400, 50, 0], [900, 500, 20], [1000, 0]])
+def test_multistep_walk(notebook, times):
+    x, y = normal(2, 1, 4, 4), torch.tensor([0, 1])
+    trail = notebook["multistep_walk"](network, COSINE, x, times, y)
+    for (t, mine, guess), stop in zip(trail, dpm_solver(network, COSINE, x, times, y), strict=True):
+        assert t == stop.t and (guess is None) == (stop.x0 is None)
+        torch.testing.assert_close(mine, stop.x, rtol=1e-9, atol=1e-9)
+
+
+def test_uneven_heun_weighs_its_slopes_unevenly(notebook):
+    """1.2 Heun − 0.2 Euler is Heun's method with weights 0.4 and 0.6."""
+    x, t, s = normal(2, 1, 4, 4), 700, 400
+    a, b = COSINE.alpha_bar[[t, s]].sqrt()
+    length = ((1 - b**2).sqrt() / b) - ((1 - a**2).sqrt() / a)
+    first = notebook["slope"](network, x / a, t, COSINE)
+    second = notebook["slope"](network, x / a + length * first, s, COSINE)
+    theirs = b * (x / a + length * (0.4 * first + 0.6 * second))
+    torch.testing.assert_close(notebook["uneven_heun"](network, x, t, s, COSINE), theirs)
+    ends = notebook["solve"](notebook["heun_step"], network, COSINE, x, [1000, 700, 400])
+    torch.testing.assert_close(ends, last(heun(network, COSINE, x, [1000, 700, 400])), rtol=1e-6, atol=1e-6)
+
+
+def test_orders_are_read_off_powers(notebook):
+    counts = [10, 20, 40, 80]
+    assert notebook["measured_order"](counts, [3 * k**-1.7 for k in counts]) == pytest.approx(1.7)
+
+
+def test_the_solvers_of_the_notebook_have_the_orders_it_prints(notebook):
+    """On a mixture, from three numbers of strides: within 0.15 of 1 and 2, and the wrong Heun at most 1.3."""
+    mixture, times = GaussianMixture.ring(3), {}
+    for k in (80, 160, 320):
+        half = COSINE_FINE.log_snr
+        wanted = torch.linspace(float(half[90_000]), float(half[5_000]), k + 1, dtype=torch.float64)
+        times[k] = [int(t) for t in torch.searchsorted(-half, -wanted)]
+    exact, x = mixture.denoiser(COSINE_FINE), normal(60, 2)[..., None, None]
+
+    def denoise(x, t, y=None):
+        return exact(x.flatten(1), t).view_as(x)
+
+    fine = torch.linspace(float(half[90_000]), float(half[5_000]), 1501, dtype=torch.float64)
+    truth = last(heun(denoise, COSINE_FINE, x, [int(t) for t in torch.searchsorted(-half, -fine)]))
+    walk, solve = notebook["walk"], notebook["solve"]
+    ways = {
+        "ddim": lambda times: walk(notebook["ddim_step"], denoise, COSINE_FINE, x, times, torch.zeros_like)[-1][1],
+        "heun": lambda times: solve(notebook["heun_step"], denoise, COSINE_FINE, x, times),
+        "2m": lambda times: notebook["multistep_walk"](denoise, COSINE_FINE, x, times)[-1][1],
+        "wrong": lambda times: solve(notebook["uneven_heun"], denoise, COSINE_FINE, x, times),
+    }
+    orders = {}
+    for name, way in ways.items():
+        errors = [(way(stops) - truth).flatten(1).norm(dim=1).median().item() for stops in times.values()]
+        orders[name] = notebook["measured_order"](list(times), errors)
+    assert abs(orders["ddim"] - 1) < 0.15 and orders["wrong"] < 1.3, orders
+    assert abs(orders["heun"] - 2) < 0.2 and abs(orders["2m"] - 2) < 0.2, orders
+
+
+def test_counting_changes_nothing(notebook):
+    counter, x = notebook["Counted"](network), normal(2, 1, 4, 4)
+    theirs = last(heun(network, COSINE, x, [900, 500, 100, 0]))
+    mine = notebook["solve"](notebook["heun_step"], counter, COSINE, x, [900, 500, 100, 0])
+    torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+    assert counter.calls == 5  # two a stride, and one where it ends at 0
+
+
+@pytest.mark.parametrize("std", [0.05, 1.0])
+def test_a_variance_walks_as_many_numbers_do(notebook, std):
+    """Against 200,000 draws, and exactly 1 for β with data of variance 1."""
+    times, schedule = [1000, 700, 400, 100, 0], cosine_schedule(1000)
+    walked, step = notebook["variance_before_the_end"], partial(notebook["ancestral_step"], kappa=1.0)
+    ratio = walked(step, schedule, times, std)
+    if std == 1:
+        assert ratio == pytest.approx(1)
+
+    def best(x, t, y=None):
+        a = schedule.alpha_bar[t[0]]
+        return a.sqrt() * std**2 / (a * std**2 + 1 - a) * x
+
+    x = normal(200_000, 1, 1, 1)
+    *_, before, _ = notebook["walk"](step, best, schedule, x, times, fresh(rng(5)))
+    noised = schedule.alpha_bar[100] * std**2 + 1 - schedule.alpha_bar[100]
+    assert ratio == pytest.approx((before[1].var() / noised).item(), rel=0.02)
+
+
+def test_which_variance_is_right_for_which_data(notebook):
+    """β̃ exactly for one point; for std 0.05 it falls short by 50 strides, where κ = ½ is much nearer."""
+    walked, schedule = notebook["variance_before_the_end"], cosine_schedule(1000)
+
+    def ratio(kappa, std, strides):
+        step = partial(notebook["ancestral_step"], kappa=kappa)
+        return walked(step, schedule, schedule.timesteps(strides), std)
+
+    assert all(ratio(0.0, 0.0, k) == pytest.approx(1) for k in (2, 10, 50, 200))
+    assert all(ratio(1.0, 1.0, k) == pytest.approx(1) for k in (2, 10, 50, 200))
+    assert ratio(0.0, 0.05, 2) > 0.98 and ratio(1.0, 0.05, 5) > 2
+    assert all(ratio(0.0, 0.05, k) < 0.78 and abs(ratio(0.5, 0.05, k) - 1) < 0.13 for k in (50, 100))
+    assert all(2.9 < ratio(1.0, 0.05, k) < 3.1 for k in (5, 10))
 
 
 def test_encoding_by_hand(notebook):
     image, times = normal(2, 1, 4, 4).clamp(-1, 1), [1, 250, 500, 750, 1000]
-    mine = notebook["encode_by_hand"](network, COSINE, image, times)
+    mine = notebook["encode"](network, COSINE, image, times)
     torch.testing.assert_close(mine, last(ddim_invert(network, COSINE, image, 4)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [1, 430, 500, 1000])
+def test_redrawing_is_sdedit_with_ancestral_steps(notebook, level):
+    image = normal(2, 1, 4, 4).clamp(-1, 1)
+    noisy, redrawn = notebook["redraw"](image, level, 10, network, COSINE, fresh(rng(5)))
+    theirs = rng(5)
+    x, times = sdedit(COSINE, image, level / 1000, 10, theirs)
+    torch.testing.assert_close(noisy, x)
+    end = last(ddpm(network, COSINE, x, times, generator=theirs))
+    torch.testing.assert_close(redrawn, end, rtol=1e-9, atol=1e-9)
 
 
 def test_langevin_step(notebook):
@@ -168,67 +312,55 @@ def test_the_arc_keeps_the_length_and_the_line_does_not(notebook):
 
 
 def test_roughness_is_zero_where_nothing_is_rough(notebook):
-    ramp = torch.arange(8.0).expand(2, 1, 8, 8)
+    ramp = torch.arange(8.0).expand(2, 1, 8, 8) / 10
     assert notebook["roughness"](ramp) < 1e-6
-    noise = normal(20, 3, 16, 16)
-    assert notebook["roughness"](noise) == pytest.approx(1.25**0.5, rel=0.05)  # 1 + 4/16
-
-
-def pairs_of_pixels() -> tuple[torch.Tensor, torch.Tensor]:
-    """A world of two pixels that are always alike: white twice with probability 0.7."""
-    images = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
-    return images, torch.tensor([0.7, 0.3])
-
-
-def exact(images: torch.Tensor, weights: torch.Tensor):
-    """White probabilities of every pixel given the visible ones, by counting."""
-
-    def probability(x, t):
-        seen = x.flatten(1)[:, None]  # (n, 1, pixels)
-        fits = ((seen == images) | (seen == 0)).all(2) * weights  # (n, k)
-        return ((fits @ (images > 0).float()) / fits.sum(1, keepdim=True)).view_as(x)
-
-    return probability
+    noise = 0.1 * normal(20, 3, 16, 16)
+    assert notebook["roughness"](noise) == pytest.approx(0.1 * 1.25**0.5, rel=0.05)  # 1 + 4/16
 
 
 def test_one_pixel_at_a_time_is_exact_and_all_at_once_is_not(notebook):
-    """4,000 draws: alike always, and white within 4 standard errors; at once, different in 2 · 0.7 · 0.3 of all."""
-    images, weights = pairs_of_pixels()
-    images = images.repeat(1, 2)  # four pixels, all alike
-    start, order = torch.zeros(4000, 1, 2, 2), torch.rand(4000, 4, generator=rng(1)).argsort(1)
-    one, all_ = (
-        notebook["unmask"](exact(images, weights), start, rounds, order, rng(2)).flatten(1) for rounds in (4, 1)
-    )
+    """A world of four alike pixels, white with probability 0.7: alike always, and white within 4 standard errors; at
+    once, two of them differ in 2 · 0.7 · 0.3 of all images."""
+    images = torch.tensor([[1.0] * 4] * 7 + [[-1.0] * 4] * 3)
+
+    def probability(x):
+        fits = ((x[:, None] == images) | (x[:, None] == 0)).all(2).float()
+        return fits @ (images > 0).float() / fits.sum(1, keepdim=True).clamp(min=1)
+
+    turn = torch.rand(4000, 4, generator=rng(1)).argsort(1).argsort(1)
+    one, at_once = (notebook["unmask"](probability, turn, k, torch.rand(k, 4000, 4, generator=rng(2))) for k in (4, 1))
     assert (one == one[:, :1]).all() and set(one.unique().tolist()) == {-1.0, 1.0}
     assert abs((one[:, 0] > 0).float().mean().item() - 0.7) < 4 * (0.21 / 4000) ** 0.5
-    different = (all_[:, 0] != all_[:, 1]).float().mean().item()
+    different = (at_once[:, 0] != at_once[:, 1]).float().mean().item()
     assert abs(different - 0.42) < 4 * (0.42 * 0.58 / 4000) ** 0.5
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 16])
 def test_every_pixel_has_its_turn_once(notebook, rounds):
-    seen = []
+    hidden = []
 
-    def probability(x, t):
-        seen.append((t, int((x == 0).sum(dim=(1, 2, 3)).unique())))
+    def probability(x):
+        hidden.append(int((x == 0).sum(dim=1).unique()))
         return torch.full_like(x, 0.5)
 
-    order = torch.rand(3, 256, generator=rng(1)).argsort(1).argsort(1)
-    x = notebook["unmask"](probability, torch.zeros(3, 1, 16, 16), rounds, order, rng(2))
-    assert len(seen) == rounds and all(t == hidden for t, hidden in seen)
+    turn = torch.rand(3, 256, generator=rng(1)).argsort(1).argsort(1)
+    x = notebook["unmask"](probability, turn, rounds, torch.rand(rounds, 3, 256, generator=rng(2)))
+    assert hidden == [256 - sum(k * rounds // 256 < r for k in range(256)) for r in range(rounds)]
     assert set(x.unique().tolist()) == {-1.0, 1.0}
 
 
-def test_the_masked_loss_is_the_bound(notebook):
-    """Four alike pixels, exact probabilities: on average the loss is the entropy, 0.61 nats, shared by four pixels."""
-    images, weights = pairs_of_pixels()
-    images = images.repeat(1, 2)
-    x = images[torch.multinomial(weights, 4000, replacement=True, generator=rng(1))].view(-1, 1, 2, 2)
-    known = exact(images, weights)
+def test_the_form_of_a_question_gives_nothing_away():
+    """Options of like length; the right one is neither the longest nor the shortest more often than chance; letters."""
+    from classroom.quizzes import Concept, declarations
 
-    def model(x_t, t):
-        return known(x_t, t).logit(eps=1e-6)
-
-    entropy = -(weights * weights.log()).sum().item()
-    losses = torch.stack([notebook["masked_loss"](model, x, None, rng(k)) for k in range(10)])
-    assert losses.mean().item() == pytest.approx(entropy / 4, rel=0.03)
+    declarations.load()
+    asked = [q for q in declarations.declared_in("classroom.lessons.nb06").values() if isinstance(q, Concept)]
+    longest = shortest = 0
+    for question in asked:
+        lengths = {letter: len(option.text) for letter, option in question.options.items()}
+        low, high, right = min(lengths.values()), max(lengths.values()), lengths[question.answer]
+        assert high <= 1.4 * low, (question.id, lengths)
+        longest, shortest = longest + (right == high), shortest + (right == low)
+    letters = [question.answer for question in asked]
+    assert longest <= len(asked) / 3 and shortest <= len(asked) / 3, (longest, shortest, len(asked))
+    assert max(map(letters.count, "abcd")) - min(map(letters.count, "abcd")) <= 1, letters
