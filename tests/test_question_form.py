@@ -12,8 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from classroom.quizzes import Concept, declarations
 
-DONE = ("00", "01", "02", "03", "04", "06", "07")
-ASKED = [q for q in declarations.registered().values() if isinstance(q, Concept) and q.module[-2:] in DONE]
+ASKED = [q for q in declarations.registered().values() if isinstance(q, Concept)]
 HEDGES = re.compile(r"\b(?:may|might|can|could|some|mostly|often|roughly|about|nearly|almost|usually|up to|at most)\b")
 ABSOLUTES = re.compile(r"\b(?:all|always|any|cannot|can't|every|exactly|just|must|never|no|none|nothing|only)\b")
 
