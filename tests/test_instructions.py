@@ -52,6 +52,6 @@ def test_the_rehearsal_grades_ada_and_ben(tmp_path):
     assert done.returncode == 0, done.stderr
     with (clone / "grades-totals.csv").open(encoding="utf-8-sig") as table:
         points = {row["student"]: row["points"] for row in csv.DictReader(table)}
-    assert points == {"ada": "36", "ben": "0"}
+    assert points == {"ada": "65", "ben": "0"}
     said = (ROOT / "INSTRUCTORS.md").read_text(encoding="utf-8")
     assert f"Ada has all {points['ada']} points and Ben none" in said
