@@ -623,8 +623,8 @@ def an_answer_imported_from_ones_own_cell(notebook):
 
 @honest
 def a_default_of_the_courses_own(notebook):
-    source = ANSWER.replace("alpha_bar)", "alpha_bar, schedule=linear)", 1)
-    return answered_with(notebook, source.replace("ONE", "len(schedule.alpha_bar[:1])"))
+    source = ANSWER.replace("alpha_bar)", "alpha_bar, table=alpha_bar)", 1)
+    return answered_with(notebook, source.replace("ONE", "len(table[:1])"))
 
 
 @honest
