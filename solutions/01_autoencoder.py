@@ -499,7 +499,8 @@ class Autoencoder(nn.Module):
 
 
 oblong = torch.zeros(5, 1, 28, 20)
-print("by your (1.4):", first := conv_size((28, 20), 4, 2, 1, 1), conv_size(first, 4, 2, 1, 1))
+print("by your (1.4):", first := conv_size((28, 20), 4, 2, 1, 1), last := conv_size(first, 4, 2, 1, 1))
+print("and back again:", first := conv_transpose_size(last, 4, 2, 1, 0, 1), conv_transpose_size(first, 4, 2, 1, 0, 1))
 with torch.no_grad():
     print(f"{tuple(oblong.shape)} -> {tuple(Encoder((1, 28, 20), 8, 64)(oblong).shape)} -> {tuple(Autoencoder((1, 28, 20), 8)(oblong).shape)}")
 print(f"{sum(weight.numel() for weight in Autoencoder(shape, 8).parameters()):,} weights, with 8 latents, for images {shape}")

@@ -855,8 +855,9 @@ his = copy.deepcopy(denoiser.model).requires_grad_(True)
 with seeded(1), torch.no_grad():
     his.label.weight[any_class].normal_()
 his = fast(trained(his, pitfalls.class_loss, lab.pick(smoke=4, cpu=60, gpu=1000)))
+rows = {w: f"w = {w:g} ({convert_strength(w, 'course', 'paper'):g} in papers)" for w in (1.0, 0.0, 3.0)}
 plots.image_rows(
-    {f"w = {w:g}": draw(classifier_free(his, w, any_class), one_of_each(num_classes)) for w in (1.0, 0.0, 3.0)},
+    {row: draw(classifier_free(his, w, any_class), one_of_each(num_classes)) for w, row in rows.items()},
     labels=names,
     title="His network: which rows are as they should be?",
 )

@@ -20,7 +20,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 FACES = {"solved": ROOT / "solutions", "untouched": ROOT / "notebooks"}
-CHECKED = re.compile(r'^(\w+) = check\("', re.MULTILINE)
+CHECKED = re.compile(r'^(\w+) = check\("([^"]+)"', re.MULTILINE)
 NO_NETWORK = Path(__file__).resolve().parent / "no_network"
 
 COUNT = f"""
@@ -102,6 +102,12 @@ def run(notebook: Path, folder: Path, *, env: dict[str, str], sweep: bool = True
     explorers = None if last["explorers"] is None else tuple(last["explorers"])
     passed, seconds = len(cases) - len(failed) - len(skipped), sum(float(c.get("time")) for c in cases)
     return Run(notebook.stem, cells, passed, failed, skipped, seconds, explorers, last["calls"], log)
+
+
+def checked(name: str) -> dict[str, str]:
+    """What a solved notebook checks: name of the answer -> id of its quiz."""
+    cells = nbformat.read(FACES["solved"] / f"{name}.ipynb", as_version=4).cells
+    return {match[1]: match[2] for cell in cells if (match := CHECKED.search(cell.source))}
 
 
 def settings(data: str, empty: Path) -> dict[str, str]:

@@ -61,5 +61,6 @@ def test_grain_is_what_a_blur_takes_away():
             return self.answer.expand_as(x)
 
     flat = Flat()
-    for flat.answer, expected in ((torch.full((6, 6), 0.5), 0.0), ((torch.arange(36).view(6, 6) % 2) * 2.0 - 1, 16 / 9)):
+    stripes = (torch.arange(36).view(6, 6) % 2) * 2.0 - 1
+    for flat.answer, expected in ((torch.full((6, 6), 0.5), 0.0), (stripes, 16 / 9)):
         assert benchmark.grain(flat, images=4) == pytest.approx(expected, abs=0.2 if expected else 1e-9)

@@ -42,15 +42,17 @@ def test_a_student_writes_enough_and_does_not_read_too_much(number, sizes, repor
 def test_the_cells_below_call_what_was_written(name, ran):
     run = ran("solved", "fashion-mnist" if has_fashion() else "digits", name)
     assert run.calls, f"no answer was checked:\n{run.log}"
-    assert [answer for answer, calls in run.calls.items() if not calls] == []
+    quizzes = read_master(masters.path(name[:2])).quizzes
+    hunted = {answer for answer, id in running.checked(name).items() if quizzes[id].bug_hunt}  # may end with its fix
+    assert [answer for answer, calls in run.calls.items() if not calls and answer not in hunted] == []
 
 
 @pytest.mark.parametrize("number", AT_LEAST)
 def test_no_cell_has_the_librarys_own_answer(number):
-    """What would answer a quiz in one call is not imported into the notebook that asks for it."""
+    """The library's own answer to a quiz is not imported into the notebook that asks for it."""
     found = masters.namespace(number)
     asked = [quiz for quiz in read_master(masters.path(number)).quizzes.values() if isinstance(quiz, Quiz)]
-    answers = {id(each): quiz.id for quiz in asked for each in (quiz.reference, *quiz.library)}
+    answers = {id(quiz.reference): quiz.id for quiz in asked}
     assert {name: answers[id(value)] for name, value in found.items() if id(value) in answers} == {}
 
 
