@@ -2,6 +2,7 @@
 
 The answers are the misconceptions that a quiz declares and, in `tests/lessons/nbNN_mutants.py`, MUTANTS and
 ALTERNATIVES, each quiz id -> name -> function. A quiz with fewer than three wrong ones and one alternative fails here.
+`make test` takes the first few of each, `make test-all` all of them.
 A mutant that crashes proves nothing, for a mistake of its own crashes too: only those in RAISES may, and they must.
 """
 
@@ -74,9 +75,11 @@ def turns(name: str, everywhere: bool) -> tuple[int, ...]:
     return tuple(seed for seed in ALL_SEEDS if seed != SEEDS[turn]) if everywhere else SEEDS[turn : turn + 1]
 
 
-def each(table: dict[str, dict[str, object]]) -> list:
-    rows = [(id, name, answer) for id, named in table.items() for name, answer in named.items()]
-    return [pytest.param(id, name, answer, id=f"{id}: {name}") for id, name, answer in rows]
+def each(table: dict[str, dict[str, object]], at_once: int) -> list:
+    """A row for each answer; those of a quiz beyond the first few of its table are slow."""
+    rows = [(id, name, answer, k) for id, named in table.items() for k, (name, answer) in enumerate(named.items())]
+    slow = [pytest.mark.slow]
+    return [pytest.param(id, name, f, id=f"{id}: {name}", marks=slow * (k >= at_once)) for id, name, f, k in rows]
 
 
 @functools.cache
@@ -128,7 +131,7 @@ def test_accepts_the_reference(id, seeds):
 
 
 @on_one_draw
-@pytest.mark.parametrize(("id", "name", "answer"), each(MUTANTS))
+@pytest.mark.parametrize(("id", "name", "answer"), each(MUTANTS, at_once=4))
 def test_rejects_mutants(id, name, answer, everywhere):
     for seed in turns(name, everywhere):
         found = verdict(QUIZZES[id], answer, seed)
@@ -141,7 +144,7 @@ def test_rejects_mutants(id, name, answer, everywhere):
 
 
 @on_several_draws
-@pytest.mark.parametrize(("id", "name", "answer"), each(ALTERNATIVES))
+@pytest.mark.parametrize(("id", "name", "answer"), each(ALTERNATIVES, at_once=3))
 def test_accepts_alternatives(id, name, answer, seeds):
     for seed in seeds:
         found = verdict(QUIZZES[id], answer, seed, QUIZZES[id].forbidden)
