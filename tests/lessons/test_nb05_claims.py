@@ -14,8 +14,9 @@ from course_utils import diffusion as library
 from course_utils import variational
 from course_utils.data import GaussianMixture
 from course_utils.device import seeded
+from course_utils.pitfalls import training as pitfalls
 from course_utils.sampling import ddim, last
-from course_utils.training import EMA, Muon, Recipe, learning_rate_factor, pitfalls
+from course_utils.training import EMA, Muon, Recipe, learning_rate_factor
 
 SCHEDULES = [library.linear_schedule(1000), library.cosine_schedule(50), library.quadratic_schedule(200)]
 
