@@ -1854,7 +1854,7 @@ quiz(
 @fixture("unet/small")
 def _small_unet(shape, widths, patch: int = 1, seed: int = 0) -> nn.Module:
     """A U-Net of a few thousand weights, none of them 0."""
-    network = UNet(tuple(shape), tuple(widths), patch)
+    network = library.UNet(tuple(shape), widths=tuple(8 * (width // 4) for width in widths), patch=patch)
     return filled(network, torch.randn(2, *shape), torch.tensor([1, 1000])).requires_grad_(False)
 
 
