@@ -14,7 +14,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_safetensors
 from torch import Tensor, nn
 
-from .data import ImageSet
 from .diffusion import Denoiser, Schedule
 from .files import write_whole
 from .models import unet
-from .models.autoencoder import PCA
 from .models.classifier import Classifier, NoisyClassifier
 
 __all__ = [
     "WeightsRefused",
     "build",
     "describe",
-    "features_for",
     "load_classifier",
     "load_denoiser",
     "load_noisy_classifier",
@@ -125,25 +122,6 @@ def load_noisy_classifier(name_or_path: str | os.PathLike, device: torch.device 
     """
     model, model.schedule, about = _load(name_or_path, "noisy-classifier", device)
     return _with_card(model, about)
-
-
-def features_for(data: ImageSet, device: torch.device | str = "cpu") -> tuple[Callable[[Tensor], Tensor], str]:
-    """What images like those of `data` are compared in by a Fréchet distance, and its name in words.
-
-    Features (b, c, h, w) -> (b, d) on the CPU: of the shipped classifier where there is one for this data set, else the
-    32 main directions (PCA) of its images, which see shape and brightness only.
-    """
-    if f"{data.name}-classifier" in shipped("classifier"):
-        compare, words = load_classifier(data.name, device).features, "features of the course's small classifier"
-    else:
-        pca = PCA.fit(data.first(5000).x.cpu().double(), 32)
-        compare, words = lambda part: pca.encode(part.cpu().double()), "32 main directions of the training images"
-
-    @torch.no_grad()
-    def features(images: Tensor) -> Tensor:
-        return torch.cat([compare(part.to(device)).cpu() for part in images.float().split(500)])
-
-    return features, words
 
 
 def shipped(kind: str | None = None) -> list[str]:

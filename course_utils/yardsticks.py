@@ -6,41 +6,52 @@ and what a model without any understanding gets: one Gaussian fitted to the pixe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from .data import ImageSet
 from .metrics import frechet_distance
 from .models.autoencoder import PCA, fit_gaussian, in_batches
 from .weights import load_classifier, shipped
 
 
+def features_for(data: ImageSet, device: torch.device | str = "cpu") -> tuple[Callable[[Tensor], Tensor], str]:
+    """What images like those of `data` are compared in by a Fréchet distance, and its name in words.
+
+    Features (b, c, h, w) -> (b, d) on the CPU: of the shipped classifier where there is one for this data set, else the
+    32 main directions (PCA) of its images, which see shape and brightness only (fewer, where there are few images).
+    """
+    if f"{data.name}-classifier" in shipped("classifier"):
+        compare, words = load_classifier(data.name, device).features, "features of the course's small classifier"
+    else:
+        some = data.first(5000).x.cpu().double()
+        pca = PCA.fit(some, min(32, len(some) - 1, some[0].numel()))
+        words = f"{len(pca.directions)} main directions of the training images"
+
+        def compare(part: Tensor) -> Tensor:
+            return pca.encode(part.cpu().double())
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:
+        """(n, d) on the CPU.  images: (n, c, h, w) in [-1, 1]."""
+        return in_batches(lambda part: compare(part.to(device)).cpu(), images.float(), size=500)
+
+    return features, words
+
+
 class Yardstick:
     """Squared Fréchet distances, equation (2.10), of samples to the images of a test set.
 
-    train, test: ImageSets of one kind; distances are to `test`. Features are those of the classifier that comes with
-    the course for these images, else the 32 main directions of the training images (PCA).
-    name: in which features, in words.
+    train, test: ImageSets of one kind; distances are to `test`, in `features_for(train)`.
+    features: images (n, c, h, w) -> (n, d), what is compared;  name: of these features, in words.
     """
 
-    def __init__(self, train: Any, test: Any, device: torch.device | str = "cpu"):
-        self.train, self.test, self.device = train, test, torch.device(device)
-        if f"{train.name}-classifier" in shipped():
-            self._features = load_classifier(train.name, device).features
-            self.name = "features of the small classifier that comes with the course"
-        else:
-            some = train.first(5000).x.cpu().double()
-            pca = PCA.fit(some, min(32, len(some) - 1, some[0].numel()))
-            self._features = lambda images: pca.encode(images.cpu().double())
-            self.name = "the main directions of the training images"
+    def __init__(self, train: ImageSet, test: ImageSet, device: torch.device | str = "cpu"):
+        self.train = train
+        self.features, self.name = features_for(train, device)
         self._real = self.features(test.x)
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """What is compared, (n, d) on the CPU.  images: (n, c, h, w) in [-1, 1]."""
-        return in_batches(lambda part: self._features(part.to(self.device)).cpu(), images.float(), size=500)
 
     def distance(self, images: Tensor) -> float:
         """d² of these images to the test images."""

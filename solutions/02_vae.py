@@ -47,7 +47,7 @@ from course_utils.explore import choice, explore, slider
 from course_utils.models.autoencoder import PCA, bernoulli_nll, fit_gaussian
 from course_utils.models.vae import LinearGaussian, dequantise, encode_all, tutorial_loss
 from course_utils.training import fit, steps_made, until_stopped
-from course_utils.weights import features_for
+from course_utils.yardsticks import features_for
 
 lab = setup("02")
 

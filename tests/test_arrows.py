@@ -31,11 +31,11 @@ COURSE_UTILS = {
     "metrics": BASE,
     "plots": BASE,
     "sampling": BASE | {"diffusion"},
-    "weights": BASE | {"data", "models", "diffusion"},
+    "weights": BASE | {"models", "diffusion"},
     "explore": BASE | {"plots", "sampling", "diffusion", "keys"},
     "recipes": BASE | {"models", "diffusion", "training"},
     "notebook": BASE | {"data", "plots"},
-    "yardsticks": BASE | {"metrics", "models", "weights"},
+    "yardsticks": BASE | {"data", "metrics", "models", "weights"},
     "together": BASE | {"models", "diffusion", "training"},
     "cli": LIBRARY | {"course_utils"},
     "course_utils": {"notebook"},  # its __init__

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from course_utils import weights
-from course_utils.data import ImageSet, load
 from course_utils.diffusion import Denoiser, cosine_schedule, linear_schedule, zero_terminal_snr
 from course_utils.models import unet
 from course_utils.models.classifier import Classifier, NoisyClassifier
@@ -26,7 +24,6 @@ from course_utils.weights import (
     architecture,
     build,
     describe,
-    features_for,
     load_classifier,
     load_denoiser,
     load_noisy_classifier,
@@ -216,17 +213,6 @@ def test_a_shipped_classifier_goes_by_the_name_of_its_data(tmp_path, monkeypatch
     assert load_classifier("clothes").classes == load_classifier("clothes-classifier").classes == NAMES
     assert load_noisy_classifier("clothes").classes == NAMES
     assert load_denoiser("clothes").classes == NAMES
-
-
-def test_features_are_the_shipped_classifiers_or_main_directions():
-    own = replace(load("digits", "train", limit=60), name="my own")
-    features, words = features_for(own)
-    assert "32 main directions" in words and features(own.x).shape == (60, 32)
-    clothes = ImageSet(torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.zeros(3).long(), ("a",), "fashion-mnist")
-    features, words = features_for(clothes)
-    x = 2 * torch.rand(3, 1, 28, 28) - 1
-    assert "classifier" in words and torch.equal(features(x), load_classifier("fashion-mnist").features(x).detach())
-    assert not features(x).requires_grad
 
 
 class OwnBlock(unet.ResidualBlock):

@@ -1,18 +1,32 @@
 """What samples are judged by, its two control rows, denoisers by grid, and one training on several processes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from course_utils import together
-from course_utils.data import GaussianMixture, load
+from course_utils.data import GaussianMixture, ImageSet, load
 from course_utils.data.by_grid import best_answer, grid_denoiser
 from course_utils.diffusion import cosine_schedule
-from course_utils.yardsticks import Yardstick, pixel_gaussian
+from course_utils.weights import load_classifier
+from course_utils.yardsticks import Yardstick, features_for, pixel_gaussian
 
 
 @pytest.fixture(scope="module")
 def digits():
     return load("digits", "train"), load("digits", "test").first(150)
+
+
+def test_features_are_the_shipped_classifiers_or_main_directions():
+    own = replace(load("digits", "train", limit=60), name="my own")
+    features, words = features_for(own)
+    assert "32 main directions" in words and features(own.x).shape == (60, 32)
+    clothes = ImageSet(torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.zeros(3).long(), ("a",), "fashion-mnist")
+    features, words = features_for(clothes)
+    x = 2 * torch.rand(3, 1, 28, 28) - 1
+    assert "classifier" in words and torch.equal(features(x), load_classifier("fashion-mnist").features(x).detach())
+    assert not features(x).requires_grad
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -1368,31 +1368,24 @@ def _encode_cases(rng: torch.Generator) -> list[Case]:
     return cases
 
 
-def _encode_asked_above(denoise, schedule, image, times):
-    x = image
-    for t, s in pairwise(times):
-        x0 = denoise(x, _full(x, s))
-        _, after = _alpha_bars(schedule, t, s)
-        x = after**0.5 * x0 + (1 - after) ** 0.5 * library.predict_noise(schedule, x0, x, _full(x, t))
-    return x
+def _encode_with(asked=0, noise_at=0, image_kept=False):
+    """(6.6) going up, with a place for each mistake: which step is asked about, which gives the noise (0 the lower)."""
+
+    def wrong(denoise, schedule, image, times):
+        x = image
+        for pair in pairwise(times):
+            x0 = denoise(x, _full(x, pair[asked]))
+            _, after = _alpha_bars(schedule, *pair)
+            noise = library.predict_noise(schedule, x0, x, _full(x, pair[noise_at]))
+            x = after**0.5 * (image if image_kept else x0) + (1 - after) ** 0.5 * noise
+        return x
+
+    return wrong
 
 
-def _encode_noise_above(denoise, schedule, image, times):
-    x = image
-    for t, s in pairwise(times):
-        x0 = denoise(x, _full(x, t))
-        _, after = _alpha_bars(schedule, t, s)
-        x = after**0.5 * x0 + (1 - after) ** 0.5 * library.predict_noise(schedule, x0, x, _full(x, s))
-    return x
-
-
-def _encode_image_kept(denoise, schedule, image, times):
-    x = image
-    for t, s in pairwise(times):
-        x0 = denoise(x, _full(x, t))
-        _, after = _alpha_bars(schedule, t, s)
-        x = after**0.5 * image + (1 - after) ** 0.5 * library.predict_noise(schedule, x0, x, _full(x, t))
-    return x
+_encode_asked_above = _encode_with(asked=1)
+_encode_noise_above = _encode_with(noise_at=1)
+_encode_image_kept = _encode_with(image_kept=True)
 
 
 def _encode_jump(denoise, schedule, image, times):
