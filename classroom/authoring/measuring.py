@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from course_utils.device import has_bfloat16
 from course_utils.files import write_whole
 
 # Runs in the notebook's own kernel after its last cell: the kernel knows best how much it held at most.
@@ -36,11 +37,11 @@ def cost(seconds: float, said: str, data: str) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """What the seconds depend on most: the GPU's name, or the number of processor cores."""
+    """What the seconds depend on most: the GPU's name, or the number of cores and whether they compute in bfloat16."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores"
+    return f"{cores} cores" if has_bfloat16("cpu") else f"{cores} cores, no bfloat16"
 
 
 def record(budgets: Path, stem: str, effort: str, entry: dict[str, Any]) -> None:
