@@ -63,11 +63,15 @@ def ran(tmp_path_factory):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """With several processes (`pytest -n 2 --dist loadgroup`): tests that share a notebook's runs, or the fixtures of a
-    module, share a process."""
+    """With several processes (`pytest -n 2 --dist loadgroup`): tests that share a notebook's runs, the cases of a
+    notebook's quizzes, or the fixtures of a module, share a process."""
     for item in items:
-        runs = "ran" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group(item.callspec.params["name"] if runs else item.path.name))
+        group = item.path.name
+        if "ran" in getattr(item, "fixturenames", ()):
+            group = item.callspec.params["name"]
+        elif group == "test_quizzes.py" and "id" in getattr(getattr(item, "callspec", None), "params", ()):
+            group = item.callspec.params["id"].partition("/")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_sessionfinish(session):

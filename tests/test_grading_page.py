@@ -467,7 +467,9 @@ def test_the_command_fills_in_what_platforms_exported(graded, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "column 'Week 3 (7)': notebook 03, 2 students\n" in said and "on no line of gs.csv: bob" in said
     lines = (tmp_path / "grades-for-canvas.csv").read_text().splitlines()
-    assert [line.rpartition(",")[2] for line in lines] == ["Week 3 (7)", "36", "33", ""]
+    full = PLANS["03"].out_of()
+    without = full - declarations.get(ANSWERS).points
+    assert [line.rpartition(",")[2] for line in lines] == ["Week 3 (7)", str(full), str(without), ""]
     assert (tmp_path / "grades-for-gradescope.zip").stat().st_size
     page = Seen((tmp_path / "grades-class.html").read_text()).text
     assert "Of 4 on the class list" not in page and "1 student: on the class list, and nothing handed in" in page

@@ -27,6 +27,7 @@ from classroom.grading.handed_in.python import Code
 from classroom.grading.handed_in.take import take
 from classroom.grading.records import Answer
 from classroom.grading.statements import bound, bound_within, closure, defines
+from classroom.quizzes import declarations
 
 ROOT = Path(__file__).resolve().parent.parent
 (PATH,) = (ROOT / "notebooks").glob("03_*.ipynb")
@@ -235,10 +236,11 @@ def test_what_a_cell_magic_switches_off_does_not_count(cells, letter):
 
 def test_constants_in_a_row_are_taken_along():
     notebook = grading_zoo.load(PATH)
-    cell = grading_zoo.answers(notebook)[2]
+    (quiz,) = (quiz for quiz, name in handed_out().names.items() if name == "linear_alpha_bar")
+    (cell,) = (cell for cell in grading_zoo.answers(notebook) if grading_zoo.quiz(cell) == quiz)
     cell["source"] = "def linear_alpha_bar(T, low=1, high=2):\n    return WIDE + HIGH"
     notebook["cells"] += [grading_zoo.code_cell("WIDE, HIGH = 28, 28"), grading_zoo.code_cell("files = !ls\nfiles[0]")]
-    assert take(grading_zoo.text(notebook), HandedOut.load(PATH)).answers[2].above == "WIDE, HIGH = 28, 28"
+    assert answers(grading_zoo.text(notebook))[quiz].above == "WIDE, HIGH = 28, 28"
 
 
 # ---------------------------------------------------------------------------------------------------- honest work
@@ -262,6 +264,8 @@ def run(answer, name="add_noise"):
     """What an answer gives its name, run as the sandbox does: each statement for itself, the course's own before."""
     namespace = {"__name__": "__main__"}
     exec(sources.prelude(handed_out().definitions()), namespace)
+    for quiz in (quiz for quiz, needed in handed_out().names.items() if needed in answer.needs):
+        namespace[handed_out().names[quiz]] = declarations.get(quiz).reference
     namespace["add_noise"] = lambda *given: given[0]
     namespace.pop(name, None)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -309,35 +313,39 @@ def changed(cells_above=(), answer=grading_zoo.ANSWER, cells_below=(), notebook=
 @pytest.mark.parametrize(
     ("cells", "note"),
     [
-        ([], "`ONE` is used in cell 27 and defined nowhere in the notebook"),
-        (["def helper(x): return x"], "`ONE` is used in cell 28 and defined nowhere in the notebook"),
-        (["TWO = ONE"], "`ONE` is used in cell 28 and defined nowhere in the notebook"),
-        (["ONE = HALF * 2"], "`HALF` is used in cell 27 and defined nowhere in the notebook"),
+        ([], "`ONE` is used in cell {0} and defined nowhere in the notebook"),
+        (["def helper(x): return x"], "`ONE` is used in cell {1} and defined nowhere in the notebook"),
+        (["TWO = ONE"], "`ONE` is used in cell {1} and defined nowhere in the notebook"),
+        (["ONE = HALF * 2"], "`HALF` is used in cell {0} and defined nowhere in the notebook"),
         (
             ["ONE = half()", "def half(): return QUARTER"],
-            "`QUARTER` is used in cell 28 and defined nowhere in the notebook",
+            "`QUARTER` is used in cell {1} and defined nowhere in the notebook",
         ),
-        (["ONE = = 1"], "`ONE` is used in cell 28 and defined in cell 27, which Python cannot read"),
-        (["%%bash\nONE=1"], "`ONE` is used in cell 28 and defined nowhere in the notebook"),
+        (["ONE = = 1"], "`ONE` is used in cell {1} and defined in cell {0}, which Python cannot read"),
+        (["%%bash\nONE=1"], "`ONE` is used in cell {1} and defined nowhere in the notebook"),
         (
             ["print(1)", "x = 2\n%run mine.py"],
-            "`ONE` is used in cell 29 and defined nowhere in the notebook: `%run` in cell 28 is not followed",
+            "`ONE` is used in cell {2} and defined nowhere in the notebook: `%run` in cell {1} is not followed",
         ),
-        (["%store -r ONE"], "defined nowhere in the notebook: `%store` in cell 27 is not followed"),
-        (["%pylab inline"], "defined nowhere in the notebook: `%pylab` in cell 27 is not followed"),
-        (["%%capture one\nprint(1)"], "nowhere in the notebook: `%%capture one` in cell 27 is not followed"),
-        (["ONE = 1\n" + "#" * 100_000], "nowhere in the notebook: cell 27 is too long to be read"),
+        (["%store -r ONE"], "defined nowhere in the notebook: `%store` in cell {0} is not followed"),
+        (["%pylab inline"], "defined nowhere in the notebook: `%pylab` in cell {0} is not followed"),
+        (["%%capture one\nprint(1)"], "nowhere in the notebook: `%%capture one` in cell {0} is not followed"),
+        (["ONE = 1\n" + "#" * 100_000], "nowhere in the notebook: cell {0} is too long to be read"),
         (
             ["from typing import newer_than_here\nONE = newer_than_here"],
-            "`newer_than_here`, imported in cell 27, is",
+            "`newer_than_here`, imported in cell {0}, is",
         ),
-        (["%%writefile mine.py\nONE = 1", "from mine import ONE"], "`mine`, imported in cell 28, is not installed"),
-        (["import os, mine.own as own\nONE = own.ONE"], "`mine`, imported in cell 27, is not installed"),
-        (["import torch\nimport nowhere_at_all as n", "ONE = n.ONE"], "`nowhere_at_all`, imported in cell 27, is not"),
+        (["%%writefile mine.py\nONE = 1", "from mine import ONE"], "`mine`, imported in cell {1}, is not installed"),
+        (["import os, mine.own as own\nONE = own.ONE"], "`mine`, imported in cell {0}, is not installed"),
+        (["import torch\nimport nowhere_at_all as n", "ONE = n.ONE"], "`nowhere_at_all`, imported in cell {0}, is not"),
     ],
 )
 def test_what_is_nowhere_is_said_with_its_cell(cells, note):
-    assert note in changed(cells).lacks
+    cells_of_it = (
+        grading_zoo.role(c) == "answer" and grading_zoo.quiz(c) == "forward/add-noise" for c in both()[0]["cells"]
+    )
+    here = list(cells_of_it).index(True) + 1
+    assert note.format(here, here + 1, here + 2) in changed(cells).lacks
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_accepts_the_reference(id, seeds):
 
 
 @on_one_draw
-@pytest.mark.parametrize(("id", "name", "answer"), each(MUTANTS, at_once=4))
+@pytest.mark.parametrize(("id", "name", "answer"), each(MUTANTS, at_once=2))
 def test_rejects_mutants(id, name, answer, everywhere):
     for seed in turns(name, everywhere):
         found = verdict(QUIZZES[id], answer, seed)
@@ -144,7 +144,7 @@ def test_rejects_mutants(id, name, answer, everywhere):
 
 
 @on_several_draws
-@pytest.mark.parametrize(("id", "name", "answer"), each(ALTERNATIVES, at_once=3))
+@pytest.mark.parametrize(("id", "name", "answer"), each(ALTERNATIVES, at_once=2))
 def test_accepts_alternatives(id, name, answer, seeds):
     for seed in seeds:
         found = verdict(QUIZZES[id], answer, seed, QUIZZES[id].forbidden)

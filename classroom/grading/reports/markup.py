@@ -12,7 +12,7 @@ from ..handed_in.read import one_line
 _SIGNS = {
     "alpha": "α", "beta": "β", "sigma": "σ", "varepsilon": "ε", "nabla": "∇", "mid": " | ", "approx": " ≈ ",
     "le": " ≤ ", "ne": " ≠ ", "sim": " ∼ ", "cdot": "·", "times": "×", "ln": "ln ", ",": " ", "top": "⊤",
-    "mathbb": "", "mathcal": "", "mathrm": "", "operatorname": "", "bar": "\u0304", "tilde": "\u0303",
+    "mathbb": "", "mathcal": "", "mathrm": "", "operatorname": "", "bar": "\u0304", "tilde": "\u0303", "hat": "\u0302",
 }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def _formula(tex: str) -> str:
     """The little LaTeX that options of questions have in them, as signs."""
     tex = tex.replace("{,}", ",").replace("-", "−").replace(r"\tfrac12", "½")
     tex = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", tex)
-    tex = re.sub(r"\\(bar|tilde)\s*(\\?[a-zA-Z]+)|\\([a-zA-Z]+|,)", _sign, tex)
+    tex = re.sub(r"\\(bar|tilde|hat)\s*(\\?[a-zA-Z]+)|\\([a-zA-Z]+|,)", _sign, tex)
     for mark, tag in (("_", "sub"), (r"\^", "sup")):
         tex = re.sub(rf"{mark}(?:\{{([^{{}}]*)\}}|(\w))", rf"<{tag}>\1\2</{tag}>", tex)
     return unicodedata.normalize("NFC", " ".join(tex.split()))
