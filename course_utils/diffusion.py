@@ -376,7 +376,7 @@ def drop_labels(
 
 
 def min_snr(schedule: Schedule, prediction_type: str, t: Int[Tensor, "b"], gamma: float = 5.0) -> Float[Tensor, "b"]:
-    """The weight min(SNR_t, γ) of the squared error in x0, for a network of this prediction type: equation (5.8).
+    """The weight min(SNR_t, γ) of the squared error in x0, for a network of this prediction type: equation (5.10).
 
     prediction_type: what the network predicts. An error in x0 is SNR_t times smaller than one in the noise, and
     SNR_t + 1 times smaller than one in v (Hang et al. 2023). t: (b,) in 1..T. Returns (b,).

@@ -101,7 +101,7 @@ print(
 #
 # It compares a step *back* with a step *forward*. Four lines turn this into something we can compute.
 #
-# **1. Turn $q$ round.** Given $x_0$, Bayes' rule says for $t\ge2$
+# **1. Turn $q$ round.** Who knows $x_{t-1}$ learns nothing about $x_t$ from $x_0$, so we may add $x_0$ as a condition, and Bayes' rule says for $t\ge2$
 # $$q(x_t\mid x_{t-1}) = q(x_{t-1}\mid x_t,x_0)\;\frac{q(x_t\mid x_0)}{q(x_{t-1}\mid x_0)} .$$
 #
 # **2. Put it in.** The logarithm of the product is a sum, and step 1 stays as it is:
@@ -374,7 +374,7 @@ def train(model, loss, batch, optimizer, steps, generator):
 train = check("training/loop", train)
 
 # %% [markdown]
-# Run it twice. Once with examples drawn as (5.4) says; once with a way of drawing them that can be met in the wild. Everything else is the same: images, first weights, optimizer.
+# Run it twice. Once with a $t$ for each image, as (5.4) says (ours are dealt out evenly over the batch, a refinement measured below); once with a way of drawing examples that can be met in the wild. Everything else is the same: images, first weights, optimizer.
 
 
 # %%
@@ -391,16 +391,17 @@ def noise_loss(model, x0, generator, draws=drawn_per_image):
         return algorithm_1(model, x0, t, noise, schedule)
 
 
-short, losses = lab.pick(smoke=8, cpu=80, gpu=300), {}
-for name, draws in {"as (5.4) says": drawn_per_image, "the other way": pitfalls.draw_examples}.items():
-    by_hand = new_model()
-    optimizer = torch.optim.Adam(by_hand.parameters(), lr=2e-3)
-    losses[name] = train(
-        by_hand, partial(noise_loss, draws=draws), batch, optimizer, short, lab.generator(4)
-    )
-    by_hand.eval()
-    if draws is drawn_per_image:
-        first_network = by_hand
+def short_training(draws):
+    """A new network, trained for a moment on examples drawn this way, and its losses."""
+    model, steps = new_model(), lab.pick(smoke=8, cpu=80, gpu=300)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    row = train(model, partial(noise_loss, draws=draws), batch, optimizer, steps, lab.generator(4))
+    return model.eval(), row
+
+
+losses = {}
+first_network, losses["as (5.4) says"] = short_training(drawn_per_image)
+_, losses["the other way"] = short_training(pitfalls.draw_examples)
 plots.curves(
     {name: (range(1, len(row) + 1), row) for name, row in losses.items()},
     log_y=True,
@@ -411,7 +412,7 @@ plots.curves(
 
 # %% [markdown]
 # ### {{heading training/one-step}}
-# Both curves fall; one never settles. Here is the function that drew its examples. Find out why, and fix it.
+# Both fall at first; one never settles. Here is the function that drew its examples. Find out why, and fix it.
 
 
 # %% tags=["quiz"]
@@ -442,6 +443,16 @@ def draw_examples(x0, schedule, generator):
 
 # %% tags=["check"]
 draw_examples = check("training/one-step", draw_examples)
+
+# %%
+_, losses["the other way, repaired"] = short_training(draw_examples)
+plots.curves(
+    {name: (range(1, len(row) + 1), row) for name, row in losses.items()},
+    log_y=True,
+    title="Same images, same network: before and after the repair",
+    x_label="training step",
+    y_label="loss per pixel",
+)
 
 # %% [markdown]
 # ### {{heading training/one-step-effect}}
@@ -501,14 +512,16 @@ frozen = test_set.x[:8]
 frozen_t = torch.linspace(150, 700, len(frozen), device=lab.device).long()
 frozen_noise = torch.randn(frozen.shape, generator=lab.generator(6), device=lab.device)
 one_batch, implied = {}, {"what it saw": schedule.add_noise(frozen, frozen_t, frozen_noise)}
-for name, loss in {"your loss": algorithm_1, "the shared loss": pitfalls.shared_loss}.items():
-    copier = new_model()
+
+
+def overfit(name, loss):
+    """Train a new network on the frozen batch alone; keep its losses, and the images that its answers imply."""
+    copier, many = new_model(), lab.pick(smoke=15, cpu=150, gpu=400)
     optimizer = torch.optim.Adam(copier.parameters(), lr=3e-3)
 
-    def fixed(model, x, generator, loss=loss):
+    def fixed(model, x, generator):
         return loss(model, x, frozen_t, frozen_noise, schedule)
 
-    many = lab.pick(smoke=15, cpu=150, gpu=400)
     one_batch[name] = train(copier, fixed, lambda g: frozen, optimizer, many, lab.generator(0))
     with torch.no_grad():
         seen = implied["what it saw"]
@@ -516,6 +529,10 @@ for name, loss in {"your loss": algorithm_1, "the shared loss": pitfalls.shared_
             schedule, "noise", copier(seen, frozen_t), seen, frozen_t
         )
     print(f"{name}: loss per pixel {one_batch[name][0]:.3f} → {one_batch[name][-1]:.1e}")
+
+
+overfit("your loss", algorithm_1)
+overfit("the shared loss", pitfalls.shared_loss)
 plots.image_rows(
     implied | {"the clean images": frozen},
     labels=[f"t = {t}" for t in frozen_t.tolist()],
@@ -524,7 +541,7 @@ plots.image_rows(
 
 # %% [markdown]
 # ### {{heading training/wrong-pair}}
-# This is the shared loss. It runs, and it falls faster than yours. Fix it.
+# This is the shared loss. It runs, and it falls at least as far as yours. Fix it.
 
 
 # %% tags=["quiz"]
@@ -552,6 +569,14 @@ def shared_loss(model, x0, t, noise, schedule):
 
 # %% tags=["check"]
 shared_loss = check("training/wrong-pair", shared_loss)
+
+# %%
+overfit("the repaired loss", shared_loss)
+plots.image_rows(
+    implied | {"the clean images": frozen},
+    labels=[f"t = {t}" for t in frozen_t.tolist()],
+    title="The shared loss before and after the repair",
+)
 
 # %% [markdown]
 # ### {{heading training/wrong-pair-effect}}
@@ -703,7 +728,7 @@ ask("training/low-loss", low_loss)
 # %% [markdown]
 # ## 5.6 · Your own training loop
 #
-# A loop of eight lines trains. It also throws away half of what it learned, ends on trembling weights, can't afford large batches, falls over one bad batch, and loses everything when the power fails. Four parts and a class repair that. Each part has its own check; if you skip one, the course's takes its place.
+# A loop of eight lines trains. It also ends on trembling weights, can't afford large batches, falls over one bad batch, and loses everything when the power fails. Five stages repair that. Each has its own check; if you skip one, the course's takes its place.
 #
 # ### {{heading training/which-weights}}
 # {{question training/which-weights}}
@@ -723,7 +748,7 @@ ask("training/which-weights", which_weights)
 # ### Stage 1: the average
 # Every step follows the gradient of a few dozen images, so the weights never come to rest. An **exponential moving average** of them (EMA), kept beside the model and used for sampling only, averages the trembling away:
 #
-# $$\bar\theta\leftarrow d_n\,\bar\theta+(1-d_n)\,\theta,\qquad d_n=\min\Big(\text{decay},\;\frac{1+n}{10+n}\Big),\quad n=0,1,2,\dots \tag{5.9}$$
+# $$\bar\theta\leftarrow d_n\,\bar\theta+(1-d_n)\,\theta,\qquad d_n=\min\Big(\text{decay},\;\frac{1+n}{10+n}\Big),\quad n=0,1,2,\dots \tag{5.8}$$
 #
 # ### {{heading training/long-memory}}
 # {{question training/long-memory}}
@@ -746,7 +771,7 @@ ask("training/long-memory", long_memory)
 
 # %% tags=["quiz"]
 class Average:
-    """A model whose weights are an exponential moving average of another's, equation (5.9).
+    """A model whose weights are an exponential moving average of another's, equation (5.8).
 
     Average(model, decay): `.model`, a network of its own with the same weights, in eval mode and without gradients;
     `.updates`, how many updates there have been.  update(model): make one.
@@ -805,7 +830,7 @@ rate_factor = check("training/rate", rate_factor)
 # %% [markdown]
 # As a formula, with $k$ counted from 0, $K$ steps and $W$ of warm-up:
 #
-# $$\eta_k=\eta\cdot\min\Big(1,\frac{k+1}{W}\Big)\cdot\min\Big(1,\,2\Big(1-\frac kK\Big)\Big). \tag{5.10}$$
+# $$\eta_k=\eta\cdot\min\Big(1,\frac{k+1}{W}\Big)\cdot\min\Big(1,\,2\Big(1-\frac kK\Big)\Big). \tag{5.9}$$
 #
 # ### Two ways to come to rest *(extra)*
 # Your two remedies in a valley with two weights, under 1,000 steps of plain gradient descent with noisy gradients:
@@ -832,7 +857,7 @@ plots.curves(
     {
         "weights, constant rate": (range(1, 1001), flat["weights"]),
         "average, constant rate": (range(1, 1001), flat["average"]),
-        "weights, rate of (5.10)": (range(1, 1001), falling["weights"]),
+        "weights, rate of (5.9)": (range(1, 1001), falling["weights"]),
     },
     log_y=True,
     title="Two ways to come to rest",
@@ -999,7 +1024,7 @@ SafeRun = check("training/resume", SafeRun)
 #
 # ## 5.7 · What did each stage buy?
 #
-# From here on **your loop trains everything**. A network's loss is that of a target and, if you like, a weight for every $t$:
+# From here on **your loop trains everything**. Its optimizer is **Muon**, the course's own choice: 5.12 looks inside it, and one of the bars below has Adam instead. A network's loss is that of a target and, if you like, a weight for every $t$:
 
 
 # %%
@@ -1061,7 +1086,7 @@ plots.bars(
 
 # %% [markdown]
 # Where the table says "not told apart", this run supports no ranking, whatever the bars look like. Then look at the *error bars*: at a constant rate without an average the result depends on which step happens to be the last. Averaging, or letting the rate fall, makes it dependable.
-# Neither is free. In a run as short as this one a falling rate spends half of the steps on small moves, and may well end behind a constant one that is averaged. **Muon** has nothing to do with noise; 5.12 shows what it does. And all distances are still large, since the minutes are split among many models here.
+# Neither is free. In a run as short as this one a falling rate spends half of the steps on small moves, and may well end behind a constant one; and an average lags behind weights that still improve with every step. So *no* bar here says what the two do for a long run. Muon has nothing to do with noise. And compare all of them with the Gaussian that was fitted to the pixels: 100 steps with $v$ are not yet worth as much. The minutes are split among many models here; 5.8 trains one.
 #
 # ### One bad batch *(extra)*
 # And clipping? The gradients of clean data are short here, and a limit of 1 hardly ever acts. So provoke it: one batch in mid-run comes as bytes from 0 to 255, because somebody forgot to normalise. What does it cost with a limit, and without one?
@@ -1092,10 +1117,10 @@ plots.curves(
 )
 
 # %% [markdown]
-# Adam remembers the squares of gradients for some hundred steps. After a gradient that is ten thousand times too long it takes hardly any step at all: the curve after the peak shows it. With a limit the bad batch counts like any other.
+# Adam remembers the squares of gradients for about a thousand steps. The loss of that batch is some ten thousand times the usual one and its gradient some thousand times as long, so every later step is divided by far too large a number: the curve after the peak shows it. With a limit the bad batch counts like any other.
 #
 # ### Which target?
-# The same loop with the three targets. All three ask the same network for the same knowledge; what differs is the weight (5.5).
+# The same loop with the three targets. All three ask the same network for the same knowledge; what differs is the weight, as 5.5 found.
 
 # %%
 targets = {"v": bought["the whole loop"]}
@@ -1110,9 +1135,9 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# What holds for a short training of a small network need not hold for a long one of a large network. `python benchmarks/targets.py` asks the same question of the course's own network, with several seeds and up to a hundred times as many steps.
+# Why so far apart? These networks have hardly begun, and an answer near 0 implies, by (5.6), a grey image where $x_0$ is asked for, the noisy $\sqrt{\bar\alpha_t}\,x_t$ for $v$, and the even larger $x_t/\sqrt{\bar\alpha_t}$ for ε. What holds for a short training of a small network need not hold for a long one of a large network. `python benchmarks/targets.py` asks the same question of the course's own network, with several seeds and up to a hundred times as many steps.
 #
-# The choice of a target is a choice of weight. The course's shipped models predict $v$, which can be turned into an image at both ends of $t$; nothing above says that this is the best choice, and with your loop you can try the others.
+# The choice of a target is a choice of weight. The course's shipped models predict $v$, which can be turned into an image at both ends of $t$. Nothing above says that this is the best choice, and with your loop you can try the others.
 
 # %% [markdown]
 # ## 5.8 · Loss is not quality
@@ -1134,7 +1159,7 @@ nothing_to_see = "b"
 ask("training/nothing-to-see", nothing_to_see)
 
 # %% [markdown]
-# **Predict, then run.** By the stop at which the loss has done 90 % of its fall: how many per cent of *its* fall has the distance done?
+# **Predict, then run.** By the stop at which the loss has done 90 % of its fall: how many percent of *its* fall has the distance done?
 
 # %% tags=["predict"]
 predict(
@@ -1205,7 +1230,7 @@ plots.curves(
 # %% [markdown]
 # Both curves are shares of the same run, so they may be compared directly: where they part, one number says "nearly finished" and the other doesn't. This is one run, of one seed.
 #
-# What does the average do *on the way*? Move through the training, and switch the average off.
+# What does the average do *on the way*? Move through the training, and switch the average off. (Expect it to lag while the weights improve fast, and to gain nothing once the rate has fallen. In between?)
 
 
 # %%
@@ -1227,7 +1252,7 @@ explore(
 # %% [markdown]
 # ## 5.9 · Your model beside the course's own
 #
-# About a minute of training by a loss that you derived and a loop that you wrote. Beside it, from the same noise: the model that comes with the course, which had hours; one Gaussian fitted to the pixels; and real images.
+# About a minute of training by a loss that you derived and a loop that you wrote. Beside it, from the same noise: the model that comes with the course, trained far longer (the line below says how long); one Gaussian fitted to the pixels; and real images.
 
 # %%
 gallery = {f"yours, {run.step} steps": draw(run.average.model, n_samples)}
@@ -1276,7 +1301,7 @@ def min_snr_weight(schedule, prediction_type, t, gamma=5.0):
 min_snr_weight = check("training/min-snr", min_snr_weight)
 
 # %% [markdown]
-# $$w_t=\frac{\min(\mathrm{SNR}_t,\gamma)}{u_t},\qquad u_t=1\ (x_0),\quad \mathrm{SNR}_t\ (\varepsilon),\quad \mathrm{SNR}_t+1\ (v). \tag{5.8}$$
+# $$w_t=\frac{\min(\mathrm{SNR}_t,\gamma)}{u_t},\qquad u_t=1\ (x_0),\quad \mathrm{SNR}_t\ (\varepsilon),\quad \mathrm{SNR}_t+1\ (v). \tag{5.10}$$
 #
 # Which noise levels does an objective look at? Take the errors of your long run as they are, at fifteen levels. Where the area is, the gradient is, and that is where capacity is spent.
 
@@ -1328,6 +1353,8 @@ weights = {
 print(against_first(weights))
 
 # %% [markdown]
+# Hang et al. trained larger networks far longer. Whichever way your table goes, it speaks of short runs.
+#
 # ## 5.11 · Which distance? L2, L1, Huber *(extra)*
 #
 # A loss is a question, and its minimiser is the answer.
@@ -1424,7 +1451,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# A few directions hold almost all of the gradient's length. After the rounds most of them count alike. How much that is worth here stands in the table of 5.7.
+# A few directions hold most of the gradient's length. After the rounds nearly all of them count alike. How much that is worth here stands in the table of 5.7.
 #
 # ## 5.13 · Faster on what you have *(extra)*
 #
@@ -1459,7 +1486,7 @@ if not has_bfloat16(lab.device.type):
 # ## 5.14 · More hands *(extra)*
 #
 # With several GPUs the usual way is *data parallelism*: every process holds the whole model and takes a share of each batch; after the backward pass all average their gradients, and then all take the same step. The mean over a batch is the mean of the means over equal shares, so nothing but speed should change.
-# `course_utils/together.py` is such a training in forty lines; `torchrun`, which comes with PyTorch, starts its processes. We compute in float64, so that a real mistake can't pass for rounding.
+# `train` in `course_utils/together.py` is such a training, and five of its lines are all that a single process would not need; `torchrun`, which comes with PyTorch, starts the processes. We compute in float64, so that a real mistake can't pass for rounding.
 
 # %%
 shared_steps, some = lab.pick(smoke=2, cpu=10, gpu=20), train_set.first(64).x.cpu()

@@ -380,6 +380,26 @@ def test_notebooks_name_no_folder_of_the_machine_that_built_them(folder):
             assert absolute.findall("\n".join(texts)) == [], f"{folder}/{path.name}, cell {i}"
 
 
+def test_a_picture_that_spells_a_path_by_chance_stays_whole(monkeypatch, tmp_path):
+    from classroom.authoring.execution import hide_paths
+
+    monkeypatch.setattr(Path, "home", lambda: Path("/root"))
+    picture = '<img src="data:image/png;base64,iVBO/root+Z/root==">'
+    data = {"text/html": f"in /root/course: {picture}", "text/plain": "/root/a"}
+    output = nbformat.v4.new_output("display_data", data)
+    hide_paths([output], tmp_path, str(tmp_path / "solutions"))
+    assert output.data == {"text/html": f"in ~/course: {picture}", "text/plain": "~/a"}
+
+
+@pytest.mark.parametrize("folder", ["solutions", "notebooks"])
+def test_pictures_in_notebooks_are_whole(folder):
+    for path in sorted((ROOT / folder).glob("*.ipynb")):
+        for i, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
+            for output in cell.get("outputs", ()):
+                for data in re.findall(r';base64,([^"]*)"', output.get("data", {}).get("text/html", "")):
+                    assert re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", data), f"{folder}/{path.name}, cell {i}"
+
+
 def test_what_executing_costs_goes_into_both_notebooks(course):
     """And into nothing else: the other efforts keep what was measured before."""
     from classroom.authoring.building import build, check

@@ -534,7 +534,7 @@ def test_a_share_of_labels_is_dropped():
     assert torch.equal(dropped, drop_labels(y, null=10, share=0.1, generator=rng(1)))
 
 
-@pytest.mark.equation("5.8")
+@pytest.mark.equation("5.10")
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 def test_weighted_errors_are_the_same_whatever_the_network_predicts(prediction_type):
     """A wrong answer moves the guess of x0; weighed for its kind, its error is min(SNR, γ) times that in x0."""
@@ -548,7 +548,7 @@ def test_weighted_errors_are_the_same_whatever_the_network_predicts(prediction_t
         close(weighed, schedule.snr[t].clamp(max=gamma) * moved.square().mean(1), 1e-6)
 
 
-@pytest.mark.equation("5.8")
+@pytest.mark.equation("5.10")
 def test_min_snr_where_nothing_is_left_of_the_image():
     schedule = zero_terminal_snr(linear_schedule(10))
     last = torch.tensor([10])
@@ -626,7 +626,7 @@ def test_weights_multiply_the_images_errors():
     assert loss.item() == pytest.approx((4 * 1 + 3 * 4 + 2 * 9 + 1 * 16) / 4) and loss.dtype == torch.float32
 
 
-@pytest.mark.equation("5.8")
+@pytest.mark.equation("5.10")
 def test_min_snr_makes_one_loss_of_three():
     """Three networks that imply the same guess of x0 pay the same."""
     schedule, x0 = cosine_schedule(100), normal(64, 1, 4, 4)

@@ -156,7 +156,7 @@ def one_by_one(layer: Attention, x: torch.Tensor) -> torch.Tensor:
     return x + layer.out(gathered)
 
 
-@pytest.mark.equation("4.7")
+@pytest.mark.equation("4.6")
 @pytest.mark.parametrize("heads", [1, 2])
 def test_attention_equals_a_naive_loop(heads):
     layer = stirred(Attention(8, heads))
@@ -165,7 +165,7 @@ def test_attention_equals_a_naive_loop(heads):
         torch.testing.assert_close(layer(x), one_by_one(layer, x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.equation("4.8")
+@pytest.mark.equation("4.9")
 def test_linear_attention_equals_its_definition():
     q, k, v = randn(3, 2, 2, 7, 4, dtype=torch.float64)
     ours = LinearAttention(8, 2).gather(q, k, v)
@@ -291,7 +291,7 @@ def test_with_planes_the_class_comes_in_nowhere_else():
     assert torch.equal(model(x, t, torch.tensor([0, 1])), model(x, t, torch.tensor([2, 3])))
 
 
-@pytest.mark.equation("4.10")
+@pytest.mark.equation("4.8")
 def test_skips_arrive_at_their_own_level():
     """What is joined on the way up is what left the blocks of that level on the way down, coarsest first."""
     left, joined = [], []
@@ -326,7 +326,7 @@ def test_without_skips_fine_detail_is_lost():
     assert (model(x, t)[0] - model(x, t)[1]).abs().max() > 1e-2
 
 
-@pytest.mark.equation("4.9")
+@pytest.mark.equation("4.7")
 @pytest.mark.parametrize("patch", [1, 2, 4])
 def test_the_stem_lays_squares_into_channels(patch):
     model = UNet((2, 8, 12), widths=(8,), patch=patch)
@@ -447,7 +447,7 @@ def test_receptive_field_against_gradients(layers):
         tracing.receptive_field([(3, 0)])
 
 
-@pytest.mark.equation("4.6")
+@pytest.mark.equation("4.10")
 @pytest.mark.parametrize("kernel, groups", [(1, 1), (3, 1), (7, 6), (3, 2)])
 def test_multiply_adds_against_pytorchs_counter(kernel, groups):
     layer = nn.Conv2d(6, 12, kernel, padding=kernel // 2, groups=groups)

@@ -19,6 +19,7 @@ from .measuring import PEAK, cost
 CELL_TIMEOUT = 900  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PROGRESS = re.compile(r"^.*\d+%\|.*\|.*$")
+EMBEDDED = re.compile(r"(;base64,[A-Za-z0-9+/=]+)")
 NOISE = re.compile(rf"^[A-Z]\w*\([a-z_]+=|{PROGRESS.pattern}")  # a widget's `VBox(children=(…))`, a bar at 0 %
 
 
@@ -69,7 +70,7 @@ def execute(
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in map(_tidy, _merged(cell.outputs)) if o is not None]
-            _hide_paths(cell.outputs, root, folder)
+            hide_paths(cell.outputs, root, folder)
             cell.metadata.pop("execution", None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = NotebookNode(name="python")
@@ -153,7 +154,7 @@ def _tidy(output: NotebookNode) -> NotebookNode | None:
     return output
 
 
-def _hide_paths(outputs: list[NotebookNode], root: Path, folder: str) -> None:
+def hide_paths(outputs: list[NotebookNode], root: Path, folder: str) -> None:
     """Take this machine's folders out of text outputs: a notebook lies in a folder of the repository, one below it."""
     data = os.environ.get("COURSE_DATA")
     names = [(os.path.relpath(root, folder), ".."), (folder, "."), (str(root.resolve()), ".."), (str(Path.home()), "~")]
@@ -167,7 +168,9 @@ def _hide_paths(outputs: list[NotebookNode], root: Path, folder: str) -> None:
 
 
 def _replace(text: str, names: list[tuple[str, str]]) -> str:
+    """Names for paths, but not within pictures: "/root" may stand there by chance, and without it they are broken."""
+    parts = EMBEDDED.split(text)  # in turn text and picture
     for path, name in names:
         if len(path) > 1:
-            text = text.replace(path, name)
-    return text
+            parts[::2] = [part.replace(path, name) for part in parts[::2]]
+    return "".join(parts)

@@ -914,7 +914,7 @@ quiz(
     "unet/attention",
     points=3,
     minutes=4,
-    equation="4.7",
+    equation="4.6",
     title="Softmax attention",
     reference=attention,
     library=(library.Attention.gather,),
@@ -929,7 +929,7 @@ quiz(
         Misconception(
             "divided by d",
             lambda q, k, v: _weigh(q, k, v, 1 / q.shape[-1]),
-            "You divide by d; (4.7) divides by √d, the standard deviation of a score.",
+            "You divide by d; (4.6) divides by √d, the standard deviation of a score.",
         ),
         Misconception(
             "softmax over the queries",
@@ -993,7 +993,7 @@ quiz(
     "unet/tokens",
     points=2,
     minutes=3,
-    equation="4.7",
+    equation="4.6",
     title="Pixels as tokens",
     reference=gather_pixels,
     cases=_images_and_questions,
@@ -1073,7 +1073,7 @@ quiz(
     "unet/heads",
     points=4,
     minutes=7,
-    equation="4.7",
+    equation="4.6",
     title="An attention layer",
     reference=library.Attention,
     probe=_examine_attention,
@@ -1161,7 +1161,7 @@ quiz(
     "unet/mixed-axes",
     points=3,
     minutes=7,
-    equation="4.7",
+    equation="4.6",
     title="Bug hunt: somebody else's attention",
     bug_hunt=True,
     reference=image_attention,
@@ -1245,7 +1245,7 @@ quiz(
     "unet/linear-attention",
     points=3,
     minutes=5,
-    equation="4.8",
+    equation="4.9",
     title="Linear attention",
     reference=linear_attention,
     library=(library.LinearAttention.gather,),
@@ -1254,7 +1254,7 @@ quiz(
         Misconception(
             "softmax attention again",
             attention,
-            "That is (4.7), with its table of pixels by pixels. Here softmax is taken of q and of k by themselves.",
+            "That is (4.6), with its table of pixels by pixels. Here softmax is taken of q and of k by themselves.",
         ),
         Misconception(
             "softmax of k over its channels",
@@ -1287,7 +1287,7 @@ quiz(
     Twice the side costs four times as much now, not sixteen times. What was given up for it is the next question.
     """,
     explanation="""
-    Matrix products may be bracketed as one likes; the softmax of the *product* in (4.7) is what forbids it there. With
+    Matrix products may be bracketed as one likes; the softmax of the *product* in (4.6) is what forbids it there. With
     a softmax on each factor, all pixels are first summed up in d vectors, and every pixel then mixes those d.
     """,
 )
@@ -1311,8 +1311,8 @@ concept(
         ),
         "c": Option(
             "A table of high rank: all n pixels share only d maps of where to look.",
-            "Right. With n pixels and d = 32 it can't give each pixel a place of its own to look at, as the picture of "
-            "noisy patches needs. What it can do is sum the image up, and tell that sum to every pixel.",
+            "Right. With n pixels and d = 32 it can't give each pixel a place of its own to look at, as the denoising "
+            "by patches did. What it can do is sum the image up, and tell that sum to every pixel.",
             right=True,
         ),
         "d": Option(
@@ -1453,7 +1453,7 @@ quiz(
     "unet/space-to-depth",
     points=2,
     minutes=3,
-    equation="4.9",
+    equation="4.7",
     title="Pixels into channels",
     reference=space_to_depth,
     cases=_pixels,
@@ -1461,7 +1461,7 @@ quiz(
         Misconception(
             "colours last",
             _unshuffled("b c (h p) (w r) -> b (p r c) h w"),
-            "In (4.9) the places within the square run fastest, the channels of x slowest: `(c p r)`, not `(p r c)`.",
+            "In (4.7) the places within the square run fastest, the channels of x slowest: `(c p r)`, not `(p r c)`.",
         ),
         Misconception(
             "rows and columns of the square exchanged",
@@ -1656,7 +1656,7 @@ quiz(
     "unet/up",
     points=3,
     minutes=5,
-    equation="4.10",
+    equation="4.8",
     title="Stage 2: one level up",
     reference=Up,
     probe=_examine_up,
@@ -1672,7 +1672,7 @@ quiz(
         Misconception(
             "added, not joined",
             _UpAdding,
-            "You add the copy. (4.10) lays it beside h as further channels, so that the block decides what to make "
+            "You add the copy. (4.8) lays it beside h as further channels, so that the block decides what to make "
             "of it.",
         ),
         Misconception(
@@ -1783,7 +1783,7 @@ quiz(
     "unet/forward",
     points=8,
     minutes=14,
-    equation="4.10",
+    equation="4.8",
     title="Stage 3: wire it",
     reference=UNet,
     library=(library.UNet,),

@@ -1071,7 +1071,7 @@ quiz(
         Misconception(
             "compared with the clean image",
             _loss_against_x0,
-            "That would train a network that predicts x0; this one is called `predicted_noise`.",
+            "That would train a network that predicts x0; this one is asked for the noise.",
         ),
     ],
     hints=[
@@ -1084,8 +1084,8 @@ quiz(
     passed="A loss can be low because the task is easy. Before you trust one, ask which network would bring it to 0.",
     explanation="""
     Compared with its own input the network learns to copy, which can be done on images it has never seen: the loss
-    ends
-    far below the right one. Fed into a sampler, the "predicted noise" is all of x_t, and what is left is nothing.
+    ends far below the right one. In a sampler, the "predicted noise" is all of x_t, and what is left for the image is
+    a paler x_t.
     """,
 )
 
@@ -1395,7 +1395,7 @@ concept(
     "training/long-memory",
     minutes=1,
     title="How long does it remember?",
-    equation="5.9",
+    equation="5.8",
     question="""
     A run of 1,000 steps with a *constant* $d=0.9999$, started from the random first weights. You sample from the
     average. What do you see?
@@ -1529,7 +1529,7 @@ quiz(
     "training/ema",
     points=4,
     minutes=7,
-    equation="5.9",
+    equation="5.8",
     title="A moving average of the weights",
     reference=_Average,
     library=(training.EMA,),
@@ -1614,7 +1614,7 @@ quiz(
     "training/rate",
     points=2,
     minutes=3,
-    equation="5.10",
+    equation="5.9",
     title="Climb, stay, fall",
     reference=_rate_factor,
     library=(training.learning_rate_factor,),
@@ -2297,7 +2297,7 @@ quiz(
     "training/min-snr",
     points=3,
     minutes=5,
-    equation="5.8",
+    equation="5.10",
     title="min-SNR",
     reference=_min_snr,
     library=(library.min_snr,),
@@ -2306,7 +2306,7 @@ quiz(
         Misconception(
             "one weight for all kinds",
             _min_snr_of_x0,
-            "min(SNR, γ) is the weight of an error in *x0*. Said for an error in ε or in v it must be divided: (5.8).",
+            "min(SNR, γ) is the weight of an error in *x0*. Said for an error in ε or in v it must be divided: (5.10).",
         ),
         Misconception(
             "v treated like noise", _min_snr_v_like_noise, "An error in v is SNR_t + 1 times one in x0, squared."

@@ -43,7 +43,7 @@ def receptive_field(layers: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def conv_multiply_adds(size: tuple[int, int], before: int, after: int, kernel: int, groups: int = 1) -> int:
-    """Multiplications of a convolution for one image: h · w · k² · before · after / groups, equation (4.6).
+    """Multiplications of a convolution for one image: h · w · k² · before · after / groups, equation (4.10).
 
     size: (h, w) of what comes out;  before, after: channels;  groups: 1, or `before` for one kernel a channel.
 

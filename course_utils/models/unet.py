@@ -114,7 +114,7 @@ def scale_shift(h: Float[Tensor, "b c h w"], condition: Float[Tensor, "b c2"]) -
 # Attention
 # ---------------------------------------------------------------------------------------------------------------------
 class Attention(nn.Module):
-    """x + what every pixel gathers from all others, softmax(q kᵀ / √d) v: equation (4.7).
+    """x + what every pixel gathers from all others, softmax(q kᵀ / √d) v: equation (4.6).
 
     channels: in and out;  heads: they divide the channels; by default 32 channels each. The cost grows with (h · w)².
 
@@ -144,7 +144,7 @@ class Attention(nn.Module):
 
 
 class LinearAttention(Attention):
-    """The same without the pixels-by-pixels table: softmax(q) (softmax(k)ᵀ v), equation (4.8). Costs grow with h · w.
+    """The same without the pixels-by-pixels table: softmax(q) (softmax(k)ᵀ v), equation (4.9). Costs grow with h · w.
 
     The softmax of q runs over the channels of a head, that of k over the pixels (Shen et al. 2021): so every pixel
     gathers an average, with weights that are positive and sum to 1.
@@ -181,7 +181,7 @@ class UNet(nn.Module):
     shape: (c, h, w) of the images, h and w multiples of patch · 2 ** (levels − 1);
     widths: channels of each level, from the finest; each level halves height and width;
     blocks: per level, on the way down and again on the way up;
-    patch: the stem turns squares of patch × patch pixels into channels, equation (4.9), before the first convolution;
+    patch: the stem turns squares of patch × patch pixels into channels, equation (4.7), before the first convolution;
     num_classes: None, or how many; a model with classes also knows one label more, which means "any" (`null`);
     block, attention: which parts to build with; attention=None leaves it out;
     conditioning: how the class comes in: "added" to the step's embedding, or as a "plane" beside each block's input; or
@@ -260,7 +260,7 @@ class UNet(nn.Module):
         return F.silu(e + self.label(y))
 
     def join(self, h: Float[Tensor, "b c h w"], skip: Float[Tensor, "b d h w"]) -> Float[Tensor, "b cd h w"]:
-        """What comes up from below, and beside it what was there on the way down: equation (4.10)."""
+        """What comes up from below, and beside it what was there on the way down: equation (4.8)."""
         return torch.cat([h, skip], dim=1)
 
     def forward(

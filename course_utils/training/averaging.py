@@ -10,7 +10,7 @@ from torch import nn
 
 
 class EMA:
-    r"""A copy of a model that holds an exponential moving average of its weights, for sampling: equation (5.9).
+    r"""A copy of a model that holds an exponential moving average of its weights, for sampling: equation (5.8).
 
     Update number n, from 0:    \bar\theta <- d_n \bar\theta + (1 - d_n) \theta,    d_n = min(decay, (1 + n) / (10 +
     n)).

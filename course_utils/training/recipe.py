@@ -18,7 +18,7 @@ LR_SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
-    """The factor of the learning rate in step `step`, from 0, equation (5.10).
+    """The factor of the learning rate in step `step`, from 0, equation (5.9).
 
     It is lr_schedule(step / steps) · min(1, (step + 1) / warmup), counted from the restart, if there was one.
 

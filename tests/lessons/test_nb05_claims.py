@@ -284,7 +284,7 @@ def test_every_term_of_the_bound():
     torch.testing.assert_close(bound.decoder, -density)
 
 
-@pytest.mark.equation("5.9")
+@pytest.mark.equation("5.8")
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
 def test_average_by_the_sum_it_stands_for(decay):
     """The average is a weighted sum of all weights so far; the factors are products of d_n, and add up to 1."""
@@ -303,7 +303,7 @@ def test_average_by_the_sum_it_stands_for(decay):
         torch.testing.assert_close(weight, sum(f * state[name] for f, state in zip(factors, seen)))
 
 
-@pytest.mark.equation("5.10")
+@pytest.mark.equation("5.9")
 def test_learning_rate_climbs_stays_and_falls():
     recipe = Recipe(steps=100, warmup=10, lr_schedule="linear-half")
     factors = [learning_rate_factor(k, recipe) for k in range(100)]
