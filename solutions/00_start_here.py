@@ -20,12 +20,12 @@
 #
 # **What you will be able to do**
 # * watch a diffusion sampler turn noise into an image, step by step, and steer it with a slider;
-# * see four simpler recipes, from hopeless to nearly right, and what each of them lacks;
+# * see four simpler recipes, from hopeless to blurred, and what each of them lacks;
 # * tell what a network knows that a perfect memory of the training images does not;
 # * place the great families of models on one map: sample quality, sampling speed, mode coverage;
 # * use what every notebook here uses: quizzes, hints, explorers, predictions, effort levels.
 #
-# **Before you start:** some Python, and what a vector, a mean and a Gaussian are. No GPU, and no network once the course is installed.
+# **Before you start:** some Python, and what a vector, a mean and a Gaussian are (for one formula also Bayes' rule). No GPU, and no network once the course is installed.
 #
 # {{budget}}
 #
@@ -106,7 +106,7 @@ plots.image_grid(first, labels=[name for name in wanted for _ in range(2)], titl
 # A neural network can learn to make that guess (you build one in 01, and a good one in 04 and 05).
 #
 # A sampler starts from pure noise and asks this one question again and again. Each time it believes the answer a little:
-# it moves to where $x_{t-1}$ would be if the guess $\hat x_0$, and the noise that this guess implies, were right. That is all of it: the five lines of `walk`. (Notebooks 03 to 06 derive every one.)
+# it moves to where $x_{t-1}$ would be if the guess $\hat x_0$, and the noise that this guess implies, were right. That is all of it: the five lines of the loop in `walk`. (Notebooks 03 to 06 derive every one.)
 
 # %% [markdown]
 # ## 0.2 · Is everything here?
@@ -204,9 +204,9 @@ for name in two:
 plots.image_rows(rows, labels=[f"t = {t}" for t in shown], title="The guess has its shape long before the image")
 
 # %% [markdown]
-# Look at the guesses $\hat x_0$ from left to right. First the average of everything, a ghost; then the average of *some* things; then one thing, which gains its details.
+# Look at the guesses $\hat x_0$ from left to right (of two walks that settled early). First the average of everything, a ghost; then the average of *some* things; then one thing, which gains its details.
 # Where the guess has found its shape, $x_t$ above it is still little more than noise to our eyes.
-# That is why noise levels matter so much in what follows: most large decisions (what is it?) fall in deep noise, and the small ones (which buttons?) after them. But the curve above has a long tail: some walks change their mind late.
+# That is why noise levels matter so much in what follows: about half of the large decisions (what is it?) fall in deep noise, and the small ones (which buttons?) after them. And the curve above has a long tail: some walks change their mind late.
 
 # %% [markdown]
 # ### Explore: who decides, and when?
@@ -397,8 +397,9 @@ for kind, images in (("training", everything.x[:n]), ("test", test.x[:n])):
 means = {name: error.mean(1) for name, error in errors.items()}
 spread = {name: 2 * error.std(1) / math.sqrt(n) for name, error in errors.items()}
 ahead = errors["exact, test images"] - errors["network, test images"]                        # image by image, same noise
-sure = [t for t, gain in zip(stops, ahead) if gain.mean() > 2 * gain.std() / math.sqrt(n)]
-print(f"test images: the network's error is smaller, by more than two standard errors, at t = {', '.join(map(str, sure)) or 'none'}")
+for rival, gains in {"network": ahead, "exact denoiser": -ahead}.items():
+    sure = [str(t) for t, gain in zip(stops, gains) if gain.mean() > 2 * gain.std() / math.sqrt(n)]
+    print(f"test images: the {rival}'s error is smaller, by more than two standard errors, at t = {', '.join(sure) or 'none'}")
 plots.curves(
     {name: (stops, mean) for name, mean in means.items()},
     band={name: (means[name] - spread[name], means[name] + spread[name]) for name in means},
@@ -407,7 +408,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Bands are two standard errors over images. On images that it has stored, the exact denoiser is perfect until the noise is deep. On *test* images it can only offer mixtures of what it has stored: with hardly any noise left it still answers with the nearest training image, and is as wrong as that one is.
+# Bands are two standard errors over images. On images that it has stored, the exact denoiser is perfect until the noise is deep. On *test* images it can only offer mixtures of what it has stored: with hardly any noise left it still answers with the nearest training image, and is as wrong as that one is. In deep noise, where many stored images share the weight, its average is a match for the network's guess, or a little ahead: the second printed line says where.
 # The network makes nearly the same error on both: it has no table to look things up in, and had to learn what images have in common.
 #
 # So *what makes samples new is how a network differs from the exact answer*. How and why is studied to this day
@@ -514,11 +515,11 @@ print(f"0.5  four recipes for images: noise, single pixels, pairs of pixels, and
 print(f"0.6  copies of training images: {copies} of {len(samples)} samples of the exact denoiser, {network_copies} of the network's")
 for t in (3, 25, 40):
     at = stops.index(t)
-    print(f"0.6  test images at t = {t:2d}: MSE {means['exact, test images'][at]:.3f} ± {spread['exact, test images'][at]:.3f} (exact), {means['network, test images'][at]:.3f} ± {spread['network, test images'][at]:.3f} (network)")
+    print(f"0.6  test images at t = {t:2d}: MSE {means['exact, test images'][at]:.4f} ± {spread['exact, test images'][at]:.4f} (exact), {means['network, test images'][at]:.4f} ± {spread['network, test images'][at]:.4f} (network)")
 
 # %% [markdown]
 # ## Go further *(ungraded)*
-# 1. **More steps, fewer steps.** Set `T = 200`, then `T = 10`. Is the class settled at the same *fraction* of the walk? At the same $\bar\alpha_t$? How few steps can you see?
+# 1. **More steps, fewer steps.** In 0.1 set `T = 200`, then `T = 10`, and run on from there to the first picture and the curve of 0.4. Is the class settled at the same *fraction* of the walk? At the same $\bar\alpha_t$? How few steps can you see?
 # 2. **Fewer images.** Keep 100 training images and let the exact denoiser walk. From which $t$ on does one image hold 99 % of the weight, earlier or later than with all of them? Why should the number of candidates matter so little? (Think of distances in 784 dimensions.)
 # 3. **Soft copies.** Divide the exponent in `weights` by a temperature of 5. Are the samples new? Are they good?
 # 4. **Steer with two classes.** Average the guesses for two classes at every step. What does the walk end at? Is it a new image? Would you call it a sample?

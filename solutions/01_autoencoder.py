@@ -27,7 +27,7 @@
 # * read a latent space, measure its holes, and say why an autoencoder cannot simply be sampled from;
 # * turn denoising into drawing: write a small U-Net, tell it the noise level, and walk from noise to images.
 #
-# **Before you start:** Python, PyTorch tensors, and what gradient descent does. From linear algebra: a basis, a projection. Nothing about generative models.
+# **Before you start:** Python, PyTorch tensors, and what gradient descent does. From linear algebra: a basis, a projection, the singular value decomposition. Nothing about generative models.
 #
 # {{budget}}
 #
@@ -65,7 +65,7 @@ print(f"one image is (c, h, w) = {shape}: {pixels} numbers in [-1, 1], -1 is bla
 # %% [markdown]
 # ## 1.1 · What does "nearly the same image" mean?
 #
-# Not every list of 784 numbers is a picture: draw them blindly, and you can wait as long as you like for a shoe. Real images are rare, and they are regular. Neighbouring pixels agree, edges run straight, left resembles right.
+# Not every list of 784 numbers is a picture: draw them blindly, and you can wait as long as you like for a shoe. Real images are rare, and regular: neighbouring pixels agree, edges run straight, left resembles right.
 # Regularity means that less would do. An **autoencoder** tries to find out how much less:
 #
 # $$x \;\xrightarrow{\;\text{encoder } E\;}\; z \in \mathbb R^d \;\xrightarrow{\;\text{decoder } D\;}\; \hat x, \qquad d \ll 784 .$$
@@ -104,7 +104,7 @@ rows = {"the image": x_test[shown]} | {name: guess[shown] for name, guess in gue
 plots.image_rows(rows, title="Three answers to the top row")
 
 # %% [markdown]
-# Your eye calls the second row the same images; the squared error charges dearly for two pixels. And it prefers a fog to another sharp boot: compare the two numbers.
+# Your eye calls the second row the same images; the squared error charges dearly for two pixels. And it prefers a fog to another sharp boot.
 # Remember it whenever such a model gives you fog: it does what it was asked to do.
 #
 # ### An image as a row of coins *(extra)*
@@ -256,7 +256,7 @@ plots.curves(
 # Skip a stage, and ours takes its place.
 #
 # ### {{heading autoencoder/batches}}
-# A gradient from all 60,000 images would be exact and slow. One from 128 of them, chosen at random, is nearly as good and hundreds of times cheaper. So the loop wants batches: go through all images in a random order, then again in another one, for ever.
+# A gradient from all 60,000 images would be exact and slow. One from 128 of them, chosen at random, is noisy, but right on average and hundreds of times cheaper. So the loop wants batches: go through all images in a random order, then again in another one, for ever.
 
 # %% tags=["quiz"]
 def batches(images, size, generator):
@@ -341,23 +341,35 @@ def squared_error(model, x):
     return reconstruction_error(x, model(x)).mean()
 
 
-linear_losses = train(linear, squared_error, batches(centred, size, lab.generator(0, "cpu")), lab.pick(smoke=60, cpu=1500, gpu=6000), lr=5e-3)
-reached = reconstruction_error(centred, in_batches(linear, centred)).mean().item()
+def error_on_all():
+    return reconstruction_error(centred, in_batches(linear, centred)).mean().item()
+
+
+def watching(drawn, every):
+    """The same batches; every so many of them the error on all images is noted."""
+    for step, x in enumerate(drawn):
+        if step % every == 0:
+            on_all[step] = error_on_all()
+        yield x
+
+
+on_all, linear_steps = {}, lab.pick(smoke=60, cpu=1500, gpu=6000)
+drawn = watching(batches(centred, size, lab.generator(0, "cpu")), max(1, linear_steps // 50))
+linear_losses = train(linear, squared_error, drawn, linear_steps, lr=5e-3)
+reached = on_all[len(linear_losses)] = error_on_all()
 at_pca = max(variances[k:].sum().item() / pixels, 1e-12)  # what PCA leaves out: the variance along what it drops
 basis = torch.linalg.qr(linear[2].weight.detach()).Q  # an orthonormal basis of what its decoder can draw
 overlap = (directions[:k] @ basis).square().sum().item() / k
 print(f"on the images fitted to: PCA {at_pca:.5f}, linear autoencoder {reached:.5f} ({reached / at_pca - 1:+.2%})")
 print(f"overlap of the two subspaces: {overlap:.1%} (two random ones: {k / pixels:.1%})")
-window = max(1, len(linear_losses) // 50)
-smooth = torch.tensor(linear_losses).unfold(0, window, window).mean(1)
 plots.curves(
-    {"linear autoencoder, mean of batches": (torch.arange(1, len(smooth) + 1) * window, smooth)},
-    mark={f"PCA, {k} directions": (None, at_pca)}, log_y=True,
+    {"linear autoencoder, all images": (list(on_all), list(on_all.values()))},
+    mark={f"PCA, {k} directions": (None, at_pca)},
     title=f"Your loop comes down to PCA: {reached / at_pca - 1:+.2%} at the end", x_label="step", y_label="MSE per pixel",
 )
 
 # %% [markdown]
-# The trained one can only approach from above (a single batch may lie below: it holds 128 images, the theorem speaks of all).
+# The trained one can only approach from above. (The curve is that of all images that PCA was fitted to, as in the theorem; a single batch may lie below.)
 #
 # #### {{heading autoencoder/linear}}
 # {{question autoencoder/linear}}
@@ -579,6 +591,8 @@ for d in latents:
     print(f"{d:3d} numbers: PCA {alternating(pca_images[d] - x_test):.2%}, network {alternating(ae_images[d] - x_test):.2%}; white noise {3 / pixels:.2%}")
 
 # %% [markdown]
+# At effort `cpu` it does with 32 and with 128 numbers; with 2 and 8 other errors drown it.
+#
 # ### {{heading autoencoder/other-loop}}
 # A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5.)
 
@@ -678,6 +692,19 @@ plots.image_rows(
     title="What each of them makes of images that it never saw",
 )
 
+# %%
+plots.curves(
+    {
+        "his batches": (range(len(his_losses)), his_losses), "his loop, test images": (range(len(his_test)), his_test),
+        "repaired, batches": (range(len(repaired_losses)), repaired_losses),
+        "repaired, test images": (range(len(repaired_test)), repaired_test),
+    },
+    title="The two loops: batches, and images never seen", x_label="step", y_label="MSE per pixel", log_y=True,
+)
+
+# %% [markdown]
+# The repaired loop's loss looks worse, and can be believed: its batches are nearly as new to it as the test images are.
+
 # %% [markdown]
 # ## 1.6 · A map of the plane
 #
@@ -694,7 +721,7 @@ plots.class_maps(z_plane, test.labels, test.classes, title=f"Where the encoder p
 # The axes have no meaning, and some regions are empty. What does the decoder draw in a place where no image ever landed? We need a ruler for images that nobody took.
 #
 # ### {{heading autoencoder/nearest}}
-# How far is a drawn image from the most similar real one, by (1.1)? Mind the memory: 1,000 images against 5,000 are five million pairs.
+# How far is a drawn image from the most similar real one, by (1.1)? Mind the memory: 1,000 images and 5,000 make five million pairs.
 
 # %% tags=["quiz"]
 def nearest_error(images, among):
@@ -738,10 +765,10 @@ explore(
 )
 
 # %% [markdown]
-# Try three things: walk from one cluster into the next and watch *how* the garment changes; rest in a gap; go beyond the edge.
+# Walk from one cluster into the next and watch *how* the garment changes; rest in a gap; go beyond the edge.
 #
 # ### The whole plane at once *(extra)*
-# One point at a time is slow. Let's decode a whole grid of points and lay the images out where their points lie.
+# Let's decode a whole grid of points and lay the images out where their points lie.
 #
 # #### {{heading autoencoder/decode-grid}}
 # Entry `[i, j]` of the result belongs to the `i`-th value of $z_2$ and the `j`-th value of $z_1$, both rising and evenly spaced, both ends included.
@@ -772,7 +799,7 @@ extent = (corner[0], opposite[0], corner[1], opposite[1])
 plots.manifold(grid, extent, title=f"{train_set.title}: the plane as the decoder sees it")
 
 # %% [markdown]
-# Compare it with the maps, region by region. Where codes are dense, the decoder has practised; between clusters and at the edges it improvises. Is there an image in no class?
+# Compare it with the maps, region by region. Where codes are dense, the decoder has practised; between clusters and at the edges it improvises. Do you find images that belong to no class?
 #
 # ### Two ways to walk from a shirt to a shoe *(extra)*
 # A straight walk from $a$ to $b$ in equal strides is
@@ -828,7 +855,7 @@ plots.bars(
 )
 
 # %% [markdown]
-# A bar that stands above zero by more than twice its error says: yes, the walk stays nearer to real images than the cross-fade does. Compare its height with the numbers printed above it, and you see by how much: it is better, not good. Half-way there may be no garment at all.
+# A bar that stands above zero by more than twice its error says: yes, the walk stays nearer to real images than the cross-fade does. Compare its height with the numbers printed above it: it is better, not good. Half-way there may be no garment at all.
 #
 # ## 1.7 · Why you cannot sample from it
 #
@@ -914,7 +941,7 @@ for d in codes:
         print(f"{d:3d} latents, {name:23s} misses z by {miss.mean():5.2f} ± {error:.2f} radii; nearest real image {near:.3f}")
 
 # %% [markdown]
-# Were the latent space fit for sampling, Gaussian draws would have the numbers of test images. What stands in the way has three names:
+# Were the latent space fit for sampling, Gaussian draws would have the numbers of test images. With 2 latents they come near; with 32 they are far off, in both numbers. What stands in the way has three names:
 #
 # **Holes.** The cloud is no Gaussian. It has clusters, bays and empty streets, and a Gaussian pours its draws over all of them. In between, the decoder has never been corrected.
 #
@@ -984,7 +1011,7 @@ for s in sigmas[2:]:
 plots.image_rows(rows, title="One network, trained at σ = 0.5, at two strengths of noise")
 
 # %% [markdown]
-# Look down the columns. Being trained on noise pays at the level it was trained for. At $\sigma=1$ both are out of their depth; given a clean image, the denoiser smooths details away. The right amount of distrust depends on $\sigma$.
+# Look down the columns. A narrow bottleneck alone takes most of the noise away: it has no room for it. Training on noise pays at $\sigma=0.5$, its own level, and costs at 0: given a clean image, the denoiser smooths details away. At $\sigma=1$ it smudges small things, such as shoes. The right amount of distrust depends on $\sigma$.
 #
 # A bold question: if each pass through a denoiser makes an image more likely, could we *start from noise* and walk? We try it with eight passes, and beside it with a start that the network knows: garments with noise of 0.5.
 
@@ -1021,7 +1048,7 @@ black_walk = "d"
 ask("autoencoder/black-walk", black_walk)
 
 # %% [markdown]
-# Mainly it is the start: pure noise of $\sigma=1$ around grey is nothing like garments under $\sigma=0.5$. The lower walk, whose start the network knows, keeps its garments, and only loses detail: after the first pass there is less noise than it was trained for, and every pass jumps all the way to a mean.
+# The start is strange to the network: noise of $\sigma=1$ around grey is nothing like garments under $\sigma=0.5$. And so is every later pass, for after the first there is hardly any noise left. The lower walk, whose start it knows, shows what that alone does. Bright garments survive, but every pass jumps all the way to a mean: details go, what is bright turns white, and some of what is faint fades to black.
 #
 # So we need three things: a network that knows *many* noise levels and is told which; a start at a level so high that it is nearly pure noise; and small steps in place of jumps.
 #
@@ -1071,8 +1098,8 @@ def best_guess(noisy, images, sigma):
 best_guess = check("autoencoder/best-guess", best_guess)
 
 # %% [markdown]
-# A world of two pixels, with 300 "images" in three clusters. Two roads to the same arrows: the gradient of $\ln p_\sigma$ by automatic differentiation, and a small network, trained by your loop on (1.8), that only ever sees samples.
-# If (1.9) were wrong, say by a factor or a sign, the two printed numbers would not be small.
+# A world of two pixels, with 300 "images" in three clusters. Three roads to the same arrows: the gradient of $\ln p_\sigma$ by automatic differentiation; your best guess, put into (1.9); and in its place a small network, trained by your loop on (1.8), that only ever sees samples.
+# The cell prints how far the second and the third are from the first. If (1.9) were wrong, say by a factor or a sign, these numbers would not be small.
 
 # %%
 sigma_toy = 0.5
@@ -1104,7 +1131,10 @@ gap_tweedie, gap_learned = ((other - exact).norm().item() / exact.norm().item() 
 print(f"(1.9) with the best guess, against the gradient of ln p: off by {gap_tweedie:.1e} of its size")
 print(f"the same with a network that only learned to denoise:    off by {gap_learned:.1%}")
 arrows = {"gradient of ln p": exact.view(17, 17, 2), "(D(x) − x)/σ², trained network": learned.view(17, 17, 2)}
-plots.fields(arrows, (-2.75, 2.75, -2.75, 2.75), density=dict.fromkeys(arrows, density), title="Follow any arrow and you end up where data are")
+plots.fields(
+    arrows, (-2.75, 2.75, -2.75, 2.75), density=dict.fromkeys(arrows, density), axis_names=("pixel 1", "pixel 2"),
+    title="Follow any arrow and you end up where data are",
+)
 
 # %% [markdown]
 # ## 1.9 · Out of noise
@@ -1112,11 +1142,11 @@ plots.fields(arrows, (-2.75, 2.75, -2.75, 2.75), density=dict.fromkeys(arrows, d
 # The network that you build now is told the level of its noise, and it has **skips**: what the narrow place can't carry goes over a bridge.
 #
 # ### {{heading autoencoder/denoiser}}
-# `__init__` is there; you write what happens. With $s^2=\sigma^2+\tfrac12$ (our pixels have a mean square of about ½, so a noisy image has about this one):
+# `__init__` is there; you write what happens. With $s^2=\sigma^2+\tfrac12$ (our pixels have a variance of about ½, so those of a noisy image have about $s^2$):
 #
 # 1. Stack the noisy image, divided by $s$, and a plane filled with $\ln\sigma$: this is what the network *sees*.
 # 2. Down to `a` at half size, down to `b` at a quarter; through the narrow place and back to the shape of `b`.
-# 3. Up twice, each time with what was kept on the way down joined on **in front**; at full size join what the network saw, and `out`. SiLU after every layer but `out`.
+# 3. Up twice, each time with what was kept on the way down joined on **in front**; at full size join what the network saw, and `out`. After every layer but `out` a SiLU, `F.silu`, a ReLU without the corner.
 # 4. The answer is $\big(\tfrac12\,\tilde x/s + \sigma\sqrt{\tfrac12}\;\text{out}\big)/s$. At small $\sigma$ it is nearly the noisy image itself, and the network only says what is missing (Karras et al. 2022).
 
 # %% tags=["quiz"]
@@ -1153,7 +1183,7 @@ class Denoiser(nn.Module):
 Denoiser = check("autoencoder/denoiser", Denoiser)
 
 # %% [markdown]
-# Eight levels, from 10 (nothing to be seen) down to 0.05 (hardly any noise), each a fixed factor below the one before. Every image of a batch draws its level. An error at $\sigma=0.05$ is a hundred times smaller than one at 10 and would not count in the sum, so each is weighted by what a network could at best be blamed for, $1/(\sigma\sqrt{1/2}/s)^2$.
+# Eight levels, from 10 (nothing to be seen) down to 0.05 (hardly any noise), each a fixed factor below the one before. Every image of a batch draws its level. At $\sigma=0.05$ errors are small whatever one does, at 10 large, and in a plain sum only these would count. So each is divided by $(\sigma\sqrt{1/2}/s)^2$, the square of what multiplies `out` in point 4.
 
 # %%
 levels = torch.logspace(1, math.log10(0.05), 8, device=lab.device)
@@ -1174,8 +1204,8 @@ print(f"{len(told_losses):,} steps; loss of the first 20 {sum(told_losses[:20]) 
 
 # %% [markdown]
 # ### {{heading autoencoder/anneal}}
-# Now walk. You stand at level σ with a noisy image. The network guesses the clean one; the difference, divided by σ, is the noise that it sees, of strength 1. Go to the guess, and put back noise of strength σ', the *next* level.
-# Part of it may be fresh: a share `fresh` of the strength from new random numbers, the rest from the old noise, mixed so that the strength of the sum is exactly σ'. (What do variances of independent noises do?) After the last level comes 0.
+# Now walk. You stand at level σ with a noisy image. The network guesses the clean one; the difference, divided by σ, is the noise that it sees, of strength about 1. Go to the guess, and put back noise of strength σ', the *next* level.
+# Part of it may be fresh: a share `fresh` of the strength from new random numbers, the rest from the old noise, mixed so that the sum has strength σ' again. (What do variances of independent noises do?) After the last level comes 0.
 
 # %% tags=["quiz"]
 def anneal(denoise, start, sigmas, fresh, generator):
@@ -1229,7 +1259,7 @@ plots.image_rows(rows, title="Out of noise: one level, and eight levels in small
 
 # %%
 def diversity(images):
-    """Mean error (1.1) between different images of a batch, and for each image its mean to the others."""
+    """For each image of a batch (n, c, h, w) the mean of its errors (1.1) to all others, (n,)."""
     squared = torch.cdist(images.flatten(1), images.flatten(1)).square() / pixels
     return squared.sum(1) / (len(images) - 1)
 
@@ -1242,6 +1272,8 @@ for name, images in ({"test images": real, "one level, 8 passes": blind} | drawn
 plots.image_grid(drawn["half fresh noise"][:60], columns=15, title=f"{len(told_losses):,} steps of your loop, and what it draws now")
 
 # %% [markdown]
+# Read the columns together. *One level, 8 passes* is nearest of all, and all of it the same darkness. The walks through many levels differ nearly as much as test images do, and lie farther from real images: that is what a better network improves. (Fresh noise brought them nearer, by more than the errors; one network, one seed.)
+#
 # You have built a **diffusion model**: small, quickly trained, complete. Notebooks 03 to 06 derive why it works, build a better network, train it longer, and walk with fewer steps. (From now on the library's `fit` trains for us. It is your loop with more comfort: a progress bar, averages, checkpoints. `lr_schedule="linear-half"` is the falling rate that you wrote.)
 #
 # ## Recap of this run
@@ -1260,7 +1292,7 @@ print(f"1.9  {len(told_losses):,} steps of the told network; images out of noise
 # **What to take along.** An autoencoder learns where images lie by having to rebuild them; PCA is its linear, solved case. It cannot be sampled from, because no part of its loss says where codes should be: notebook 02 adds that part. And a network that removes noise knows the way towards the data: told the level, and walked down in small steps, it draws.
 #
 # ## Go further *(extra)*
-# 1. **Where do they cross?** Give the model with 128 latents more steps. After how many does it pass PCA? (`python benchmarks/autoencoder.py --latents 128 --steps 500 4000`, one seed, all 10,000 test images: 0.038 after 500 steps and 0.015 after 4,000, where PCA has 0.025. The network only needed more steps.)
+# 1. **Where do they cross?** Give the model with 128 latents more steps. After how many does it pass PCA? (`python benchmarks/autoencoder.py --latents 128 --steps 500 4000`, one seed, all 10,000 test images: 0.038 after 500 steps and 0.015 after 4,000, where PCA has 0.025.)
 # 2. **No grain.** Replace the last transposed convolution by `nn.Upsample(scale_factor=2)` and a 3 × 3 convolution. What becomes of the share that alternates?
 # 3. **A better cloud.** Fit one Gaussian *per class* to the codes and sample from the mixture. Which line of 1.7 gets better?
 # 4. **How many levels?** Train the told network at 2, 4 and 16 levels. How few will do? What goes wrong first?

@@ -118,9 +118,9 @@ concept(
             "nearly in plain sight.",
         ),
         "c": Option(
-            "The network's, except perhaps where the noise hides everything.",
-            "Right: with little noise it can simply clean up what it sees, be it new or not. In the deepest noise "
-            "both can only offer an average.",
+            "The network's, unless the noise is so deep that little is seen.",
+            "Right: with little noise it can simply clean up what it sees, be it new or not. In deep noise both "
+            "can only offer an average of much that could be behind it, and the exact average is hard to beat.",
             right=True,
         ),
         "d": Option(

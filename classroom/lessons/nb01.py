@@ -147,7 +147,7 @@ concept(
         "a": Option(
             "Nothing at all: no pixel has lost anything, so nothing can be owed for it.",
             "That is so for the squared error (1.1). Here, a pixel of $t=0.5$ with $p=0.5$ costs $\\ln 2$: look at "
-            "the lowest point of the curve for t = 0.5 above.",
+            "the lowest point of the curve for t = 0.5 below.",
         ),
         "b": Option(
             "More than 0: every grey pixel pays the entropy of a coin with that bias.",
@@ -858,8 +858,8 @@ concept(
         ),
         "d": Option(
             "No: it found the same subspace of images, but some arbitrary basis within it.",
-            "Right. What both share is the set of images they can draw. Remember this for 1.7: nothing in "
-            "the loss says where codes should lie.",
+            "Right. What both share is the set of images they can draw: that is the overlap printed above. Remember "
+            "this for 1.7: nothing in the loss says where codes should lie.",
             right=True,
         ),
     },
@@ -963,14 +963,14 @@ quiz(
         ),
     ],
     hints=[
-        "The loss on the batches falls, that on other images rises. What kind of data would do that to a healthy "
+        "The loss on the batches falls, that on other images doesn't. What kind of data would do that to a healthy "
         "network?",
         "Follow one step. Which images does it see? Follow the next. Which does *it* see?",
         "A generator's seed decides all that follows from it. How often is it set here, and how often should it be?",
         "The line that makes `generator` belongs before the loop, not inside it.",
     ],
-    passed="A loss on training batches can look splendid while nothing is learned. Only images that the loop has "
-    "never seen can tell: watch both curves.",
+    passed="A loss on training batches can look splendid while only 64 images are learned. Only images that the loop "
+    "has never seen can tell: watch both curves.",
     explanation="""
     The generator is made anew, from the same seed, in every step: so every step shuffles the images in the same way
     and takes the same first 64. A cousin of it is `next(iter(loader))` inside a loop, where `loader` doesn't shuffle.
@@ -993,7 +993,7 @@ concept(
         "b": Option(
             "Something pieced together from its own 64 images, spotted and bent.",
             "Right. Its decoder can draw what those 64 need and nothing else; its encoder sorts every newcomer "
-            "among them. Look at the two rows below.",
+            "among them. Look at the pictures below.",
             right=True,
         ),
         "c": Option(
@@ -2021,7 +2021,8 @@ quiz(
         Misconception(
             "the input is not scaled",
             _with_wiring(scaled=False),
-            "At σ = 10 the network now sees numbers around 10, at σ = 0.05 numbers around 1. Divide by `size` first.",
+            "At σ = 10 the network now sees numbers around 10, at σ = 0.05 numbers around 1. Divide by s first, "
+            "as point 1 says.",
         ),
         Misconception(
             "no skips",
@@ -2031,12 +2032,12 @@ quiz(
         Misconception(
             "the answer without what is known",
             _with_wiring(keep=False),
-            "You return what the last layer says. The docstring's last line combines it with the noisy image.",
+            "You return what the last layer says. Point 4 combines it with the noisy image.",
         ),
         Misconception(
             "ReLU for SiLU",
             _with_wiring(act=F.relu),
-            "The docstring asks for SiLU, x·σ(x), between the layers: `F.silu`.",
+            "Point 3 asks for SiLU, `F.silu`, after every layer but `out`.",
         ),
         Misconception(
             "an activation after the last layer",
@@ -2059,7 +2060,7 @@ quiz(
     explanation="""
     The skips carry *where* things are, the narrow code *what* they are. Scaling makes every level look alike in size,
     and the last line lets the network answer only for what is missing: at small σ the noisy image is nearly right
-    already (Karras et al. 2022, whose c_in, c_skip and c_out these are for data with a mean square
+    already (Karras et al. 2022, whose c_in, c_skip and c_out these are for data with a variance
     of ½).
     """,
 )
@@ -2192,8 +2193,8 @@ concept(
     title="Why does it turn black?",
     minutes=2,
     question="""
-    The walk begins with noise of $\\sigma=1$ around middle grey. The denoiser was trained on garments with noise of
-    $\\sigma=0.5$. Which of these explains best that its walks end dark and alike?
+    The upper walk begins with noise of $\\sigma=1$ around middle grey. The denoiser was trained on garments with noise
+    of $\\sigma=0.5$. Which of these explains best that the upper walks end dark and alike?
     """,
     options={
         "a": Option(
@@ -2202,11 +2203,12 @@ concept(
         ),
         "b": Option(
             "Eight passes are too few; the walks would brighten again if one were patient.",
-            "They hardly move any more at the end. The walk has arrived, at the wrong place.",
+            "Try 25 passes: they get blacker still, and stay so. The walk has arrived, at the wrong place.",
         ),
         "c": Option(
             "Squared error prefers dark pixels, so that each pass must lose some light.",
-            "It prefers the mean. On images like those it was trained on this network loses no light at all.",
+            "It prefers the mean, and the mean has as much light as the images have. Look at the lower walk: its "
+            "bright garments do not darken, they turn white.",
         ),
         "d": Option(
             "It meets images unlike all it was trained on: nothing there ties it to garments.",
