@@ -416,7 +416,11 @@ def test_the_functions_of_other_quizzes_are_as_check_gave_them():
 
 def test_an_answer_that_others_need_lends_itself():
     """... with its own helpers, for quizzes to which the course's would be the answer."""
-    found = changed(["ONE = 1"])
+    notebook = grading_zoo.filled(*map(copy.deepcopy, both()))
+    (cell,) = (c for c in grading_zoo.answers(notebook) if grading_zoo.quiz(c) == "forward/published-noise")
+    cell["source"] = "def published_noise(*given):\n    return add_noise(*given)\n"
+    assert changed(["ONE = 1"]).lends == "", "nobody wants it"
+    found = changed(["ONE = 1"], notebook=notebook)
     assert "ONE = 1" in found.lends and "def add_noise" in found.lends
     assert adds_noise(run(Answer("x", found.lends)))
 

@@ -158,7 +158,8 @@ def hide_paths(outputs: list[NotebookNode], root: Path, folder: str) -> None:
     """Take this machine's folders out of text outputs: a notebook lies in a folder of the repository, one below it."""
     data = os.environ.get("COURSE_DATA")
     names = [(os.path.relpath(root, folder), ".."), (folder, "."), (str(root.resolve()), ".."), (str(Path.home()), "~")]
-    names = ([(data, "$COURSE_DATA")] if data else []) + names
+    if data:  # the way there from the notebook first: the other one may be part of it
+        names = [(os.path.relpath(data, folder), "$COURSE_DATA"), (data, "$COURSE_DATA"), *names]
     for output in outputs:
         if "text" in output:
             output.text = _replace(output.text, names)
