@@ -1410,7 +1410,8 @@ figure = plots.curves(
     x_label="latent, loudest first",
     y_label="nats per image",
 )
-figure.axes[0].legend(ncols=2, loc="lower left")
+figure.axes[0].get_legend().remove()
+figure.legend(loc="outside lower center", ncols=4, frameon=False)
 figure
 
 # %%
