@@ -89,7 +89,7 @@ ask("vae/why-naive-fails", why_naive_fails)
 # This **linear-Gaussian model** is our test bench: `LinearGaussian` holds `weight` $W$ (pixels, latents), `bias` $b$ and `sigma`, draws pairs with `sample(n)`, and knows $\ln p(x\mid z)$ as `log_likelihood(x, z)`. The rest you write.
 #
 # ### {{heading vae/evidence}}
-# Which distribution does $x$ have? Work out its mean and covariance, then write $\ln p(x)$, the **evidence**.
+# Which distribution does $x$ have? Work out its mean and covariance, then write $\ln p(x)$, the **evidence**. (PyTorch's `MultivariateNormal(mean, cov).log_prob(x)` is at hand.)
 
 
 # %% tags=["quiz"]
@@ -140,8 +140,8 @@ figure.axes[0].set_xticks(sizes)
 figure
 
 # %% [markdown]
-# With one latent, several dozen of a thousand draws matter (the count is the *effective sample size*), and that is enough. With twenty, practically none does:
-# the average is carried by a single lucky draw, and luck of the needed size hardly ever comes.
+# With one latent, several dozen of a thousand draws matter (the count is the *effective sample size*), and that is enough. From five latents on it is one:
+# the average is carried by the luckiest draw, and luck of the needed size hardly ever comes.
 # It is unbiased all the same: once in an astronomical number of repetitions it would be enormous.
 # An estimator whose mean is right and whose variance is hopeless is of no use for training.
 #
@@ -290,7 +290,7 @@ plots.curves(
 # %% [markdown]
 # ## 2.4 · Does the identity hold?
 #
-# On the test bench every term of (2.2) has a closed form, so both sides can be computed without any sampling. Three short functions are missing. None of their formulas stands above; each is a few lines of algebra of the kind that you have just seen.
+# On the test bench every term of (2.2) has a closed form, so both sides can be computed without any sampling. Three short functions are missing: two of them take a few lines of algebra of the kind that you have just seen, and the third puts them to use.
 #
 # ### {{heading vae/posterior}}
 # By Bayes, $\ln p(z\mid x) = -\tfrac12\lVert z\rVert^2 - \tfrac1{2\sigma^2}\lVert x-b-Wz\rVert^2 + \text{const}$: quadratic in $z$, hence a Gaussian. Find its mean and covariance by completing the square.
@@ -567,12 +567,12 @@ plots.image_grid(
     torch.cat([shifted[[0, 3, 6]], *best.values(), mean_image[:1]]),
     columns=6,
     labels=["shifted by −3", "by 0", "by 3", *best, "plain mean"],
-    title=f"{test.title}: asked for one image, both likelihoods answer with the mean",
+    title=f"{test.title}: asked for one image, both answer with the mean",
 )
 
 # %% [markdown]
 # Nothing here was short of capacity or training. Minimising the expected squared error gives $m=\mathbb E[x\mid z]$, and so does minimising the expected cross-entropy
-# $-\mathbb E[x]\ln\lambda-(1-\mathbb E[x])\ln(1-\lambda)$, whose derivative vanishes at $\lambda=\mathbb E[x]$. When several images share a code, blur is the *right answer* to the question that these likelihoods ask. Adversarial losses (08) and diffusion (03–07) ask a different one.
+# $-\mathbb E[x]\ln\lambda-(1-\mathbb E[x])\ln(1-\lambda)$, whose derivative vanishes at $\lambda=\mathbb E[x]$. When several images share a code, blur is the *right answer* to the question that these likelihoods ask. Diffusion (03–07) asks a different one.
 
 # %% [markdown]
 # ### Which σ? *(extra)*
@@ -860,9 +860,9 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# The third row is what notebook 01 could not do. The fourth is a surprise to most: *this* is a sample in the sense of 2.1, code and pixels both drawn. With independent pixels it is all grain, and so everybody shows the mean image and calls it a sample. So do we from here on, but now you know.
+# The third row is what notebook 01 had no rule for: codes from a prior that the training knew of. Some are garments, some are stains. The fourth is a surprise to most: *this* is a sample in the sense of 2.1, code and pixels both drawn. With independent pixels it is all grain, and so everybody shows the mean image and calls it a sample. So do we from here on, but now you know.
 #
-# Why does it work? Look at where the encoder puts images. Each is a small Gaussian rather than a point; the ellipses are two standard deviations. The dashed circle holds 86 % of the prior. **Do the little Gaussians, taken together, fill it?** Decide before you read on; pick single classes too.
+# Why does it work so far, and no farther? Look at where the encoder puts images. Each is a small Gaussian rather than a point; the ellipses are two standard deviations. The dashed circle holds 86 % of the prior. **Do the little Gaussians, taken together, fill it?** Decide before you read on; pick single classes too.
 
 # %%
 means, log_vars = (part.cpu() for part in encode_all(two, test.x))
@@ -895,12 +895,12 @@ share = torch.bincount(4 * tile[:, 0] + tile[:, 1], minlength=16) / len(crowd)
 print(f"16 tiles with {1 / 16:.1%} of the prior each hold {share.min():.1%} to {share.max():.1%} of the codes")
 
 # %% [markdown]
-# In size yes, evenly no. Each posterior would love to be tiny (a precise code) and the KL charges for it (2.4), so it is only as small as the reconstruction needs. And each would love to sit far from the others,
-# and the KL charges for distance from the centre. What is left is a crowd of about the right size, with crowded quarters and some empty ground: a draw from there is decoded to something that no image taught the decoder. An ellipse that overlaps another class is a place where it has to blur.
+# No. Each posterior would love to be tiny (a precise code) and the KL charges for it (2.4), so it is only as small as the reconstruction needs. And each would love to sit far from the others,
+# and the KL charges for distance from the centre. What is left is a crowd around the centre with packed quarters and empty ones (compare the two shares above): a draw from an empty one is decoded to something that no image taught the decoder. An ellipse that overlaps another class is a place where it has to blur.
 #
 # ### The whole latent space on one page *(extra)*
 # If the prior is what codes follow, then equal *probability*, not equal distance, should get equal room on the page. The inverse normal CDF $\Phi^{-1}$ does that:
-# take a regular grid $u\in(0,1)^2$ and decode $z=\Phi^{-1}(u)$. Every tile then stands for the same share of samples.
+# take a regular grid $u\in(0,1)^2$ and decode $z=\Phi^{-1}(u)$. Every tile then stands for the same share of samples. Look for the ground that the ellipses left empty: it is where the stains come from.
 
 # %%
 side = lab.pick(smoke=8, cpu=15, gpu=20)
@@ -924,7 +924,7 @@ plots.manifold(
 #
 # $$\mathcal L_K(x)=\mathbb E\Big[\ln\frac1K\sum_{i=1}^K w_i\Big],\qquad \mathrm{ELBO}=\mathcal L_1\le\mathcal L_2\le\dots\le\ln p(x). \tag{2.8}$$
 #
-# *Why a bound:* $\mathbb E\big[\frac1K\sum w_i\big]=p(x)$, then Jensen. *Why it rises:* the mean of $K+1$ weights is the average of the means of all its subsets of $K$; Jensen once more. This is the **importance-weighted bound** (Burda, Grosse and Salakhutdinov).
+# *Why a bound:* $\mathbb E\big[\frac1K\sum w_i\big]=p(x)$, then Jensen. *Why it rises:* the mean of $K+1$ weights is the average of the means of all its subsets of $K$; Jensen once more. This is the **importance-weighted bound** (Burda, Grosse and Salakhutdinov; IWAE for short, after their importance-weighted autoencoder).
 # On a computer $w_i$ underflows: $e^{-250}$ is zero in float32. So one keeps $\ln w_i$.
 #
 # ### {{heading vae/iwae}}
@@ -1183,7 +1183,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# The copies got softer, the samples turned from tangles into soft garments and a few blobs, and the bound agrees: measured by one yardstick, the tutorial's model pays far more nats per image. More compute would only have minimised the wrong objective more exactly.
+# The copies got softer, the samples turned from tangles into soft shapes, some of them garments, and the bound agrees: measured by one yardstick, the tutorial's model pays far more nats per image. More compute would only have minimised the wrong objective more exactly.
 #
 # ### {{heading vae/nobody-noticed}}
 # {{question vae/nobody-noticed}}
@@ -1287,14 +1287,14 @@ compare("tutorial, own Gaussian", "repaired, own Gaussian")
 plotted = {name: values for name, values in table.items() if values.mean() < 300}
 plots.bars(
     {name: values.mean() for name, values in plotted.items()},
-    errors={name: values.std() if len(values) > 1 else 0.0 for name, values in plotted.items()},
+    errors={name: values.std() for name, values in plotted.items() if len(values) > 1},
     title=f"d² of {n} images to test images (lower is nearer); bars: ± one standard deviation over seeds",
     y_label="squared Fréchet distance",
     form=".0f",
 )
 
 # %% [markdown]
-# Read the controls first. Ghosts are far from the data in these features; in *linear* features, the main directions of the pixels, the same ghosts are as near as real images (next cell), and a d² made of those could not measure quality at all. And a true draw from $p(x\mid z)$, grain included, is farther away than anything with a soft face: d² judges what you show it.
+# Read the controls first. Ghosts are far from the data in these features; in *linear* features, the main directions of the pixels, the same ghosts are nearly as near as real images (next cell but one), and a d² made of those could not measure quality at all. And the repaired model's true draws from $p(x\mid z)$, grain included, are farther away than its mean images: d² judges what you show it.
 #
 # Then the models, by the three differences and their errors. From the prior, the repaired loss is nearer to the data, and yet still far away: blur is punished like junk. But look at the rows "own Gaussian". **The tutorial's model, with one Gaussian fitted to its codes, comes nearer still**, nearer than the repaired model from its prior.
 #
@@ -1326,10 +1326,11 @@ for name, model in {"tutorial": published, "repaired": repaired}.items():
     shape = (len(few), -1, -1)
     kl = gaussian_kl(mean, torch.diag_embed(log_var.exp()), own.mean.expand_as(mean), own.cov.expand(shape)).mean()
     standard = kl_to_standard_normal(mean, log_var).mean()
-    print(f"{name}: KL to N(0, I) {standard:6.1f} nats, to the Gaussian of its own codes {kl:6.1f}")
+    granted = sum(costs_of(model)) - (standard - kl).item()
+    print(f"{name}: KL to N(0, I) {standard:5.1f} nats, to the Gaussian of its own codes {kl:5.1f}; with it −ELBO is about {granted:.0f}")
 
 # %% [markdown]
-# So why the full KL? Two yardsticks, two verdicts. In nats the repaired model wins even against a tutorial model that is granted its own Gaussian as prior: subtract the gain above from its −ELBO. Fine codes are expensive to send. For the look of samples, a good copyist and a *second* model of its codes do better than a prior that is kept by force and paid for with blur.
+# So why the full KL? Two yardsticks, two verdicts. In nats the repaired model wins even against a tutorial model that is granted its own Gaussian as prior (the last numbers above). Fine codes are expensive to send. For the look of samples, a good copyist and a *second* model of its codes do better than a prior that is kept by force and paid for with blur.
 # That is no accident of this notebook: the autoencoders of latent diffusion models are trained with a tiny weight on the KL, on purpose, and a diffusion model then learns where the codes lie (Rombach et al.). What the tutorial got wrong is not the small β. It called the result a VAE and drew from a prior that nobody had kept.
 #
 # ### Shorter codes *(extra)*
@@ -1402,13 +1403,16 @@ for beta, model in sweep.items():
     reconstruction, kl = costs_of(model)
     counted[beta] = active_units(mean).sum().item()
     print(f"{beta:6g}{reconstruction:9.1f}{kl:10.1f}{counted[beta]:12d}{(own > 0.1).sum():15d}")
-plots.curves(
+figure = plots.curves(
     spectrum,
     log_y=True,
     title="Who still speaks? The KL of each latent",
     x_label="latent, loudest first",
     y_label="nats per image",
 )
+figure.axes[0].get_legend().remove()
+figure.legend(loc="outside lower center", ncols=4, frameon=False)
+figure
 
 # %%
 plots.image_rows(
@@ -1417,7 +1421,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# At the largest β no latent is left: **posterior collapse**, and the decoder answers every code with the same image. At β = 1 the two counts disagree: latents that the bound has no use for fade slowly, and a short training leaves many of them whispering, above the threshold of (2.11) and far below a tenth of a nat. A threshold is a convention; the whole spectrum is a measurement.
+# At the largest β no latent is left: **posterior collapse**, and the decoder answers every code with the same image. At β = 1 and 10 the two counts disagree: latents that the bound has no use for fade slowly, and a short training leaves many of them whispering, above the threshold of (2.11) and below a tenth of a nat. A threshold is a convention; the whole spectrum is a measurement.
 
 # %% [markdown]
 # ## 2.11 · Bits per dimension *(extra)*

@@ -114,7 +114,7 @@ def walk(x0, beta, noise):
 walk = check("forward/walk", walk)
 
 # %% [markdown]
-# One step of your chain from the same images, with the same noise, for three values of $\alpha$. (Was your answer to the question right?)
+# The lecture's sentence, put to the test: one step of your chain from the same images, with the same noise, for three values of $\alpha$.
 
 # %%
 noise = normal(1, *eight.shape)
@@ -280,7 +280,7 @@ add_noise = check("forward/add-noise", add_noise)
 # %% [markdown]
 # ### Does it hold?
 # A derivation can be wrong and still look right, so we try to break it. Pixels of value 0.8 take your walk one step at a time, and as many others jump with your `add_noise`. A Gaussian is known by its mean and its variance.
-# If (3.4) is right, the dots lie on the curves, and every gap stays within about 4 standard errors (of forty comparisons the largest is often between 2 and 3). If a factor were wrong, it would be tens of standard errors.
+# If (3.4) is right, the dots lie on the curves but for chance (neighbouring dots err together, for they are stops of one walk), and every gap stays within about 4 standard errors (of forty comparisons the largest is often between 2 and 3). If a factor were wrong, it would be tens of standard errors.
 
 # %%
 n, at = lab.pick(smoke=2000, cpu=5000, gpu=20_000), range(50, T + 1, 50)
@@ -292,13 +292,11 @@ spread = jumped.var(1)
 gaps = [(walked.mean(1) - jumped.mean(1)) / (2 * spread / n).sqrt(), (walked.var(1) - spread) / (2 * spread / n**0.5)]
 largest_gap = torch.stack(gaps).abs().max().item()
 print(f"{n:,} pixels each, {2 * len(at)} comparisons: largest gap {largest_gap:.1f} standard errors")
+by_mean = {"one jump (3.4)": (at, jumped.mean(1)), "t steps of (3.1)": (at, walked.mean(1))}
+by_variance = {"one jump (3.4)": (at, spread), "t steps of (3.1)": (at, walked.var(1))}
 plots.curve_panels(
-    {
-        "mean of a pixel": {"one jump (3.4)": (at, jumped.mean(1)), "t steps of (3.1)": (at, walked.mean(1))},
-        "variance of a pixel": {"one jump (3.4)": (at, spread), "t steps of (3.1)": (at, walked.var(1))},
-    },
-    title="From x₀ = 0.8: single steps and one jump end in the same Gaussian",
-    x_label="step t", y_label="value", points=["t steps of (3.1)"],
+    {"mean of a pixel": by_mean, "variance of a pixel": by_variance}, points=["t steps of (3.1)"],
+    title="From x₀ = 0.8: single steps and one jump end in the same Gaussian", x_label="step t", y_label="value",
 )
 
 # %% [markdown]
@@ -307,15 +305,18 @@ plots.curve_panels(
 # The function in the next answer cell is somebody else's, with a mistake as it is found in tutorials (`course_utils.pitfalls` holds such code). It runs, its pictures look noisy, and a network trained with it even learns something. But give it pixels of variance 1:
 
 # %%
-pixels = normal(20_000, 1, 1, 1)
-steps = {t: torch.full((len(pixels),), t, device=lab.device) for t in range(0, T + 1, 25)}
-makers = {"your add_noise": add_noise, "somebody else's": pitfalls.noise_images}
-seen = {name: [f(pixels, t, normal(*pixels.shape), table).var() for t in steps.values()] for name, f in makers.items()}
-plots.curves(
-    {name: (list(steps), variances) for name, variances in seen.items()},
-    title="Right at both ends. And between them?",
-    x_label="step t, linear schedule", y_label="variance of $x_t$, if $x_0$ has 1",
-)
+pixels, grain = normal(2, 20_000, 1, 1, 1)
+
+
+def variances(title, makers):
+    steps = {t: torch.full((len(pixels),), t, device=lab.device) for t in range(0, T + 1, 25)}
+    seen = {}
+    for name, f in makers.items():
+        seen[name] = list(steps), [f(pixels, t, grain, on_device(alpha_bar)).var() for t in steps.values()]
+    return plots.curves(seen, title=title, x_label="step t, linear schedule", y_label="variance of $x_t$, if $x_0$ has 1")
+
+
+variances("Right at both ends. And between them?", {"your add_noise": add_noise, "somebody else's": pitfalls.noise_images})
 
 # %% [markdown]
 # Find what makes the curve sag, and fix it.
@@ -346,6 +347,9 @@ def published_noise(x0, t, noise, alpha_bar):
 # %% tags=["check"]
 published_noise = check("forward/published-noise", published_noise)
 
+# %%
+variances("Before and after", {"as it was found": pitfalls.noise_images, "repaired": published_noise})
+
 # %% [markdown]
 # #### {{heading forward/noise-harm}}
 # {{question forward/noise-harm}}
@@ -364,13 +368,19 @@ ask("forward/noise-harm", noise_harm)
 # %% [markdown]
 # ### Somebody else's pairs *(extra)*
 # #### {{heading forward/swap}}
-# A network will be shown $x_t$ and asked for $\varepsilon$. Somebody's function prepares such pairs, for hours of training. Here is what the network is *shown* at four steps, below what it should be shown:
+# A network will be shown $x_t$ and asked for $\varepsilon$. Somebody's function prepares such pairs, for hours of training. The upper row is what the network should be shown at four steps, the lower row what it *is* shown:
 
 # %%
-some, times = images[:1].expand(4, -1, -1, -1), torch.tensor([1, 100, 300, 900], device=lab.device)
-shown, _ = pitfalls.training_pair(some, times, normal(*some.shape), table)
-rows = {"your add_noise": add_noise(some, times, normal(*some.shape), table), "shown to the network": shown}
-plots.image_rows(rows, labels=[f"t = {t}" for t in times.tolist()], title="A strange diet")
+boots, their_noise = images[:1].expand(4, -1, -1, -1), normal(4, *test.shape)
+
+
+def diet(title, pair):
+    given = boots, torch.tensor([1, 100, 300, 900], device=lab.device), their_noise, on_device(alpha_bar)
+    rows = {"your add_noise": add_noise(*given), "shown to the network": pair(*given)[0]}
+    return plots.image_rows(rows, labels=[f"t = {t}" for t in given[1].tolist()], title=title)
+
+
+diet("A strange diet", pitfalls.training_pair)
 
 
 # %% tags=["quiz"]
@@ -404,6 +414,9 @@ def training_pair(x0, t, noise, alpha_bar):
 # %% tags=["check"]
 training_pair = check("forward/swap", training_pair)
 
+# %%
+diet("The diet after the repair", training_pair)
+
 # %% [markdown]
 # #### {{heading forward/swap-harm}}
 # {{question forward/swap-harm}}
@@ -420,13 +433,12 @@ swap_harm = "c"
 ask("forward/swap-harm", swap_harm)
 
 # %% [markdown]
-# The loss of that best answer, without any training, beside the loss of answering "no noise at all" in the right task. A loss that starts low and falls quickly is no proof of anything.
+# The loss of the best answer to the exchanged pairs, without any training, beside the loss of answering "no noise at all" to the right ones. A loss that starts low and falls quickly is no proof of anything.
 
 # %%
 t, noise = torch.randint(1, T + 1, (len(images),), generator=generator, device=lab.device), normal(*images.shape)
-noisy, target = training_pair(images, t, noise, table)
-copied = add_noise(images.mean(0, keepdim=True).expand_as(images), t, noise, table)
-print(f"exchanged pair: {(copied - noisy).square().mean():.3f} per pixel; right pair: {target.square().mean():.3f}")
+missed = add_noise(images.mean(0, keepdim=True) - images, t, torch.zeros_like(noise), table)  # √ᾱ times (mean − image)
+print(f"exchanged pairs: {missed.square().mean():.3f} per pixel; right pairs: {noise.square().mean():.3f}")
 
 # %% [markdown]
 # ## 3.4 · A schedule is a curve
@@ -468,13 +480,10 @@ for kind in ("quadratic", "sigmoid"):
     tables[kind] = torch.cat([torch.ones(1).double(), (1 - step_variances(kind, T)).cumprod(0)])
 colours = dict(zip(tables, (plots.COLOURS[k] for k in (0, 1, 2, 4))))
 place = torch.arange(T + 1) / T
+betas = {name: (place[1:], (1 - a[1:] / a[:-1]).where(a[1:] > 0.97 * a[:-1], torch.nan)) for name, a in tables.items()}
+left = {name: (place, a) for name, a in tables.items()}
 plots.curve_panels(
-    {
-        "β, up to 0.03 (the cosine's ends at 0.999)": {
-            name: (place[1:], (1 - a[1:] / a[:-1]).where(1 - a[1:] / a[:-1] < 0.03, torch.nan)) for name, a in tables.items()
-        },
-        "ᾱ, share of signal in the variance": {name: (place, a) for name, a in tables.items()},
-    },
+    {"β, up to 0.03 (the cosine's ends at 0.999)": betas, "ᾱ, share of signal in the variance": left},
     title="Four schedules: what a step adds, and what is left",
     x_label="t / T", y_label="share of the variance", colours=colours, share_y=False,
 )
@@ -484,12 +493,11 @@ times = torch.arange(0, T + 1, 100, device=lab.device)
 one, noise = images[:1].expand(len(times), -1, -1, -1), normal(1, *test.shape).expand(len(times), -1, -1, -1)
 plots.image_rows(
     {name: add_noise(one, times, noise, on_device(a)) for name, a in tables.items()},
-    labels=[f"{t / T:g}" for t in times.tolist()],
-    title=f"{test.title}: same image, same noise, four schedules, by t/T",
+    labels=[f"{t / T:g}" for t in times.tolist()], title=f"{test.title}: one image, one noise, four schedules, by t/T",
 )
 
 # %% [markdown]
-# The cosine's images fade evenly from left to right; with the linear schedule the right half of the strip is much the same.
+# The cosine's images fade the most evenly from left to right; with the linear schedule the right half of the strip is much the same.
 #
 # ### {{heading forward/curve}}
 # {{question forward/curve}}
@@ -519,13 +527,18 @@ for steps_taken in (10, 100, 1000, 4000):
 # Each image of a batch has a step `t` in 1..T, and its $\bar\alpha_t$ is looked up in a table. With a chain of 20 steps, somebody's look-up makes the lower row. Compare the first columns.
 
 # %%
-short = cosine_alpha_bar(20)
-times = torch.tensor([1, 2, 5, 10, 15, 19, 20], device=lab.device)
-some, noise = images[:1].expand(7, -1, -1, -1), normal(1, *test.shape).expand(7, -1, -1, -1)
-levels = {"as the table says": short[times.cpu()], "looked up": pitfalls.look_up(times.cpu(), 1 - short[1:] / short[:-1])}
-levels = {name: a.float().to(lab.device).view(-1, 1, 1, 1) for name, a in levels.items()}
-rows = {name: a.sqrt() * some + (1 - a).sqrt() * noise for name, a in levels.items()}
-plots.image_rows(rows, labels=[f"t = {t}" for t in times.tolist()], title="Cosine schedule, 20 steps")
+short, one_noise = cosine_alpha_bar(20), normal(1, *test.shape)
+
+
+def columns_of(look_up):
+    t = torch.tensor([1, 2, 5, 10, 15, 19, 20])
+    levels = {"as the table says": short[t], "looked up": look_up(t, 1 - short[1:] / short[:-1])}
+    levels = {name: a.float().to(lab.device).view(-1, 1, 1, 1) for name, a in levels.items()}
+    rows = {name: a.sqrt() * images[:1] + (1 - a).sqrt() * one_noise for name, a in levels.items()}
+    return plots.image_rows(rows, labels=[f"t = {each}" for each in t.tolist()], title="Cosine schedule, 20 steps")
+
+
+columns_of(pitfalls.look_up)
 
 
 # %% tags=["quiz"]
@@ -555,6 +568,9 @@ def alpha_bar_at(t, beta):
 # %% tags=["check"]
 alpha_bar_at = check("forward/shifted", alpha_bar_at)
 
+# %%
+columns_of(alpha_bar_at)
+
 # %% [markdown]
 # #### {{heading forward/shifted-harm}}
 # {{question forward/shifted-harm}}
@@ -573,7 +589,7 @@ ask("forward/shifted-harm", shifted_harm)
 # %% [markdown]
 # ## 3.5 · What makes an image noisy?
 #
-# Not $t$: the strips above differ in every column. Not $\beta_t$ either, which is the noise of one step. What counts is how much signal stands against how much noise: the **signal-to-noise ratio** of (3.4), a ratio of variances,
+# Not $t$: in nearly every column of the four strips above the images differ. Not $\beta_t$ either, which is the noise of one step. What counts is how much signal stands against how much noise: the **signal-to-noise ratio** of (3.4), a ratio of variances,
 #
 # $$\mathrm{SNR}_t=\frac{\bar\alpha_t}{1-\bar\alpha_t},\qquad\qquad \ln\mathrm{SNR}_t=\ln\bar\alpha_t-\ln(1-\bar\alpha_t). \tag{3.6}$$
 #
@@ -608,10 +624,9 @@ levels = {name: (range(1, T + 1), log_snr(a)[1:].clamp(-14, 11)) for name, a in 
 def noised_images(t, schedule):
     some, a = images[: len(fixed_noise)], tables[schedule]
     x_t = add_noise(some, torch.full((len(some),), t, device=lab.device), fixed_noise, on_device(a))
-    value = f"{log_snr(a)[t]:.1f}" if t else "∞"
     return plots.images_at(
         x_t, levels, schedule, t, x_label="t", y_label="ln SNR",
-        title=f"{schedule}, t = {t}: √ᾱ = {a[t].sqrt():.3f}, ln SNR = {value}",
+        title=f"{schedule}, t = {t}: √ᾱ = {a[t].sqrt():.3f}, ln SNR = {log_snr(a)[t]:.1f}",
         overlay={"N(0, 1)": (bell, (-0.5 * bell**2).exp() / math.sqrt(2 * math.pi))},
     )
 
@@ -625,7 +640,7 @@ explore(
 )
 
 # %% [markdown]
-# The histogram holds a second lesson: long before it matches $\mathcal N(0,1)$ to the eye, the picture may still be there. A histogram has forgotten which pixel is where.
+# The histogram holds a second lesson: it comes close to $\mathcal N(0,1)$ while the picture is still there. A histogram has forgotten which pixel is where.
 
 # %%
 for name, a in tables.items():
@@ -661,16 +676,22 @@ step_at_snr = check("forward/step-at-snr", step_at_snr)
 # %% [markdown]
 # ## 3.6 · Two chains that end in noise?
 #
-# Sampling will start from pure noise, so the forward chain had better end there. Below, two chains, A and B, each walked to its own last step with your `add_noise`. A single draw of either looks like noise to everybody.
+# Sampling will start from pure noise, so the forward chain had better end there. Below, two chains, A and B, each taken to its own last step with your `add_noise`. A single draw of either looks like noise to everybody.
 # So we noise the same image 25 times and take the mean: noise cancels, and what is common to all draws stays.
 
 # %%
 chains = {"A": linear_alpha_bar(200), "B": cosine_alpha_bar(200)}
-rows = {"x₀": eight}
-for name, a in chains.items():
-    end = torch.full((len(eight),), len(a) - 1, device=lab.device)
-    rows[f"{name}: mean of 25 ends"] = sum(add_noise(eight, end, normal(*eight.shape), on_device(a)) for _ in range(25)) / 25
-plots.image_rows(rows, title=f"{test.title}: two chains of 200 steps, at their ends")
+
+
+def means_of_ends(chains):
+    rows = {"x₀": eight}
+    for name, a in chains.items():
+        end = torch.full((len(eight),), len(a) - 1, device=lab.device)
+        rows[f"{name}: mean of 25"] = sum(add_noise(eight, end, normal(*eight.shape), on_device(a)) for _ in range(25)) / 25
+    return plots.image_rows(rows, title=f"{test.title}: two chains of 200 steps, at their ends")
+
+
+means_of_ends(chains)
 
 # %% [markdown]
 # Something is left in A. **Predict, then run:** can it be used, from *one* draw? A game: somebody takes one of your test images, noises it to the end of chain A and shows you the result beside all the clean originals. You name the most probable one. How often will you be right?
@@ -741,6 +762,8 @@ linear_curve = check("forward/any-length", linear_curve)
 for steps_taken in (10, 50, 200, 1000):
     print(f"T = {steps_taken:4d}:  ᾱ_T = {linear_alpha_bar(steps_taken)[-1]:.5f} before, {linear_curve(steps_taken)[-1]:.5f} after")
 
+means_of_ends({"A": chains["A"], "A, repaired": linear_curve(200)})
+
 # %% [markdown]
 # ## 3.7 · Nothing left at the end *(extra)*
 #
@@ -755,7 +778,7 @@ for name, drawn in {"x_T of an all-black image": (1 - left) ** 0.5 * noise - lef
     print(f"mean over 64 × 64 of {name:26s} {means.mean():+.3f}, from draw to draw ± {means.std():.3f}")
 
 # %% [markdown]
-# The average brightness is an average over thousands of numbers, in which the noise cancels and the signal does not. So $x_T$ tells the network how bright the picture will be, several standard deviations beyond doubt. Pure noise tells it "medium", and according to that paper the model hardly ever made a very dark or a very bright picture.
+# The average brightness is an average over thousands of numbers, in which the noise cancels and the signal does not. So $x_T$ tells the network how bright the picture will be: the two means above lie several standard deviations apart. Pure noise tells it "medium", and according to that paper the model hardly ever made a very dark or a very bright picture.
 #
 # Their remedy: shift and stretch the signal rate so that it ends at 0 exactly, and leave the first step where it was:
 #
@@ -895,7 +918,7 @@ print(f"t = 2 ... 10: largest difference of mean or variance between grid and fo
 plots.curve_panels(
     {name: panels[name] for name in ("t = 2 of 10", "t = 5 of 10", "t = 9 of 10")},
     colours={"$q(x_{t-1}|x_0)$": plots.COLOURS[4], "product, on the grid": plots.COLOURS[0], "your (3.8)": "#222222"},
-    title="A pixel with x₀ = 0.7, seen as −0.4 at step t: where was it one step before?",
+    title="x₀ = 0.7, seen as −0.4 at step t: where was it one step before?",
     x_label="$x_{t-1}$", y_label="density", dashed=["your (3.8)"],
 )
 
@@ -1018,7 +1041,7 @@ ask("forward/score-far", score_far)
 # $$q(x_0)=\sum_k w_k\,\mathcal N\big(m_k,s_k^2 I\big)\quad\Longrightarrow\quad q(x_t)=\sum_k w_k\,\mathcal N\big(\sqrt{\bar\alpha_t}\,m_k,\;v_k I\big),\quad v_k=\bar\alpha_t s_k^2+1-\bar\alpha_t,$$
 # $$\nabla\ln q(x_t)=\sum_k r_k(x_t)\,\frac{\sqrt{\bar\alpha_t}\,m_k-x_t}{v_k},\qquad r_k(x)=\frac{w_k\,\mathcal N(x;\sqrt{\bar\alpha_t}\,m_k,v_k I)}{\sum_j w_j\,\mathcal N(x;\sqrt{\bar\alpha_t}\,m_j,v_j I)} . \tag{3.10}$$
 #
-# Each blob pulls the point towards its own centre, the tighter the stronger, and the pulls are weighed by the **responsibilities** $r_k$: the probability that this point came from blob $k$.
+# Each blob pulls the point towards its own centre, a narrow one more strongly than a wide one, and the pulls are weighed by the **responsibilities** $r_k$: the probability that this point came from blob $k$.
 # Such a laboratory is worth a lot. A sampler that fails there is wrong; no network can be blamed.
 #
 # ### {{heading forward/mixture-joint}}
@@ -1112,7 +1135,7 @@ print(f"score against automatic differentiation: relative difference at most {sc
 print(f"Tweedie (3.9) against the mean of x₀ by Bayes' rule: difference at most {tweedie_gap:.1e}")
 
 # %% [markdown]
-# Read the six panels from the last to the first, and you see what sampling will do. At first there is one big hill and every arrow points to it: a step there says nothing about *which* blob it will be. Further down the hill splits, and from then on the arrows on the two sides of a ridge disagree.
+# Read the six panels from the last to the first, and you see what sampling will do. At first there is one big hill and every arrow points to it: a step there says next to nothing about *which* blob it will be. Further down the hill splits, and from then on the arrows on the two sides of a valley part.
 #
 # ### When is it decided? *(extra)*
 # A static picture shows the field at a few steps; here you can follow one point. Place it, and walk $t$ down from 1,000: watch the bars, and the cross, which is the best guess (3.9). **Is there a moment at which it is decided to which blob the point belongs?**
@@ -1141,7 +1164,7 @@ explore(
 )
 
 # %% [markdown]
-# There is no such moment: the bars shift all along the way. The next cell measures it for points of the data: draw $x_0$, noise it, and ask how often the likeliest blob is the true one. In the left panel the four schedules disagree; over $\ln\mathrm{SNR}$ they must agree, and they do.
+# There is no such moment: the bars shift all along the way. The next cell measures it for points of the data: draw $x_0$, noise it, and ask how often the likeliest blob is the true one. In the left panel the four schedules disagree; over $\ln\mathrm{SNR}$ they must agree, and they do: one curve covers the others.
 
 # %%
 data, truth = GaussianMixture(means, 0.15, blobs["weights"]).labelled(lab.pick(smoke=1000, cpu=4000, gpu=4000), lab.generator(4, "cpu"))
@@ -1163,7 +1186,7 @@ plots.curve_panels(
 )
 
 # %% [markdown]
-# "Which blob?" is decided gradually, over about half of the cosine walk, and it comes before "what exactly does it look like?". A schedule that hurries through those noise levels leaves the network few steps for the decision; one that lingers elsewhere wastes them. That is all a schedule can do, and it is a lot.
+# "Which blob?" is decided gradually, over about half of the cosine walk, and before "where in the blob?": the noise is as small as a blob is wide only at $\ln\mathrm{SNR}=3.8$, and there the right panel has reached 1. A schedule that hurries through those noise levels leaves the network few steps for the decision; one that lingers elsewhere wastes them. That is all a schedule can do, and it is a lot.
 #
 # ## 3.11 · All your pieces in one loop
 #

@@ -1882,7 +1882,7 @@ concept(
     minutes=1.5,
     points=1,
     question="""
-    Copies nearly crisp, samples junk, from one decoder and one training. Four suspects: which fits *both* rows?
+    Copies crisper, samples junk, from one decoder and one training. Four suspects: which fits *both* rows?
     """,
     options={
         "a": Option(

@@ -982,7 +982,7 @@ quiz(
     explanation="""
     Shifted by one, every image is a step *cleaner* than the network is told; at t = 1 it is told to find noise where
     there is none, and pure noise, which sampling starts from, is never seen in training. With a thousand steps the
-    harm is small, which is why the slip survives; with 20 steps it isn't (the table below the quiz). The reverse
+    harm is small, which is why the slip survives; with 20 steps it isn't (the pictures around the quiz). The reverse
     convention, a table that begins with ᾱ₁ and is read at t − 1, is consistent too. Mixing the two is the bug.
     """,
 )
