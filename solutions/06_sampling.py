@@ -197,7 +197,7 @@ for i in (1, 7, 5):
 plots.image_rows(rows, labels=[f"t = {t}" for t, _, _ in looks], title=f"{data}: x_t on the way, and the guesses")
 
 # %% [markdown]
-# Read each pair from left to right. The upper row is noise for a long time, and an image only near the end. The lower row is the opposite: never any noise, at first a blur that fits many things, then one thing, then that thing in detail.
+# Read each pair from left to right. The upper row is noise for a long time, and an image only near the end. The lower row is the opposite: never any noise, at first an average of many things of the class asked for, more or less blurred, then one thing, then that thing in detail.
 # The same, moving:
 
 # %%
@@ -300,7 +300,7 @@ reveal("sampling/spread", round((few.max() - few.min()).item(), 1))
 for name, values in scatter.items():
     print(f"{name:26s} d² {values.mean():7.2f} ± {values.std():.2f}, from {values.min():.2f} to {values.max():.2f}")
 chance = [f"{2 * 2**0.5 * value:.1f} with {n} images each" for n, value in spread.items()]
-print("two sets, one seed each: differences below about " + ", ".join(chance) + " are chance (2√2 spreads)")
+print("two sets, one seed each: differences below about " + ", ".join(chance) + " may be chance (2√2 spreads)")
 plots.dots(
     {name: values for name, values in shake.items() if "Gaussian" not in name},
     title=f"{data}: the same sampler, eight seeds",
@@ -344,7 +344,7 @@ plots.image_rows({kind: x[:10] for kind, x in shelf.items()}, title=f"{data}: wh
 
 # %% [markdown]
 # ### {{heading sampling/short-loop}}
-# Its images have grain. Something is wrong in the function below, and it reads well. Repair it; the check runs your version.
+# Its images have grain, plainest on the black. (Compare its roughness with yours: the prints of real images are rough, too.) Something is wrong in the function below, and it reads well. Repair it; the check runs your version.
 
 
 # %% tags=["quiz"]
@@ -391,7 +391,7 @@ ask("sampling/short-loop-samples", when_it_is_seen)
 
 # %% [markdown]
 # ### {{heading sampling/product}}
-# Grey, all of it, whatever the network says. Here is one step of it; the loop around it is in order.
+# Grey, all of it, whatever the network says. The loop is in order; here is its step. Repair it.
 
 
 # %% tags=["quiz"]
@@ -434,7 +434,7 @@ ask("sampling/product-samples", what_changes)
 
 # %% [markdown]
 # ### {{heading sampling/noise-at-the-end}}
-# Grain again, and more of it. All T steps are there.
+# Grain again, and more of it, though all T steps are there. Repair it.
 
 
 # %% tags=["quiz"]
@@ -476,7 +476,22 @@ other_variance = "b"
 ask("sampling/noise-at-the-end-samples", other_variance)
 
 # %% [markdown]
-# B destroys everything, and nobody would ship it. A and C are the dangerous ones. How much noise is at stake depends on where the last stride begins:
+# Here are your three repairs, walking from the noise that A, B and C began with:
+
+# %%
+mended, in_turn = {"A, repaired": sampler_a(ask_coarse, coarse, start, draws)}, iter(draws.flip(0))
+trail = walk(
+    lambda x_t, x0, t, s, noise, schedule: step_b(x_t, x0, t, noise, schedule),
+    ask_coarse, coarse, start, timesteps(coarse.T, coarse.T), lambda x: next(in_turn),
+)
+mended |= {"B, repaired": trail[-1][1], "C, repaired": sampler_c(ask_coarse, coarse, start, draws)}
+print("\n".join(f"{kind} roughness {roughness(x):.3f}, d² {distance(x):6.1f}" for kind, x in mended.items()))
+plots.image_rows({kind: x[:10] for kind, x in mended.items()}, title=f"{data}: the same noise, after the repairs")
+
+# %% [markdown]
+# A and B are now one and the same sampler. C has lost the grain on the black, and is still blotched: that is no bug but its variance β, which for strides as long as these is too large (6.4).
+#
+# B destroyed everything, and nobody would ship it. A and C are the dangerous bugs. How much noise is at stake depends on where the last stride begins:
 
 # %%
 for strides in (1000, 100, 20):
@@ -564,7 +579,7 @@ strides_tried, by_kappa = lab.pick(smoke=[5], cpu=[10, 50], gpu=[10, 50, 200]), 
 for strides in strides_tried:
     for name, kappa in kappas.items():
         images = draw_set(evenly(partial(ancestral_step, kappa=kappa), strides), n_few, seed=4)
-        by_kappa[f"{strides} strides, {name}"] = images
+        by_kappa[f"{strides} strides,\n{name}"] = images
         print(f"{strides:3d} strides, {name:10s} d² {distance(images):6.1f}")
 print(f"one seed each; {scale}")
 plots.image_rows({name: x[:10] for name, x in by_kappa.items()}, title=f"{data}: the same starts, three variances")
@@ -685,7 +700,7 @@ explore(
 
 # %% [markdown]
 # ### {{heading sampling/eta-term}}
-# A fourth sampler off the shelf: DDIM with η, in twenty steps. It was tested with η = 0 against a library, to six digits, and passed review. Look at the rows first.
+# A fourth sampler off the shelf: DDIM with η, in twenty steps. It was tested with η = 0 against a library, to six digits, and passed review. Look at the rows first, then repair the function under them.
 
 # %%
 coarse = Schedule(schedule.alpha_bar[::50], "every 50th step")
@@ -747,6 +762,11 @@ where_prints_went = "b"
 
 # %% tags=["check"]
 ask("sampling/eta-samples", where_prints_went)
+
+# %%
+mended = {f"η = {eta:g}": sampler_d(every_50th, coarse, start, draws, eta) for eta in (0.5, 1.0)}
+print("\n".join(f"{name:7s} d² {distance(x):6.1f}" for name, x in mended.items()))
+plots.image_rows({name: x[:10] for name, x in mended.items()}, title=f"{data}: sampler D repaired, folds and prints are back")
 
 # %% [markdown]
 # **A place to pause.** You have two samplers that run. What follows looks at the second from another side; 6.6 is extra.
@@ -901,6 +921,8 @@ for name, codes_there in middles.items():
 print(f"one seed each; {scale}")
 
 # %% [markdown]
+# By slerp it is. By lerp the start has too little noise in it, and d² doubles.
+#
 # ## 6.7 · There is a differential equation behind it
 #
 # What does DDIM become when strides get shorter and shorter? Divide (6.4), with σ = 0, by $\sqrt{\bar\alpha_s}$, and $x_t=\sqrt{\bar\alpha_t}\,\hat x_0+\sqrt{1-\bar\alpha_t}\,\hat\varepsilon$ by $\sqrt{\bar\alpha_t}$. In the coordinates
@@ -1155,7 +1177,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# DDIM and Euler: order 1, on one line. Heun and 2M: order 2, for two evaluations a stride and for one. The wrong Heun begins like the right one and then bends into order 1: with few strides nothing gives it away.
+# DDIM and Euler: order 1, on one line. Heun and 2M: order 2, for two evaluations a stride and for one. The wrong Heun begins almost as steeply as the right one, and then bends into order 1: with few strides, and no right one beside it, nothing gives it away.
 #
 # ## 6.9 · Quality against evaluations
 #
@@ -1306,9 +1328,9 @@ plots.curves(
 # %% [markdown]
 # Read the two figures together, on Fashion-MNIST. In the second, the ODE is solved better and better with more evaluations, and order alone isn't enough: with few, Heun is the worst of all, since for the same budget it takes half as many strides, and the first of them, from ς = 80, are enormous. Order says how fast an error falls once strides are short, not where it begins.
 #
-# In the first figure the order is another one. From 10 to 20 evaluations 2M comes closer to the network's ODE, and *not* closer to the data (the two lines printed last say how sure that is): what is left is the network's own error, and a cruder solver may miss by less. Fresh noise together with 2M's guess is ahead where the rule says so: noise can make a walk forget the errors made so far (Karras et al. 2022 find the same of theirs). For another network, or other data, the ranking may differ; that is why yours has error bars.
+# In the first figure the order is another one. From 10 to 20 evaluations 2M comes closer to the network's ODE, and *not* closer to the data, rather the reverse (the two lines printed last say how sure that is): what is left is the network's own error, and a cruder solver may miss by less. With 10 evaluations fresh noise together with 2M's guess is ahead of all others, with 5 and 20 it shares the lead (the lines above say with whom). Noise can make a walk forget the errors made so far (Karras et al. 2022). For another network, or other data, the ranking may differ; that is why yours has error bars.
 #
-# Now by eye. All samplers have the same starts; whatever differs is the sampler's doing. Find the smallest budget at which a sampler draws what it draws with the largest one and two settings whose images you can't tell apart, one at a quarter of the other's price.
+# Now by eye. All samplers have the same starts; whatever differs is the sampler's doing. Which samplers draw nearly the same images with the smallest budget as with the largest, and which never do? Can you find two settings whose images you can't tell apart, one at a quarter of the other's price?
 
 
 # %%
@@ -1569,7 +1591,7 @@ for name, crowd in crowds.items():
 few = torch.stack([crowd[:500] for crowd in crowds.values()])
 few = (few + torch.tensor([[0.0, 0.0], [0.0, -2.0], [0.0, -4.0]])[:, None]).flatten(0, 1)
 which = torch.arange(3).repeat_interleave(500)
-plots.scatter_classes(few, which, list(crowds), title="The same two islands, three times")
+plots.scatter_classes(few, which, list(crowds), title="The two islands, drawn one below the other", axis_names=("x₁", "x₂"))
 
 # %% [markdown]
 # Each island is right in itself; only the *shares* of plain Langevin are those of its start. That is a quiet failure: every sample looks real. What is left of the idea today is the *corrector*: a Langevin step or two after each stride (Song et al. 2021b).
@@ -1595,7 +1617,7 @@ ask("sampling/autoregressive", many_at_once)
 
 # %% [markdown]
 # ### {{heading sampling/unmask}}
-# No network is needed to see it. In a world of ten black-and-white images the exact probabilities are counted; the way back is yours.
+# No network is needed to see it. In a world of ten black-and-white images probabilities are counted, exactly: of the images that fit what is visible, how many are white here? (Where none fits any more, those that fit best are asked.) The way back is yours.
 
 
 # %% tags=["quiz"]
@@ -1628,9 +1650,10 @@ world = torch.where(F.adaptive_avg_pool2d(firsts, 14) > -0.2, 1.0, -1.0).flatten
 
 
 def counted(x):
-    """Exact probability of white for each pixel of x (n, d): the share among the images of the world that fit."""
-    fits = ((x[:, None] == world) | (x[:, None] == 0)).all(2).float()
-    return fits @ (world > 0).float() / fits.sum(1, keepdim=True).clamp(min=1)
+    """Probability of white for each pixel of x (n, d): the share among the images of the world that fit best."""
+    agree = (x[:, None] == world).sum(2)  # in how many of the visible pixels
+    fits = (agree == agree.max(1, keepdim=True).values).float()
+    return fits @ (world > 0).float() / fits.sum(1, keepdim=True)
 
 
 rows, chance = {"the world": world}, lab.generator(22, "cpu")
@@ -1638,14 +1661,13 @@ turn = torch.rand(10, world.shape[1], generator=chance).argsort(1).argsort(1)
 for rounds in (1, 4, world.shape[1]):
     x = unmask(counted, turn, rounds, torch.rand(rounds, *turn.shape, generator=chance))
     found = (x[:, None] == world).all(2).any(1).sum()
-    print(f"{rounds:3d} rounds: {found} of 10 are images of this world")
+    print(f"drawn in {rounds:3d}: {found} of 10 are images of this world")
     rows[f"{rounds} round{'s' * (rounds > 1)}"] = x
-plots.image_rows(
-    {name: x.view(-1, 1, 14, 14) for name, x in rows.items()},
-    title="From all hidden to all drawn, with exact probabilities",
-)
+plots.image_rows({name: x.view(-1, 1, 14, 14) for name, x in rows.items()}, title="From all hidden to all drawn")
 
 # %% [markdown]
+# In one round every pixel is right by itself, and no image comes of it. Of four rounds the first already contradicts every image there is, and the rest finish the nearest one. Pixel by pixel all ten are images of this world.
+#
 # ## Recap of this run
 #
 # Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.

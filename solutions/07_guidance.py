@@ -417,7 +417,7 @@ def report(name, images_of):
     rows = [(*score(x), frechet_distance(features(x), many)) for x in map(images_of, seeds)]
     mean, spread = torch.tensor(rows).mean(0), torch.tensor(rows).std(0)
     cells = zip(("accuracy", "coverage", "squared distance"), mean.tolist(), spread.tolist())
-    print(f"{name:22s}" + "   ".join(f"{what} {m:6.3f} ± {s:.3f}" for what, m, s in cells))
+    print(f"{name:24s}" + "   ".join(f"{what} {m:6.3f} ± {s:.3f}" for what, m, s in cells))
 
 
 report("real images", real_images)
@@ -536,7 +536,7 @@ guess = predict(
 # $$L(\varphi)=\mathbb E_{x_0,y,\;t\sim\mathcal U\{1..T\},\;\varepsilon}\big[-\ln p_\varphi(y\mid x_t,t)\big],\qquad x_t=\sqrt{\bar\alpha_t}\,x_0+\sqrt{1-\bar\alpha_t}\,\varepsilon . \tag{7.6}$$
 #
 # ### {{heading guidance/noisy-classifier}}
-# **Stage 1: the network.** Its form is up to you; two or three convolutions and a mean over the pixels will do. It must hear $t$, for each image its own: `sinusoidal_embedding(t)` gives 64 waves. Keep it small, for it is trained in a moment.
+# **Stage 1: the network.** Its form is up to you; two or three convolutions and a linear layer on what is left will do. It must hear $t$, for each image its own: `sinusoidal_embedding(t)` gives 64 waves. Keep it small, for it is trained in a moment.
 
 
 # %% tags=["quiz"]
@@ -554,7 +554,7 @@ class NoisyClassifier(nn.Module):
         self.third = nn.Conv2d(64, 64, 3, padding=1)
         self.norm = nn.GroupNorm(1, 64)
         self.time = nn.Sequential(nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 64))
-        self.head = nn.Linear(64, num_classes)
+        self.head = nn.Linear(64 * (shape[1] // 4) * (shape[2] // 4), num_classes)
 
     def forward(self, x, t):
         h = F.silu(self.first(x))
@@ -562,7 +562,7 @@ class NoisyClassifier(nn.Module):
         of_step = self.time(sinusoidal_embedding(t))
         h = F.silu(h + of_step[:, :, None, None])
         h = F.silu(self.third(h))
-        return self.head(h.mean((2, 3)))
+        return self.head(h.flatten(1))
 
     ### END SOLUTION
     ### BEGIN HANDED OUT
@@ -627,9 +627,9 @@ print(
 # %%
 pictures = test.first(lab.pick(smoke=100, cpu=1000, gpu=5000))
 candidates = {
-    "the judge: clean images only": lambda x, t: judge(x),
-    "yours, on noisy images": classifier,
-    "the course's, on noisy images": load_noisy_classifier(train.name, lab.device),
+    "the judge": lambda x, t: judge(x),
+    "yours": classifier,
+    "the course's": load_noisy_classifier(train.name, lab.device),
 }
 levels, right = [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000], {name: [] for name in candidates}
 for level in levels:
@@ -643,14 +643,14 @@ clean_at_300, yours_at_300 = (list(right.values())[k][levels.index(300)] for k i
 reveal("guidance/clean-accuracy", round(100 * clean_at_300, 1))
 plots.curves(
     {name: (levels, values) for name, values in right.items()},
-    mark={"pure chance": (None, 1 / num_classes)},
-    title=f"{train.title}: noise blinds whoever has never seen it",
+    mark=(None, 1 / num_classes),
+    title=f"{train.title}: noise blinds whoever never saw it (dashed: chance)",
     x_label="step t",
     y_label="share of right answers",
 )
 
 # %% [markdown]
-# Yours still has an opinion where our eyes have none, and at the very end nobody has.
+# The judge was trained on clean images only. Yours, and one that the course trained for longer, still have an opinion where our eyes have none, and at the very end nobody has.
 #
 # **A good place to pause.** You have a network that is told, and a classifier that leads. From here on they work.
 # %% [markdown]
@@ -706,24 +706,31 @@ for name, (guide, s) in guides.items():
 plots.image_rows(rows, labels=names, title=f"{train.title}: told nothing, led by your classifier")
 
 # %% [markdown]
-# It works: at $s=0$ the noise alone decides (the headings say what was asked for), and further down the rows obey. With a perfect pair $s=1$ would be enough, as on the blobs; two networks with errors of their own need more.
+# At $s=0$ the noise alone decides (the headings say what was asked for), and further down the rows obey more and more, though never all of them: a classifier trained as briefly as yours leads, and doesn't command. With a perfect pair $s=1$ would be enough, as on the blobs; two networks with errors of their own need more. In the last row it takes every $x_t$ for a clean image, and its pushes tear the images apart.
 #
 # ### One at a time, and in company *(extra)*
 # #### {{heading guidance/somebody-elses-guide}}
-# A colleague wrote the same wrapper. Below: the same six noises, the same wishes, her guide at $s=20$. Only the number of images drawn at a time differs.
+# A colleague wrote the same wrapper. Below: the same sixty noises, the same wishes, her guide at $s=20$, with the course's classifier. Only the number of images drawn at a time differs.
 
 # %%
-guide = clipped(pitfalls.with_classifier(network, schedule, classifier, 20.0))
-noise, rows = torch.randn(60, *train.shape, generator=lab.generator(4), device=lab.device), {}
-for size in (1, 6, 60):
-    parts = zip(noise[: max(6, size)].split(size), one_of_each(60)[: max(6, size)].split(size))
-    drawn = [last(dpm_solver(guide, schedule, start, quick, y)) for start, y in parts]
-    rows[f"{size} at a time"] = torch.cat(drawn)[:6]
-plots.image_rows(
-    rows,
-    labels=[names[k] for k in one_of_each(6).tolist()],
-    title="The same six noises: why do the images differ?",
-)
+six_names = [names[k] for k in one_of_each(6).tolist()]
+
+
+def in_parts(guide):
+    """Sixty images of the same noises, drawn 2, 10 and 60 at a time; the first six of each."""
+    noise, wishes = torch.randn(60, *train.shape, generator=lab.generator(4), device=lab.device), one_of_each(60)
+    rows = {}
+    for size in (2, 10, 60):
+        parts = zip(noise.split(size), wishes.split(size))
+        drawn = torch.cat([last(dpm_solver(clipped(guide), schedule, start, quick, y)) for start, y in parts])
+        agrees = (judge(drawn).argmax(1) == wishes).double().mean()
+        print(f"{size:2d} at a time: the judge agrees with {agrees:.0%} of 60")
+        rows[f"{size} at a time"] = drawn[:6]
+    return rows
+
+
+hers = in_parts(pitfalls.with_classifier(network, schedule, candidates["the course's"], 20.0))
+plots.image_rows(hers, labels=six_names, title="The same noises: why do the images differ?")
 
 # %% [markdown]
 # Something is wrong in the cell below. Find it and fix it.
@@ -772,6 +779,10 @@ what_a_batch_does = "c"
 
 # %% tags=["check"]
 ask("guidance/what-a-batch-does", what_a_batch_does)
+
+# %%
+repaired = in_parts(somebody_elses_guide(network, schedule, candidates["the course's"], 20.0))
+plots.image_rows(repaired, labels=six_names, title="Her guide, repaired: the same noises")
 
 # %% [markdown]
 # ## 7.7 · No classifier at all
@@ -848,19 +859,21 @@ convert_strength = check("guidance/convention", convert_strength)
 
 # %% [markdown]
 # ### {{heading guidance/somebody-elses-loss}}
-# Another colleague trains with a loss of his own. To save time, his network begins with the weights of the course's model; only the row of "any", which his file lacked, begins anew. Look at three strengths.
+# Another colleague trains with a loss of his own. To save time, his network begins with the weights of the course's model; only the row of "any", which his file lacked, begins anew. Look at three strengths, then find his mistake in the cell below and fix it.
 
 # %%
-his = copy.deepcopy(denoiser.model).requires_grad_(True)
-with seeded(1), torch.no_grad():
-    his.label.weight[any_class].normal_()
-his = fast(trained(his, pitfalls.class_loss, lab.pick(smoke=4, cpu=60, gpu=1000)))
-rows = {w: f"w = {w:g} ({convert_strength(w, 'course', 'paper'):g} in papers)" for w in (1.0, 0.0, 3.0)}
-plots.image_rows(
-    {row: draw(classifier_free(his, w, any_class), one_of_each(num_classes)) for w, row in rows.items()},
-    labels=names,
-    title="His network: which rows are as they should be?",
-)
+def three_strengths(loss):
+    """Rows of images of his network, trained with this loss."""
+    model = copy.deepcopy(denoiser.model).requires_grad_(True)
+    with seeded(1), torch.no_grad():
+        model.label.weight[any_class].normal_()
+    his = fast(trained(model, loss, lab.pick(smoke=4, cpu=60, gpu=1000)))
+    rows = {w: f"w = {w:g} ({convert_strength(w, 'course', 'paper'):g} in papers)" for w in (1.0, 0.0, 3.0)}
+    return {row: draw(classifier_free(his, w, any_class), one_of_each(num_classes)) for w, row in rows.items()}
+
+
+rows = three_strengths(pitfalls.class_loss)
+plots.image_rows(rows, labels=names, title="His network: which rows are as they should be?")
 
 
 # %% tags=["quiz"]
@@ -904,6 +917,10 @@ which_samples = "d"
 
 # %% tags=["check"]
 ask("guidance/which-samples", which_samples)
+
+# %%
+rows = three_strengths(somebody_elses_loss)
+plots.image_rows(rows, labels=names, title="The same training with the loss repaired")
 
 # %% [markdown]
 # ### What does a guided walk sample from? *(extra)*
@@ -1062,7 +1079,7 @@ def led_by(guide):
 ways = {
     "classifier-free, w": (by_label, [1.0, 2.0, 3.0, 5.0, 8.0]),
     "your classifier, s": (led_by(classifier), [1.0, 5.0, 25.0]),
-    "the course's classifier, s": (led_by(candidates["the course's, on noisy images"]), [1.0, 5.0, 25.0]),
+    "the course's classifier, s": (led_by(candidates["the course's"]), [1.0, 5.0, 25.0]),
 }
 curves = {}
 for name, (sample, knob) in ways.items():
@@ -1086,7 +1103,7 @@ plots.tradeoff(
 )
 
 # %% [markdown]
-# Bars are two standard errors over three seeds (an estimate from three numbers, so rough itself). Turn $s$ up, and images obey more and more. Turn $w$ up, and accuracy is cheap at first and dear later: soon there is none left to gain, and coverage falls. What the better classifier gains is the classifier's share of the gap. What is left is the denoiser's, which must draw well *without being told* what: the harder task.
+# Bars are two standard errors over three seeds (an estimate from three numbers, so rough itself). Turn $s$ up, and images obey more and more. Turn $w$ up, and accuracy costs next to nothing at first; soon there is none left to gain, and coverage falls. Between yours and the course's classifier lies the classifier's share of the gap. What is left up to the line of $w$ is the denoiser's, which must draw well *without being told* what: the harder task.
 # No number can tell you which $w$ to use, because it depends on what for: one convincing picture (large $w$), or a set that stands for the data (a little above 1).
 #
 # ### Better than real? *(extra)*
@@ -1165,8 +1182,8 @@ guided_between = check("guidance/guided-between", guided_between)
 
 # %%
 T, knob = schedule.T, [2.0, 5.0, 8.0]
-intervals = {"deep noise (last third)": (2 * T // 3 + 1, T), "middle third": (T // 3 + 1, 2 * T // 3)}
-intervals |= {"first two thirds": (1, 2 * T // 3)}
+intervals = {"deep noise only": (2 * T // 3 + 1, T), "middle third": (T // 3 + 1, 2 * T // 3)}
+intervals |= {"all but deep noise": (1, 2 * T // 3)}
 paths = {"everywhere, w = 1 to 8": curves["classifier-free, w"]}
 for name, (low, high) in intervals.items():
 
@@ -1175,7 +1192,7 @@ for name, (low, high) in intervals.items():
 
     means, errors = sweep(by_interval, score, knob, seeds)
     paths[name] = {
-        f"{'_' * (w < 8)}{w:g}": (cover, right, 2 * e_cover, 2 * e_right)
+        f"_w = {w:g}": (cover, right, 2 * e_cover, 2 * e_right)
         for w, (right, cover), (e_right, e_cover) in zip(knob, means.tolist(), errors.tolist())
     }
 plots.tradeoff(
@@ -1222,11 +1239,11 @@ for name in intervals:
         if any(beats(other, point) for other in everywhere.values())
     ]
     print(
-        f"{name:24s} beats everywhere's {', '.join(won) or 'none'};   is beaten at w = {', '.join(lost) or 'none'}"
+        f"{name:18s} beats everywhere's {', '.join(won) or 'none'};   is beaten at {', '.join(lost) or 'none'}"
     )
 
 # %% [markdown]
-# The strengths are 2, 5 and 8, and the last is written at its point. Strong guidance in deep noise alone already costs variety. In the middle third it obeys nearly as well and costs little, with one evaluation instead of two for the rest of the walk. Where bars overlap, nothing is claimed.
+# On the three lines without numbers the strengths 2, 5 and 8 follow each other upwards. Strong guidance in deep noise alone already costs variety. In the middle third it obeys nearly as well, and what it costs can't be told from nothing, with one evaluation instead of two for the rest of the walk. Where bars overlap, nothing is claimed.
 #
 # ## 7.11 · Explore: class, strength, noise
 #
@@ -1291,7 +1308,7 @@ plots.image_rows(
 
 # %% [markdown]
 # ### {{heading guidance/two-wishes}}
-# Half a sneaker, half a bag? Add one arrow for *each* wish (Liu et al. 2022), $\hat x_{\text{any}}+w\sum_k(\hat x_{y_k}-\hat x_{\text{any}})$.
+# A sneaker that is a bag? Add one arrow for *each* wish (Liu et al. 2022), $\hat x_{\text{any}}+w\sum_k(\hat x_{y_k}-\hat x_{\text{any}})$.
 
 
 # %% tags=["quiz"]
@@ -1325,6 +1342,8 @@ plots.image_rows(
 )
 
 # %% [markdown]
+# An ankle boot and a sandal are near each other, and what comes out has something of both. Nothing in the data is a sneaker and a bag at once, and the arrows find no better than a compromise.
+#
 # ## Recap of this run
 #
 # Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
@@ -1344,7 +1363,7 @@ print(f"     coverage left at w = 8: {coverage_left:.0f} % of that at w = 1")
 # %% [markdown]
 # **What to take along.** A wish is one more term in a score, by Bayes' rule. A classifier can supply it, if it knows noise; a network with a null label supplies it by itself, as the difference of its two answers. The strength of the wish is a knob that trades variety for certainty, so report both. Count $w$ from where you say you count it, clip last, and test the samples that nobody looks at.
 #
-# Notebook 08 leaves noise aside and lets two networks play against each other.
+# Notebook 08, which is to come, leaves noise aside and lets two networks play against each other.
 #
 # ## Go further *(ungraded)*
 # 1. **No training at all.** A clean classifier is good at clean images, and $\hat x_0$ nearly is one. Guide by the gradient of $\ln p(y\mid\hat x_0(x_t))$ with respect to $x_t$, through the denoiser (Bansal et al. 2023). What does a step cost now?

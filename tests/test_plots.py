@@ -712,6 +712,6 @@ def test_a_tradeoff_draws_points_in_order_with_their_bars_and_names():
     np.testing.assert_allclose(np.ptp(upright[0], axis=0), (0, 0.04))
     assert first[0].get_color() != second[0].get_color()
     assert [text.get_text() for text in axes.texts] == ["w = 1", "w = 5"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["guided", "led"]
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["guided", "led"]
     with pytest.raises(ValueError, match="expected"):
         plots.tradeoff({"a": {"b": (1, 2, 3)}}, title="T", x_label="x", y_label="y")

@@ -1510,11 +1510,11 @@ quiz(
         ),
     ],
     hints=[
-        "A classifier of images: convolutions that shrink, a mean over what is left of height and width, a linear "
-        "layer.",
+        "A classifier of images: two convolutions of stride 2, which leave a quarter of height and width, then a "
+        "linear layer.",
         "`sinusoidal_embedding(t)` is (b, 64). A small network makes of it one number for each channel.",
         "Add those numbers to a layer's output, before a nonlinearity: `h + of_step[:, :, None, None]`.",
-        "`return self.head(h.mean((2, 3)))`, with `self.head = nn.Linear(channels, num_classes)`",
+        "`return self.head(h.flatten(1))`, with `self.head = nn.Linear(channels * (h // 4) * (w // 4), num_classes)`",
     ],
     passed="One network for all noise levels, since it is told which one it looks at.",
     explanation="""
@@ -1865,7 +1865,7 @@ quiz(
     ],
     hints=[
         "Compare the rows: where are the wishes obeyed, and where are they hardly heard?",
-        "Sixty images at a time are led more weakly than one. Which line could know how many there are?",
+        "Sixty images at a time are led more weakly than two. Which line could know how many there are?",
         "What does `F.cross_entropy` do with the losses of a batch, unless it is told otherwise?",
         '`minus_log_p = F.cross_entropy(logits, y, reduction="sum")`',
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from .canvas import COLOURS, INK, WIDTH, new_figure, single, styled, typeset, wrapped
 from .checks import as_numbers, as_pair, known, named
@@ -97,18 +98,20 @@ def tradeoff(
         f"{name} " + ", ".join(f"{t.strip('_')} ({w[0]:.3g}, {w[1]:.3g})" for t, w in path)
         for name, path in paths.items()
     )
-    figure, axes = single(title, f"Paths over {x_label} and {y_label}: {'; '.join(told)}", height=4.8)
+    figure, axes = single(title, f"Paths over {x_label} and {y_label}: {'; '.join(told)}", height=5.2)
     for k, (name, path) in enumerate(paths.items()):
         x, y, dx, dy = np.array([where for _, where in path]).T
         look = {"color": COLOURS[k % len(COLOURS)], "marker": "osD^v"[k % 5], "capsize": 3, "elinewidth": 1.4}
         axes.errorbar(x, y, yerr=dy, xerr=dx, label=name, **look)
-        for text, at_x, at_y in zip((text for text, _ in path), x, y):
-            if not text.startswith("_"):
-                axes.annotate(typeset(text), (at_x, at_y), (6, 6), textcoords="offset points", fontsize=11)
+        for j, ((text, _), at_x, at_y) in enumerate(zip(path, x, y)):
+            if not text.startswith("_"):  # below and above in turn, since points may lie close together
+                where = {"xytext": (6, 6 if j % 2 else -15), "textcoords": "offset points", "zorder": 5}
+                halo = [withStroke(linewidth=2.5, foreground="white")]
+                axes.annotate(typeset(text), (at_x, at_y), fontsize=11, path_effects=halo, **where)
     draw_marks(axes, mark)
     axes.margins(x=0.08, y=0.1)
     axes.set(xlabel=x_label, ylabel=y_label)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
