@@ -30,6 +30,7 @@ from course_utils.diffusion import Schedule
 NOT_SEARCHED = (
     *("cli", "plots", "explore", "data", "training", "recipes", "weights", "notebook", "device", "files"),
     "together",  # starts programs
+    "pitfalls",  # wrong on purpose
 )
 MOST_CALLS = 4_000  # of one function on one case: more than the arguments at hand allow for all but a few
 
