@@ -30,7 +30,7 @@ def test_no_other_function_of_the_library_answers_it(id):
 @pytest.mark.parametrize(
     ("id", "by"),
     [
-        ("forward/add-noise", "course_utils.diffusion.Schedule.add_noise"),
+        pytest.param("forward/add-noise", "course_utils.diffusion.Schedule.add_noise", marks=pytest.mark.slow),
         ("vae/kl", "course_utils.models.vae.kl_to_standard_normal"),
     ],
 )
