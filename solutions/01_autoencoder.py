@@ -306,7 +306,8 @@ def train(model, loss, batches, steps, lr):
     """Train the model for `steps` steps, each on `next(batches)`, and return the losses, a list of floats.
 
     Uses torch.optim.Adam. Its rate is lr in the first half of the steps and then falls in a straight line, so that it
-    would be 0 at step `steps`, counted from 0. The model is in training mode meanwhile, and in eval mode afterwards.
+    would be 0 at step `steps`, counted from 0. (With 8 steps: lr at steps 0 to 4, then ¾, ½ and ¼ of it.)
+    The model is in training mode meanwhile, and in eval mode afterwards.
     """
     ### BEGIN SOLUTION
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
@@ -362,10 +363,11 @@ basis = torch.linalg.qr(linear[2].weight.detach()).Q  # an orthonormal basis of 
 overlap = (directions[:k] @ basis).square().sum().item() / k
 print(f"on the images fitted to: PCA {at_pca:.5f}, linear autoencoder {reached:.5f} ({reached / at_pca - 1:+.2%})")
 print(f"overlap of the two subspaces: {overlap:.1%} (two random ones: {k / pixels:.1%})")
+arrived = "comes down to" if reached < 1.1 * at_pca else "is still on its way to"
 plots.curves(
     {"linear autoencoder, all images": (list(on_all), list(on_all.values()))},
     mark={f"PCA, {k} directions": (None, at_pca)},
-    title=f"Your loop comes down to PCA: {reached / at_pca - 1:+.2%} at the end", x_label="step", y_label="MSE per pixel",
+    title=f"Your loop {arrived} PCA: {reached / at_pca - 1:+.2%} at the end", x_label="step", y_label="MSE per pixel",
 )
 
 # %% [markdown]
@@ -541,6 +543,7 @@ def train_autoencoder(latent, loss=squared_error):
 models, losses = {}, {}
 for d in latents:
     models[d], losses[d] = train_autoencoder(d)
+    print(f"{d:3d} latents: {len(losses[d]):,} steps, the last loss {losses[d][-1]:.3f}")
 
 # %%
 ae_images = {d: in_batches(models[d], x_test) for d in latents}
@@ -1146,7 +1149,7 @@ plots.fields(
 #
 # 1. Stack the noisy image, divided by $s$, and a plane filled with $\ln\sigma$: this is what the network *sees*.
 # 2. Down to `a` at half size, down to `b` at a quarter; through the narrow place and back to the shape of `b`.
-# 3. Up twice, each time with what was kept on the way down joined on **in front**; at full size join what the network saw, and `out`. After every layer but `out` a SiLU, `F.silu`, a ReLU without the corner.
+# 3. Up twice, each time with what was kept on the way down joined on **in front**; at full size join what the network saw, and `out`. After every layer but `out` a SiLU, `F.silu`, a ReLU without the corner: after `squeeze` and `widen`, too.
 # 4. The answer is $\big(\tfrac12\,\tilde x/s + \sigma\sqrt{\tfrac12}\;\text{out}\big)/s$. At small $\sigma$ it is nearly the noisy image itself, and the network only says what is missing (Karras et al. 2022).
 
 # %% tags=["quiz"]
