@@ -597,7 +597,7 @@ for d in latents:
 # At effort `cpu` it does with 32 and with 128 numbers; with 2 and 8 other errors drown it.
 #
 # ### {{heading autoencoder/other-loop}}
-# A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5.)
+# A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5. At `smoke`, 20 steps are too few for any of this to show.)
 
 # %%
 def watched(loop, seed=0):
@@ -1051,7 +1051,7 @@ black_walk = "d"
 ask("autoencoder/black-walk", black_walk)
 
 # %% [markdown]
-# The start is strange to the network: noise of $\sigma=1$ around grey is nothing like garments under $\sigma=0.5$. And so is every later pass, for after the first there is hardly any noise left. The lower walk, whose start it knows, shows what that alone does. Bright garments survive, but every pass jumps all the way to a mean: details go, what is bright turns white, and some of what is faint fades to black.
+# The start is strange to the network: noise of $\sigma=1$ around grey is nothing like garments under $\sigma=0.5$. And so is every later pass, for after the first there is hardly any noise left. The lower walk, whose start it knows, shows what that alone does. Bright garments survive, but every pass goes the whole way to its answer: details go, what is bright turns white, and some of what is faint fades to black.
 #
 # So we need three things: a network that knows *many* noise levels and is told which; a start at a level so high that it is nearly pure noise; and small steps in place of jumps.
 #
