@@ -65,7 +65,7 @@ print(f"one image is (c, h, w) = {shape}: {pixels} numbers in [-1, 1], -1 is bla
 # %% [markdown]
 # ## 1.1 · What does "nearly the same image" mean?
 #
-# Not every list of 784 numbers is a picture: draw them blindly, and you can wait as long as you like for a shoe. Real images are rare, and regular: neighbouring pixels agree, edges run straight, left resembles right.
+# Not every list of 784 numbers is a picture: draw them blindly, and you wait for ever for a shoe. Real images are rare, and regular: neighbouring pixels agree, edges run straight, left resembles right.
 # Regularity means that less would do. An **autoencoder** tries to find out how much less:
 #
 # $$x \;\xrightarrow{\;\text{encoder } E\;}\; z \in \mathbb R^d \;\xrightarrow{\;\text{decoder } D\;}\; \hat x, \qquad d \ll 784 .$$
@@ -597,7 +597,7 @@ for d in latents:
 # At effort `cpu` it does with 32 and with 128 numbers; with 2 and 8 other errors drown it.
 #
 # ### {{heading autoencoder/other-loop}}
-# A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5. At `smoke`, 20 steps are too few for any of this to show.)
+# A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5. At `smoke`, 20 steps are too few to show it.)
 
 # %%
 def watched(loop, seed=0):
@@ -862,7 +862,7 @@ plots.bars(
 #
 # ## 1.7 · Why you cannot sample from it
 #
-# The decoder turns codes into images. So all we need is a code that no image had before! Where shall we take it from? The codes of the training images form a cloud. Fit the simplest distribution we have to that cloud, a Gaussian,
+# The decoder turns codes into images. So all we need is a new code. Where shall we take it from? The codes of the training images form a cloud. Fit the simplest distribution we have to that cloud, a Gaussian,
 #
 # $$\mu = \frac1n\sum_{i=1}^n z_i, \qquad \Sigma = \frac1n\sum_{i=1}^n (z_i-\mu)(z_i-\mu)^{\!\top}, \qquad z_\text{new}\sim\mathcal N(\mu,\Sigma), \tag{1.7}$$
 #
@@ -1016,7 +1016,7 @@ plots.image_rows(rows, title="One network, trained at σ = 0.5, at two strengths
 # %% [markdown]
 # Look down the columns. A narrow bottleneck alone takes most of the noise away: it has no room for it. Training on noise pays at $\sigma=0.5$, its own level, and costs at 0: given a clean image, the denoiser smooths details away. At $\sigma=1$ it smudges small things, such as shoes. The right amount of distrust depends on $\sigma$.
 #
-# A bold question: if each pass through a denoiser makes an image more likely, could we *start from noise* and walk? We try it with eight passes, and beside it with a start that the network knows: garments with noise of 0.5.
+# A bold question: if each pass through a denoiser makes an image more likely, could we *start from noise* and walk? We try eight passes, and beside them a start that the network knows: garments with noise of 0.5.
 
 # %%
 def passes(x, n=8):
@@ -1080,7 +1080,7 @@ ask("autoencoder/far-noise", far_noise)
 #
 # $$\nabla\ln p_\sigma(\tilde x) = \frac{\mathbb E[x\mid\tilde x]-\tilde x}{\sigma^2} = \frac{D^*(\tilde x)-\tilde x}{\sigma^2}. \tag{1.9}$$
 #
-# The left side is called the **score**: the direction in which noisy data become more likely, fastest. The right side is what a denoiser *does*. It has learned, without being told, which way the data lie (Tweedie's formula; for denoising autoencoders, Vincent 2011).
+# The left side is called the **score**: the direction in which noisy data become more likely, fastest. The right side is what a denoiser *does*. It has learned which way the data lie (Tweedie's formula; for denoising autoencoders, Vincent 2011).
 #
 # #### {{heading autoencoder/best-guess}}
 # To check (1.9) we need the best denoiser itself. Let the data be a finite list of images, all equally likely. Then $\mathbb E[x\mid\tilde x]$ is a weighted mean of them. What are the weights? (For small σ your numbers must survive, too.)
