@@ -65,7 +65,7 @@ print(f"one image is (c, h, w) = {shape}: {pixels} numbers in [-1, 1], -1 is bla
 # %% [markdown]
 # ## 1.1 · What does "nearly the same image" mean?
 #
-# Not every list of 784 numbers is a picture: draw them blindly, and you can wait as long as you like for a shoe. Real images are rare, and regular: neighbouring pixels agree, edges run straight, left resembles right.
+# Not every list of 784 numbers is a picture: draw them blindly, and you wait for ever for a shoe. Real images are rare, and regular: neighbouring pixels agree, edges run straight, left resembles right.
 # Regularity means that less would do. An **autoencoder** tries to find out how much less:
 #
 # $$x \;\xrightarrow{\;\text{encoder } E\;}\; z \in \mathbb R^d \;\xrightarrow{\;\text{decoder } D\;}\; \hat x, \qquad d \ll 784 .$$
@@ -306,7 +306,8 @@ def train(model, loss, batches, steps, lr):
     """Train the model for `steps` steps, each on `next(batches)`, and return the losses, a list of floats.
 
     Uses torch.optim.Adam. Its rate is lr in the first half of the steps and then falls in a straight line, so that it
-    would be 0 at step `steps`, counted from 0. The model is in training mode meanwhile, and in eval mode afterwards.
+    would be 0 at step `steps`, counted from 0. (With 8 steps: lr at steps 0 to 4, then ¾, ½ and ¼ of it.)
+    The model is in training mode meanwhile, and in eval mode afterwards.
     """
     ### BEGIN SOLUTION
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=lr), []
@@ -362,10 +363,11 @@ basis = torch.linalg.qr(linear[2].weight.detach()).Q  # an orthonormal basis of 
 overlap = (directions[:k] @ basis).square().sum().item() / k
 print(f"on the images fitted to: PCA {at_pca:.5f}, linear autoencoder {reached:.5f} ({reached / at_pca - 1:+.2%})")
 print(f"overlap of the two subspaces: {overlap:.1%} (two random ones: {k / pixels:.1%})")
+arrived = "comes down to" if reached < 1.1 * at_pca else "is still on its way to"
 plots.curves(
     {"linear autoencoder, all images": (list(on_all), list(on_all.values()))},
     mark={f"PCA, {k} directions": (None, at_pca)},
-    title=f"Your loop comes down to PCA: {reached / at_pca - 1:+.2%} at the end", x_label="step", y_label="MSE per pixel",
+    title=f"Your loop {arrived} PCA: {reached / at_pca - 1:+.2%} at the end", x_label="step", y_label="MSE per pixel",
 )
 
 # %% [markdown]
@@ -541,6 +543,7 @@ def train_autoencoder(latent, loss=squared_error):
 models, losses = {}, {}
 for d in latents:
     models[d], losses[d] = train_autoencoder(d)
+    print(f"{d:3d} latents: {len(losses[d]):,} steps, the last loss {losses[d][-1]:.3f}")
 
 # %%
 ae_images = {d: in_batches(models[d], x_test) for d in latents}
@@ -594,7 +597,7 @@ for d in latents:
 # At effort `cpu` it does with 32 and with 128 numbers; with 2 and 8 other errors drown it.
 #
 # ### {{heading autoencoder/other-loop}}
-# A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5.)
+# A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5. At `smoke`, 20 steps are too few to show it.)
 
 # %%
 def watched(loop, seed=0):
@@ -859,7 +862,7 @@ plots.bars(
 #
 # ## 1.7 · Why you cannot sample from it
 #
-# The decoder turns codes into images. So all we need is a code that no image had before! Where shall we take it from? The codes of the training images form a cloud. Fit the simplest distribution we have to that cloud, a Gaussian,
+# The decoder turns codes into images. So all we need is a new code. Where shall we take it from? The codes of the training images form a cloud. Fit the simplest distribution we have to that cloud, a Gaussian,
 #
 # $$\mu = \frac1n\sum_{i=1}^n z_i, \qquad \Sigma = \frac1n\sum_{i=1}^n (z_i-\mu)(z_i-\mu)^{\!\top}, \qquad z_\text{new}\sim\mathcal N(\mu,\Sigma), \tag{1.7}$$
 #
@@ -1013,7 +1016,7 @@ plots.image_rows(rows, title="One network, trained at σ = 0.5, at two strengths
 # %% [markdown]
 # Look down the columns. A narrow bottleneck alone takes most of the noise away: it has no room for it. Training on noise pays at $\sigma=0.5$, its own level, and costs at 0: given a clean image, the denoiser smooths details away. At $\sigma=1$ it smudges small things, such as shoes. The right amount of distrust depends on $\sigma$.
 #
-# A bold question: if each pass through a denoiser makes an image more likely, could we *start from noise* and walk? We try it with eight passes, and beside it with a start that the network knows: garments with noise of 0.5.
+# A bold question: if each pass through a denoiser makes an image more likely, could we *start from noise* and walk? We try eight passes, and beside them a start that the network knows: garments with noise of 0.5.
 
 # %%
 def passes(x, n=8):
@@ -1048,7 +1051,7 @@ black_walk = "d"
 ask("autoencoder/black-walk", black_walk)
 
 # %% [markdown]
-# The start is strange to the network: noise of $\sigma=1$ around grey is nothing like garments under $\sigma=0.5$. And so is every later pass, for after the first there is hardly any noise left. The lower walk, whose start it knows, shows what that alone does. Bright garments survive, but every pass jumps all the way to a mean: details go, what is bright turns white, and some of what is faint fades to black.
+# The start is strange to the network: noise of $\sigma=1$ around grey is nothing like garments under $\sigma=0.5$. And so is every later pass, for after the first there is hardly any noise left. The lower walk, whose start it knows, shows what that alone does. Bright garments survive, but every pass goes the whole way to its answer: details go, what is bright turns white, and some of what is faint fades to black.
 #
 # So we need three things: a network that knows *many* noise levels and is told which; a start at a level so high that it is nearly pure noise; and small steps in place of jumps.
 #
@@ -1077,7 +1080,7 @@ ask("autoencoder/far-noise", far_noise)
 #
 # $$\nabla\ln p_\sigma(\tilde x) = \frac{\mathbb E[x\mid\tilde x]-\tilde x}{\sigma^2} = \frac{D^*(\tilde x)-\tilde x}{\sigma^2}. \tag{1.9}$$
 #
-# The left side is called the **score**: the direction in which noisy data become more likely, fastest. The right side is what a denoiser *does*. It has learned, without being told, which way the data lie (Tweedie's formula; for denoising autoencoders, Vincent 2011).
+# The left side is called the **score**: the direction in which noisy data become more likely, fastest. The right side is what a denoiser *does*. It has learned which way the data lie (Tweedie's formula; for denoising autoencoders, Vincent 2011).
 #
 # #### {{heading autoencoder/best-guess}}
 # To check (1.9) we need the best denoiser itself. Let the data be a finite list of images, all equally likely. Then $\mathbb E[x\mid\tilde x]$ is a weighted mean of them. What are the weights? (For small σ your numbers must survive, too.)
@@ -1146,7 +1149,7 @@ plots.fields(
 #
 # 1. Stack the noisy image, divided by $s$, and a plane filled with $\ln\sigma$: this is what the network *sees*.
 # 2. Down to `a` at half size, down to `b` at a quarter; through the narrow place and back to the shape of `b`.
-# 3. Up twice, each time with what was kept on the way down joined on **in front**; at full size join what the network saw, and `out`. After every layer but `out` a SiLU, `F.silu`, a ReLU without the corner.
+# 3. Up twice, each time with what was kept on the way down joined on **in front**; at full size join what the network saw, and `out`. After every layer but `out` a SiLU, `F.silu`, a ReLU without the corner: after `squeeze` and `widen`, too.
 # 4. The answer is $\big(\tfrac12\,\tilde x/s + \sigma\sqrt{\tfrac12}\;\text{out}\big)/s$. At small $\sigma$ it is nearly the noisy image itself, and the network only says what is missing (Karras et al. 2022).
 
 # %% tags=["quiz"]

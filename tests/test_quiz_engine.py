@@ -227,7 +227,9 @@ def test_gradients_reach_the_parameters_of_a_fixture():
 def test_factors_that_count_something_are_explained():
     summed = verdict("demo/mse", lambda x, y: ((x - y) ** 2).flatten(1).sum(1))
     assert summed.details == ("The factor is the number of entries of one item of x: a sum where a mean belongs?",)
-    assert summed.evidence.endswith("All 3 cases are wrong. Here these are 70, 24, 72, 70.")
+    assert summed.evidence.endswith(
+        "All 3 cases are wrong. From case to case the number of entries of one item of x is 70, 24, 72, 70."
+    )
     averaged = verdict("demo/bug", lambda x: x.mean(1))
     assert averaged.details == ("The factor is one over the length of axis 1 of x: a mean where a sum belongs?",)
 
@@ -254,7 +256,7 @@ def test_a_class_is_made_and_used():
             return self.weight[:, 0] * x
 
     assert verdict("demo/class", demo.Doubler).passed
-    assert verdict("demo/class", Quadrupler).headline == "output['output']: every entry is 2 times what it should be"
+    assert verdict("demo/class", Quadrupler).headline == "output: every entry is 2 times what it should be"
 
     class Stub(nn.Module):
         def __init__(self, features):
@@ -456,7 +458,7 @@ def test_yes_and_no_are_said_in_words():
     found = judged(quiz, lambda x: {"it is even": False, "it is odd": False})
     assert (found.stage, found.headline) == ("value", "not so: it is even")
     found = judged(quiz, lambda x: {"it is even": True, "it is odd": True})
-    assert (found.stage, found.headline) == ("value", "output['it is odd']: expected False, got True")
+    assert (found.stage, found.headline) == ("value", "it is odd: expected False, got True")
     pair = temporary(lambda x: (x > 3, x < 3), [Case({"x": 4})])
     assert judged(pair, lambda x: (False, False)).headline == "output[0]: expected True, got False"
 

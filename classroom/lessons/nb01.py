@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_utils.models import autoencoder as library
 from course_utils.models import blocks
@@ -203,7 +204,9 @@ def _up_to_signs(raw, case: Case):
         raise Unfit("expected three tensors: the mean image, the directions and the variances")
     mean, directions, variances = raw
     if directions.shape != (latent, pixels):
-        raise Unfit(f"directions: expected shape {(latent, pixels)}, one direction a row, got {directions.shape}")
+        cut = directions.shape[::-1] == (latent, pixels) or directions.shape[1:] != (pixels,)
+        which = ". The third result of `torch.linalg.svd` is Vᵀ already: its *rows* are directions" if cut else ""
+        raise Unfit(f"directions: expected shape {(latent, pixels)}, one a row, got {directions.shape}{which}")
     if len(variances.shape) != 1 or variances.shape[0] < rank:
         raise Unfit(f"variances: expected one number for every direction, got shape {variances.shape}")
     rows = torch.from_numpy(directions.data)
@@ -227,6 +230,16 @@ def _fit_singular_values(x, latent):
 def _fit_not_divided(x, latent):
     mean, directions, variances = _fit_reference(x, latent)
     return mean, directions, variances * len(x)
+
+
+def _fit_unbiased(x, latent):
+    mean, directions, variances = _fit_reference(x, latent)
+    return mean, directions, variances * len(x) / (len(x) - 1)
+
+
+def _fit_not_squared(x, latent):
+    mean, directions, variances = _fit_reference(x, latent)
+    return mean, directions, (variances / len(x)).sqrt()
 
 
 def _fit_deviations(x, latent):
@@ -278,6 +291,16 @@ quiz(
             "That is the sum of squares over all images. A variance is their mean: divide by the number of images.",
         ),
         Misconception("standard deviations", _fit_deviations, "Those are standard deviations; square them."),
+        Misconception(
+            "divided by n − 1",
+            _fit_unbiased,
+            "That divides by n − 1, as an unbiased estimate does. The docstring asks for a mean square, over n images.",
+        ),
+        Misconception(
+            "singular values not squared",
+            _fit_not_squared,
+            "You divided the singular values themselves by n. A variance is a mean of *squares*.",
+        ),
         Misconception(
             "least important first",
             _fit_smallest_first,
@@ -578,7 +601,7 @@ def _take_steps(answer, model, loss, x, optimizer, steps, seed):
     said = [answer(model, _rebuild, x, moves) for x in _numbered(seed, steps)]
     if any(each is None for each in said):
         return None
-    return said, [weight.detach().clone() for weight in model.parameters()]
+    return {"losses": said, "weights afterwards": [weight.detach().clone() for weight in model.parameters()]}
 
 
 def _step_cases(rng: torch.Generator) -> list[Case]:
@@ -710,7 +733,12 @@ def _train_whole(answer, model, loss, batches, steps, lr, seed):
     if losses is None:
         return None
     weights = [weight.detach().clone() for weight in model.parameters()]
-    return losses, weights, {"in training mode while it trains": all(modes), "and afterwards": model.training}
+    return {
+        "losses": losses,
+        "weights after training": weights,
+        "in training mode while it trains": all(modes),
+        "in eval mode afterwards": not model.training,
+    }
 
 
 def _train_cases(rng: torch.Generator) -> list[Case]:
@@ -797,6 +825,16 @@ quiz(
             "The rate falls from the beginning. In the first half it should stay at lr.",
         ),
         Misconception(
+            "the rate set after the step",
+            _train_with(rate=lambda k, steps: min(1, 2 * (1 - max(0, k - 1) / steps))),
+            "Each step is made at the rate that belongs to the step before. Set the rate first, then make the step.",
+        ),
+        Misconception(
+            "falls one step early",
+            _train_with(rate=lambda k, steps: min(1, 2 * (1 - (k + 1) / steps))),
+            "The rate falls one step too early: steps are counted from 0, and at the last one it is still above 0.",
+        ),
+        Misconception(
             "a new optimizer for every step",
             _train_new_optimizer,
             "An optimizer that is made inside the loop forgets all that it has learned about the gradients. Make it "
@@ -858,8 +896,8 @@ concept(
         ),
         "d": Option(
             "No: it found the same subspace of images, but some arbitrary basis within it.",
-            "Right. What both share is the set of images they can draw: that is the overlap printed above. Remember "
-            "this for 1.7: nothing in the loss says where codes should lie.",
+            "Right. What both share is the set of images they can draw: that is the overlap printed above. By which "
+            "numbers each of these images is called, the two need not agree.",
             right=True,
         ),
     },
@@ -991,15 +1029,15 @@ concept(
             "A network that has learned *nothing* answers with a mean. This one has learned 64 images very well.",
         ),
         "b": Option(
-            "Something pieced together from its own 64 images, spotted and bent.",
-            "Right. Its decoder can draw what those 64 need and nothing else; its encoder sorts every newcomer "
-            "among them. Look at the pictures below.",
+            "Roughly the garment, but spotted and bent: drawn with parts of others.",
+            "Right. It has only practised what its 64 images need, and draws every newcomer with that. Plain garments "
+            "get through, with spots; others bend. Compare the rows below.",
             right=True,
         ),
         "c": Option(
             "The same garment, only smoother, since few images have few details.",
-            "Smooth is what a narrow bottleneck makes of images like those it was trained on. New ones are worse off: "
-            "the spots below are details of other images.",
+            "Smooth is what a narrow bottleneck makes of images like those it was trained on. New ones come back "
+            "rougher, not smoother: the spots below are details of other images.",
         ),
         "d": Option(
             "The test image as it is: long training on few images teaches to copy.",
@@ -1121,6 +1159,7 @@ def _transposed_cases(rng: torch.Generator) -> list[Case]:
 _transposed_multiplied = _on_both(lambda n, k, s, p, o, d: n * s)
 _transposed_all_strides = _on_both(lambda n, k, s, p, o, d: n * s - 2 * p + d * (k - 1) + o + 1)
 _transposed_padding_added = _on_both(lambda n, k, s, p, o, d: (n - 1) * s + 2 * p + d * (k - 1) + o + 1)
+_transposed_padding_once = _on_both(lambda n, k, s, p, o, d: (n - 1) * s - p + d * (k - 1) + o + 1)
 _transposed_no_extra = _on_both(lambda n, k, s, p, o, d: (n - 1) * s - 2 * p + d * (k - 1) + 1)
 _transposed_no_dilation = _on_both(lambda n, k, s, p, o, d: (n - 1) * s - 2 * p + k + o)
 
@@ -1151,6 +1190,9 @@ quiz(
             "padding added",
             _transposed_padding_added,
             "Here padding cuts *off* p pixels on both sides: it undoes what the convolution's padding put on.",
+        ),
+        Misconception(
+            "padding cut off once", _transposed_padding_once, "Padding cuts off at *both* edges, p pixels at each."
         ),
         Misconception(
             "output padding forgotten", _transposed_no_extra, "`output_padding` is added once, at one side: + o."
@@ -1198,6 +1240,24 @@ def _weights_of(model: nn.Module) -> list[list[int]]:
     return sorted(list(weight.shape) for weight in model.parameters())
 
 
+def _with_fitting_layers(reference):
+    """What is measured of a network: layers of other sizes are named as such, before any number is looked at."""
+
+    def measured(raw, case: Case):
+        wanted = _weights_of(reference(*(case.args[name] for name in ("shape", "latent", "width"))))
+        missing, left_over = list(wanted), []
+        for shape in raw["weights"]:
+            missing.remove(shape) if shape in missing else left_over.append(shape)
+        if missing or left_over:
+            words = "its layers have other sizes than the task asks for"
+            parts = (("no weight of shape ", missing), ("not asked for is ", left_over))
+            told = [what + " or ".join(map(str, map(tuple, shapes[:2]))) for what, shapes in parts if shapes]
+            raise Unfit(f"{words}: {'; '.join(told)}")
+        return {name: value for name, value in raw.items() if name != "weights"}
+
+    return measured
+
+
 def _use_encoder(answer, shape, latent, width, seed):
     """The shapes of its weights, and what it makes of images once these hold known numbers."""
     model = _answers_in_batches(answer, shape, latent, width)
@@ -1230,11 +1290,11 @@ def _use_decoder(answer, shape, latent, width, seed):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, shape, latent, width, between=nn.ReLU, last=nn.Identity, flat=True):
+    def __init__(self, shape, latent, width, first=nn.ReLU, second=nn.ReLU, last=nn.Identity):
         super().__init__()
         c, h, w = shape
         self.layers = nn.Sequential(
-            nn.Conv2d(c, width, 4, 2, 1), between(), nn.Conv2d(width, width, 4, 2, 1), between(),
+            nn.Conv2d(c, width, 4, 2, 1), first(), nn.Conv2d(width, width, 4, 2, 1), second(),
             nn.Flatten(), nn.Linear(width * (h // 4) * (w // 4), latent), last(),
         )  # fmt: skip
 
@@ -1243,13 +1303,13 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    def __init__(self, shape, latent, width, between=nn.ReLU, last=nn.Tanh, turned=False):
+    def __init__(self, shape, latent, width, first=nn.ReLU, second=nn.ReLU, last=nn.Tanh, turned=False):
         super().__init__()
         c, h, w = shape
         rows, columns = (w // 4, h // 4) if turned else (h // 4, w // 4)
         self.layers = nn.Sequential(
-            nn.Linear(latent, width * (h // 4) * (w // 4)), between(), nn.Unflatten(1, (width, rows, columns)),
-            nn.ConvTranspose2d(width, width, 4, 2, 1), between(), nn.ConvTranspose2d(width, c, 4, 2, 1), last(),
+            nn.Linear(latent, width * (h // 4) * (w // 4)), first(), nn.Unflatten(1, (width, rows, columns)),
+            nn.ConvTranspose2d(width, width, 4, 2, 1), second(), nn.ConvTranspose2d(width, c, 4, 2, 1), last(),
         )  # fmt: skip
         self.shape = shape
 
@@ -1293,14 +1353,27 @@ quiz(
     reference=_EncoderReference,
     cases=_class_cases,
     probe=_use_encoder,
+    measured=_with_fitting_layers(_EncoderReference),
     any_device=False,
     library=(blocks.Encoder, library.Autoencoder),
     misconceptions=[
         Misconception(
             "no activations",
-            _encoder_with(between=nn.Identity),
+            _encoder_with(first=nn.Identity, second=nn.Identity),
             "Without a ReLU between them two convolutions and a linear layer are one straight map: PCA's rival would "
             "be PCA.",
+        ),
+        Misconception(
+            "no ReLU after the first convolution",
+            _encoder_with(first=nn.Identity),
+            "The two convolutions follow each other without a bend, so they are one straight map. The task asks for a "
+            "ReLU after each.",
+        ),
+        Misconception(
+            "no ReLU after the second convolution",
+            _encoder_with(second=nn.Identity),
+            "What the second convolution gives goes into the linear layer as it is. The task asks for a ReLU after "
+            "each convolution.",
         ),
         Misconception(
             "an activation at the end",
@@ -1340,6 +1413,7 @@ quiz(
     reference=_DecoderReference,
     cases=_class_cases,
     probe=_use_decoder,
+    measured=_with_fitting_layers(_DecoderReference),
     any_device=False,
     library=(blocks.Decoder, library.Autoencoder),
     misconceptions=[
@@ -1368,8 +1442,19 @@ quiz(
         ),
         Misconception(
             "no activations",
-            _decoder_with(between=nn.Identity),
+            _decoder_with(first=nn.Identity, second=nn.Identity),
             "Without a ReLU between its layers the decoder could only bend at the very end.",
+        ),
+        Misconception(
+            "no ReLU after the linear layer",
+            _decoder_with(first=nn.Identity),
+            "Every layer but the last has a ReLU: what the linear layer makes of the code goes on as it is.",
+        ),
+        Misconception(
+            "no ReLU between the transposed convolutions",
+            _decoder_with(second=nn.Identity),
+            "The two transposed convolutions follow each other without a bend. A ReLU stands after every layer but the "
+            "last.",
         ),
     ],
     hints=[
@@ -1437,7 +1522,54 @@ def _nearest_cases(rng: torch.Generator) -> list[Case]:
         )
     among = _images(rng, 12, 1, 3, 4)
     near = among[[7, 2, 2, 0, 11]] + 0.2 * _images(rng, 5, 1, 3, 4)
-    return [*cases, Case({"images": near, "among": among}, label="images beside images of the set")]
+    cases.append(Case({"images": near, "among": among}, label="images beside images of the set"))
+    many = {"images": _images(rng, 300, 1, 3, 4), "among": _images(rng, 110, 1, 3, 4)}
+    return [*cases, Case(many, label="300 images beside 110")]
+
+
+class _Largest(TorchDispatchMode):
+    """Notes the size of the largest piece of memory that anything made inside takes, in bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for each in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(each, torch.Tensor):
+                self.bytes = max(self.bytes, each.untyped_storage().nbytes())
+        return made
+
+
+def _watch_the_memory(answer, images, among):
+    """What it gives, and the largest tensor on the way. (Two megabytes show it, and harm nobody.)"""
+    with _Largest() as largest:
+        error = answer(images, among)
+    return None if error is None else {"errors": error, "largest": largest.bytes}
+
+
+def _about_nearest(raw, case: Case) -> dict:
+    """The errors; and once these are right, whether all differences of all pairs were held at once."""
+    images, among = case.args["images"], case.args["among"]
+    errors, right = raw["errors"], _nearest_reference(images, among)
+    fits = isinstance(errors, Array) and errors.shape == tuple(right.shape) and errors.data is not None
+    fits = fits and np.allclose(errors.data, right.numpy(), rtol=1e-3, atol=1e-5)
+    every = len(images) * len(among) * images[0].numel() * images.element_size()
+    at_once = fits and len(images) > 100 and raw["largest"] > 0.9 * every  # whoever goes in parts needs less
+    return {"errors": errors, "it never holds the differences of all pairs at once": not at_once}
+
+
+def _nearest_all_at_once(images, among):
+    return (images[:, None] - among[None]).square().flatten(2).mean(2).amin(1)
+
+
+def _nearest_not_squared(images, among):
+    return torch.cdist(images.flatten(1), among.flatten(1)).amin(1) / images[0].numel()
+
+
+def _nearest_length(images, among):
+    return torch.cdist(images.flatten(1), among.flatten(1)).amin(1)
 
 
 def _nearest_distance(images, among):
@@ -1468,7 +1600,25 @@ quiz(
     title="How far from anything real?",
     reference=_nearest_reference,
     cases=_nearest_cases,
+    probe=_watch_the_memory,
+    measured=_about_nearest,
     misconceptions=[
+        Misconception(
+            "all differences at once",
+            _nearest_all_at_once,
+            "Your numbers are right. But on the way the differences of all pairs, pixel by pixel, are in memory at "
+            "once: for 1,000 images and 5,000 that takes 16 GB. A loop over `images`, or `torch.cdist`, needs less.",
+        ),
+        Misconception(
+            "not squared",
+            _nearest_not_squared,
+            "A distance is the root of a *sum* of squares. Square it before you divide by the number of pixels.",
+        ),
+        Misconception(
+            "the distance as it is",
+            _nearest_length,
+            "`torch.cdist` gives distances. (1.1) is a squared one, and a mean over pixels.",
+        ),
         Misconception("a root too many", _nearest_distance, "That is the root of it: (1.1) is a *squared* error."),
         Misconception("summed over pixels", _nearest_summed, "Mean over channels and pixels, as in (1.1)."),
         Misconception(
@@ -1497,8 +1647,8 @@ quiz(
         "`torch.cdist(images.flatten(1), among.flatten(1)).square().min(dim=1).values`, divided by the number of "
         "pixels",
     ],
-    passed="A first ruler for images that nobody took. Beware of its taste: squared error likes fog and darkness, "
-    "so compare only what comes from the same decoder, and look at the pictures.",
+    passed="A first ruler for images that nobody took. Like (1.1) it has a taste of its own: compare only what comes "
+    "from the same decoder, and look at the pictures.",
     explanation="""
     `torch.cdist` expands $\\lVert a-b\\rVert^2=\\lVert a\\rVert^2-2\\,a^\\top b+\\lVert b\\rVert^2$, a matrix product,
     and never makes the (n, m, pixels) differences.
@@ -1550,6 +1700,12 @@ def _grid_axes_swapped(decode, low, high, rows, columns):
     return decoded.view(rows, columns, *decoded.shape[1:])
 
 
+def _grid_first_down_the_rows(decode, low, high, rows, columns):
+    z1, z2 = torch.linspace(low[0], high[0], rows), torch.linspace(low[1], high[1], columns)
+    decoded = decode(torch.cartesian_prod(z1, z2))
+    return decoded.view(rows, columns, *decoded.shape[1:])
+
+
 def _grid_from_the_top(decode, low, high, rows, columns):
     return _grid_reference(decode, low, high, rows, columns).flip(0)
 
@@ -1581,6 +1737,12 @@ quiz(
             "z₁ and z₂ exchanged",
             _grid_axes_swapped,
             "Entry [i, j] has the j-th value of z₁ and the i-th of z₂; the decoder wants (z₁, z₂) in that order.",
+        ),
+        Misconception(
+            "z₁ down the rows",
+            _grid_first_down_the_rows,
+            "Your z₁ changes from row to row, z₂ along a row. It is the other way round: along a row z₁ changes, as on "
+            "the x-axis of a map.",
         ),
         Misconception(
             "top row first",
@@ -1959,20 +2121,28 @@ class _DenoiserReference(nn.Module):
         return _wired(self, x, sigma)
 
 
-def _wired(net, x, sigma, act=F.silu, told=True, scaled=True, skips=True, keep=True, relu_last=False):
+def _wired(
+    net, x, sigma, act=F.silu, told=torch.log, scaled=True, skips=True, keep=True, relu_last=False,
+    squeezed=F.silu, widened=F.silu, size_of=lambda s: (s**2 + 0.5).sqrt(), up_front=True, out_front=True, divided=True,
+):  # fmt: skip
     """The network, with one thing changed."""
     s = sigma.view(-1, 1, 1, 1)
-    size = (s**2 + 0.5).sqrt()
-    plane = (s.log() if told else torch.zeros_like(s)).expand_as(x[:, :1])
-    seen = torch.cat([x / size if scaled else x, plane], dim=1)
+    size = size_of(s)
+    seen = torch.cat([x / size if scaled else x, told(s).expand_as(x[:, :1])], dim=1)
     a = act(net.down1(seen))
     b = act(net.down2(a))
-    code = act(net.widen(act(net.squeeze(b.flatten(1))))).view_as(b)
-    up = act(net.up2(torch.cat([b if skips else torch.zeros_like(b), code], dim=1)))
-    up = act(net.up1(torch.cat([a if skips else torch.zeros_like(a), up], dim=1)))
-    answer = net.out(torch.cat([seen, up], dim=1))
+    squeezed, widened = (act if each is F.silu else each for each in (squeezed, widened))
+    code = widened(net.widen(squeezed(net.squeeze(b.flatten(1))))).view_as(b)
+
+    def join(kept, up, front):
+        return torch.cat([kept, up] if front else [up, kept], dim=1)
+
+    up = act(net.up2(join(b if skips else torch.zeros_like(b), code, up_front)))
+    up = act(net.up1(join(a if skips else torch.zeros_like(a), up, up_front)))
+    answer = net.out(join(seen, up, out_front))
     answer = act(answer) if relu_last else answer
-    return (0.5 * x / size + s * 0.5**0.5 * answer) / size if keep else answer
+    mixed = 0.5 * x / size + s * 0.5**0.5 * answer
+    return (mixed / size if divided else mixed) if keep else answer
 
 
 def _with_wiring(**changes):
@@ -2015,7 +2185,7 @@ quiz(
     misconceptions=[
         Misconception(
             "the level is not told",
-            _with_wiring(told=False),
+            _with_wiring(told=torch.zeros_like),
             "The plane of ln σ is missing or empty: the network can't know how much noise there is.",
         ),
         Misconception(
@@ -2038,6 +2208,58 @@ quiz(
             "ReLU for SiLU",
             _with_wiring(act=F.relu),
             "Point 3 asks for SiLU, `F.silu`, after every layer but `out`.",
+        ),
+        Misconception(
+            "no SiLU after `squeeze`",
+            _with_wiring(squeezed=nn.Identity()),
+            "In the narrow place two linear layers follow each other without a bend. Point 3: a SiLU after every layer "
+            "but `out`. (The encoder's code was free; this one isn't.)",
+        ),
+        Misconception(
+            "no SiLU after `widen`",
+            _with_wiring(widened=nn.Identity()),
+            "What comes out of the narrow place joins as it is. Point 3: a SiLU after every layer but `out`.",
+        ),
+        Misconception(
+            "no SiLU in the narrow place",
+            _with_wiring(squeezed=nn.Identity(), widened=nn.Identity()),
+            "The convolutions have their SiLU, the two linear layers don't. Point 3: after every layer but `out`.",
+        ),
+        Misconception(
+            "joined behind",
+            _with_wiring(up_front=False, out_front=False),
+            "All that was kept is joined on *behind* what comes up. Point 3 puts it in front: each channel has weights "
+            "of its own, so the order counts.",
+        ),
+        Misconception(
+            "joined behind on the way up",
+            _with_wiring(up_front=False),
+            "`a` and `b` are joined on *behind* what comes up. Point 3 puts what was kept in front.",
+        ),
+        Misconception(
+            "joined behind at full size",
+            _with_wiring(out_front=False),
+            "At full size, what the network saw is joined on *behind*. Point 3 puts what was kept in front.",
+        ),
+        Misconception(
+            "the last division forgotten",
+            _with_wiring(divided=False),
+            "The network is right, the answer too large by the factor s: look at the very end of point 4.",
+        ),
+        Misconception(
+            "s² for s",
+            _with_wiring(size_of=lambda s: s**2 + 0.5),
+            "You use σ² + ½, the variance, for s itself. The task gives you s².",
+        ),
+        Misconception(
+            "told ln s",
+            _with_wiring(told=lambda s: (s**2 + 0.5).sqrt().log()),
+            "The plane holds ln s. It should tell the level of the *noise*: below σ = ½ s hardly changes any more.",
+        ),
+        Misconception(
+            "told σ itself",
+            _with_wiring(told=lambda s: s),
+            "The plane holds σ, not its logarithm: levels that differ by a factor should be equally far apart.",
         ),
         Misconception(
             "an activation after the last layer",
@@ -2289,6 +2511,12 @@ quiz(
             _anneal_with(lambda guess, old, new, now, then, f: guess + then * ((1 - f) * old + f * new)),
             "Independent noises add their *variances*: with shares f and 1 − f the sum is too weak. The squares of the "
             "two factors must add to 1.",
+        ),
+        Misconception(
+            "the share taken for one of variances",
+            _anneal_with(lambda guess, old, new, now, then, f: guess + then * ((1 - f) ** 0.5 * old + f**0.5 * new)),
+            "The strengths add up well. But `fresh` is a share of the *strength*: new noise comes in times `fresh` "
+            "itself, and its variance is the square of that.",
         ),
         Misconception(
             "fresh noise on top of all the old",

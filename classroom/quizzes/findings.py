@@ -420,6 +420,10 @@ def alike(rule: Compared, one: Result, other: Result, stage: str) -> bool:
 
 
 def at(path: str) -> str:
+    """Where it is, for a message. What a probe has named goes by its name: `losses[6]`, not `output['losses'][6]`."""
+    if path.startswith("['"):
+        name, _, rest = path[2:].partition("']")
+        return f"{name}{rest}: "
     return f"output{path}: " if path else ""
 
 

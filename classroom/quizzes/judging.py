@@ -94,9 +94,9 @@ class Expected:
         try:
             return replace(result, output=self.quiz.measured(result.output, case))
         except Unfit as reason:
-            return Finding("type", str(reason))
+            return Finding("structure", str(reason))
         except Exception:  # nobody knows of what form it is
-            return Finding("type", "what it gave has another form than it should have")
+            return Finding("structure", "what it gave has another form than it should have")
 
     def findings(self, measured: Sequence[Result | Finding]) -> list[Finding | None]:
         """The first thing that is wrong in each case."""

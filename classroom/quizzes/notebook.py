@@ -37,7 +37,7 @@ _TITLES = {
     "not attempted": "Not attempted yet",
     "raised": "It stops with an error",
     "type": "Another type is wanted",
-    "structure": "Another structure is wanted",
+    "structure": "Something else should come out",
     "shape": "The shape is off",
     "dtype": "Right shape, another dtype is wanted",
     "device": "Right shape, but on another device",

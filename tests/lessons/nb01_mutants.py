@@ -1013,7 +1013,7 @@ def train_changed(change="", **settings):
         if change != "never in training mode":
             model.train()
         for k in range(steps - (change == "steps - 1") + (change == "steps + 1")):
-            at = k + 1 if change == "rate one step early" else k
+            at = k + 2 if change == "rate two steps early" else k
             optimizer.param_groups[0]["lr"] = lr * max(0, min(1, 2 * (1 - at / steps)))
             move = step_tensor if change == "tensors" else step_cleared_first
             move = slip("autoencoder/step", "gradients of all steps added up") if change == "no zero_grad" else move
@@ -1252,6 +1252,24 @@ def nearest_broadcast(images, among):
     return (images.unsqueeze(1) - among.unsqueeze(0)).pow(2).mean(dim=(2, 3, 4)).min(dim=1)[0]
 
 
+def nearest_in_parts(images, among):
+    """A few images at a time, in memory for a part of the differences only."""
+    return torch.cat([nearest_broadcast(part, among) for part in images.split(128)])
+
+
+def nearest_along_the_set(images, among):
+    best = torch.full_like(images[:, 0, 0, 0], math.inf)
+    for other in among:
+        best = torch.minimum(best, (images - other).square().flatten(1).mean(1))
+    return best
+
+
+def nearest_vmapped(images, among):
+    """Written for one image and one of the set; all pairs are in memory none the less."""
+    one = torch.vmap(lambda a, b: (a - b).square().mean(), (None, 0))
+    return torch.vmap(one, (0, None))(images, among).amin(1)
+
+
 # ---------------------------------------------------------------------------------------------------- denoising
 
 
@@ -1305,7 +1323,7 @@ def forward_in_one_go(self, noisy, level):
     return noisy * 0.5 / scale.square() + missing * strength * math.sqrt(0.5) / scale
 
 
-def forward_variant(front=True, sigma_plane=torch.log, last=False, s_of=lambda s: (s**2 + 0.5).sqrt(), kept=True):
+def forward_variant(sigma_plane=torch.log, last=False, s_of=lambda s: (s**2 + 0.5).sqrt(), kept=True):
     def forward(self, x, sigma):
         sigma = sigma.view(-1, 1, 1, 1)
         s = s_of(sigma)
@@ -1313,9 +1331,9 @@ def forward_variant(front=True, sigma_plane=torch.log, last=False, s_of=lambda s
         a = F.silu(self.down1(seen))
         b = F.silu(self.down2(a))
         wide = F.silu(self.widen(F.silu(self.squeeze(b.flatten(1))))).view_as(b)
-        up = F.silu(self.up2(torch.cat([b, wide] if front else [wide, b], dim=1)))
-        up = F.silu(self.up1(torch.cat([a, up] if front else [up, a], dim=1)))
-        out = self.out(torch.cat([seen, up] if front else [up, seen], dim=1))
+        up = F.silu(self.up2(torch.cat([b, wide], dim=1)))
+        up = F.silu(self.up1(torch.cat([a, up], dim=1)))
+        out = self.out(torch.cat([seen, up], dim=1))
         answer = (0.5 * x / s + sigma * 0.5**0.5 * out) / s if kept else x + out
         return answer.tanh() if last else answer
 
@@ -1493,7 +1511,6 @@ MUTANTS = {
     },
     "autoencoder/conv-transpose-size": {
         "output padding at both ends": lambda *given: tuple(n + given[4] for n in right_conv_transpose_size(*given)),
-        "padding once": lambda *given: tuple(n + given[3] for n in right_conv_transpose_size(*given)),
         "span d times k": lambda *given: tuple(n + given[5] - 1 for n in right_conv_transpose_size(*given)),
         "output padding strided": transposed_padding_strided,
         "height twice": lambda *given: right_conv_transpose_size(*given)[:1] * 2,
@@ -1596,7 +1613,12 @@ MUTANTS = {
         "standard deviations": gaussian_deviations,
     },
     "autoencoder/fit-pca": {
-        "divided by n - 1": fit_unbiased,
+        "the variances' roots divided by n - 1": lambda *given: (lambda m, d, v: (m, d, v.sqrt()))(
+            *fit_unbiased(*given)
+        ),
+        "columns for rows": lambda x, k: (lambda m, d, v: (m, d.T[:k], v))(
+            *right("autoencoder/fit-pca")(x, min(len(x), x[0].numel()))
+        ),
         "each image's own mean": fit_rows_of_images,
         "normalised pixels": fit_normalised,
         "directions as images": lambda *given: (lambda m, d, v: (m, d.view(-1, *m.shape), v))(
@@ -1641,7 +1663,7 @@ MUTANTS = {
         "one tensor of losses": train_changed("one tensor"),
         "the mean of the losses": train_changed("mean"),
         "no zero_grad": train_changed("no zero_grad"),
-        "the rate one step early": train_changed("rate one step early"),
+        "the rate two steps early": train_changed("rate two steps early"),
         "weight decay": train_changed(weight_decay=0.3),
         "other betas": train_changed(betas=(0.5, 0.9)),
     },
@@ -1676,7 +1698,7 @@ MUTANTS = {
     "autoencoder/decoder": {
         "channels last": DecoderChannelsLast,
         "clipped for tanh": lambda *given: decoder_layers(*given, last=HardTanh),
-        "no ReLU after the linear layer": lambda *given: decoder_layers(*given, first=nn.Identity),
+        "a tanh after the linear layer": lambda *given: decoder_layers(*given, first=nn.Tanh),
         "half of the logits": lambda *given: nn.Sequential(*decoder_layers(*given)[:-1], nn.Softsign()),
         "an upsampling layer": lambda shape, latent, width: nn.Sequential(
             *decoder_layers(shape, latent, width)[:5],
@@ -1687,6 +1709,8 @@ MUTANTS = {
         "flat": lambda *given: nn.Sequential(*decoder_layers(*given), nn.Flatten()),
     },
     "autoencoder/nearest": {
+        "all differences": nearest_broadcast,
+        "all differences, vmapped": nearest_vmapped,
         "the second nearest": lambda images, among: (
             torch.cdist(images.flatten(1), among.flatten(1)).square().topk(2, largest=False).values[:, 1]
             / images[0].numel()
@@ -1735,12 +1759,10 @@ MUTANTS = {
         "weighted": lambda model, x, noise, sigma: denoise_indexed(model, x, noise, sigma) / sigma**2,
     },
     "autoencoder/denoiser": {
-        "σ for ln σ": rewired(forward_variant(sigma_plane=lambda s: s)),
         "ln σ² ": rewired(forward_variant(sigma_plane=lambda s: (s**2).log())),
-        "joined behind": rewired(forward_variant(front=False)),
         "tanh at the end": rewired(forward_variant(last=True)),
         "one for a half": rewired(forward_variant(s_of=lambda s: (s**2 + 1).sqrt())),
-        "variance for deviation": rewired(forward_variant(s_of=lambda s: s**2 + 0.5)),
+        "a fourth power": rewired(forward_variant(s_of=lambda s: (s**2 + 0.5) ** 2)),
         "a plain residual": rewired(forward_variant(kept=False)),
         "one level for all": rewired(forward_code_for_code),
         "only the first image": rewired(
@@ -1901,7 +1923,11 @@ ALTERNATIVES = {
     "autoencoder/nearest": {
         "one image at a time": nearest_loop,
         "expanded": nearest_expanded,
-        "all differences": nearest_broadcast,
+        "in parts": nearest_in_parts,
+        "along the set": nearest_along_the_set,
+        "by a matrix product": lambda images, among: (
+            nearest_expanded(images, among) if images.dtype == torch.float64 else nearest_along_the_set(images, among)
+        ),
     },
     "autoencoder/denoising": {
         "einsum, other names": denoise_einsum,
