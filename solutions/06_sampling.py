@@ -770,6 +770,8 @@ print("\n".join(f"{name:7s} d² {distance(x):6.1f}" for name, x in mended.items(
 plots.image_rows({name: x[:10] for name, x in mended.items()}, title=f"{data}: sampler D repaired, folds and prints are back")
 
 # %% [markdown]
+# Why was D even worse with η = ½ than with η = 1? Near the image its radicand is negative, so the clamp leaves nothing but fresh noise, of variance σ²: with η = ½ a tenth to a fifth of what the level asks for, with η = 1 a third or more.
+#
 # **A place to pause.** You have two samplers that run. What follows looks at the second from another side; 6.6 is extra.
 
 # %% [markdown]
