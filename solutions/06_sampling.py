@@ -339,7 +339,6 @@ for kind, sampler in {"A": pitfalls.sampler_a, "B": pitfalls.sampler_b, "C": pit
 for kind, images in shelf.items():
     print(f"{kind:10s} roughness {roughness(images):.3f}, d² {distance(images):6.1f}")
 print(f"floor      roughness {roughness(train.first(n_few).x):.3f}, d² {floor[n_few]:6.1f}")
-print(f"control    roughness {roughness(one_gaussian(n_few, 0)):.3f}, d² {control[n_few]:6.1f}")
 plots.image_rows({kind: x[:10] for kind, x in shelf.items()}, title=f"{data}: what is wrong with A, B and C?")
 
 # %% [markdown]
@@ -500,7 +499,7 @@ for strides in (1000, 100, 20):
     print(f"{strides:5d} strides: the last begins at t = {first:2d}, with noise of {127.5 * left:4.1f} grey levels of 255")
 
 # %% [markdown]
-# With a thousand steps nobody sees it, and the code passes review. Then somebody samples with twenty strides and blames the sampler. (`diffusers` drops the noise of the last step where that *begins* at step 1; with longer strides its DDPM with variance β keeps it.)
+# With a thousand steps nobody sees it, and the code passes review. Then somebody samples with twenty strides and blames the sampler.
 #
 # ## 6.4 · Which variance? *(extra)*
 #
@@ -717,8 +716,7 @@ for eta in (0.0, 0.5, 1.0):
     rows[f"yours, η = {eta:g}"] = evenly(partial(ddim_step, eta=eta), 20)(start, labels_for(n_few))
     rows[f"sampler D, η = {eta:g}"] = pitfalls.sampler_d(every_50th, coarse, start, draws, eta)
 for name, images in rows.items():
-    print(f"{name:20s} d² {distance(images):6.1f}")
-print(f"one seed each; the spread in 6.2, of another sampler, was ±{spread[n_few]:.1f}")
+    print(f"{name:20s} d² {distance(images):6.1f}  (one seed; in 6.2, another sampler's spread: {spread[n_few]:.1f})")
 plots.image_rows({name: x[:10] for name, x in rows.items()}, title=f"{data}: what does sampler D lose?")
 
 
@@ -770,7 +768,7 @@ print("\n".join(f"{name:7s} d² {distance(x):6.1f}" for name, x in mended.items(
 plots.image_rows({name: x[:10] for name, x in mended.items()}, title=f"{data}: sampler D repaired, folds and prints are back")
 
 # %% [markdown]
-# Why was D even worse with η = ½ than with η = 1? Near the image its radicand is negative, so the clamp leaves nothing but fresh noise, of variance σ²: with η = ½ a tenth to a fifth of what the level asks for, with η = 1 a third or more.
+# Why was D even worse with η = ½ than with η = 1? Near the image the clamp leaves only fresh noise, σ²: with η = ½ a tenth to a fifth of what the level asks for, with η = 1 a third or more.
 #
 # **A place to pause.** You have two samplers that run. What follows looks at the second from another side; 6.6 is extra.
 
@@ -781,7 +779,7 @@ plots.image_rows({name: x[:10] for name, x in mended.items()}, title=f"{data}: s
 #
 # $$x_s=\sqrt{\bar\alpha_s}\;\hat x_0(x_t,t)+\sqrt{1-\bar\alpha_s}\;\hat\varepsilon(x_t,t),\qquad s>t, \tag{6.6}$$
 #
-# until $T$. (It is (6.4) with σ = 0, but `ddim_step` won't do: it is for $s<t$, and going up its $\tilde\beta$ is negative.) This is **DDIM inversion**, and what one arrives at is a **code**: noise that leads (nearly) back to this image. A VAE has to learn an encoder; here it is the sampler, walked backwards.
+# until $T$. (`ddim_step` won't do: going up, its $\tilde\beta$ is negative.) This is **DDIM inversion**, and what one arrives at is a **code**: noise that leads (nearly) back to this image. A VAE has to learn an encoder; here it is the sampler, walked backwards.
 #
 # ### {{heading sampling/encode}}
 
@@ -791,8 +789,7 @@ def encode(denoise, schedule, image, times):
     """The code of images, equation (6.6).
 
     denoise: called as denoise(x_t, t) with t (b,);  schedule: has `.alpha_bar`, (T + 1,) float64;
-    image: (b, c, h, w), stands for x at times[0];  times: rising to T, from 1 or more (at 0 ε̂ would be 0/0).
-    Returns x_T, like image.
+    image: (b, c, h, w), stands for x at times[0];  times: rising from 1 or more to T (at 0 ε̂ is 0/0).  Returns x_T.
     """
     ### BEGIN SOLUTION
     x = image
@@ -810,7 +807,7 @@ encode = check("sampling/encode", encode)
 
 # %% [markdown]
 # A stride up and the stride down use $\hat\varepsilon$ at different ends, so the way there and back should miss less with more strides; were (6.6) wrong, the misses would stay.
-# And where to begin? The walk begins at $t=1$, not at 0. The image itself can stand in for $x_1$, the difference is invisible. Or is it? We do both, and look at the codes, which should be noise like any other: of length $\sqrt d$, for $d$ pixels.
+# And where to begin? At $t=1$. The image itself can stand in for $x_1$, the difference is invisible. Or is it? We do both, and look at the codes, which should be noise like any other: of length $\sqrt d$, for $d$ pixels.
 
 # %%
 originals = test.first(lab.pick(smoke=6, cpu=20, gpu=100)).x
@@ -915,16 +912,14 @@ plots.image_rows(
 # %% [markdown]
 # The first row doesn't melt one thing into the other. It keeps one kind of thing for a while, and then it is another kind, within one column. The last row looks into that column, eight times as closely: the change is concentrated there as well. The map from code to image is continuous, but it is steep where the walk decides what it will be.
 #
-# Is the middle of two codes as good a start as any? For plain noise it can be measured. (No class is given here, so d² is larger than elsewhere.)
+# Is the middle of two codes as good a start as any? For plain noise it can be measured, on a few pairs. (No class is given here, so d² is larger than elsewhere.)
 
 # %%
 middles = {"an end": lambda a, b: a, "slerp, middle": partial(slerp, u=0.5), "lerp, middle": partial(lerp, u=0.5)}
 pairs = [(pure_noise(n_few, 100 + k), pure_noise(n_few, 200 + k)) for k in range(lab.pick(smoke=3, cpu=4, gpu=8))]
 for name, way in middles.items():
-    starts = [way(one, other) for one, other in pairs]
-    found = torch.tensor([distance(decode(x)) for x in starts])
-    print(f"{name:14s} code: deviation {starts[0].std():.2f}; images: d² {found.mean():5.1f} ± {found.std():.1f}")
-print(f"{len(pairs)} pairs of starts, {n_few} images each; floor {floor[n_few]:.1f}, control {control[n_few]:.0f}")
+    found = torch.tensor([distance(decode(way(one, other))) for one, other in pairs])
+    print(f"{name:14s} code: deviation {way(*pairs[0]).std():.2f}; d² {found.mean():5.1f} ± {found.std():.1f}")
 
 # %% [markdown]
 # By slerp it is. By lerp the start has too little noise in it, and d² doubles.
@@ -1007,10 +1002,7 @@ for t, s in ((900, 700), (700, 300), (40, 20), (20, 0)):
 
 # %% tags=["quiz"]
 def heun_step(denoise, x_t, t, s, schedule):
-    """One stride of Heun's method from step t to step s, equation (6.9).  Arguments and result as in `euler_step`.
-
-    Asks the network twice, and once where s = 0: the check counts.
-    """
+    """One stride of (6.9), as `euler_step` is one of (6.8).  Asks the network twice, once where s = 0."""
     ### BEGIN SOLUTION
     alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
     length = ((1 - alpha_bar_s) / alpha_bar_s) ** 0.5 - ((1 - alpha_bar_t) / alpha_bar_t) ** 0.5
@@ -1065,8 +1057,7 @@ def multistep_walk(denoise, schedule, x, times, y=None):
     """From noise x along the timesteps by (6.10).  Returns the trail, as `walk` does: a list of (t, x_t, guess).
 
     denoise: called as denoise(x_t, t, y) with t (b,);  times: falling whole numbers;  y: (b,) labels, or None.
-    The guess of an entry is what the network said on the way there: None for the start.
-    Asks the network once a stride: the check counts.
+    The guess of an entry is what the network, asked once a stride, said on the way there: None for the start.
     """
     ### BEGIN SOLUTION
     trail, before = [(times[0], x, None)], None
@@ -1126,7 +1117,7 @@ measured_order = check("sampling/measured-order", measured_order)
 
 # %% [markdown]
 # ### {{heading sampling/counted}}
-# What a sampler costs is the number of times that it asks the network. Before prices are compared, they are counted.
+# What a sampler costs is the number of times that it asks the network.
 
 
 # %% tags=["quiz"]
@@ -1205,14 +1196,11 @@ points = torch.randn(200, 2, 1, 1, generator=lab.generator(15, "cpu"), dtype=tor
 solution = last(heun(perfect, fine, points, even_in_lambda(lab.pick(smoke=600, cpu=3000, gpu=5000))))
 lines, orders = {}, {}
 for name, method in methods.items():
-    paid, errors = [], []
-    for k in counts:
-        counter = Counted(perfect)
-        end = method(counter, fine, points, even_in_lambda(k))
-        paid.append(counter.calls)
-        errors.append((end - solution).flatten(1).norm(dim=1).median().item())
+    counters = [Counted(perfect) for _ in counts]
+    ends = [method(counter, fine, points, even_in_lambda(k)) for counter, k in zip(counters, counts)]
+    errors = [(x - solution).flatten(1).norm(dim=1).median().item() for x in ends]
     orders[name] = measured_order(counts[-3:], errors[-3:])
-    lines[f"{name}: order {orders[name]:.2f}"] = (paid, errors)
+    lines[f"{name}: order {orders[name]:.2f}"] = ([counter.calls for counter in counters], errors)
 plots.curves(
     lines,
     title="Slopes are orders (Euler lies on DDIM)",
@@ -1227,7 +1215,7 @@ plots.curves(
 #
 # ## 6.9 · Quality against evaluations
 #
-# On to images, and to the network. **Where** a sampler stops matters too: Karras et al. (2022) let ς fall along a ρ-th power,
+# On to images. **Where** a sampler stops matters too: Karras et al. (2022) let ς fall along a ρ-th power,
 #
 # $$\varsigma_k=\Big(\varsigma_{\max}^{1/\rho}+\tfrac{k}{K-1}\big(\varsigma_{\min}^{1/\rho}-\varsigma_{\max}^{1/\rho}\big)\Big)^{\rho},\quad k=0,\dots,K-1,\qquad \varsigma_K=0,\qquad\rho=7, \tag{6.11}$$
 #
@@ -1341,7 +1329,7 @@ plots.curves(
 # %% [markdown]
 # Read the two figures together, on Fashion-MNIST. In the second, the ODE is solved better and better with more evaluations, and order alone isn't enough: with few, Heun is the worst of all, since for the same budget it takes half as many strides, and the first of them, from ς = 80, are enormous. Order says how fast an error falls once strides are short, not where it begins.
 #
-# In the first figure the order is another one. From 10 to 20 evaluations 2M comes closer to the network's ODE, and *not* closer to the data, rather the reverse (the two lines printed last say how sure that is): what is left is the network's own error, and a cruder solver may miss by less. With 10 evaluations fresh noise together with 2M's guess is ahead of all others, with 5 and 20 it shares the lead (the lines above say with whom). Noise can make a walk forget the errors made so far (Karras et al. 2022). For another network, or other data, the ranking may differ; that is why yours has error bars.
+# In the first figure the order is another one. From 10 to 20 evaluations 2M comes closer to the network's ODE, and *not* closer to the data, rather the reverse (the two lines printed last say how sure that is): what is left is the network's own error, and a cruder solver may miss by less. With 10 evaluations fresh noise together with 2M's guess is ahead of all others, with 5 and 20 it shares the lead (the lines above say with whom). Noise can make a walk forget the errors made so far (Karras et al. 2022).
 #
 # Now by eye. All samplers have the same starts; whatever differs is the sampler's doing. Which samplers draw nearly the same images with the smallest budget as with the largest, and which never do? Can you find two settings whose images you can't tell apart, one at a quarter of the other's price?
 
@@ -1374,8 +1362,7 @@ def redraw(image, level, strides, denoise, schedule, draw):
     """Images taken up to step `level` by one jump (3.4), and walked back from there by ancestral steps (κ = 0).
 
     image: (b, c, h, w);  level: in 1..T;  strides: those of a whole walk, (6.3); only its stops below `level` are used;
-    schedule: `.add_noise(image, t, noise)` is the jump, with t a tensor (b,);
-    draw: draw(x) gives fresh noise like x: once for the jump, then as `walk` needs it.
+    draw: draw(x) gives fresh noise like x: once for the jump, `schedule.add_noise(image, t, noise)`, then for `walk`.
     Returns (the noised images, the redrawn ones).
     """
     ### BEGIN SOLUTION
@@ -1487,7 +1474,7 @@ plots.image_rows(rows, labels=["drawn", *levels_drawn], title=f"{data}: scribble
 #
 # $$\hat x_0\leftarrow m\odot x_{\text{known}}+(1-m)\odot\hat x_0. \tag{6.12}$$
 #
-# (6.4) then noises the known pixels to whatever level it is at, and ends at them exactly. (Song et al. 2021b put freshly noised known pixels into $x_t$ instead.)
+# (6.4) then noises the known pixels to whatever level it is at, and ends at them exactly.
 #
 # ### {{heading sampling/keep-known}}
 
