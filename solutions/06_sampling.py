@@ -324,7 +324,7 @@ def every_nth(n):
 
 
 def roughness(images):
-    """Typical (rms) difference between a pixel and the mean of its four neighbours: noise is rough."""
+    """Rms difference between a pixel and the mean of its four neighbours: noise is rough, and prints are as well."""
     planes = images.clamp(-1, 1).flatten(0, 1)[:, None].float().cpu()
     kernel = torch.tensor([[0.0, -0.25, 0.0], [-0.25, 1.0, -0.25], [0.0, -0.25, 0.0]])
     return F.conv2d(planes, kernel[None, None]).square().mean().sqrt().item()
@@ -339,12 +339,11 @@ for kind, sampler in {"A": pitfalls.sampler_a, "B": pitfalls.sampler_b, "C": pit
 for kind, images in shelf.items():
     print(f"{kind:10s} roughness {roughness(images):.3f}, d² {distance(images):6.1f}")
 print(f"floor      roughness {roughness(train.first(n_few).x):.3f}, d² {floor[n_few]:6.1f}")
-print(f"control    roughness {roughness(one_gaussian(n_few, 0)):.3f}, d² {control[n_few]:6.1f}")
 plots.image_rows({kind: x[:10] for kind, x in shelf.items()}, title=f"{data}: what is wrong with A, B and C?")
 
 # %% [markdown]
 # ### {{heading sampling/short-loop}}
-# Its images have grain, plainest on the black. (Compare its roughness with yours: the prints of real images are rough, too.) Something is wrong in the function below, and it reads well. Repair it; the check runs your version.
+# Put its row beside yours: what is left in it, plainest on the black? (Compare its roughness with *yours*, too, not with the floor's: the prints of real images are rough.) Something is wrong in the function below, and it reads well. Repair it; the check runs your version.
 
 
 # %% tags=["quiz"]
@@ -361,12 +360,12 @@ def sampler_a(denoise, schedule, x, draws):
     ### BEGIN HANDED OUT
     # for t in range(schedule.T, 1, -1):
     ### END HANDED OUT
-        now, before = alpha_bar[t], alpha_bar[t - 1]
-        beta = 1 - now / before
+        now, after = alpha_bar[t], alpha_bar[t - 1]
+        beta = 1 - now / after
         guess = denoise(x, torch.full((len(x),), t, device=x.device))
-        of_guess = before.sqrt() * beta / (1 - now)
-        of_x = (now / before).sqrt() * (1 - before) / (1 - now)
-        sigma = ((1 - before) / (1 - now) * beta).sqrt()
+        of_guess = after.sqrt() * beta / (1 - now)
+        of_x = (now / after).sqrt() * (1 - after) / (1 - now)
+        sigma = ((1 - after) / (1 - now) * beta).sqrt()
         x = of_guess * guess + of_x * x + sigma * draws[t]
     return x
 
@@ -391,7 +390,7 @@ ask("sampling/short-loop-samples", when_it_is_seen)
 
 # %% [markdown]
 # ### {{heading sampling/product}}
-# Grey, all of it, whatever the network says. The loop is in order; here is its step. Repair it.
+# Grey, all of it. The loop is in order; here is its step. Repair it.
 
 
 # %% tags=["quiz"]
@@ -400,12 +399,12 @@ def step_b(x_t, x0, t, noise, schedule):
 
     x_t, x0, noise: (b, c, h, w);  t: a whole number in 1..T.  Returns a tensor like x_t.
     """
-    now, before = schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
-    beta = 1 - now / before
-    of_x0 = before.sqrt() * beta / (1 - now)
-    of_x_t = (now / before).sqrt() * (1 - before) / (1 - now)
+    now, after = schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+    beta = 1 - now / after
+    of_x0 = after.sqrt() * beta / (1 - now)
+    of_x_t = (now / after).sqrt() * (1 - after) / (1 - now)
     mean = of_x0 * x0 + of_x_t * x_t
-    sigma = ((1 - before) / (1 - now) * beta).sqrt()
+    sigma = ((1 - after) / (1 - now) * beta).sqrt()
     ### BEGIN SOLUTION
     return mean + sigma * noise
     ### END SOLUTION
@@ -434,7 +433,7 @@ ask("sampling/product-samples", what_changes)
 
 # %% [markdown]
 # ### {{heading sampling/noise-at-the-end}}
-# Grain again, and more of it, though all T steps are there. Repair it.
+# What A left is there again, and more of it, though all T steps are taken. Repair it.
 
 
 # %% tags=["quiz"]
@@ -442,11 +441,11 @@ def sampler_c(denoise, schedule, x, draws):
     """From noise x to images, all T steps, with σ_t² = β_t.  Arguments and result as in `sampler_a`."""
     alpha_bar = schedule.alpha_bar
     for t in range(schedule.T, 0, -1):
-        now, before = alpha_bar[t], alpha_bar[t - 1]
-        beta = 1 - now / before
+        now, after = alpha_bar[t], alpha_bar[t - 1]
+        beta = 1 - now / after
         guess = denoise(x, torch.full((len(x),), t, device=x.device))
-        of_guess = before.sqrt() * beta / (1 - now)
-        of_x = (now / before).sqrt() * (1 - before) / (1 - now)
+        of_guess = after.sqrt() * beta / (1 - now)
+        of_x = (now / after).sqrt() * (1 - after) / (1 - now)
         ### BEGIN SOLUTION
         noise = draws[t] if t > 1 else torch.zeros_like(x)
         ### END SOLUTION
@@ -500,7 +499,7 @@ for strides in (1000, 100, 20):
     print(f"{strides:5d} strides: the last begins at t = {first:2d}, with noise of {127.5 * left:4.1f} grey levels of 255")
 
 # %% [markdown]
-# With a thousand steps nobody sees it, and the code passes review. Then somebody samples with twenty strides and blames the sampler. (`diffusers` drops the noise of the last step where that *begins* at step 1; with longer strides its DDPM with variance β keeps it.)
+# With a thousand steps nobody sees it, and the code passes review. Then somebody samples with twenty strides and blames the sampler.
 #
 # ## 6.4 · Which variance? *(extra)*
 #
@@ -717,7 +716,7 @@ for eta in (0.0, 0.5, 1.0):
     rows[f"yours, η = {eta:g}"] = evenly(partial(ddim_step, eta=eta), 20)(start, labels_for(n_few))
     rows[f"sampler D, η = {eta:g}"] = pitfalls.sampler_d(every_50th, coarse, start, draws, eta)
 for name, images in rows.items():
-    print(f"{name:20s} d² {distance(images):6.1f}  (spread of one seed about {spread[n_few]:.1f})")
+    print(f"{name:20s} d² {distance(images):6.1f}  (one seed; in 6.2, another sampler's spread: {spread[n_few]:.1f})")
 plots.image_rows({name: x[:10] for name, x in rows.items()}, title=f"{data}: what does sampler D lose?")
 
 
@@ -769,6 +768,8 @@ print("\n".join(f"{name:7s} d² {distance(x):6.1f}" for name, x in mended.items(
 plots.image_rows({name: x[:10] for name, x in mended.items()}, title=f"{data}: sampler D repaired, folds and prints are back")
 
 # %% [markdown]
+# Why was D even worse with η = ½ than with η = 1? Near the image the clamp leaves only fresh noise, σ²: with η = ½ a tenth to a fifth of what the level asks for, with η = 1 a third or more.
+#
 # **A place to pause.** You have two samplers that run. What follows looks at the second from another side; 6.6 is extra.
 
 # %% [markdown]
@@ -778,7 +779,7 @@ plots.image_rows({name: x[:10] for name, x in mended.items()}, title=f"{data}: s
 #
 # $$x_s=\sqrt{\bar\alpha_s}\;\hat x_0(x_t,t)+\sqrt{1-\bar\alpha_s}\;\hat\varepsilon(x_t,t),\qquad s>t, \tag{6.6}$$
 #
-# until $T$. This is **DDIM inversion**, and what one arrives at is a **code**: noise that leads (nearly) back to this image. A VAE has to learn an encoder; here it is the sampler, walked backwards.
+# until $T$. (`ddim_step` won't do: going up, its $\tilde\beta$ is negative.) This is **DDIM inversion**, and what one arrives at is a **code**: noise that leads (nearly) back to this image. A VAE has to learn an encoder; here it is the sampler, walked backwards.
 #
 # ### {{heading sampling/encode}}
 
@@ -788,7 +789,7 @@ def encode(denoise, schedule, image, times):
     """The code of images, equation (6.6).
 
     denoise: called as denoise(x_t, t) with t (b,);  schedule: has `.alpha_bar`, (T + 1,) float64;
-    image: (b, c, h, w), stands for x at times[0];  times: rising, to T.  Returns x_T, like image.
+    image: (b, c, h, w), stands for x at times[0];  times: rising from 1 or more to T (at 0 ε̂ is 0/0).  Returns x_T.
     """
     ### BEGIN SOLUTION
     x = image
@@ -806,7 +807,7 @@ encode = check("sampling/encode", encode)
 
 # %% [markdown]
 # A stride up and the stride down use $\hat\varepsilon$ at different ends, so the way there and back should miss less with more strides; were (6.6) wrong, the misses would stay.
-# And where to begin? At $t=0$ the implied noise would be $0/0$, so the walk begins at $t=1$. The image itself can stand in for $x_1$, the difference is invisible. Or is it? We do both, and look at the codes, which should be noise like any other: of length $\sqrt d$, for $d$ pixels.
+# And where to begin? At $t=1$. The image itself can stand in for $x_1$, the difference is invisible. Or is it? We do both, and look at the codes, which should be noise like any other: of length $\sqrt d$, for $d$ pixels.
 
 # %%
 originals = test.first(lab.pick(smoke=6, cpu=20, gpu=100)).x
@@ -834,7 +835,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# The misses shrink, as they should. But look at the lengths: the codes of the images as they are fall short, whatever the number of strides. Where an image is *exactly* black, its code is a flat grey. The way up turns grain into noise, and a background of one value has no grain to turn. Training never showed the network such an $x_1$.
+# The misses shrink, as they should. But look at the lengths: the codes of the images as they are fall short, even with the most strides. Where an image is *exactly* black, its code is a flat grey. The way up turns grain into noise, and a background of one value has no grain to turn. Training never showed the network such an $x_1$.
 # Begin with a real one, (3.4) at $t=1$, whose noise nobody can see, and the codes have nearly the right length. Still, in the codes of the second and of the eighth image one can read the print and the checks: their pixels depend on each other, and it isn't plain noise yet.
 #
 # ### {{heading sampling/slerp}}
@@ -911,14 +912,14 @@ plots.image_rows(
 # %% [markdown]
 # The first row doesn't melt one thing into the other. It keeps one kind of thing for a while, and then it is another kind, within one column. The last row looks into that column, eight times as closely: the change is concentrated there as well. The map from code to image is continuous, but it is steep where the walk decides what it will be.
 #
-# Is the middle of two codes as good a start as any? For plain noise it can be measured. (No class is given here, so d² is larger than elsewhere.)
+# Is the middle of two codes as good a start as any? For plain noise it can be measured, on a few pairs. (No class is given here, so d² is larger than elsewhere.)
 
 # %%
-one, other = pure_noise(n_few, seed=13), pure_noise(n_few, seed=14)
-middles = {"an end": one, "slerp, middle": slerp(one, other, 0.5), "lerp, middle": lerp(one, other, 0.5)}
-for name, codes_there in middles.items():
-    print(f"{name:14s} code: standard deviation {codes_there.std():.2f}; images: d² {distance(decode(codes_there)):6.1f}")
-print(f"one seed each; {scale}")
+middles = {"an end": lambda a, b: a, "slerp, middle": partial(slerp, u=0.5), "lerp, middle": partial(lerp, u=0.5)}
+pairs = [(pure_noise(n_few, 100 + k), pure_noise(n_few, 200 + k)) for k in range(lab.pick(smoke=3, cpu=4, gpu=8))]
+for name, way in middles.items():
+    found = torch.tensor([distance(decode(way(one, other))) for one, other in pairs])
+    print(f"{name:14s} code: deviation {way(*pairs[0]).std():.2f}; d² {found.mean():5.1f} ± {found.std():.1f}")
 
 # %% [markdown]
 # By slerp it is. By lerp the start has too little noise in it, and d² doubles.
@@ -1001,7 +1002,7 @@ for t, s in ((900, 700), (700, 300), (40, 20), (20, 0)):
 
 # %% tags=["quiz"]
 def heun_step(denoise, x_t, t, s, schedule):
-    """One stride of Heun's method from step t to step s, equation (6.9).  Arguments and result as in `euler_step`."""
+    """One stride of (6.9), as `euler_step` is one of (6.8).  Asks the network twice, once where s = 0."""
     ### BEGIN SOLUTION
     alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
     length = ((1 - alpha_bar_s) / alpha_bar_s) ** 0.5 - ((1 - alpha_bar_t) / alpha_bar_t) ** 0.5
@@ -1033,7 +1034,7 @@ def multistep_step(x_t, x0, x0_before, r, t, s, schedule):
     """One stride of DPM-Solver++(2M) from step t to step s, equation (6.10).
 
     x_t: (b, c, h, w);  x0: the guess at t, x0_before: the guess at r, both like x_t;  r > t > s ≥ 1;
-    schedule: `.alpha_bar` and `.log_snr`, which is 2λ, both (T + 1,) float64.  Returns x_s, like x_t.
+    schedule: `.alpha_bar` and `.log_snr`, which is 2λ (the 2 cancels), both (T + 1,) float64.  Returns x_s, like x_t.
     """
     ### BEGIN SOLUTION
     at_r, at_t, at_s = (schedule.log_snr[k].item() / 2 for k in (r, t, s))
@@ -1056,7 +1057,7 @@ def multistep_walk(denoise, schedule, x, times, y=None):
     """From noise x along the timesteps by (6.10).  Returns the trail, as `walk` does: a list of (t, x_t, guess).
 
     denoise: called as denoise(x_t, t, y) with t (b,);  times: falling whole numbers;  y: (b,) labels, or None.
-    The guess of an entry is what the network said on the way there: None for the start.
+    The guess of an entry is what the network, asked once a stride, said on the way there: None for the start.
     """
     ### BEGIN SOLUTION
     trail, before = [(times[0], x, None)], None
@@ -1115,9 +1116,41 @@ def measured_order(strides, errors):
 measured_order = check("sampling/measured-order", measured_order)
 
 # %% [markdown]
+# ### {{heading sampling/counted}}
+# What a sampler costs is the number of times that it asks the network.
+
+
+# %% tags=["quiz"]
+class Counted:
+    """A denoiser that counts how often it was asked.  Called as the one it wraps: (x_t, t, y=None) → x̂_0.
+
+    .calls: how many calls there were, 0 at first.
+    """
+
+    ### BEGIN SOLUTION
+    def __init__(self, denoise):
+        self.denoise, self.calls = denoise, 0
+
+    def __call__(self, x_t, t, y=None):
+        self.calls += 1
+        return self.denoise(x_t, t, y)
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, denoise):
+    #     raise NotImplementedError("quiz sampling/counted: not answered yet")
+    #
+    # def __call__(self, x_t, t, y=None):
+    #     raise NotImplementedError("quiz sampling/counted: not answered yet")
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+Counted = check("sampling/counted", Counted)
+
+# %% [markdown]
 # Networks are no place for such a test, since nobody knows the solution. The laboratory of notebook 03 is: a mixture of Gaussians in the plane, whose perfect denoiser is known in closed form. The "exact" solution is the library's Heun with thousands of strides, in double precision. Stops are even in λ, between two noise levels, away from the ends where every method's last stride is special. We take the *median* error over many starts: a single point that ends at the wrong blob would dominate a mean.
 #
-# **What failing looks like:** beside your methods runs another one, Heun with the two slopes weighed 0.4 to 0.6. (It is 1.2 times Heun's end minus 0.2 times Euler's.) If a method's slope is near 1 where 2 was promised, there is a mistake in it.
+# **What failing looks like:** beside your methods runs another one, Heun with the two slopes weighed 0.4 to 0.6. (It is 1.2 times Heun's end minus 0.2 times Euler's, and pays for both.) If a method's slope is near 1 where 2 was promised, there is a mistake in it.
 
 # %%
 blobs = torch.tensor([[-1.2, 0.4], [0.9, 0.9], [0.6, -1.1]], dtype=torch.float64)
@@ -1149,12 +1182,12 @@ def uneven_heun(*given):
     return 1.2 * heun_step(*given) - 0.2 * euler_step(*given)
 
 
-methods = {  # evaluations a stride, and how to get from noise to the end
-    "DDIM": (1, lambda *given: walk(ddim_step, *given, torch.zeros_like)[-1][1]),
-    "Euler": (1, partial(solve, euler_step)),
-    "Heun": (2, partial(solve, heun_step)),
-    "DPM-Solver++(2M)": (1, lambda *given: multistep_walk(*given)[-1][1]),
-    "Heun, uneven (wrong)": (2, partial(solve, uneven_heun)),
+methods = {  # how to get from noise to the end
+    "DDIM": lambda *given: walk(ddim_step, *given, torch.zeros_like)[-1][1],
+    "Euler": partial(solve, euler_step),
+    "Heun": partial(solve, heun_step),
+    "DPM-Solver++(2M)": lambda *given: multistep_walk(*given)[-1][1],
+    "Heun, uneven (wrong)": partial(solve, uneven_heun),
 }
 
 # %%
@@ -1162,15 +1195,16 @@ counts = lab.pick(smoke=[20, 40, 80], cpu=[10, 20, 40, 80, 160, 320], gpu=[10, 2
 points = torch.randn(200, 2, 1, 1, generator=lab.generator(15, "cpu"), dtype=torch.float64)
 solution = last(heun(perfect, fine, points, even_in_lambda(lab.pick(smoke=600, cpu=3000, gpu=5000))))
 lines, orders = {}, {}
-for name, (price, method) in methods.items():
-    ends = [method(perfect, fine, points, even_in_lambda(k)) for k in counts]
+for name, method in methods.items():
+    counters = [Counted(perfect) for _ in counts]
+    ends = [method(counter, fine, points, even_in_lambda(k)) for counter, k in zip(counters, counts)]
     errors = [(x - solution).flatten(1).norm(dim=1).median().item() for x in ends]
     orders[name] = measured_order(counts[-3:], errors[-3:])
-    lines[f"{name}: order {orders[name]:.2f}"] = ([price * k for k in counts], errors)
+    lines[f"{name}: order {orders[name]:.2f}"] = ([counter.calls for counter in counters], errors)
 plots.curves(
     lines,
     title="Slopes are orders (Euler lies on DDIM)",
-    x_label="evaluations of the denoiser",
+    x_label="evaluations of the denoiser, counted",
     y_label="median distance to the solution",
     log_x=True,
     log_y=True,
@@ -1181,40 +1215,7 @@ plots.curves(
 #
 # ## 6.9 · Quality against evaluations
 #
-# On to images. What a sampler costs is the number of times that it asks the network. Before prices are compared, they are counted.
-#
-# ### {{heading sampling/counted}}
-
-
-# %% tags=["quiz"]
-class Counted:
-    """A denoiser that counts how often it was asked.  Called as the one it wraps: (x_t, t, y=None) → x̂_0.
-
-    .calls: how many calls there were, 0 at first.
-    """
-
-    ### BEGIN SOLUTION
-    def __init__(self, denoise):
-        self.denoise, self.calls = denoise, 0
-
-    def __call__(self, x_t, t, y=None):
-        self.calls += 1
-        return self.denoise(x_t, t, y)
-    ### END SOLUTION
-    ### BEGIN HANDED OUT
-    # def __init__(self, denoise):
-    #     raise NotImplementedError("quiz sampling/counted: not answered yet")
-    #
-    # def __call__(self, x_t, t, y=None):
-    #     raise NotImplementedError("quiz sampling/counted: not answered yet")
-    ### END HANDED OUT
-
-
-# %% tags=["check"]
-Counted = check("sampling/counted", Counted)
-
-# %% [markdown]
-# **Where** a sampler stops matters too: Karras et al. (2022) let ς fall along a ρ-th power,
+# On to images. **Where** a sampler stops matters too: Karras et al. (2022) let ς fall along a ρ-th power,
 #
 # $$\varsigma_k=\Big(\varsigma_{\max}^{1/\rho}+\tfrac{k}{K-1}\big(\varsigma_{\min}^{1/\rho}-\varsigma_{\max}^{1/\rho}\big)\Big)^{\rho},\quad k=0,\dots,K-1,\qquad \varsigma_K=0,\qquad\rho=7, \tag{6.11}$$
 #
@@ -1328,7 +1329,7 @@ plots.curves(
 # %% [markdown]
 # Read the two figures together, on Fashion-MNIST. In the second, the ODE is solved better and better with more evaluations, and order alone isn't enough: with few, Heun is the worst of all, since for the same budget it takes half as many strides, and the first of them, from ς = 80, are enormous. Order says how fast an error falls once strides are short, not where it begins.
 #
-# In the first figure the order is another one. From 10 to 20 evaluations 2M comes closer to the network's ODE, and *not* closer to the data, rather the reverse (the two lines printed last say how sure that is): what is left is the network's own error, and a cruder solver may miss by less. With 10 evaluations fresh noise together with 2M's guess is ahead of all others, with 5 and 20 it shares the lead (the lines above say with whom). Noise can make a walk forget the errors made so far (Karras et al. 2022). For another network, or other data, the ranking may differ; that is why yours has error bars.
+# In the first figure the order is another one. From 10 to 20 evaluations 2M comes closer to the network's ODE, and *not* closer to the data, rather the reverse (the two lines printed last say how sure that is): what is left is the network's own error, and a cruder solver may miss by less. With 10 evaluations fresh noise together with 2M's guess is ahead of all others, with 5 and 20 it shares the lead (the lines above say with whom). Noise can make a walk forget the errors made so far (Karras et al. 2022).
 #
 # Now by eye. All samplers have the same starts; whatever differs is the sampler's doing. Which samplers draw nearly the same images with the smallest budget as with the largest, and which never do? Can you find two settings whose images you can't tell apart, one at a quarter of the other's price?
 
@@ -1361,7 +1362,7 @@ def redraw(image, level, strides, denoise, schedule, draw):
     """Images taken up to step `level` by one jump (3.4), and walked back from there by ancestral steps (κ = 0).
 
     image: (b, c, h, w);  level: in 1..T;  strides: those of a whole walk, (6.3); only its stops below `level` are used;
-    draw: draw(x) gives fresh noise like x: once for the jump, then as `walk` needs it.
+    draw: draw(x) gives fresh noise like x: once for the jump, `schedule.add_noise(image, t, noise)`, then for `walk`.
     Returns (the noised images, the redrawn ones).
     """
     ### BEGIN SOLUTION
@@ -1473,7 +1474,7 @@ plots.image_rows(rows, labels=["drawn", *levels_drawn], title=f"{data}: scribble
 #
 # $$\hat x_0\leftarrow m\odot x_{\text{known}}+(1-m)\odot\hat x_0. \tag{6.12}$$
 #
-# (6.4) then noises the known pixels to whatever level it is at, and ends at them exactly. (Song et al. 2021b put freshly noised known pixels into $x_t$ instead.)
+# (6.4) then noises the known pixels to whatever level it is at, and ends at them exactly.
 #
 # ### {{heading sampling/keep-known}}
 

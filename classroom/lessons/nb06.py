@@ -471,6 +471,11 @@ def _walk_guess_too_early(step, denoise, schedule, x, times, draw, y=None):
     return [(t, x, x0) for (t, x, _), x0 in zip(trail, [*guesses, guesses[-1]])]
 
 
+def _walk_guess_before_its_stride(step, denoise, schedule, x, times, draw, y=None):
+    trail = _walk(step, denoise, schedule, x, times, draw, y)
+    return [(t, x, x0) for (t, x, _), x0 in zip(trail, [*(x0 for _, _, x0 in trail[1:]), None])]
+
+
 quiz(
     "sampling/walk",
     points=5,
@@ -515,6 +520,12 @@ quiz(
             _walk_guess_too_early,
             "The guess in an entry is the one that *led* there. At the start there is none yet: None.",
         ),
+        Misconception(
+            "each guess where it was asked for",
+            _walk_guess_before_its_stride,
+            "Your guesses stand with the x that was asked about. Each belongs to the entry that it *led* to, one "
+            "later: None at the start, and the last one with the finished image.",
+        ),
     ],
     hints=[
         "The trail has one entry more than there are strides. What is known before the first stride?",
@@ -557,8 +568,9 @@ concept(
             right=True,
         ),
         "d": Option(
-            "Nothing ever: Fréchet distances can't compare samplers.",
-            "They can, if the difference is larger than the spread. With 100 images that takes a large difference.",
+            "Nothing yet: first measure both again, against other test images.",
+            "Other test images move both numbers much alike. What may have been luck is which 100 images each sampler "
+            "drew, and these stay the same.",
         ),
     },
 )
@@ -947,6 +959,11 @@ def _variance_not_compared(step, schedule, times, std):
     return _variance_before_the_end(step, schedule, times, std) * (a * std**2 + 1 - a)
 
 
+def _variance_to_the_end_not_compared(step, schedule, times, std):
+    a = schedule.alpha_bar[times[-2]].item()
+    return _variance_to_the_end(step, schedule, times, std) * (a * std**2 + 1 - a)
+
+
 def _variance_guess_is_x(step, schedule, times, std):
     return _variance_before_the_end(lambda x, x0, *given: step(x, x, *given), schedule, times, std)
 
@@ -973,6 +990,12 @@ quiz(
         ),
         Misconception(
             "not divided", _variance_not_compared, "Divide by the variance of noised data at times[-2]: ᾱ std² + 1 − ᾱ."
+        ),
+        Misconception(
+            "the variance at the very end",
+            _variance_to_the_end_not_compared,
+            "That is the variance of the finished images. Two things are asked otherwise: stop where the last stride "
+            "*begins*, and compare with noised data there.",
         ),
         Misconception(
             "x_t for the guess", _variance_guess_is_x, "The guess is gain · x_t, with the gain from the text, not x_t."
@@ -1058,6 +1081,12 @@ def _ddim_variance_for_sigma(x_t, x0, t, s, noise, schedule, eta=0.0):
     return after**0.5 * x0 + (1 - after - variance) ** 0.5 * implied + variance * noise
 
 
+def _ddim_sigma_without_root(x_t, x0, t, s, noise, schedule, eta=0.0):
+    now, after, implied, _ = _ddim_parts(x_t, x0, t, s, schedule, eta)
+    sigma = eta * (1 - after) / (1 - now) * (1 - now / after)
+    return after**0.5 * x0 + (1 - after - sigma**2) ** 0.5 * implied + sigma * noise
+
+
 def _ddim_sigma_not_squared(x_t, x0, t, s, noise, schedule, eta=0.0):
     _, after, implied, variance = _ddim_parts(x_t, x0, t, s, schedule, eta)
     return after**0.5 * x0 + max(1 - after - variance**0.5, 0) ** 0.5 * implied + variance**0.5 * noise
@@ -1127,6 +1156,11 @@ quiz(
         ),
         Misconception(
             "variance for standard deviation", _ddim_variance_for_sigma, "Fresh noise is stretched by σ, not by σ²."
+        ),
+        Misconception(
+            "β̃ for its root",
+            _ddim_sigma_without_root,
+            "Your σ is η times β̃, a variance. (6.5) has a root over it; both of your noise terms follow from that σ.",
         ),
         Misconception(
             "σ not squared under the root", _ddim_sigma_not_squared, "Variances are subtracted: 1 − ᾱ_s − σ²."
@@ -1388,6 +1422,14 @@ _encode_noise_above = _encode_with(noise_at=1)
 _encode_image_kept = _encode_with(image_kept=True)
 
 
+def _encode_by_ddim_step(denoise, schedule, image, times):
+    x = image
+    for t, s in pairwise(times):
+        _, after, implied, variance = _ddim_parts(x, denoise(x, _full(x, t)), t, s, schedule, 1.0)
+        x = x + variance**0.5 * implied  # the root of something negative
+    return x
+
+
 def _encode_jump(denoise, schedule, image, times):
     return _encode(denoise, schedule, image, [times[0], times[-1]])
 
@@ -1423,6 +1465,12 @@ quiz(
             "That is noising with an odd noise. The guess at x_t is used, so that the way down can undo the way up.",
         ),
         Misconception(
+            "`ddim_step` upwards",
+            _encode_by_ddim_step,
+            "Did you send `ddim_step` up? With s > t its β̃ is negative, and the root of it is no number, even if η = 0 "
+            "multiplies it. Write (6.6) itself: it has no σ.",
+        ),
+        Misconception(
             "one jump", _encode_jump, "Go along all of `times`: ε̂ changes on the way, and each stride asks anew."
         ),
         Misconception(
@@ -1431,7 +1479,8 @@ quiz(
     ],
     hints=[
         "It is the loop of 6.1 without fresh noise, on timesteps that rise.",
-        "What does (6.4) become for σ = 0? Nothing in that line asks whether s lies below t or above.",
+        "What does (6.4) become for σ = 0? Nothing in that line asks whether s lies below t or above. (`ddim_step` "
+        "works out σ even for η = 0, and that fails upwards.)",
         "`predict_noise(schedule, x0, x, at)` is (5.7), with `at` the tensor (b,) of t.",
         "`x = alpha_bar_s**0.5 * x0 + (1 - alpha_bar_s) ** 0.5 * predict_noise(schedule, x0, x, at)`",
     ],
@@ -1533,12 +1582,12 @@ concept(
     """,
     options={
         "a": Option(
-            "It lies outside of [−1, 1], the range in which images are.",
-            "Codes are noise, and noise reaches beyond ±3. Their range isn't the trouble.",
+            "It is no code: a mean of two Gaussian vectors isn't Gaussian.",
+            "It is Gaussian, as every sum of independent Gaussians. Look at its variance.",
         ),
         "b": Option(
-            "The mean of two Gaussian vectors isn't Gaussian any more.",
-            "It is Gaussian. Look at its variance.",
+            "It is too long, about √(2d), because the two variances add up.",
+            "They add up to 2, and then the half in front counts with its square: (1 + 1)/4.",
         ),
         "c": Option(
             "The network has never seen this very noise in training.",
@@ -1555,6 +1604,29 @@ concept(
 
 
 # -------------------------------------------------------------------------------------- 6.7 · a differential equation
+
+
+class _Asked:
+    """A denoiser that keeps count: about how many images it was asked, whether all at once or one by one."""
+
+    def __init__(self, denoise):
+        self.denoise, self.images = denoise, 0
+
+    def __call__(self, x_t, t, *labels, **named):
+        self.images += len(x_t)
+        return self.denoise(x_t, t, *labels, **named)
+
+
+def _stride_and_count(answer, denoise, x_t, t, s, schedule):
+    asked = _Asked(denoise)
+    x_s = answer(asked, x_t, t, s, schedule)
+    return None if x_s is None else {"x_s": x_s, "evaluations": asked.images / len(x_t)}
+
+
+def _trail_and_count(answer, denoise, schedule, x, times, y):
+    asked = _Asked(denoise)
+    trail = answer(asked, schedule, x, times, y)
+    return None if trail is None else {"trail": trail, "evaluations": asked.images / len(x)}
 
 
 def _heun_step(denoise, x_t, t, s, schedule):
@@ -1645,6 +1717,31 @@ def _heun_without_scaling(denoise, x_t, t, s, schedule):
     return end if s == 0 else straight((first + _slope(denoise, end, s, schedule)) / 2)
 
 
+def _heun_asks_again(denoise, x_t, t, s, schedule):
+    end = _heun_euler(denoise, x_t, t, s, schedule)
+    return end if s == 0 else _heun_step(denoise, x_t, t, s, schedule)
+
+
+def _heun_asks_again_at_0(denoise, x_t, t, s, schedule):
+    _slope(denoise, x_t, t, schedule)
+    return _heun_step(denoise, x_t, t, s, schedule)
+
+
+def _heun_end_undivided(denoise, x_t, t, s, schedule):
+    def mix(first, end):
+        return _straight(x_t, t, s, schedule, (first + _slope_of(denoise, end, s, schedule)) / 2)
+
+    return _heun_two_slopes(denoise, x_t, t, s, schedule, mix)
+
+
+def _heun_bar_asked_at_t(denoise, x_t, t, s, schedule):
+    def mix(first, end):
+        end_bar = end / schedule.alpha_bar[s] ** 0.5
+        return _straight(x_t, t, s, schedule, (first + _slope_of(denoise, end_bar, t, schedule)) / 2)
+
+    return _heun_two_slopes(denoise, x_t, t, s, schedule, mix)
+
+
 quiz(
     "sampling/heun-step",
     points=4,
@@ -1654,6 +1751,7 @@ quiz(
     reference=_heun_step,
     library=(heun,),
     cases=_heun_cases,
+    probe=_stride_and_count,
     misconceptions=[
         Misconception(
             "Euler's method",
@@ -1681,6 +1779,28 @@ quiz(
             "At the end of the stride the step is s; tell the network so.",
         ),
         Misconception(
+            "the second slope asked as if x̄'_s were at t",
+            _heun_bar_asked_at_t,
+            "Your second slope is asked at the right place, but as of step t. Euler's stride has arrived at s.",
+        ),
+        Misconception(
+            "x'_s handed on undivided",
+            _heun_end_undivided,
+            "`slope` wants x̄ at both ends. What `euler_step` returns is x'_s, and x̄'_s = x'_s/√ᾱ_s.",
+        ),
+        Misconception(
+            "the first slope asked for twice",
+            _heun_asks_again,
+            "The image is right, the price isn't: three evaluations. `euler_step` asks for the slope at t, and then "
+            "you ask for it again. Ask once, keep the answer, and take Euler's end from it.",
+        ),
+        Misconception(
+            "the first slope asked for twice, at the end too",
+            _heun_asks_again_at_0,
+            "The image is right, the price isn't: every stride asks for the slope at t twice, even the one that ends "
+            "at 0. Ask once, keep the answer, and take Euler's end from it.",
+        ),
+        Misconception(
             "begun at the end",
             _heun_twice,
             "The second time the stride starts from x_t again; Euler's end was only for looking.",
@@ -1699,9 +1819,8 @@ quiz(
         "schedule)) / 2`;"
         " return √ᾱ_s · end.",
     ],
-    passed="Two questions to the network instead of one, and the error of a stride falls with its cube, not its "
-    "square. "
-    "At s = 0 there is no noise left to ask about, so the last stride is Euler's.",
+    passed="Two questions to the network instead of one (they were counted), and the error of a stride falls with its "
+    "cube, not its square. At s = 0 there is no noise left to ask about, so the last stride is Euler's.",
     explanation="""
     Two questions to the network instead of one, and the error per stride falls with its cube, not its square. At s = 0
     there is no noise left whose direction one could ask for, so the last stride is Euler's.
@@ -2041,6 +2160,29 @@ def _multistep_walk_two_forgotten(denoise, schedule, x, times, y=None):
     return trail
 
 
+def _multistep_walk_asks_again(denoise, schedule, x, times, y=None):
+    """The guess before is asked for anew, with what x was then."""
+    trail, before = [(times[0], x, None)], None
+    for t, s in pairwise(times):
+        old, x0 = x, denoise(x, _full(x, t), y)
+        if before is None or s == 0:
+            x = _ddim_step(x, x0, t, s, torch.zeros_like(x), schedule)
+        else:
+            r, then = before
+            x = _multistep_step(x, x0, denoise(then, _full(x, r), y), r, t, s, schedule)
+        before = (t, old)
+        trail.append((s, x, x0))
+    return trail
+
+
+def _multistep_walk_asks_twice(denoise, schedule, x, times, y=None):
+    def twice(x, at, y):
+        denoise(x, at, y)
+        return denoise(x, at, y)
+
+    return _multistep_walk(twice, schedule, x, times, y)
+
+
 quiz(
     "sampling/multistep-walk",
     points=4,
@@ -2050,6 +2192,7 @@ quiz(
     reference=_multistep_walk,
     library=(dpm_solver, solvers._multistep, solvers.sample_loop),
     cases=_multistep_walks,
+    probe=_trail_and_count,
     misconceptions=[
         Misconception(
             "no memory",
@@ -2077,6 +2220,17 @@ quiz(
             _multistep_walk_two_forgotten,
             "Only a stride that ends at 0 is DDIM's. A walk that ends at a later step keeps its memory to the end.",
         ),
+        Misconception(
+            "the guess before asked for anew",
+            _multistep_walk_asks_again,
+            "The images are right, but the network is asked again what it has said already. Remember its *answer* from "
+            "one stride to the next; that is the whole saving.",
+        ),
+        Misconception(
+            "asked twice a stride",
+            _multistep_walk_asks_twice,
+            "The images are right, but every stride asks the network the same thing twice. Keep the answer in a name.",
+        ),
     ],
     hints=[
         "It is the loop of 6.1 with two things to remember from one stride to the next. Which two?",
@@ -2085,9 +2239,8 @@ quiz(
         "`if before is None or s == 0:` DDIM, `else:` `multistep_step(x, x0, x0_before, r, t, s, schedule)`; then "
         "`before = (t, x0)`.",
     ],
-    passed="Your third sampler. Its memory costs one tensor and no evaluation. All that is new sits in six lines "
-    "between "
-    "two that you had.",
+    passed="Your third sampler. Its memory costs one tensor and, as was counted, no evaluation. All that is new sits "
+    "in six lines between two that you had.",
     explanation="""
     `diffusers` keeps its memory in a list of model outputs and decides by the same two conditions (`lower_order_final`,
     `final_sigmas_type="zero"`).
@@ -2154,6 +2307,11 @@ quiz(
             "through the origin",
             _order_through_the_origin,
             "The line has a constant as well: ln error = c − p ln strides. Subtract the means first.",
+        ),
+        Misconception(
+            "the two end points alone",
+            _order_two_points,
+            "That is the slope from the first point to the last. The best line listens to those between as well.",
         ),
     ],
     hints=[
@@ -2291,8 +2449,8 @@ concept(
     "sampling/better-solver",
     title="A better solver, a worse picture?",
     question="""
-    A sampler lies closer to the exact solution of the probability-flow ODE of *our network* than another one, and yet
-    it is farther from real images, by more than the error bars. How can that be?
+    One sampler of our network lies closer to the exact solution of the probability-flow ODE than another, and yet it is
+    farther from real images, by more than the error bars. How can that be?
     """,
     options={
         "a": Option(
@@ -2309,7 +2467,7 @@ concept(
             "The figure below shows it converge. It converges to the network's idea of an image, though.",
         ),
         "d": Option(
-            "It solves the network's ODE, and the network's errors are part of it.",
+            "It follows ever more exactly what is itself learned, with errors of its own.",
             "Right. Two errors are added, the solver's and the network's. Beyond some number of strides only the "
             "second is left, and fewer strides or fresh noise may happen to cancel some of it.",
             right=True,
@@ -2436,16 +2594,18 @@ concept(
             right=True,
         ),
         "b": Option(
-            "The class label, which the network is told again in each of its strides.",
-            'Here it isn\'t: `y` was left out, which means "any class".',
+            "Edges, where neighbouring pixels differ by more than anywhere else.",
+            "An edge is a difference of neighbours, and a difference of two pixels has *twice* the variance of noise "
+            "that one has. Edges are lost early; broad areas stay.",
         ),
         "c": Option(
             "The test images, which the network has by heart and then recognises.",
             "It never saw the test images. And memory would bring back the *same* image, while the correlation falls.",
         ),
         "d": Option(
-            "Nothing: the classifier would call any sample by the name it had before.",
-            "Then the share would not fall towards what blind guessing gives at the noisy end. It does.",
+            "All of it: the walk takes off the very noise that the jump has put on.",
+            "It can't know that noise, it guesses; and then fine details would be back as well. Look at the prints, or "
+            "at the correlation with the original.",
         ),
     },
 )
