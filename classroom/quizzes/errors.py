@@ -154,15 +154,11 @@ def what_factors_count(cases: Sequence[Case], factors: Sequence[float]) -> tuple
             counts = np.array([count(size) for size in sizes], dtype=float)
             if len(set(counts)) < 2:  # that may be chance
                 continue
-            numbers = ", ".join(map(show, counts[:4]))
+            seen = f"From case to case {what} is {', '.join(map(show, counts[:4]))}."
             if np.allclose(factors, counts, rtol=1e-3):
-                return (
-                    f"The factor is {what}: a sum where a mean belongs?",
-                ), f"From case to case {what} is {numbers}."
+                return (f"The factor is {what}: a sum where a mean belongs?",), seen
             if np.allclose(factors, 1 / counts, rtol=1e-3):
-                return (
-                    f"The factor is one over {what}: a mean where a sum belongs?",
-                ), f"From case to case {what} is {numbers}."
+                return (f"The factor is one over {what}: a mean where a sum belongs?",), seen
     return (), ""
 
 
