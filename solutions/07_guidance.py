@@ -706,7 +706,7 @@ for name, (guide, s) in guides.items():
 plots.image_rows(rows, labels=names, title=f"{train.title}: told nothing, led by your classifier")
 
 # %% [markdown]
-# At $s=0$ the noise alone decides (the headings say what was asked for), and further down the rows obey more and more, though never all of them: a classifier trained as briefly as yours leads, and doesn't command. With a perfect pair $s=1$ would be enough, as on the blobs; two networks with errors of their own need more. In the last row it takes every $x_t$ for a clean image, and its pushes tear the images apart.
+# At $s=0$ the noise alone decides (the headings say what was asked for), and further down the rows obey more and more, though never all of them: a classifier trained as briefly as yours leads, and doesn't command. With a perfect pair $s=1$ would be enough, as on the blobs; two networks with errors of their own need more. In the last row it takes every $x_t$ for a clean image: some images tear or stain, and some wishes are no longer met.
 #
 # ### One at a time, and in company *(extra)*
 # #### {{heading guidance/somebody-elses-guide}}

@@ -44,7 +44,7 @@ COURSE_UTILS = {
 CLASSROOM = {
     "quizzes": {"files", "keys"},  # the engine: knows nothing of images
     "lessons": LIBRARY | {"quizzes"},
-    "authoring": {"quizzes", "lessons", "files", "course_utils"},
+    "authoring": {"quizzes", "lessons", "files", "device", "course_utils"},  # device: what seconds were measured on
     "roster": set(),
     "releasing": {"quizzes", "authoring", "roster", "files", "cli"},
     "grading": {"quizzes", "lessons", "roster", "files", "cli", "course_utils"},
