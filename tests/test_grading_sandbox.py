@@ -754,7 +754,7 @@ def test_objects_are_no_results(run):
 
 
 def test_there_is_no_source_to_read(run, sandbox, monkeypatch):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30))
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30, cpu=30))
     cell = """
     import gc, inspect, os, sys
     import course_utils.diffusion
