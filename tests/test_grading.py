@@ -439,6 +439,7 @@ def test_a_zip_is_graded_like_its_folder(classroom, whole_run, tmp_path):
     assert ours and ours.items() <= folder.items()
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same(classroom, whole_run, tmp_path):
     distributed = pytest.importorskip("distributed", reason="Dask is an optional extra: pip install distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
