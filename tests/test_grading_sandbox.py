@@ -292,7 +292,7 @@ def test_a_large_case_gets_through_to_an_answer_that_says_much(sandbox):
     ],
 )
 def test_nothing_is_compiled_and_nothing_is_lost(run, sandbox, monkeypatch, cell):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=10, cpu=10))  # imports on a busy machine
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=10))  # imports on a busy machine
     start = time.monotonic()
     first, second = results(run(cell))
     assert first.trouble is None and np.array_equal(first.output.data, [0, 2, 4])
@@ -754,7 +754,7 @@ def test_objects_are_no_results(run):
 
 
 def test_there_is_no_source_to_read(run, sandbox, monkeypatch):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30, cpu=30))
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30))
     cell = """
     import gc, inspect, os, sys
     import course_utils.diffusion
@@ -764,7 +764,10 @@ def test_there_is_no_source_to_read(run, sandbox, monkeypatch):
             found.append(inspect.getsource(course_utils.diffusion.linear_schedule))
         except OSError:
             pass
-        for base in {"/course", "/inside", "/tmp", "/work", "/home", "/root", "/usr", *sys.path}:
+        bases = {"/course", "/inside", "/tmp", "/work", "/home", "/root", "/usr", *sys.path}
+        for base in bases:
+            if any(base.startswith(other + "/") for other in bases if other):  # that one is walked, and all in it
+                continue
             for folder, _, files in os.walk(base):
                 if os.path.basename(folder) in ("course_utils", "solutions"):
                     found += [f"{folder}/{name}" for name in files]
