@@ -91,8 +91,7 @@ def with_answers(answers: dict[str, str]) -> dict:
 
 
 def right_answer(quiz: str) -> str:
-    (cell,) = (cell for cell in grading_zoo.answers(SOLVED) if grading_zoo.quiz(cell) == quiz)
-    return "".join(cell["source"])
+    return "".join(SOLVED["cells"][grading_zoo.place_of(SOLVED, quiz)]["source"])
 
 
 def by_quiz(report) -> dict[str, object]:
@@ -181,11 +180,9 @@ def test_an_answer_may_build_on_another_quiz_that_was_left_open():
     """`attention` is the course's own there, as in the notebook, and is not graded."""
     name = f"{PLANS['04'].stem}.ipynb"
     clean, solved = (grading_zoo.load(ROOT / folder / name) for folder in ("notebooks", "solutions"))
-    source = next(cell["source"] for cell in grading_zoo.answers(solved) if grading_zoo.quiz(cell) == "unet/mixed-axes")
+    source = solved["cells"][grading_zoo.place_of(solved, "unet/mixed-axes")]["source"]
     assert "attention(" in "".join(source)
-    for cell in grading_zoo.answers(clean):
-        if grading_zoo.quiz(cell) == "unet/mixed-axes":
-            cell["source"] = source
+    clean["cells"][grading_zoo.place_of(clean, "unet/mixed-axes")]["source"] = source
     report = by_quiz(batch.grade_one(JOB, Submission("ada", "04", "a.ipynb"), grading_zoo.text(clean)))
     assert report["unet/mixed-axes"].status == "ok" and report["unet/attention"].status == "missing"
 
@@ -286,9 +283,8 @@ def test_forged_results_harm_nobody():
 def test_numbers_of_hidden_inputs_are_not_told():
     plan = PLANS["06"]
     notebook = grading_zoo.load(ROOT / "notebooks" / f"{plan.stem}.ipynb")
-    for cell in grading_zoo.answers(notebook):
-        if grading_zoo.quiz(cell) == "sampling/timesteps":
-            cell["source"] = "def timesteps(T, steps):\n    return [T] * (steps + 1)\n"
+    cell = notebook["cells"][grading_zoo.place_of(notebook, "sampling/timesteps")]
+    cell["source"] = "def timesteps(T, steps):\n    return [T] * (steps + 1)\n"
     score = by_quiz(batch.grade_one(JOB, Submission("ada", "06", "a.ipynb"), grading_zoo.text(notebook)))
     assert score["sampling/timesteps"].status == "wrong"
     assert "expected" not in score["sampling/timesteps"].message

@@ -237,7 +237,7 @@ def test_what_a_cell_magic_switches_off_does_not_count(cells, letter):
 def test_constants_in_a_row_are_taken_along():
     notebook = grading_zoo.load(PATH)
     (quiz,) = (quiz for quiz, name in handed_out().names.items() if name == "linear_alpha_bar")
-    (cell,) = (cell for cell in grading_zoo.answers(notebook) if grading_zoo.quiz(cell) == quiz)
+    cell = notebook["cells"][grading_zoo.place_of(notebook, quiz)]
     cell["source"] = "def linear_alpha_bar(T, low=1, high=2):\n    return WIDE + HIGH"
     notebook["cells"] += [grading_zoo.code_cell("WIDE, HIGH = 28, 28"), grading_zoo.code_cell("files = !ls\nfiles[0]")]
     assert answers(grading_zoo.text(notebook))[quiz].above == "WIDE, HIGH = 28, 28"
@@ -341,10 +341,7 @@ def changed(cells_above=(), answer=grading_zoo.ANSWER, cells_below=(), notebook=
     ],
 )
 def test_what_is_nowhere_is_said_with_its_cell(cells, note):
-    cells_of_it = (
-        grading_zoo.role(c) == "answer" and grading_zoo.quiz(c) == "forward/add-noise" for c in both()[0]["cells"]
-    )
-    here = list(cells_of_it).index(True) + 1
+    here = grading_zoo.place_of(both()[0], "forward/add-noise") + 1
     assert note.format(here, here + 1, here + 2) in changed(cells).lacks
 
 
@@ -417,7 +414,7 @@ def test_the_functions_of_other_quizzes_are_as_check_gave_them():
 def test_an_answer_that_others_need_lends_itself():
     """... with its own helpers, for quizzes to which the course's would be the answer."""
     notebook = grading_zoo.filled(*map(copy.deepcopy, both()))
-    (cell,) = (c for c in grading_zoo.answers(notebook) if grading_zoo.quiz(c) == "forward/published-noise")
+    cell = notebook["cells"][grading_zoo.place_of(notebook, "forward/published-noise")]
     cell["source"] = "def published_noise(*given):\n    return add_noise(*given)\n"
     assert changed(["ONE = 1"]).lends == "", "nobody wants it"
     found = changed(["ONE = 1"], notebook=notebook)
