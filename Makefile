@@ -9,7 +9,7 @@ include course.mk
 .PHONY: test test-all build check browser sandbox
 
 # Two processes of one thread each: most tests are too small for two threads to help.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test: $(VENV)/.dev browser sandbox
 	$(BIN)/ruff check .
@@ -17,7 +17,7 @@ test: $(VENV)/.dev browser sandbox
 
 test-all: $(VENV)/.dev browser sandbox
 	$(BIN)/ruff check .
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --jaxtyping-packages=course_utils,classroom,beartype.beartype $(ARGS)
 
 build: $(VENV)/.dev
 	$(BIN)/python -m classroom build $(ARGS)

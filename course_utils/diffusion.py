@@ -42,7 +42,7 @@ class Schedule:
 
     alpha_bar: (T + 1,), float64: ᾱ_t, the share of signal in the variance, from ᾱ_0 = 1 down to ᾱ_T ≥ 0.
     name: for titles of plots.
-    Steps t are integers 0..T; where images come in a batch, t is (b,), one step an image.
+    Steps t are integers 0..T; where images come in a batch, t is (b,), one step per image.
     Raises ValueError unless alpha_bar starts at 1, falls at its first step, never rises, and stays above 0
     before its last entry.
 
@@ -131,7 +131,7 @@ class Schedule:
         """ᾱ_t in float64, shaped (b, 1, ...). Checks t as `alpha_bar_at` says; steps begin at `first`."""
         if not isinstance(t, Tensor) or t.dtype not in (torch.int64, torch.int32) or t.shape != like.shape[:1]:
             got = f"{t.dtype} of {tuple(t.shape)}" if isinstance(t, Tensor) else repr(t)
-            raise ValueError(f"t: expected integers of shape ({len(like)},), one step an image, got {got}.")
+            raise ValueError(f"t: expected integers of shape ({len(like)},), one step per image, got {got}.")
         if t.device.type == "cpu" and t.numel() and (t.min() < first or t.max() > self.T):
             raise ValueError(f"t: expected steps in {first}..{self.T}, got {t.min()}..{t.max()}.")
         table = self.alpha_bar if like.device.type != "mps" else self.alpha_bar.float()

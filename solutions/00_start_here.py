@@ -261,7 +261,7 @@ def pixel_by_pixel(n, generator):
 
 
 def one_gaussian(n, generator):
-    """mean + ε·X/√N, with ε standard normal and X the centred data, one image a row, has the covariance of the data."""
+    """mean + ε·X/√N, with ε standard normal and X the centred data, one image per row, has the covariance of the data."""
     centred = x.flatten(1) - x.flatten(1).mean(0)
     weights = torch.randn(n, len(x), generator=generator, device=lab.device) / math.sqrt(len(x))
     return (x.flatten(1).mean(0) + weights @ centred).view(n, *train.shape).clamp(-1, 1)

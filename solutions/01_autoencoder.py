@@ -594,7 +594,7 @@ for d in latents:
     print(f"{d:3d} numbers: PCA {alternating(pca_images[d] - x_test):.2%}, network {alternating(ae_images[d] - x_test):.2%}; white noise {3 / pixels:.2%}")
 
 # %% [markdown]
-# At effort `cpu` it does with 32 and with 128 numbers; with 2 and 8 other errors drown it.
+# In our run (one seed) it does with 32 and with 128 numbers; with 2 and 8 other errors drown it.
 #
 # ### {{heading autoencoder/other-loop}}
 # A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5. At `smoke`, 20 steps are too few to show it.)
@@ -1000,7 +1000,7 @@ one_level, _ = train_autoencoder(128, at_one_level)
 noise = torch.randn(x_test.shape, generator=lab.generator(9), device=lab.device)
 sigmas = (0.0, 0.25, 0.5, 1.0)
 answers = {"noisy image as it is": lambda x: x, "autoencoder, 128": models[128], "denoiser, 128": one_level}
-print("MSE per pixel to the clean image\n" + " " * 22 + "".join(f"{f'σ = {s:g}':>10s}" for s in sigmas))
+print("MSE per pixel to the clean image, one seed\n" + " " * 22 + "".join(f"{f'σ = {s:g}':>10s}" for s in sigmas))
 denoised = {}
 for name, answer in answers.items():
     rebuilt = [in_batches(answer, x_test + s * noise) for s in sigmas]

@@ -22,7 +22,7 @@
 # * say why $p(x)$ of a latent-variable model is out of reach, and show the obvious estimate of it failing;
 # * derive the evidence lower bound in two ways and check every term on a model that can be solved by hand;
 # * build and train a VAE, every line of it your own, and read both terms of its loss in nats;
-# * solve a published mystery: a VAE with 100 latents that copies well and invents junk;
+# * solve a mystery from a widely read tutorial: a VAE with 100 latents that copies well and invents junk;
 # * say what a number for "sample quality" measures, and what it doesn't.
 #
 # **Before you start:** notebook 01 (convolutions, Bernoulli likelihood), and what a density, a covariance and an expectation are.
@@ -1334,9 +1334,14 @@ for name, model in {"tutorial": published, "repaired": repaired}.items():
 # That is no accident of this notebook: the autoencoders of latent diffusion models are trained with a tiny weight on the KL, on purpose, and a diffusion model then learns where the codes lie (Rombach et al.). What the tutorial got wrong is not the small β. It called the result a VAE and drew from a prior that nobody had kept.
 #
 # ### Shorter codes *(extra)*
-# Can one draw better from the prior? Shorter codes are a popular remedy: draw $z=s\,\varepsilon$ with $s<1$. Guess for which of the two models it helps, then move the slider.
+# Can one draw better from the prior? Shorter codes are a popular remedy: draw $z=s\,\varepsilon$ with $s<1$. Guess for which of the two models it helps, and how short is best; then move the slider, and compare with what is printed.
 
 # %%
+for name, models in families.items():
+    z = torch.randn(n, 100, generator=lab.generator(15), device=lab.device)
+    with torch.no_grad():
+        said = ", ".join(f"{distance(models[0].decode(s * z)):.0f} for s = {s:g}" for s in (0.5, 0.7, 0.85, 1.0))
+    print(f"d² of {n} samples, {name}: {said} (one model, one draw)")
 directions = torch.randn(10, 100, generator=lab.generator(16), device=lab.device)
 
 

@@ -21,7 +21,7 @@
 # **What you will be able to do**
 # * write the forward process as a chain of small steps and as one jump, derive one from the other, and test the derivation so that it could fail;
 # * read a noise schedule as a curve $\bar\alpha$, as a signal-to-noise ratio and as a number of steps, and keep the three apart;
-# * find and fix mistakes from published code, one of them in your own;
+# * find and fix mistakes from tutorials, one of them in your own;
 # * derive the posterior $q(x_{t-1}\mid x_t, x_0)$ and check it against Bayes' rule on a grid;
 # * say what a score is, turn it into the best possible denoiser, and compute it exactly for a Gaussian mixture.
 #
@@ -367,7 +367,7 @@ ask("forward/noise-harm", noise_harm)
 
 # %% [markdown]
 # ### Somebody else's pairs *(extra)*
-# #### {{heading forward/swap}}
+# #### {{heading forward/pairs}}
 # A network will be shown $x_t$ and asked for $\varepsilon$. Somebody's function prepares such pairs, for hours of training. The upper row is what the network should be shown at four steps, the lower row what it *is* shown:
 
 # %%
@@ -412,14 +412,14 @@ def training_pair(x0, t, noise, alpha_bar):
 
 
 # %% tags=["check"]
-training_pair = check("forward/swap", training_pair)
+training_pair = check("forward/pairs", training_pair)
 
 # %%
 diet("The diet after the repair", training_pair)
 
 # %% [markdown]
-# #### {{heading forward/swap-harm}}
-# {{question forward/swap-harm}}
+# #### {{heading forward/pairs-harm}}
+# {{question forward/pairs-harm}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
@@ -430,7 +430,7 @@ swap_harm = "c"
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("forward/swap-harm", swap_harm)
+ask("forward/pairs-harm", swap_harm)
 
 # %% [markdown]
 # The loss of the best answer to the exchanged pairs, without any training, beside the loss of answering "no noise at all" to the right ones. A loss that starts low and falls quickly is no proof of anything.
@@ -523,7 +523,7 @@ for steps_taken in (10, 100, 1000, 4000):
 # A curve over $t/T$ can be walked in ten strides or in ten thousand. The stops lie on the same curve, and longer strides simply have larger $\beta$. **A schedule is a curve; $T$ only says how finely it is walked.**
 #
 # ### Somebody else's look-up *(extra)*
-# #### {{heading forward/shifted}}
+# #### {{heading forward/look-up}}
 # Each image of a batch has a step `t` in 1..T, and its $\bar\alpha_t$ is looked up in a table. With a chain of 20 steps, somebody's look-up makes the lower row. Compare the first columns.
 
 # %%
@@ -566,14 +566,14 @@ def alpha_bar_at(t, beta):
 
 
 # %% tags=["check"]
-alpha_bar_at = check("forward/shifted", alpha_bar_at)
+alpha_bar_at = check("forward/look-up", alpha_bar_at)
 
 # %%
 columns_of(alpha_bar_at)
 
 # %% [markdown]
-# #### {{heading forward/shifted-harm}}
-# {{question forward/shifted-harm}}
+# #### {{heading forward/look-up-harm}}
+# {{question forward/look-up-harm}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
@@ -584,7 +584,7 @@ shifted_harm = "b"
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("forward/shifted-harm", shifted_harm)
+ask("forward/look-up-harm", shifted_harm)
 
 # %% [markdown]
 # ## 3.5 · What makes an image noisy?

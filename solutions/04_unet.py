@@ -466,7 +466,7 @@ for name, zeros in (("the last one at zero", [second]), ("both at zero", [first,
             weight.data -= 0.1 * gradient
 
 # %% [markdown]
-# ### {{heading unet/deaf-block}}
+# ### {{heading unet/simpler-block}}
 # Someone found scale and shift too elaborate and adds one number per channel instead, with norms that take each channel by itself. The picture shows the symptom: what the block is *told* changes with $t$, and what it *answers* doesn't.
 
 # %%
@@ -490,7 +490,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Here is its code. Find out why, and repair it; both norms, both convolutions and the shift shall stay.
+# Here is its code. Find out why, and repair it; both norms, both convolutions and the shift must stay.
 
 
 # %% tags=["quiz"]
@@ -522,7 +522,7 @@ def simple_block(x, e, conv1, conv2, step):
 
 
 # %% tags=["check"]
-simple_block = check("unet/deaf-block", simple_block)
+simple_block = check("unet/simpler-block", simple_block)
 
 # %%
 repaired = simple_block(x.expand(51, -1, -1, -1), embedded, *convs, step)
@@ -1258,7 +1258,7 @@ for name, gather in gathers.items():
     )
 
 # %% [markdown]
-# ### {{heading unet/mixed-axes}}
+# ### {{heading unet/other-attention}}
 # Somebody wrote an attention layer without einops. To test it, a shoe (or whatever your data show first) goes in with questions and keys by which every pixel finds exactly *itself*. What is gathered should be the picture.
 
 # %%
@@ -1295,7 +1295,7 @@ def image_attention(x, qkv, out, heads):
 
 
 # %% tags=["check"]
-image_attention = check("unet/mixed-axes", image_attention)
+image_attention = check("unet/other-attention", image_attention)
 
 # %%
 repaired = (image_attention(x, qkv, out, heads=1) - x)[:, :1]

@@ -60,7 +60,7 @@ lab = setup("05")
 # %%
 train_set = load(lab.data, "train", device=lab.device, fallback="digits")
 test_set = load(lab.data, "test", device=lab.device, fallback="digits")
-test_set = test_set.first(lab.pick(smoke=64, cpu=400, gpu=2000))
+test_set = test_set.first(lab.pick(smoke=32, cpu=400, gpu=2000))
 schedule = recipes.ddpm_schedule().to(lab.device)
 batch_size = lab.pick(smoke=16, cpu=64, gpu=128)
 
@@ -101,7 +101,7 @@ print(
 #
 # It compares a step *back* with a step *forward*. Four lines turn this into something we can compute.
 #
-# **1. Turn $q$ round.** Who knows $x_{t-1}$ learns nothing about $x_t$ from $x_0$, so we may add $x_0$ as a condition, and Bayes' rule says for $t\ge2$
+# **1. Turn $q$ round.** Given $x_{t-1}$, the image $x_0$ says nothing new about $x_t$, so we may add $x_0$ as a condition, and Bayes' rule says for $t\ge2$
 # $$q(x_t\mid x_{t-1}) = q(x_{t-1}\mid x_t,x_0)\;\frac{q(x_t\mid x_0)}{q(x_{t-1}\mid x_0)} .$$
 #
 # **2. Put it in.** The logarithm of the product is a sum, and step 1 stays as it is:
@@ -400,18 +400,19 @@ def short_training(draws):
 
 
 losses = {}
+
+
+def show_losses(title):
+    rows = {name: (range(1, len(row) + 1), row) for name, row in losses.items()}
+    plots.curves(rows, log_y=True, title=title, x_label="training step", y_label="loss per pixel")
+
+
 first_network, losses["as (5.4) says"] = short_training(drawn_per_image)
 _, losses["the other way"] = short_training(pitfalls.draw_examples)
-plots.curves(
-    {name: (range(1, len(row) + 1), row) for name, row in losses.items()},
-    log_y=True,
-    title="Same images, same network: what is happening here?",
-    x_label="training step",
-    y_label="loss per pixel",
-)
+show_losses("Same images, same network: what is happening here?")
 
 # %% [markdown]
-# ### {{heading training/one-step}}
+# ### {{heading training/restless}}
 # Both fall at first; one never settles. Here is the function that drew its examples. Find out why, and fix it.
 
 
@@ -442,21 +443,15 @@ def draw_examples(x0, schedule, generator):
 
 
 # %% tags=["check"]
-draw_examples = check("training/one-step", draw_examples)
+draw_examples = check("training/restless", draw_examples)
 
 # %%
 _, losses["the other way, repaired"] = short_training(draw_examples)
-plots.curves(
-    {name: (range(1, len(row) + 1), row) for name, row in losses.items()},
-    log_y=True,
-    title="Same images, same network: before and after the repair",
-    x_label="training step",
-    y_label="loss per pixel",
-)
+show_losses("Same images, same network: before and after the repair")
 
 # %% [markdown]
-# ### {{heading training/one-step-effect}}
-# {{question training/one-step-effect}}
+# ### {{heading training/restless-effect}}
+# {{question training/restless-effect}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
@@ -467,7 +462,7 @@ one_step_effect = "b"
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("training/one-step-effect", one_step_effect)
+ask("training/restless-effect", one_step_effect)
 
 # %% [markdown]
 # Measure it, on the network that you just trained: the variance of a batch's gradient from batch to batch, all weights together.
@@ -540,7 +535,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# ### {{heading training/wrong-pair}}
+# ### {{heading training/easy-loss}}
 # This is the shared loss. It runs, and it falls at least as far as yours. Fix it.
 
 
@@ -568,7 +563,7 @@ def shared_loss(model, x0, t, noise, schedule):
 
 
 # %% tags=["check"]
-shared_loss = check("training/wrong-pair", shared_loss)
+shared_loss = check("training/easy-loss", shared_loss)
 
 # %%
 overfit("the repaired loss", shared_loss)
@@ -579,8 +574,8 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# ### {{heading training/wrong-pair-effect}}
-# {{question training/wrong-pair-effect}}
+# ### {{heading training/easy-loss-effect}}
+# {{question training/easy-loss-effect}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
@@ -591,7 +586,7 @@ wrong_pair_effect = "a"
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("training/wrong-pair-effect", wrong_pair_effect)
+ask("training/easy-loss-effect", wrong_pair_effect)
 
 # %%
 start = torch.randn(10, *train_set.shape, generator=lab.generator(1), device=lab.device)
@@ -1323,7 +1318,7 @@ def attention(target, weighting):
     )
     if weighting == "min-SNR":
         objective = objective * min_snr_weight(on_cpu, target, levels)
-    elif weighting == "bound":  # (5.3) is said for the noise
+    elif weighting == "bound":  # (5.3) is stated for the noise
         objective = torch.tensor(errors) * snr * bound_weight(on_cpu, levels)
     return plots.curves(
         {"objective": (levels, objective / objective.max())},

@@ -183,7 +183,7 @@ def walk(step, denoise, schedule, x, times, draw, y=None):
 walk = check("sampling/walk", walk)
 
 # %%
-every_step = lab.pick(smoke=25, cpu=1000, gpu=1000)
+every_step = lab.pick(smoke=12, cpu=1000, gpu=1000)
 trail = walk(
     ancestral_step, denoise, schedule, pure_noise(8), timesteps(schedule.T, every_step),
     fresh_noise(lab.generator(2)), labels_for(8),
@@ -282,7 +282,7 @@ def evenly(step, strides, seed=0):
 guess = predict("sampling/spread", "Largest minus smallest d² of eight seeds, 100 images each", 0, 20)
 
 # %%
-n_few, n_many = lab.pick(smoke=(20, 40), cpu=(100, 500), gpu=(100, 1000))
+n_few, n_many = lab.pick(smoke=(12, 24), cpu=(100, 500), gpu=(100, 1000))
 seeds = range(8)
 sets = [draw_set(evenly(ancestral_step, 10, seed), n_many, seed) for seed in seeds]
 shake = {}
@@ -342,7 +342,7 @@ print(f"floor      roughness {roughness(train.first(n_few).x):.3f}, d² {floor[n
 plots.image_rows({kind: x[:10] for kind, x in shelf.items()}, title=f"{data}: what is wrong with A, B and C?")
 
 # %% [markdown]
-# ### {{heading sampling/short-loop}}
+# ### {{heading sampling/sampler-a}}
 # Put its row beside yours: what is left in it, plainest on the black? (Compare its roughness with *yours*, too, not with the floor's: the prints of real images are rough.) Something is wrong in the function below, and it reads well. Repair it; the check runs your version.
 
 
@@ -371,11 +371,11 @@ def sampler_a(denoise, schedule, x, draws):
 
 
 # %% tags=["check"]
-sampler_a = check("sampling/short-loop", sampler_a)
+sampler_a = check("sampling/sampler-a", sampler_a)
 
 # %% [markdown]
-# ### {{heading sampling/short-loop-samples}}
-# {{question sampling/short-loop-samples}}
+# ### {{heading sampling/sampler-a-samples}}
+# {{question sampling/sampler-a-samples}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
@@ -386,10 +386,10 @@ when_it_is_seen = "a"
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("sampling/short-loop-samples", when_it_is_seen)
+ask("sampling/sampler-a-samples", when_it_is_seen)
 
 # %% [markdown]
-# ### {{heading sampling/product}}
+# ### {{heading sampling/sampler-b}}
 # Grey, all of it. The loop is in order; here is its step. Repair it.
 
 
@@ -414,11 +414,11 @@ def step_b(x_t, x0, t, noise, schedule):
 
 
 # %% tags=["check"]
-step_b = check("sampling/product", step_b)
+step_b = check("sampling/sampler-b", step_b)
 
 # %% [markdown]
-# ### {{heading sampling/product-samples}}
-# {{question sampling/product-samples}}
+# ### {{heading sampling/sampler-b-samples}}
+# {{question sampling/sampler-b-samples}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
@@ -429,10 +429,10 @@ what_changes = "d"
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("sampling/product-samples", what_changes)
+ask("sampling/sampler-b-samples", what_changes)
 
 # %% [markdown]
-# ### {{heading sampling/noise-at-the-end}}
+# ### {{heading sampling/sampler-c}}
 # What A left is there again, and more of it, though all T steps are taken. Repair it.
 
 
@@ -457,11 +457,11 @@ def sampler_c(denoise, schedule, x, draws):
 
 
 # %% tags=["check"]
-sampler_c = check("sampling/noise-at-the-end", sampler_c)
+sampler_c = check("sampling/sampler-c", sampler_c)
 
 # %% [markdown]
-# ### {{heading sampling/noise-at-the-end-samples}}
-# {{question sampling/noise-at-the-end-samples}}
+# ### {{heading sampling/sampler-c-samples}}
+# {{question sampling/sampler-c-samples}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
@@ -472,23 +472,23 @@ other_variance = "b"
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("sampling/noise-at-the-end-samples", other_variance)
+ask("sampling/sampler-c-samples", other_variance)
 
 # %% [markdown]
 # Here are your three repairs, walking from the noise that A, B and C began with:
 
 # %%
-mended, in_turn = {"A, repaired": sampler_a(ask_coarse, coarse, start, draws)}, iter(draws.flip(0))
+repaired, in_turn = {"A, repaired": sampler_a(ask_coarse, coarse, start, draws)}, iter(draws.flip(0))
 trail = walk(
     lambda x_t, x0, t, s, noise, schedule: step_b(x_t, x0, t, noise, schedule),
     ask_coarse, coarse, start, timesteps(coarse.T, coarse.T), lambda x: next(in_turn),
 )
-mended |= {"B, repaired": trail[-1][1], "C, repaired": sampler_c(ask_coarse, coarse, start, draws)}
-print("\n".join(f"{kind} roughness {roughness(x):.3f}, d² {distance(x):6.1f}" for kind, x in mended.items()))
-plots.image_rows({kind: x[:10] for kind, x in mended.items()}, title=f"{data}: the same noise, after the repairs")
+repaired |= {"B, repaired": trail[-1][1], "C, repaired": sampler_c(ask_coarse, coarse, start, draws)}
+print("\n".join(f"{kind} roughness {roughness(x):.3f}, d² {distance(x):6.1f}" for kind, x in repaired.items()))
+plots.image_rows({kind: x[:10] for kind, x in repaired.items()}, title=f"{data}: the same noise, after the repairs")
 
 # %% [markdown]
-# A and B are now one and the same sampler. C has lost the grain on the black, and is still blotched: that is no bug but its variance β, which for strides as long as these is too large (6.4).
+# A and B are now one and the same sampler. C has lost the grain on the black, and is still blotched: that is no bug but its variance β, which for strides as long as these is too large (section 6.4).
 #
 # B destroyed everything, and nobody would ship it. A and C are the dangerous bugs. How much noise is at stake depends on where the last stride begins:
 
@@ -698,7 +698,7 @@ explore(
 )
 
 # %% [markdown]
-# ### {{heading sampling/eta-term}}
+# ### {{heading sampling/sampler-d}}
 # A fourth sampler off the shelf: DDIM with η, in twenty steps. It was tested with η = 0 against a library, to six digits, and passed review. Look at the rows first, then repair the function under them.
 
 # %%
@@ -745,11 +745,11 @@ def sampler_d(denoise, schedule, x, draws, eta=0.0):
 
 
 # %% tags=["check"]
-sampler_d = check("sampling/eta-term", sampler_d)
+sampler_d = check("sampling/sampler-d", sampler_d)
 
 # %% [markdown]
-# ### {{heading sampling/eta-samples}}
-# {{question sampling/eta-samples}}
+# ### {{heading sampling/sampler-d-samples}}
+# {{question sampling/sampler-d-samples}}
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
@@ -760,12 +760,12 @@ where_prints_went = "b"
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("sampling/eta-samples", where_prints_went)
+ask("sampling/sampler-d-samples", where_prints_went)
 
 # %%
-mended = {f"η = {eta:g}": sampler_d(every_50th, coarse, start, draws, eta) for eta in (0.5, 1.0)}
-print("\n".join(f"{name:7s} d² {distance(x):6.1f}" for name, x in mended.items()))
-plots.image_rows({name: x[:10] for name, x in mended.items()}, title=f"{data}: sampler D repaired, folds and prints are back")
+repaired = {f"η = {eta:g}": sampler_d(every_50th, coarse, start, draws, eta) for eta in (0.5, 1.0)}
+print("\n".join(f"{name:7s} d² {distance(x):6.1f}" for name, x in repaired.items()))
+plots.image_rows({name: x[:10] for name, x in repaired.items()}, title=f"{data}: sampler D repaired, folds and prints are back")
 
 # %% [markdown]
 # Why was D even worse with η = ½ than with η = 1? Near the image the clamp leaves only fresh noise, σ²: with η = ½ a tenth to a fifth of what the level asks for, with η = 1 a third or more.
@@ -1193,7 +1193,7 @@ methods = {  # how to get from noise to the end
 # %%
 counts = lab.pick(smoke=[20, 40, 80], cpu=[10, 20, 40, 80, 160, 320], gpu=[10, 20, 40, 80, 160, 320, 640])
 points = torch.randn(200, 2, 1, 1, generator=lab.generator(15, "cpu"), dtype=torch.float64)
-solution = last(heun(perfect, fine, points, even_in_lambda(lab.pick(smoke=600, cpu=3000, gpu=5000))))
+solution = last(heun(perfect, fine, points, even_in_lambda(lab.pick(smoke=300, cpu=3000, gpu=5000))))
 lines, orders = {}, {}
 for name, method in methods.items():
     counters = [Counted(perfect) for _ in counts]
@@ -1238,7 +1238,7 @@ samplers = {
     "2M": lambda x, y, k, g, ask: multistep_walk(ask, schedule, x, at_karras(k), y)[-1][1],
     "SDE-2M": lambda x, y, k, g, ask: last(dpm_solver(ask, schedule, x, at_karras(k), y, 1.0, g)),
 }
-budgets, three = lab.pick(smoke=[4, 8], cpu=[5, 10, 20], gpu=[5, 10, 20, 40]), range(3)
+budgets, three = lab.pick(smoke=[3, 6], cpu=[5, 10, 20], gpu=[5, 10, 20, 40]), range(3)
 drawn, paid, quality = {}, {}, {(name, k): [] for name in samplers for k in budgets}
 for (name, k), distances in quality.items():
     counter = Counted(denoise)
@@ -1313,7 +1313,7 @@ for a, b in pairs:
     print(f"{a[0]} with {a[1]}: {score[a][0]:.2f}; {b[0]} with {b[1]}: {score[b][0]:.2f}: {verdict}")
 
 start, kinds = pure_noise(n_many, 0)[:n_few], labels_for(n_few)  # the starts of the first seed
-finest = multistep_walk(denoise, schedule, start, at_karras(lab.pick(smoke=20, cpu=100, gpu=200)), kinds)[-1][1]
+finest = multistep_walk(denoise, schedule, start, at_karras(lab.pick(smoke=10, cpu=100, gpu=200)), kinds)[-1][1]
 off = {
     name: [(drawn[name, k] - finest).square().mean().sqrt().item() for k in budgets]
     for name in ("DDIM (η = 0)", "Heun", "2M")

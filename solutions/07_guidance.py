@@ -83,7 +83,7 @@ def fast(denoise):
     return ask_quickly
 
 
-quick = lab.pick(smoke=4, cpu=8, gpu=25)  # strides
+quick = lab.pick(smoke=3, cpu=8, gpu=25)  # strides
 
 
 def draw(denoise, y, seed=1):
@@ -379,7 +379,7 @@ coverage = check("guidance/coverage", coverage)
 
 # %%
 judge = load_classifier(train.name, lab.device)
-n, seeds = lab.pick(smoke=20, cpu=200, gpu=1000), (1, 2, 3)
+n, seeds = lab.pick(smoke=10, cpu=200, gpu=1000), (1, 2, 3)
 wanted = one_of_each(n)
 
 
@@ -1290,7 +1290,12 @@ wish, small_steps = names[min(8, num_classes - 1)], lab.pick(smoke=8, cpu=40, gp
 y = torch.full((8,), names.index(wish), device=lab.device)
 noise = torch.randn(8, *train.shape, generator=lab.generator(12), device=lab.device)
 way = list(ddim(clipped(classifier_free(network, 2.0, any_class)), schedule, noise, small_steps, y))
-plots.animation([step.x.cpu().clamp(-1, 1) for step in way], title=f"{wish}, please (w = 2)", seconds=4)
+plots.animation(
+    [step.x.cpu().clamp(-1, 1) for step in way],
+    title=f"{wish}, please (w = 2)",
+    seconds=4,
+    captions=[f"t = {step.t}" for step in way],
+)
 
 # %% [markdown]
 # On paper, the same trajectory at a few of its timesteps, and the guess $\hat x_0$ at each of them:

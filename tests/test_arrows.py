@@ -1,6 +1,7 @@
 """Everything in the library flows one way: which of our modules may import which. Read from the source, not run."""
 
 import ast
+import functools
 import importlib.metadata
 import re
 import sys
@@ -135,6 +136,7 @@ def test_nothing_unpickles_or_needs_what_students_lack(name):
         assert not uses & {"nbgrader", "nbformat", "jupytext", "pytest"}, f"{name} needs what learning doesn't"
 
 
+@functools.cache
 def declared() -> dict[str, set[str]]:
     """Distributions that pyproject.toml names, in lower case: what learning needs, and that with the "dev" extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -145,14 +147,19 @@ def declared() -> dict[str, set[str]]:
     return {"learning": names[""], "all": names[""] | names["dev"]}
 
 
+@functools.cache
+def origins() -> dict[str, list[str]]:
+    """Top-level module -> the distributions that it may come from."""
+    return dict(importlib.metadata.packages_distributions())
+
+
 @pytest.mark.parametrize("name", modules())
 def test_whatever_is_imported_is_declared(name):
     allowed = declared()["all" if part_of(name) in FOR_TEACHERS else "learning"]
-    origins = importlib.metadata.packages_distributions()
     for top in {full.split(".")[0] for full in imported(modules()[name].read_text(encoding="utf-8"), name)}:
         if top in sys.stdlib_module_names or top in (*PACKAGES, ""):
             continue
-        provided_by = {distribution.lower() for distribution in origins.get(top, [top])}
+        provided_by = {distribution.lower() for distribution in origins().get(top, [top])}
         # IPython comes with ipykernel, by its definition: a kernel is IPython's.
         assert provided_by & allowed or top == "IPython", f"{name} imports {top}; name it in pyproject.toml"
 

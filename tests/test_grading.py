@@ -180,11 +180,11 @@ def test_an_answer_may_build_on_another_quiz_that_was_left_open():
     """`attention` is the course's own there, as in the notebook, and is not graded."""
     name = f"{PLANS['04'].stem}.ipynb"
     clean, solved = (grading_zoo.load(ROOT / folder / name) for folder in ("notebooks", "solutions"))
-    source = solved["cells"][grading_zoo.place_of(solved, "unet/mixed-axes")]["source"]
+    source = solved["cells"][grading_zoo.place_of(solved, "unet/other-attention")]["source"]
     assert "attention(" in "".join(source)
-    clean["cells"][grading_zoo.place_of(clean, "unet/mixed-axes")]["source"] = source
+    clean["cells"][grading_zoo.place_of(clean, "unet/other-attention")]["source"] = source
     report = by_quiz(batch.grade_one(JOB, Submission("ada", "04", "a.ipynb"), grading_zoo.text(clean)))
-    assert report["unet/mixed-axes"].status == "ok" and report["unet/attention"].status == "missing"
+    assert report["unet/other-attention"].status == "ok" and report["unet/attention"].status == "missing"
 
 
 def test_a_quiz_is_not_answered_by_another_with_the_same_answer():

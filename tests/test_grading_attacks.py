@@ -91,7 +91,7 @@ states._digest = lambda value: "0" * 16
 @pytest.mark.parametrize(
     ("number", "quiz", "answer"),
     [
-        ("05", "training/one-step", NO_DRAW),
+        ("05", "training/restless", NO_DRAW),
         ("07", "guidance/drop-labels", NO_DROP),
         ("05", "training/equal-variance-kl", IN_PLACE),
     ],

@@ -74,7 +74,7 @@ def test_what_has_another_form_is_said(draw, said):
 NUMBERS = Array("float32", (CALLS + 2 * drawing.AGAIN, 6), "cpu", None)
 
 
-@pytest.mark.parametrize("id", ["training/one-step", "guidance/drop-labels"])
+@pytest.mark.parametrize("id", ["training/restless", "guidance/drop-labels"])
 @pytest.mark.parametrize(
     "raw",
     [
@@ -148,7 +148,7 @@ def what_is_said_of_noise(noise):
         t, e = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator), noise(x0, generator)
         return schedule.add_noise(x0, t, e), t, e
 
-    quiz = declarations.get("training/one-step")
+    quiz = declarations.get("training/restless")
     case = max(quiz.draw_cases(0), key=lambda case: case.args["x0"][0].numel())
     args = {name: value.build() if isinstance(value, Fixture) else value for name, value in case.args.items()}
     said = quiz.measured(to_raw(quiz.probe(draw, **args)), case)

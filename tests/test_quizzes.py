@@ -56,7 +56,7 @@ RAISES = {  # mutants whose very mistake ends in an error, (quiz id, name)
     ("autoencoder/interpolate", "no batches of images"),
     ("unet/forward", "first in, first out"),
     ("unet/forward", "stem without unshuffle"),
-    ("sampling/short-loop", "to t = 0"),
+    ("sampling/sampler-a", "to t = 0"),
     ("guidance/classifier-gradient", "without enable_grad"),
     ("guidance/classifier-gradient", "detached"),
 }

@@ -310,7 +310,7 @@ quiz(
     hints=[
         "Three results: a mean over images, a matrix decomposition of what is left, and the spread along each "
         "direction.",
-        "The SVD wants a matrix with one image a row, and the mean subtracted: `(x - mean).flatten(1)`.",
+        "The SVD wants a matrix with one image per row, and the mean subtracted: `(x - mean).flatten(1)`.",
         "`torch.linalg.svd(matrix, full_matrices=False)` returns U, the singular values and Vᵀ. Which of the three "
         "has one direction a row?",
         "`_, s, directions = torch.linalg.svd(centred, full_matrices=False)`; then `s**2 / len(x)` are the variances.",

@@ -99,7 +99,7 @@ quiz(
         "`MultivariateNormal(bench.bias, cov).log_prob(x)`.",
     ],
     passed="""
-    An exact ln p(x), for this one family of models. From now on every estimate and every bound can be held against it.
+    An exact ln p(x), for this one family of models. From now on every estimate and every bound can be compared with it.
     """,
     explanation="""
     Mean b, covariance WWᵀ + σ²I. `MultivariateNormal` factorises the covariance (Cholesky), so that neither an inverse
@@ -352,8 +352,8 @@ quiz(
         "0.5 * (mean**2 + … − log_var − 1), summed over `dim=1`, so that one number per image is left.",
     ],
     passed="""
-    One number per image, in nats, added up over latents: 0 only for μ = 0 and σ = 1. The next cell holds it against
-    your general formula and against a simulation.
+    One number per image, in nats, added up over latents: 0 only for μ = 0 and σ = 1. The next cell compares it with
+    your general formula and with a simulation.
     """,
     explanation="""
     One number for each image, in nats, summed over latents. It is 0 only for μ = 0 and σ = 1, and each latent adds its
@@ -2265,7 +2265,7 @@ quiz(
 
 concept(
     "vae/silent-latent",
-    title="A silent latent",
+    title="A latent like the prior",
     minutes=1.5,
     equation="2.11",
     question="""
@@ -2286,8 +2286,8 @@ concept(
             "It matches the prior for every image alike, so it carries no information about any of them.",
         ),
         "d": Option(
-            "It counts as active in (2.11), as a variance of 1 exceeds 0.01.",
-            "(2.11) asks for the variance *over images of the posterior mean*. That mean is always 0 here.",
+            "It counts as active: the variance of its draws is 1, far above 0.",
+            "What counts is how much its *mean* moves from image to image, (2.11) below. This one's is always 0.",
         ),
     },
 )

@@ -404,7 +404,7 @@ quiz(
     title="The table of ᾱ",
     reference=_linear_reference,
     library=(library.linear_schedule, library.Schedule.from_betas),
-    answered_by=("forward/shifted",),
+    answered_by=("forward/look-up",),
     cases=_linear_cases,
     tolerance=TABLE,
     measured=_beginning_with_1,
@@ -459,7 +459,7 @@ quiz(
     passed="With ᾱ₀ = 1 in front, the table reads as it is written: `alpha_bar[t]` is ᾱ_t, and neither end needs "
     "special care.",
     explanation="""
-    With the leading 1 the table reads as it is written: `alpha_bar[t]` is ᾱ_t, for t = 0 too. Many published
+    With the leading 1 the table reads as it is written: `alpha_bar[t]` is ᾱ_t, for t = 0 too. Many
     implementations start at ᾱ₁, and each of them carries a special case for the last step back to the clean image.
     Double precision costs nothing here: a thousand rounded factors, and differences such as 1 − ᾱ₁ = 0.0001, are where
     single precision loses digits.
@@ -551,7 +551,7 @@ quiz(
     title="Jump to step t",
     reference=_add_noise,
     library=ADDING_NOISE,
-    answered_by=("forward/swap",),
+    answered_by=("forward/pairs",),
     cases=_noising_cases,
     misconceptions=[
         Misconception(
@@ -636,7 +636,7 @@ quiz(
     bug_hunt=True,
     reference=_add_noise,
     library=ADDING_NOISE,
-    answered_by=("forward/swap",),
+    answered_by=("forward/pairs",),
     cases=_noising_cases,
     misconceptions=[
         Misconception(
@@ -714,7 +714,7 @@ def _pair_predicts_image(x0, t, noise, alpha_bar):
 
 
 quiz(
-    "forward/swap",
+    "forward/pairs",
     points=2,
     minutes=5,
     title="Bug hunt",
@@ -753,7 +753,7 @@ quiz(
 )
 
 concept(
-    "forward/swap-harm",
+    "forward/pairs-harm",
     title="What was learned?",
     question="""
     A network was trained for hours on the exchanged pairs: shown $\\varepsilon$, asked for $x_t$, squared error. Its
@@ -944,7 +944,7 @@ def _at_next(t, beta):
 
 
 quiz(
-    "forward/shifted",
+    "forward/look-up",
     points=2,
     minutes=5,
     equation="3.3",
@@ -988,7 +988,7 @@ quiz(
 )
 
 concept(
-    "forward/shifted-harm",
+    "forward/look-up-harm",
     title="And the samples?",
     question="""
     A network is trained with the shifted look-up in a chain of 20 steps. Sampling, whose table is right, begins with
@@ -1711,30 +1711,31 @@ quiz(
 concept(
     "forward/posterior-needs",
     minutes=1,
-    title="What the way back needs",
+    title="Back with the mean image",
     equation="3.8",
     question="""
-    Why can't we sample by drawing from (3.8), from $t=T$ down to 1?
+    To sample, somebody walks from noise at $t=T$ down to 0 by (3.8), drawing at every step, with the mean of all images
+    in the place of $x_0$. What comes out?
     """,
     options={
         "a": Option(
-            "It asks for $x_0$, the image that we want to make.",
-            "Right. So a network will guess $x_0$ from $x_t$, and the guess goes where $x_0$ stands. You will do it "
-            "in 3.11.",
+            "The mean image itself, from every start and with every noise.",
+            "Right. At $t=1$ the mean of (3.8) is what stands for $x_0$, and the variance is 0. So what stands there "
+            "must be a guess made from $x_t$, and get better on the way. You will do it in 3.11.",
             right=True,
         ),
         "b": Option(
-            "It isn't a Gaussian, so we don't know how to draw from it.",
-            "It is one, exactly, at every $t$: a product of two Gaussians in $x_{t-1}$. It is $q(x_{t-1}\\mid x_t)$, "
-            "without $x_0$, that need not be.",
+            "Images that scatter about the mean, as the data do.",
+            "The draws on the way do scatter. But each step takes a part of it back, and the last takes it all.",
         ),
         "c": Option(
-            "Its variance is 0 at $t=1$, so the last step is undefined.",
-            "It is 0, and rightly: once $x_0$ is known nothing is left to draw. The draw is the mean.",
+            "One of the data's images, as (3.8) is the exact step back.",
+            "It is exact for the image that stands for $x_0$, and brings back that one. Of the data it was told only "
+            "their mean.",
         ),
         "d": Option(
-            "A Markov chain forgets, so $x_t$ can't tell about the past.",
-            "Markov means that $x_t$ needs only $x_{t-1}$ to be drawn. Bayes' rule looks back all the same.",
+            "Noise, as a step back needs the true $x_0$ to remove any.",
+            "It removes noise with any $x_0$: the weight of $x_t$ falls and so does the variance, whatever is put in.",
         ),
     },
 )

@@ -805,7 +805,7 @@ def _deaf_shift_after_silu(x, e, conv1, conv2, step):
 
 
 quiz(
-    "unet/deaf-block",
+    "unet/simpler-block",
     points=3,
     minutes=6,
     equation="4.4",
@@ -1158,7 +1158,7 @@ def _image_attention(x, qkv, out, heads, back, shares="three heads c"):
 
 
 quiz(
-    "unet/mixed-axes",
+    "unet/other-attention",
     points=3,
     minutes=7,
     equation="4.6",

@@ -474,7 +474,7 @@ concept(
     minutes=1,
     title="What was dropped",
     equation="5.3",
-    question="""
+    question=r"""
     The simple loss counts an error in $\varepsilon$ equally at every $t$. Compared with the bound, on the linear
     schedule, where does a network of limited capacity now spend more of it?
     """,
@@ -966,7 +966,7 @@ def _draw_shared_noise(x0, schedule, generator):
 
 
 quiz(
-    "training/one-step",
+    "training/restless",
     points=3,
     minutes=4,
     equation="5.4",
@@ -1018,7 +1018,7 @@ quiz(
 )
 
 concept(
-    "training/one-step-effect",
+    "training/restless-effect",
     minutes=1,
     title="What does it cost?",
     equation="5.4",
@@ -1053,7 +1053,7 @@ concept(
 
 
 quiz(
-    "training/wrong-pair",
+    "training/easy-loss",
     points=3,
     minutes=4,
     equation="5.4",
@@ -1090,7 +1090,7 @@ quiz(
 )
 
 concept(
-    "training/wrong-pair-effect",
+    "training/easy-loss-effect",
     minutes=1,
     title="What would it generate?",
     equation="5.6",
@@ -1125,7 +1125,7 @@ concept(
     "training/copying",
     minutes=1,
     title="At the noisy end",
-    question="""
+    question=r"""
     At $t = T$, with $\bar\alpha_T\approx 0$, a network that is asked for ε returns its input unchanged. What do you
     say?
     """,

@@ -603,7 +603,7 @@ def _product_added(x_t, x0, t, noise, schedule):
 
 
 quiz(
-    "sampling/product",
+    "sampling/sampler-b",
     points=2,
     minutes=4,
     equation="6.1",
@@ -686,7 +686,7 @@ def _walk_upwards(denoise, schedule, x, draws):
 
 
 quiz(
-    "sampling/short-loop",
+    "sampling/sampler-a",
     points=2,
     minutes=4,
     equation="6.1",
@@ -757,7 +757,7 @@ def _beta_walk_cut(denoise, schedule, x, draws):
 
 
 quiz(
-    "sampling/noise-at-the-end",
+    "sampling/sampler-c",
     points=2,
     minutes=4,
     equation="6.1",
@@ -808,7 +808,7 @@ quiz(
 )
 
 concept(
-    "sampling/short-loop-samples",
+    "sampling/sampler-a-samples",
     title="When the grain is seen",
     equation="6.1",
     question="""
@@ -838,7 +838,7 @@ concept(
 
 
 concept(
-    "sampling/product-samples",
+    "sampling/sampler-b-samples",
     title="What another seed would change",
     equation="6.1",
     question="""
@@ -870,7 +870,7 @@ concept(
 
 
 concept(
-    "sampling/noise-at-the-end-samples",
+    "sampling/sampler-c-samples",
     title="The same bug, the other variance",
     equation="6.2",
     question="""
@@ -1292,7 +1292,7 @@ def _eta_beta(denoise, schedule, x, draws, eta=0.0):
 
 
 quiz(
-    "sampling/eta-term",
+    "sampling/sampler-d",
     points=4,
     minutes=6,
     equation="6.4",
@@ -1343,7 +1343,7 @@ quiz(
 )
 
 concept(
-    "sampling/eta-samples",
+    "sampling/sampler-d-samples",
     title="Where the prints went",
     equation="6.4",
     question="""

@@ -269,7 +269,7 @@ class UNet(nn.Module):
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"UNet expects images (b, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}.")
         if t.shape != x.shape[:1]:
-            raise ValueError(f"UNet expects t of shape ({len(x)},), one step an image, got {tuple(t.shape)}.")
+            raise ValueError(f"UNet expects t of shape ({len(x)},), one step per image, got {tuple(t.shape)}.")
         e = self.embed(t, y)
         h = self.stem(F.pixel_unshuffle(x, self.patch))
         skips = []

@@ -15,9 +15,9 @@ from lessons.answers import in_other_forms, kept, right, slip, with_first
 right_add_noise = right("forward/add-noise")
 right_step_variances = right("forward/step-variances")
 right_alpha_bar = right("forward/alpha-bar")
-right_swap = right("forward/swap")
+right_swap = right("forward/pairs")
 right_cosine = right("forward/cosine")
-right_shifted = right("forward/shifted")
+right_shifted = right("forward/look-up")
 right_log_snr = right("forward/log-snr")
 right_zero_terminal = right("forward/zero-terminal")
 right_posterior = right("forward/posterior")
@@ -1321,7 +1321,7 @@ MUTANTS = {
     },
     "forward/add-noise": NOISE_MUTANTS,
     "forward/published-noise": NOISE_MUTANTS,
-    "forward/swap": {
+    "forward/pairs": {
         "a list": lambda *given: list(right_swap(*given)),
         "clean image as input": lambda x0, t, noise, alpha_bar: (x0, noise),
         "published noise": lambda x0, t, noise, alpha_bar: (
@@ -1366,7 +1366,7 @@ MUTANTS = {
         "kept by T": kept(right_cosine, lambda T, *rest: T),
         "single precision": lambda *given: right_cosine(*given).float(),
     },
-    "forward/shifted": {
+    "forward/look-up": {
         "the last one for all": at_last,
         "α": at_alpha,
         "root": lambda t, beta: right_shifted(t, beta).sqrt(),
@@ -1508,9 +1508,9 @@ ALTERNATIVES = {
     },
     "forward/add-noise": NOISE_ALTERNATIVES,
     "forward/published-noise": NOISE_ALTERNATIVES,
-    "forward/swap": {
+    "forward/pairs": {
         "without forward": lambda x0, t, noise, alpha_bar: (noise_with_einops(x0, t, noise, alpha_bar), noise),
-        "reversed": lambda *given: tuple(reversed(slip("forward/swap", "as it was handed out")(*given))),
+        "reversed": lambda *given: tuple(reversed(slip("forward/pairs", "as it was handed out")(*given))),
         "named": lambda *given: MeanAndVariance(*right_swap(*given)),
         "rates in single precision": lambda x, t, e, table, /: (noise_single_rates(x, t, e, table), e.clone()),
     },
@@ -1520,7 +1520,7 @@ ALTERNATIVES = {
         "NumPy": cosine_by_numpy,
         "angles in single precision": cosine_through_float32,
     },
-    "forward/shifted": {
+    "forward/look-up": {
         "table from ᾱ₁, read at t - 1": at_table_from_one,
         "products": at_products,
         "a sum of logarithms, renamed": at_sum_of_logs,

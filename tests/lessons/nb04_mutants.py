@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from course_utils.models import unet as library
 from lessons.answers import in_other_forms, kept, right, slip
 
-right_deaf_block = right("unet/deaf-block")
-right_mixed_axes = right("unet/mixed-axes")
+right_deaf_block = right("unet/simpler-block")
+right_mixed_axes = right("unet/other-attention")
 right_attention = right("unet/attention")
 right_linear_attention = right("unet/linear-attention")
 right_reach = right("unet/reach")
@@ -1446,14 +1446,14 @@ MUTANTS = {
         "other groups": BlockWithEightGroups,
         "nothing but the short cut": BlockAllZero,
     },
-    "unet/deaf-block": {
+    "unet/simpler-block": {
         "first norm gone": deaf_first_norm_gone,
         "scaled, not shifted": deaf_scaled,
         "one group": deaf_one_group,
         "no step at all": lambda x, e, a, b, step: right_deaf_block(x, 0 * e, a, b, step),
         "step subtracted": lambda x, e, a, b, step: right_deaf_block(x, -e, a, b, step),
         "no short cut": lambda x, *rest: right_deaf_block(x, *rest) - x,
-        "step to the input": lambda x, e, a, b, step: slip("unet/deaf-block", "as it was handed out")(
+        "step to the input": lambda x, e, a, b, step: slip("unet/simpler-block", "as it was handed out")(
             x + F.linear(e, step)[:, :, None, None], e, a, b, step
         ),
         "step detached": lambda x, e, a, b, step: right_deaf_block(x, e, a, b, step.detach()) + 0 * step.sum(),
@@ -1471,7 +1471,7 @@ MUTANTS = {
         "on the CPU": lambda x, *rest: right_deaf_block(x, *rest) + torch.zeros(x.shape, dtype=x.dtype),
         "kept by shape": kept(right_deaf_block, by_shape),
         "shift after the last convolution": lambda x, e, a, b, step: (
-            slip("unet/deaf-block", "as it was handed out")(x, e, a, b, step) + F.linear(e, step)[:, :, None, None]
+            slip("unet/simpler-block", "as it was handed out")(x, e, a, b, step) + F.linear(e, step)[:, :, None, None]
         ),
     },
     "unet/attention": {
@@ -1530,7 +1530,7 @@ MUTANTS = {
         "gathered is detached": looking(lambda layer, x: x + layer.out(look(layer, x).detach())),
         "on the CPU": looking(lambda layer, x: x + layer.out(look(layer, x)) + torch.zeros(x.shape)),
     },
-    "unet/mixed-axes": {
+    "unet/other-attention": {
         "no residual": image_without_residual,
         "read as an image": image_viewed,
         "input transposed": image_transposed,
@@ -1700,7 +1700,7 @@ ALTERNATIVES = {
         "other names, in sequences": BlockInSequences,
         "from lists": BlockFromLists,
     },
-    "unet/deaf-block": {
+    "unet/simpler-block": {
         "group norm and einsum": mended_by_einsum,
         "one image at a time": lambda x, e, *rest: torch.cat(
             [right_deaf_block(a[None], b[None], *rest) for a, b in zip(x, e)]
@@ -1731,7 +1731,7 @@ ALTERNATIVES = {
         "einsum, head by head": looking(looks_by_einsum),
         "other names": LookingInParts,
     },
-    "unet/mixed-axes": {
+    "unet/other-attention": {
         "torch's multi-head attention": image_by_torch,
         "columns in, columns out": image_all_by_columns,
         "view and transpose": image_by_view,

@@ -16,7 +16,7 @@ from course_utils import variational
 from lessons.answers import right, slip, with_first_schedule
 
 right_to_x0 = right("training/to-x0")
-right_one_step = right("training/one-step")
+right_one_step = right("training/restless")
 right_v_target = right("training/v-target")
 
 
@@ -1753,7 +1753,7 @@ MUTANTS = {
         "on the CPU": loss_on_the_cpu,
         "noised image kept": loss_kept(),
     },
-    "training/one-step": {
+    "training/restless": {
         "repeated": draw_once_repeated,
         "fractions": draw_fractions,
         "noise returned is another": draw_other_noise,
@@ -1773,8 +1773,8 @@ MUTANTS = {
         **{f"steps {name}": drawing(steps=way) for name, way in WRONG_STEPS.items()},
         **{f"noise {name}": drawing(noise=way) for name, way in WRONG_NOISE.items()},
     },
-    "training/wrong-pair": {
-        "of the first schedule as long": of_the_first_as_long(right("training/wrong-pair")),
+    "training/easy-loss": {
+        "of the first schedule as long": of_the_first_as_long(right("training/easy-loss")),
         "both moved": loss_of_the_difference,
         "scaled noise": slip("training/algorithm-1", "scaled noise as the target"),
         "clean input": slip("training/algorithm-1", "fed with the clean image"),
@@ -1921,7 +1921,7 @@ ALTERNATIVES = {
         "an object": Loss(),
         "half prepared": functools.partial(loss_mse),
     },
-    "training/one-step": {
+    "training/restless": {
         "floats": draw_by_floats,
         "noise first": draw_noise_first,
         "stratified": draw_stratified,
@@ -1935,7 +1935,7 @@ ALTERNATIVES = {
         "an object": Drawing(),
         "half prepared": functools.partial(lambda half, *given: right_one_step(*given), None),
     },
-    "training/wrong-pair": {
+    "training/easy-loss": {
         "mse_loss": loss_mse,
         "image by image": loss_image_by_image,
         "by position and by name": loss_by_position_and_name,

@@ -13,16 +13,16 @@ from course_utils.sampling import euler, heun, last
 from lessons.answers import in_other_forms, right, slip, with_first_schedule
 
 right_ancestral_step = right("sampling/ancestral-step")
-right_short_loop = right("sampling/short-loop")
+right_short_loop = right("sampling/sampler-a")
 right_timesteps = right("sampling/timesteps")
 right_ddim_step = right("sampling/ddim-step")
-right_product = right("sampling/product")
+right_product = right("sampling/sampler-b")
 right_heun_step = right("sampling/heun-step")
 right_multistep = right("sampling/multistep")
-right_beta_walk = right("sampling/noise-at-the-end")
+right_beta_walk = right("sampling/sampler-c")
 right_walk = right("sampling/walk")
 right_variance = right("sampling/variance")
-right_eta_walk = right("sampling/eta-term")
+right_eta_walk = right("sampling/sampler-d")
 right_encode = right("sampling/encode")
 right_slerp = right("sampling/slerp-way")
 right_slope = right("sampling/slope")
@@ -334,13 +334,13 @@ def walk_other_draws(denoise, schedule, x, draws):
 
 def walk_guess_at_the_end(denoise, schedule, x, draws):
     """Stops early and then simply gives the guess at t = 1: the same image, by another road."""
-    x = slip("sampling/short-loop", "as it was handed out")(denoise, schedule, x, draws)
+    x = slip("sampling/sampler-a", "as it was handed out")(denoise, schedule, x, draws)
     return denoise(x, full(x, 1))
 
 
 def walk_guess_at_two(denoise, schedule, x, draws):
     """Stops early and gives the guess that x_1 is asked with another step."""
-    x = slip("sampling/short-loop", "as it was handed out")(denoise, schedule, x, draws)
+    x = slip("sampling/sampler-a", "as it was handed out")(denoise, schedule, x, draws)
     return denoise(x, full(x, min(2, schedule.T)))
 
 
@@ -480,12 +480,12 @@ def beta_by_where(denoise, schedule, x, draws):
 def beta_silenced(denoise, schedule, x, draws):
     draws = draws.clone()
     draws[1] = 0
-    return slip("sampling/noise-at-the-end", "as it was handed out")(denoise, schedule, x, draws)
+    return slip("sampling/sampler-c", "as it was handed out")(denoise, schedule, x, draws)
 
 
 def beta_in_place(denoise, schedule, x, draws):
     draws[1] = 0
-    return slip("sampling/noise-at-the-end", "as it was handed out")(denoise, schedule, x, draws)
+    return slip("sampling/sampler-c", "as it was handed out")(denoise, schedule, x, draws)
 
 
 # ----------------------------------------------------------------------------------------------------------- timesteps
@@ -1665,7 +1665,7 @@ MUTANTS = {
         "a guess too large": variance_guess_unscaled,
         "half of the data": variance_starts_at_zero,
     },
-    "sampling/eta-term": {
+    "sampling/sampler-d": {
         "an absolute value": eta_abs,
         "σ a variance": eta_sigma_of_variance,
         "η 0 or 1": eta_full,
@@ -1748,7 +1748,7 @@ MUTANTS = {
         "kept by its schedule's length": kept_by_length(right_ancestral_step),
         "kept by all else": kept_by_all_else(right_ancestral_step),
     },
-    "sampling/product": {
+    "sampling/sampler-b": {
         "bracket": product_times_noise,
         "β": product_of_beta,
         "no noise on the way to step 1": product_silent_before_the_end,
@@ -1763,7 +1763,7 @@ MUTANTS = {
         "kept by its schedule's length": kept_by_length(right_product),
         "kept by all else": kept_by_all_else(right_product),
     },
-    "sampling/short-loop": {
+    "sampling/sampler-a": {
         "to t = 0": walk_to_zero,
         "draws of the step before": walk_other_draws,
         "the guess at another step": walk_guess_at_two,
@@ -1781,7 +1781,7 @@ MUTANTS = {
         "no noise in the last tenth": walk_silent_in_the_last_tenth,
         "kept by its schedule's length": kept_by_length(right_short_loop),
     },
-    "sampling/noise-at-the-end": {
+    "sampling/sampler-c": {
         "the other variance": right_short_loop,
         "draws changed in place": beta_in_place,
         "β not rooted": beta_not_rooted,
@@ -1880,7 +1880,7 @@ ALTERNATIVES = {
         "a standard deviation": variance_by_deviation,
     }
     | in_other_forms(variance_two_questions),
-    "sampling/eta-term": {"Python's numbers": eta_other_order, "noises mixed first": eta_share},
+    "sampling/sampler-d": {"Python's numbers": eta_other_order, "noises mixed first": eta_share},
     "sampling/encode": {
         "by rates": encode_by_rates,
         "through add_noise": encode_through_add_noise,
@@ -1929,13 +1929,13 @@ ALTERNATIVES = {
         "image by image": one_by_one(ancestral_by_noise, (0, 1, 4)),
     }
     | in_other_forms(ancestral_by_noise),
-    "sampling/product": {
+    "sampling/sampler-b": {
         "torch.add": product_both_forms,
         "written out": product_by_deviation,
         "image by image": one_by_one(product_both_forms, (0, 1, 3)),
     }
     | in_other_forms(product_both_forms),
-    "sampling/short-loop": {
+    "sampling/sampler-a": {
         "reversed": walk_reversed,
         "while": walk_while,
         "the last guess": walk_guess_at_the_end,
@@ -1944,7 +1944,7 @@ ALTERNATIVES = {
         "single precision": walk_in_single_precision,
     }
     | in_other_forms(walk_reversed),
-    "sampling/noise-at-the-end": {
+    "sampling/sampler-c": {
         "another branch": beta_by_where,
         "its draw silenced": beta_silenced,
         "a factor": beta_keeping_quiet,

@@ -74,6 +74,17 @@ def test_posterior(notebook, dtype):
     torch.testing.assert_close(var, expected.var)
 
 
+def test_walking_back_with_one_image_brings_that_image(notebook):
+    """The answer of forward/posterior-needs: from every start and with every noise, exactly."""
+    table, image = cosine_schedule(40).alpha_bar, torch.full((8, 1, 2, 2), 0.3, dtype=torch.float64)
+    x = torch.randn(image.shape, generator=rng()).double()
+    for t in range(40, 0, -1):
+        mean, var = notebook["posterior"](image, x, torch.full((8,), t), table)
+        x = mean + var.sqrt() * torch.randn(x.shape, generator=rng(t)).double()
+        assert t == 1 or (x - image).std() > 0.02, "on the way the draws do scatter"
+    torch.testing.assert_close(x, image)
+
+
 @pytest.mark.parametrize("alpha_bar", [1.0, 0.5, 1e-3])
 def test_mixture_score(notebook, alpha_bar):
     mixture = GaussianMixture(torch.randn(4, 2, generator=rng()).double(), torch.tensor([0.3, 0.5, 0.7, 0.2]).double())
