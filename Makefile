@@ -1,4 +1,4 @@
-# make test      what finds nearly everything, in about half an hour on two cores
+# make test      what finds nearly everything, in about twenty minutes on two cores
 # make test-all  the same, and the situations and parameters that rarely find what `make test` does not
 # make build     notebooks and executed solutions from their masters;  make check  tells whether any has drifted
 #

@@ -16,7 +16,7 @@
 # Somewhere among all possible pictures of 28 × 28 pixels are the ones that look like shoes. This course is about finding them without being shown the way:
 # you get a heap of examples, and build a machine that draws new ones. You will build several, from the plain autoencoder to guided diffusion, each by hand, each once.
 #
-# This notebook plays the whole game once, in about forty minutes, so that you know what the next ones are for. You begin at the end: the first thing that you do is draw.
+# This notebook plays the whole game once, in about 45 minutes, so that you know what the next ones are for. You begin at the end: the first thing that you do is draw.
 #
 # **What you will be able to do**
 # * watch a diffusion sampler turn noise into an image, step by step, and steer it with a slider;

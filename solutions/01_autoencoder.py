@@ -594,7 +594,7 @@ for d in latents:
     print(f"{d:3d} numbers: PCA {alternating(pca_images[d] - x_test):.2%}, network {alternating(ae_images[d] - x_test):.2%}; white noise {3 / pixels:.2%}")
 
 # %% [markdown]
-# In our run (one seed) it does with 32 and with 128 numbers; with 2 and 8 other errors drown it.
+# In one run (ours) it does with 32 and 128 numbers; with 2 and 8 other errors drown it.
 #
 # ### {{heading autoencoder/other-loop}}
 # A colleague has a loop of his own, and sends two curves. His loss on batches falls and falls. His loss on test images, measured at every step, stopped falling long ago, far above it. (Yours end close together: the table in 1.5. At `smoke`, 20 steps are too few to show it.)

@@ -896,7 +896,7 @@ print(f"16 tiles with {1 / 16:.1%} of the prior each hold {share.min():.1%} to {
 
 # %% [markdown]
 # No. Each posterior would love to be tiny (a precise code) and the KL charges for it (2.4), so it is only as small as the reconstruction needs. And each would love to sit far from the others,
-# and the KL charges for distance from the centre. What is left is a crowd around the centre with packed quarters and empty ones (compare the two shares above): a draw from an empty one is decoded to something that no image taught the decoder. An ellipse that overlaps another class is a place where it has to blur.
+# and the KL charges for distance from the centre. What is left is a crowd with packed quarters and empty ones (compare the two shares above): a draw from an empty one is decoded to something that no image taught the decoder. An ellipse that overlaps another class is a place where it has to blur.
 #
 # ### The whole latent space on one page *(extra)*
 # If the prior is what codes follow, then equal *probability*, not equal distance, should get equal room on the page. The inverse normal CDF $\Phi^{-1}$ does that:
@@ -1294,7 +1294,7 @@ plots.bars(
 )
 
 # %% [markdown]
-# Read the controls first. Ghosts are far from the data in these features; in *linear* features, the main directions of the pixels, the same ghosts are nearly as near as real images (next cell but one), and a d² made of those could not measure quality at all. And the repaired model's true draws from $p(x\mid z)$, grain included, are farther away than its mean images: d² judges what you show it.
+# Read the controls first. Ghosts are far from the data in these features; in *linear* features, the main directions of the pixels, the same ghosts are nearly as near as real images (printed below question 2.9f), and a d² made of those could not measure quality at all. And the repaired model's true draws from $p(x\mid z)$, grain included, are farther away than its mean images: d² judges what you show it.
 #
 # Then the models, by the three differences and their errors. From the prior, the repaired loss is nearer to the data, and yet still far away: blur is punished like junk. But look at the rows "own Gaussian". **The tutorial's model, with one Gaussian fitted to its codes, comes nearer still**, nearer than the repaired model from its prior.
 #
@@ -1334,7 +1334,7 @@ for name, model in {"tutorial": published, "repaired": repaired}.items():
 # That is no accident of this notebook: the autoencoders of latent diffusion models are trained with a tiny weight on the KL, on purpose, and a diffusion model then learns where the codes lie (Rombach et al.). What the tutorial got wrong is not the small β. It called the result a VAE and drew from a prior that nobody had kept.
 #
 # ### Shorter codes *(extra)*
-# Can one draw better from the prior? Shorter codes are a popular remedy: draw $z=s\,\varepsilon$ with $s<1$. Guess for which of the two models it helps, and how short is best; then move the slider, and compare with what is printed.
+# Can one draw better from the prior? Shorter codes are a popular remedy: draw $z=s\,\varepsilon$ with $s<1$. Guess for which of the two models it helps, if for any; then run the cell, and move `s` to see what the numbers mean.
 
 # %%
 for name, models in families.items():

@@ -21,7 +21,7 @@
 # **What you will be able to do**
 # * write the forward process as a chain of small steps and as one jump, derive one from the other, and test the derivation so that it could fail;
 # * read a noise schedule as a curve $\bar\alpha$, as a signal-to-noise ratio and as a number of steps, and keep the three apart;
-# * find and fix mistakes from tutorials, one of them in your own;
+# * find and fix mistakes from tutorials, one in your own code;
 # * derive the posterior $q(x_{t-1}\mid x_t, x_0)$ and check it against Bayes' rule on a grid;
 # * say what a score is, turn it into the best possible denoiser, and compute it exactly for a Gaussian mixture.
 #
@@ -1001,7 +1001,7 @@ plots.curve_panels(
 )
 
 # %% [markdown]
-# A Gaussian can't say "either". In a small step the two answers of (3.8) all but coincide, compared with the width, and the mixture is Gaussian again. This is why diffusion uses many small steps (Sohl-Dickstein et al. 2015 build on this fact): not to add the noise slowly, but to make *each step back* simple.
+# A Gaussian can't say "either/or". In a small step the two answers of (3.8) all but coincide, compared with the width, and the mixture is Gaussian again. This is why diffusion uses many small steps (Sohl-Dickstein et al. 2015 build on this fact): not to add the noise slowly, but to make *each step back* simple.
 #
 # ## 3.9 · The score: which way is the data?
 #

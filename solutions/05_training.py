@@ -404,7 +404,7 @@ losses = {}
 
 def show_losses(title):
     rows = {name: (range(1, len(row) + 1), row) for name, row in losses.items()}
-    plots.curves(rows, log_y=True, title=title, x_label="training step", y_label="loss per pixel")
+    return plots.curves(rows, log_y=True, title=title, x_label="training step", y_label="loss per pixel")
 
 
 first_network, losses["as (5.4) says"] = short_training(drawn_per_image)
@@ -804,7 +804,7 @@ Average = check("training/ema", Average)
 # The first steps rest on estimates from very few gradients, so they should be small; the last ones should be small, so that the weights come to rest.
 #
 # ### {{heading training/rate}}
-# The factor of the learning rate climbs in equal steps over the first `warmup` steps: the very first step moves already, and the step number `warmup` is the first at full rate. It stays at 1 until half of the run is done. Then it falls in a straight line that would reach 0 at step `steps`, the first one that isn't made.
+# The factor of the learning rate climbs in equal steps over the first `warmup` steps: the very first step moves already, and the `warmup`-th is the first at full rate. It stays at 1 until half of the run is done. Then it falls in a straight line that would reach 0 at step `steps`, the first one that isn't made.
 
 
 # %% tags=["quiz"]
@@ -864,7 +864,7 @@ plots.curves(
 # At a constant rate the weights stop getting closer. Their average goes on; so do weights whose rate falls. Both remedies do the same job, but the falling rate must know when the run will end, and the average may be asked at any time.
 #
 # ### Stage 3: large batches in small pieces, and a limit *(extra)*
-# A batch that doesn't fit into memory can be taken in parts: gradients of several backward passes add up until somebody clears them. And a gradient that is longer than `clip`, all weights together, is scaled down to that length, so that one bad batch can do no more harm than any other.
+# A batch that doesn't fit into memory can be taken in parts: gradients of several backward passes add up until somebody clears them. And a gradient that is longer than `clip`, all weights together, is scaled down to that length, so that one bad batch can do little harm.
 #
 # #### {{heading training/accumulate}}
 # The result must be that of one step on the whole batch, to rounding. Watch out: the parts need not be equally large.
@@ -1112,7 +1112,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Adam remembers the squares of gradients for about a thousand steps. The loss of that batch is some ten thousand times the usual one and its gradient some thousand times as long, so every later step is divided by far too large a number: the curve after the peak shows it. With a limit the bad batch counts like any other.
+# Adam remembers the squares of gradients for about a thousand steps. The loss of that batch is some ten thousand times the usual one and its gradient thousands of times as long, so every later step is divided by far too large a number: the curve after the peak shows it. With a limit the bad batch does little harm.
 #
 # ### Which target?
 # The same loop with the three targets. All three ask the same network for the same knowledge; what differs is the weight, as 5.5 found.
@@ -1135,7 +1135,7 @@ plots.image_rows(
 # The choice of a target is a choice of weight. The course's shipped models predict $v$, which can be turned into an image at both ends of $t$. Nothing above says that this is the best choice, and with your loop you can try the others.
 
 # %% [markdown]
-# ## 5.8 · Loss is not quality
+# ## 5.8 · When is it done?
 #
 # "The loss has been flat for an hour; it's done." Is it? Your loop now trains the course's own network, four times as large, and stops a few times on the way. At each stop we measure two things of the averaged model: its loss on test images, always with the same steps and noise, and the distance of its samples.
 #
@@ -1431,6 +1431,7 @@ def orthogonalized(gradient, rounds=20):
 orthogonalized = check("training/orthogonal", orthogonalized)
 
 # %%
+run.optimizer.zero_grad()
 loss_of("v")(run.model, batch(lab.generator(12)), lab.generator(12)).backward()
 filters = max((w for w in run.model.parameters() if w.ndim == 4), key=lambda w: min(w.flatten(1).shape))
 matrix = filters.grad.flatten(1).float().cpu()

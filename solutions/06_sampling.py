@@ -231,7 +231,7 @@ ask("sampling/one-seed", one_seed)
 
 
 # %% [markdown]
-# Two ends of the scale are needed as well. The **floor** are training images: no sampler should be expected below them. The **control** is one Gaussian fitted to the pixels of training images, which knows no shapes, only which pairs of pixels go together.
+# Two ends of the scale are needed as well. The **floor** is training images: no sampler should be expected below it. The **control** is one Gaussian fitted to the pixels of training images, which knows no shapes, only which pairs of pixels go together.
 
 
 # %%
@@ -768,7 +768,7 @@ print("\n".join(f"{name:7s} d² {distance(x):6.1f}" for name, x in repaired.item
 plots.image_rows({name: x[:10] for name, x in repaired.items()}, title=f"{data}: sampler D repaired, folds and prints are back")
 
 # %% [markdown]
-# Why was D even worse with η = ½ than with η = 1? Near the image the clamp leaves only fresh noise, σ²: with η = ½ a tenth to a fifth of what the level asks for, with η = 1 a third or more.
+# Why was D even worse with η = ½ than with η = 1? Near the image the clamp leaves only fresh noise, σ²: with η = ½ a tenth to a fifth of what the level asks for, with η = 1 over a quarter.
 #
 # **A place to pause.** You have two samplers that run. What follows looks at the second from another side; 6.6 is extra.
 
@@ -1211,7 +1211,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# DDIM and Euler: order 1, on one line. Heun and 2M: order 2, for two evaluations a stride and for one. The wrong Heun begins almost as steeply as the right one, and then bends into order 1: with few strides, and no right one beside it, nothing gives it away.
+# DDIM and Euler: order 1, on one line. Heun and 2M: order 2, for two evaluations a stride and for one. The wrong Heun begins half-way between the orders, and then bends into order 1: with few strides, and no right one beside it, little gives it away.
 #
 # ## 6.9 · Quality against evaluations
 #
@@ -1558,7 +1558,7 @@ def langevin_step(x, score, h, noise):
 langevin_step = check("sampling/langevin-step", langevin_step)
 
 # %% [markdown]
-# Two islands, far apart, the right one with a fifth of the people, and the exact score. Song & Ermon (2019) had the idea that leads to diffusion: run the chain on *noised* data first, where the islands are one hill, and lower the noise level by level (`annealed_langevin`),
+# Two islands, far apart, the right one with a fifth of the people, and the exact score. Song & Ermon (2019) had the idea that leads to diffusion: run the chain on *noised* data first, and lower the noise level by level (`annealed_langevin`),
 #
 # $$\text{at level}\ t:\quad x\leftarrow x+h_t\,\nabla\ln q(x_t)\big|_x+\sqrt{2h_t}\;z\quad\text{a few times, with}\quad h_t=c\,(1-\bar\alpha_t). \tag{6.14}$$
 #

@@ -216,7 +216,7 @@ PlaneBlock = check("guidance/plane-block", PlaneBlock)
 # %% [markdown]
 # ## 7.2 · A label that means "any"
 #
-# Later we shall need two answers for one noisy image: the guess of somebody who was told the class, and of somebody who wasn't. Two networks? There is a cheaper way (Ho & Salimans 2022).
+# Later we shall need two answers for one noisy image, with the class and without. Two networks? There is a cheaper way (Ho & Salimans 2022).
 # Before each training step let every label become the **null label** ∅ with a small probability:
 #
 # $$\tilde y_i = \begin{cases}\varnothing & \text{with probability } p,\\ y_i & \text{else,}\end{cases}\qquad\text{for each image } i \text{ on its own;}\quad p\approx 0.1 . \tag{7.3}$$
@@ -309,8 +309,8 @@ plots.image_rows(
 # %% [markdown]
 # Rough, and already obedient. How obedient, section 7.3 will count.
 #
-# ### Both ways, trained alike *(extra)*
-# The library's U-Net takes `PlaneBlock` as its `conditioning`. Same images, same steps, same noise, same labels dropped; only the class comes in differently.
+# ### The other way, trained *(extra)*
+# The library's U-Net takes `PlaneBlock` as its `conditioning`. The recipe is the same, with fewer steps at `cpu` (300, not 400).
 
 # %%
 with seeded(0):
@@ -373,7 +373,7 @@ def coverage(real, generated, k=5):
 coverage = check("guidance/coverage", coverage)
 
 # %% [markdown]
-# Perfect samples don't reach 1. Mix $n$ of them with the other real images and sort by distance from $x_i$: the ball is empty if the first $k$ are all real, with probability about $2^{-k}$. So 0.97 is the best to hope for at $k=5$. And the fewer images, the wider the balls: compare coverages of equally many images only.
+# Perfect samples don't reach 1. Mix $n$ of them with the other real images and sort by distance from $x_i$: the ball is empty if the first $k$ are all real, with probability about $2^{-k}$. So expect about 0.97 at $k=5$. And the fewer images, the wider the balls: compare coverages of equally many images only.
 #
 # The judge is the course's classifier of *clean* images. It takes no part in training and never guides: a judge must not mark its own work. Its features also serve for the Fréchet distance of notebook 02. Two rows keep that number honest: real images, as the floor, and one Gaussian fitted to the *pixels*, whose ghosts a distance on poor features would praise.
 
@@ -427,7 +427,7 @@ report("your U-Net, planes", lambda seed: draw(fast(with_planes), wanted, seed))
 report("the course's U-Net", lambda seed: draw(network, wanted, seed))
 
 # %% [markdown]
-# The first line shows the judge's own limits: it is wrong about some real images as well. Pure chance in the first column is one in ten, and the ghosts are there. One training each says little about which of *your* two networks is better, and nothing is claimed here.
+# The first line shows the judge's own limits: it is wrong about some real images as well. Pure chance in the first column is one in ten, and the ghosts are there. One training each, of unequal length at `cpu`, doesn't say which of *your* networks is better.
 #
 # ## 7.4 · The score of "an image, and a sandal"
 #
@@ -706,7 +706,7 @@ for name, (guide, s) in guides.items():
 plots.image_rows(rows, labels=names, title=f"{train.title}: told nothing, led by your classifier")
 
 # %% [markdown]
-# At $s=0$ the noise alone decides (the headings say what was asked for), and further down the rows obey more and more, though never all of them: a classifier trained as briefly as yours leads, and doesn't command. With a perfect pair $s=1$ would be enough, as on the blobs; two networks with errors of their own need more. In the last row it takes every $x_t$ for a clean image: some images tear or stain, and some wishes are no longer met.
+# At $s=0$ the noise alone decides (the headings say what was asked for), and further down the images obey more and more, though never all: a classifier trained as briefly as yours leads, and doesn't command. With a perfect pair $s=1$ would be enough, as on the blobs; two networks with errors of their own need more. In the last row it takes every $x_t$ for a clean image: some images tear or stain, and some wishes are no longer met.
 #
 # ### One at a time, and in company *(extra)*
 # #### {{heading guidance/somebody-elses-guide}}
@@ -1103,7 +1103,7 @@ plots.tradeoff(
 )
 
 # %% [markdown]
-# Bars are two standard errors over three seeds (an estimate from three numbers, so rough itself). Turn $s$ up, and images obey more and more. Turn $w$ up, and accuracy costs next to nothing at first; soon there is none left to gain, and coverage falls. Between yours and the course's classifier lies the classifier's share of the gap. What is left up to the line of $w$ is the denoiser's, which must draw well *without being told* what: the harder task.
+# Bars are two standard errors over three seeds (an estimate from three numbers, so rough itself). Turn $s$ up, and images obey more and more. Turn $w$ up, and accuracy costs next to nothing at first; soon there is none left to gain, and coverage falls. Between yours and the course's classifier lies the classifier's share of the gap. What is left up to the line of $w$ may be the denoiser's, which must draw well *without being told* what.
 # No number can tell you which $w$ to use, because it depends on what for: one convincing picture (large $w$), or a set that stands for the data (a little above 1).
 #
 # ### Better than real? *(extra)*
@@ -1298,7 +1298,7 @@ plots.animation(
 )
 
 # %% [markdown]
-# On paper, the same trajectory at a few of its timesteps, and the guess $\hat x_0$ at each of them:
+# On paper, the same trajectory at a few of its timesteps, and the guess $\hat x_0$ that led there:
 
 # %%
 times = [round(k * (len(way) - 1) / 7) for k in range(1, 8)]

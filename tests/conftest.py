@@ -59,7 +59,7 @@ def ran(tmp_path_factory):
             env = running.settings(data, folder / "empty")
             place = folder / f"{name}-{face}-{data}".replace(" ", "-")
             notebook = running.FACES[face] / f"{name}.ipynb"
-            results[key] = running.run(notebook, place, env=env, sweep=data != "fashion-mnist")
+            results[key] = running.run(notebook, place, env=env)
         return results[key]
 
     return result

@@ -35,10 +35,8 @@ sys.path.append({str(Path(__file__).resolve().parent)!r})
 from course_utils.explore import explorers
 from counting import calls
 from sweeping import sweep as _sweep
-swept = None
-if os.environ["SWEEP"]:
-    swept = [{{"title": e.title, "controls": list(e.controls), "problems": [str(problem) for problem in _sweep(e)]}}
-             for e in explorers.values()]
+swept = [{{"title": e.title, "controls": list(e.controls), "problems": [str(problem) for problem in _sweep(e)]}}
+         for e in explorers.values()]
 pathlib.Path(os.environ["LAST_WORDS"]).write_text(json.dumps({{"explorers": swept, "calls": calls}}))"""
 
 
@@ -53,7 +51,7 @@ class Run:
     failed: tuple[str, ...]
     skipped: tuple[str, ...]
     seconds: float
-    explorers: tuple[dict, ...] | None  # None when there was no sweep, or none that ran to its end
+    explorers: tuple[dict, ...] | None  # None when the sweep did not run to its end
     calls: dict[str, int]
     log: str
 
@@ -63,7 +61,7 @@ def offline() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(NO_NETWORK), os.environ.get("PYTHONPATH")]))}
 
 
-def run(notebook: Path, folder: Path, *, env: dict[str, str], sweep: bool = True) -> Run:
+def run(notebook: Path, folder: Path, *, env: dict[str, str]) -> Run:
     """Run a copy of `notebook` in `folder` (made here) under `nbval --nbval-lax`, at effort smoke and offline."""
     folder.mkdir(parents=True)
     nb = nbformat.read(notebook, as_version=4)
@@ -76,7 +74,7 @@ def run(notebook: Path, folder: Path, *, env: dict[str, str], sweep: bool = True
     copy = folder / notebook.name
     nbformat.write(nb, copy)
     said, junit = folder / "said.json", folder / "junit.xml"
-    asked = {"COURSE_EFFORT": "smoke", "LAST_WORDS": str(said), "SWEEP": "yes" if sweep else ""}
+    asked = {"COURSE_EFFORT": "smoke", "LAST_WORDS": str(said)}
     env = os.environ | offline() | asked | env
     command = [
         sys.executable,

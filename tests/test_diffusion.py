@@ -806,11 +806,11 @@ def test_wrong_strides(steps):
     [
         (torch.tensor([0, 1, 11]), r"t: expected steps in 0..10, got 0..11"),
         (torch.tensor([-1, 1, 2]), r"t: expected steps in 0..10, got -1..2"),
-        (torch.tensor([1.0, 2.0, 3.0]), r"t: expected integers of shape \(3,\), one step an image, got torch.float32"),
+        (torch.tensor([1.0, 2.0, 3.0]), r"t: expected integers of shape \(3,\), one step per image, got torch.float32"),
         (torch.tensor([True, True, False]), r"t: expected integers .* got torch.bool"),
         (torch.tensor([1, 2]), r"t: expected integers of shape \(3,\), .* got torch.int64 of \(2,\)"),
         (torch.tensor(1), r"t: expected integers of shape \(3,\), .* of \(\)"),
-        (5, r"t: expected integers of shape \(3,\), one step an image, got 5"),
+        (5, r"t: expected integers of shape \(3,\), one step per image, got 5"),
     ],
 )
 def test_wrong_steps(t, message):

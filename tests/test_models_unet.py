@@ -420,7 +420,7 @@ def test_clear_errors_when_it_is_called():
         with pytest.raises(ValueError, match=r"expects images \(b, 1, 8, 12\), got"):
             forward(model, wrong_x, t)
     for wrong_t in (torch.tensor(1), torch.tensor([1]), torch.tensor([[1, 2]])):
-        with pytest.raises(ValueError, match=r"one step an image, got"):
+        with pytest.raises(ValueError, match=r"one step per image, got"):
             forward(model, x, wrong_t)
     with pytest.raises(ValueError, match="has no classes"):
         forward(model, x, t, torch.tensor([0, 1]))

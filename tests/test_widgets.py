@@ -9,8 +9,9 @@ import nbformat
 import pytest
 import running
 from running import FACES, NOTEBOOKS, written
+from test_notebooks import has_fashion
 
-SWEPT = {("untouched", "no data"): (), ("solved", "digits"): pytest.mark.slow}
+SWEPT = {("solved", "fashion-mnist" if has_fashion() else "digits"): (), ("untouched", "no data"): pytest.mark.slow}
 
 
 def written_down(face: str, name: str) -> int:

@@ -838,14 +838,13 @@ concept(
     minutes=1.5,
     question="""
     Seven images, one shoe at seven places, share one code. The decoder may answer that code with a single image $m$,
-    and
-    you may choose each of its pixels freely. Which $m$ has the least expected cost?
+    and you may choose each of its pixels freely. Which $m$ has the least expected cost?
     """,
     options={
         "a": Option(
             "One of the seven: with squared error any of them, as a blend matches none of them.",
             "A blend is never perfect and still cheaper: squared error punishes one large miss more than many small "
-            "ones. The figure below has the numbers.",
+            "ones. The cell below finds the cheapest.",
         ),
         "b": Option(
             "With squared error their mean, a blur; with cross-entropy one of the seven, sharp.",
@@ -1583,14 +1582,13 @@ quiz(
         "`return model.nll(x, z), kl_to_standard_normal(mean, log_var)`: nll is summed over pixels already.",
     ],
     passed="""
-    The gradient reaches the encoder by both roads, through the KL and through the draw. Had it lost one of them, the
-    loss would still have fallen, and the model would have learned to ignore its codes.
+    The gradient reaches the encoder by both roads, through the KL and through the draw. Had it lost the second,
+    the loss would still have fallen, and the model would have learned to ignore its codes.
     """,
     explanation="""
     `model.nll(x, z)` sends its gradient into the decoder and, through `z`, into the encoder. Without that second road
     the encoder hears only the KL, which asks it to forget the image. Nothing fails loudly when it is cut: the loss
-    still
-    falls, which is why the check follows the gradient and doesn't stop at the numbers.
+    still falls, which is why the check follows the gradient and doesn't stop at the numbers.
     """,
 )
 
@@ -2163,8 +2161,7 @@ concept(
     minutes=1.5,
     question="""
     With a Gaussian fitted to its own codes, the tutorial's model draws images that lie nearer to the data than those
-    that
-    the repaired model draws from its prior. Which conclusion does the table support?
+    that the repaired model draws from its prior. Which conclusion does the table support?
     """,
     options={
         "a": Option(

@@ -1563,8 +1563,8 @@ quiz(
         "Compute in the table's float64 and bring the weights into the images' precision last: `(before.sqrt() * "
         "beta / (1 - now)).to(x0.dtype)`, and likewise for x_t and the variance.",
     ],
-    passed="At t = 1 the mean is x₀ and the variance 0: step 0 is the clean image. Every sampler of notebook 06 "
-    "takes its steps with this function.",
+    passed="At t = 1 the mean is x₀ and the variance 0: step 0 is the clean image. The ancestral sampler of "
+    "notebook 06 takes its steps with this function.",
     explanation="""
     Two checks that need no table: at t = 1 the mean is x₀ and the variance 0, because step 0 *is* the clean image;
     and if x₀ and x_t say the same (x_t = √ᾱ_t x₀), the mean is √ᾱ_{t−1} x₀, the same image one step brighter.
@@ -1735,7 +1735,7 @@ concept(
         ),
         "d": Option(
             "Noise, as a step back needs the true $x_0$ to remove any.",
-            "It removes noise with any $x_0$: the weight of $x_t$ falls and so does the variance, whatever is put in.",
+            "It removes noise with any $x_0$: at $t=1$ the weight of $x_t$ is 0, and the variance as well.",
         ),
     },
 )

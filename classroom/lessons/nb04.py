@@ -488,7 +488,7 @@ quiz(
         "`return h * (1 + scale) + shift`",
     ],
     passed="""
-    With a condition of 0 nothing changes, and the network begins there: that is what the 1 is for.
+    With a condition of 0 nothing changes, and the network begins near it: that is what the 1 is for.
     """,
     explanation="""
     At every step the same convolutions become, in effect, other convolutions. Later notebooks tell the class in the
@@ -875,7 +875,7 @@ concept(
             "Then it would treat images at t = 100 and at t = 900 alike. The two look so different that it needn't.",
         ),
         "d": Option(
-            "A little grainier: it judges the noise from the image, and errs a bit.",
+            "Grainier: it judges the noise from the image, and errs a bit.",
             "Right. The noise can be judged from the image, but not exactly (Sun et al. 2025 find many models to lose "
             "little without t). The section on ablations shows and measures it.",
             right=True,
@@ -1189,7 +1189,7 @@ quiz(
         "`gathered.reshape(b, c, h, w)`, with nothing to turn afterwards.",
     ],
     passed="""
-    Shapes can't see such a mistake, and square images can't either. A test with h ≠ w and with numbers does.
+    Shapes can't see such a mistake, whether h = w or not. A test with known numbers does.
     """,
     explanation="""
     What was gathered for the pixel in row i and column j was added at another place: on a square image at row j and
@@ -1409,7 +1409,7 @@ concept(
     """,
     options={
         "a": Option(
-            "A grid: a pixel gets one, two or four stamps, it depends on where it lies.",
+            "A grid: a pixel gets one, two or four stamps, depending on where it lies.",
             "Right: 3 isn't a multiple of 2, so stamps overlap unevenly. A kernel of 4 covers every pixel equally "
             "often.",
             right=True,
@@ -1424,7 +1424,7 @@ concept(
         ),
         "d": Option(
             "A soft gradient: the border is covered less, and this spreads to the middle.",
-            "The border is two pixels wide and spreads nowhere: each pixel counts its own stamps only.",
+            "The border is one pixel wide and spreads nowhere: each pixel counts its own stamps only.",
         ),
     },
 )

@@ -1011,9 +1011,8 @@ quiz(
     passed="Nothing crashed, because broadcasting made one number fit a whole batch. Read shapes, not only names.",
     explanation="""
     One step for all images is not biased: over many batches every t comes equally often, and training even works
-    after
-    a fashion. But a batch of 64 then carries the information of one noise level, and the loss jumps from step to step
-    with the t that was drawn. It costs steps, and nobody sees it in the code's output.
+    after a fashion. But a batch of 64 then carries the information of one noise level, and the loss jumps from step to
+    step with the t that was drawn. It costs steps, and nobody sees it in the code's output.
     """,
 )
 
@@ -1034,7 +1033,7 @@ concept(
         "b": Option(
             "It is unbiased but noisy: each step hears about one level, so it learns more slowly.",
             "Right. On average the gradient is the same, but a step follows that of one noise level alone. A larger"
-            " batch doesn't help, since all of its images share the level; only averaging over more batches does.",
+            " batch hardly helps, since all of its images share the level; only averaging over more batches does.",
             right=True,
         ),
         "c": Option(
@@ -2176,8 +2175,7 @@ quiz(
     passed="A run that is cut off costs no more than the steps since its last file. Save in every long training.",
     explanation="""
     The rates of the groups are in the optimizer's state, but the *first* rates were taken when the run was made, from
-    a
-    fresh optimizer: that is why they are right. The schedule needs no memory, since it depends on the step alone.
+    a fresh optimizer: that is why they are right. The schedule needs no memory, since it depends on the step alone.
     """,
 )
 

@@ -714,8 +714,7 @@ quiz(
         "Print `list(range(5, 1, -1))`: which t is missing?",
         "`range(a, b, -1)` stops *before* b: `range(schedule.T, 0, -1)`.",
     ],
-    passed="T steps lead from x_T to x_0, and the last one only removes noise. The shorter the walk, the more noise is "
-    "left when it is forgotten.",
+    passed="T steps lead from x_T to x_0, and the last one only removes noise.",
     explanation="""
     `range(T, 1, -1)` has T − 1 entries: the step from x_1 to x_0, which adds nothing and only removes, never happens.
     """,
@@ -798,9 +797,8 @@ quiz(
         "here hold?",
         "`draws[t] if t > 1 else torch.zeros_like(x)`",
     ],
-    passed="With σ² = β the last step must be told to add nothing; with β̃ it adds nothing by itself. The same "
-    "grain as "
-    "in sampler A, from the opposite mistake.",
+    passed="With σ² = β the last step must be told to add nothing. The same grain as in sampler A, from the opposite "
+    "mistake.",
     explanation="""
     With the posterior's variance the bug can't be made, since β̃_1 = 0. With σ_t² = β_t the last step would put back
     what it has just taken away.
@@ -1029,7 +1027,7 @@ concept(
         "a": Option(
             "The network was trained with 1,000 steps and fits this walk best.",
             "It was trained at single noise levels and knows nothing of strides. In the toy there is no network at "
-            "all, and the curves meet just the same.",
+            "all, and the curves converge just the same.",
         ),
         "b": Option(
             "Over a thousand strides errors of both signs cancel on average.",
@@ -2332,7 +2330,7 @@ concept(
     title="What order buys",
     equation="6.9",
     question="""
-    On the exact laboratory, 20 strides of Euler leave an error of 0.1, and so do 20 strides of Heun. You want 0.001.
+    With an exact denoiser, 20 strides of Euler leave an error of 0.1, and so do 20 strides of Heun. You want 0.001.
     About how many *evaluations* does each need, if both are already in their regime?
     """,
     options={

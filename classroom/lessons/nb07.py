@@ -1064,9 +1064,8 @@ concept(
         "d": Option(
             "Nothing at $w=1$; at $w=3$ their eyes see harm, which the judge of 7.3 may well overlook.",
             "Right. $w=1$ never asks for the null label. At $w=3$ the walk moves away from an answer to a label that "
-            "means nothing: specks and grain that a classifier forgives. Look at pictures, at all the strengths that "
-            "you "
-            "ship.",
+            "means nothing: specks and grain that a classifier may forgive. Look at pictures, at all the strengths "
+            "that you ship.",
             right=True,
         ),
     },
@@ -2111,8 +2110,8 @@ concept(
             "isn't: sharpening and adding noise don't commute, unless the exponent is 1.",
         ),
         "b": Option(
-            "No: for $w\\ne1$ these densities are not the noised forms of any one density.",
-            "Right. At $w=1$ they are ($p(x_t\\mid y)$ for every t), and the walk ends at $p(x_0\\mid y)$. Otherwise "
+            "No: for $w>1$ these densities are not the noised forms of any one density.",
+            "Right. At $w=1$ they are ($p(x_t\\mid y)$ for every t), and the walk ends at $p(x_0\\mid y)$. Beyond, "
             "guidance is a useful steering, not a sampler of a density that one could write down. The run below shows "
             "how far apart the means are.",
             right=True,
