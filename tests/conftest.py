@@ -83,7 +83,9 @@ def pytest_collection_finish(session):
     """Some versions of pytest and pytest-xdist together forget the groups without a word, and all is run several
     times."""
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
-        raise pytest.UsageError("this pytest and this pytest-xdist keep no groups together: pip install pytest==9.1.1")
+        raise pytest.UsageError(
+            "this pytest and this pytest-xdist keep no groups together: pip install -r requirements-dev.txt"
+        )
 
 
 def pytest_sessionfinish(session):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import re
 
+import grading_zoo
 import nbformat
 import pytest
 from running import FACES, NOTEBOOKS
 
 from classroom.quizzes import Quiz, declarations
 from classroom.quizzes.cards import inline
-
-ASKED = re.compile(r'^(?:\w+ = check|ask)\("([^"]+)"', re.MULTILINE)
 
 
 def executed(name: str) -> list:
@@ -40,11 +39,11 @@ def test_cards_say_what_is_declared(name):
     """Words of a quiz may be changed without executing its notebook; its card in the solution must follow."""
     seen = 0
     for cell in executed(name):
-        for id in ASKED.findall(cell.source):
-            quiz = declarations.get(id)
+        if grading_zoo.role(cell) == "check":
+            quiz = declarations.get(grading_zoo.quiz(cell))
             said = quiz.passed if isinstance(quiz, Quiz) else quiz.options[quiz.answer].feedback
-            assert f"<span>{inline(quiz.title)}</span>" in html_of(cell), f"{id}: the title of its card"
-            assert f">{inline(said)}</p>" in html_of(cell), f"{id}: the text of its card"
+            assert f"<span>{inline(quiz.title)}</span>" in html_of(cell), f"{quiz.id}: the title of its card"
+            assert f">{inline(said)}</p>" in html_of(cell), f"{quiz.id}: the text of its card"
             seen += 1
     assert seen > 0
 

@@ -8,10 +8,9 @@ import re
 import nbformat
 import pytest
 import running
-from running import FACES, NOTEBOOKS, written
-from test_notebooks import has_fashion
+from running import AT_HAND, FACES, NOTEBOOKS, written
 
-SWEPT = {("solved", "fashion-mnist" if has_fashion() else "digits"): (), ("untouched", "no data"): pytest.mark.slow}
+SWEPT = {("solved", AT_HAND): (), ("untouched", "no data"): pytest.mark.slow}
 
 
 def written_down(face: str, name: str) -> int:
