@@ -292,11 +292,9 @@ def test_a_large_case_gets_through_to_an_answer_that_says_much(sandbox):
     ],
 )
 def test_nothing_is_compiled_and_nothing_is_lost(run, sandbox, monkeypatch, cell):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=10))  # imports on a busy machine
-    start = time.monotonic()
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=20, cpu=20))  # imports on a busy machine
     first, second = results(run(cell))
     assert first.trouble is None and np.array_equal(first.output.data, [0, 2, 4])
-    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize(
@@ -532,7 +530,7 @@ def test_recursion_without_end(run, limit):
     ],
 )
 def test_a_memory_bomb_of_one_process_is_an_exception(run, sandbox, monkeypatch, cell):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=20))
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=20, cpu=20))
     assert "emory" in said(run(cell))
 
 
@@ -754,7 +752,8 @@ def test_objects_are_no_results(run):
 
 
 def test_there_is_no_source_to_read(run, sandbox, monkeypatch):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30))
+    # It walks the whole file system and the whole memory: seconds of computing, and more on a slow machine.
+    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=60, cpu=60))
     cell = """
     import gc, inspect, os, sys
     import course_utils.diffusion
