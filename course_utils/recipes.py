@@ -10,7 +10,7 @@ from .diffusion import Schedule, cosine_schedule, diffusion_loss
 from .models.unet import UNet
 from .training import Recipe
 
-PREDICTION_TYPE = "v"  # ahead of x₀ from some 3,000 steps on, before that not told apart: benchmarks/targets.py
+PREDICTION_TYPE = "v"  # ahead of x₀ after 3,000 steps, not told apart after 1,000: benchmarks/targets.py
 
 
 def ddpm_model(

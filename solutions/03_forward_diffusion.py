@@ -423,14 +423,14 @@ diet("The diet after the repair", training_pair)
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-swap_harm = "c"
+pairs_harm = "c"
 ### END SOLUTION
 ### BEGIN HANDED OUT
-# swap_harm = ""    # type a, b, c or d between the quotes
+# pairs_harm = ""    # type a, b, c or d between the quotes
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("forward/pairs-harm", swap_harm)
+ask("forward/pairs-harm", pairs_harm)
 
 # %% [markdown]
 # The loss of the best answer to the exchanged pairs, without any training, beside the loss of answering "no noise at all" to the right ones. A loss that starts low and falls quickly is no proof of anything.
@@ -577,14 +577,14 @@ columns_of(alpha_bar_at)
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-shifted_harm = "b"
+look_up_harm = "b"
 ### END SOLUTION
 ### BEGIN HANDED OUT
-# shifted_harm = ""    # type a, b, c or d between the quotes
+# look_up_harm = ""    # type a, b, c or d between the quotes
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("forward/look-up-harm", shifted_harm)
+ask("forward/look-up-harm", look_up_harm)
 
 # %% [markdown]
 # ## 3.5 · What makes an image noisy?

@@ -455,14 +455,14 @@ show_losses("Same images, same network: before and after the repair")
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-one_step_effect = "b"
+restless_effect = "b"
 ### END SOLUTION
 ### BEGIN HANDED OUT
-# one_step_effect = ""    # type a, b, c or d between the quotes
+# restless_effect = ""    # type a, b, c or d between the quotes
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("training/restless-effect", one_step_effect)
+ask("training/restless-effect", restless_effect)
 
 # %% [markdown]
 # Measure it, on the network that you just trained: the variance of a batch's gradient from batch to batch, all weights together.
@@ -579,14 +579,14 @@ plots.image_rows(
 
 # %% tags=["quiz"]
 ### BEGIN SOLUTION
-wrong_pair_effect = "a"
+easy_loss_effect = "a"
 ### END SOLUTION
 ### BEGIN HANDED OUT
-# wrong_pair_effect = ""    # type a, b, c or d between the quotes
+# easy_loss_effect = ""    # type a, b, c or d between the quotes
 ### END HANDED OUT
 
 # %% tags=["check"]
-ask("training/easy-loss-effect", wrong_pair_effect)
+ask("training/easy-loss-effect", easy_loss_effect)
 
 # %%
 start = torch.randn(10, *train_set.shape, generator=lab.generator(1), device=lab.device)

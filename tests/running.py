@@ -112,10 +112,19 @@ def run(notebook: Path, folder: Path, *, env: dict[str, str]) -> Run:
     return Run(notebook.stem, cells, passed, failed, skipped, seconds, explorers, last["calls"], log)
 
 
+def read(face: str, name: str) -> nbformat.NotebookNode:
+    """A notebook as it stands in the tree."""
+    return nbformat.read(FACES[face] / f"{name}.ipynb", as_version=4)
+
+
+def html_of(cell: nbformat.NotebookNode) -> str:
+    """What an executed cell shows as HTML."""
+    return "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
+
+
 def checked(name: str) -> dict[str, str]:
     """What a solved notebook checks: name of the answer -> id of its quiz."""
-    cells = nbformat.read(FACES["solved"] / f"{name}.ipynb", as_version=4).cells
-    return {match[1]: match[2] for cell in cells if (match := CHECKED.search(cell.source))}
+    return {match[1]: match[2] for cell in read("solved", name).cells if (match := CHECKED.search(cell.source))}
 
 
 def settings(data: str, empty: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
-from running import FACES, NOTEBOOKS
+from running import NOTEBOOKS, read
 
 SOURCE = """
 from course_utils import plots
@@ -76,6 +76,6 @@ def test_an_image_without_a_text_would_be_found():
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_image_of_the_executed_notebooks_has_a_text_in_the_export(name):
-    alts = Images(exported(nbformat.read(FACES["solved"] / f"{name}.ipynb", as_version=4))).alts
+    alts = Images(exported(read("solved", name))).alts
     missing = [k for k, alt in enumerate(alts) if not alt or alt.startswith("No description")]
     assert alts and missing == [], f"{len(missing)} of {len(alts)} images have no alternative text"

@@ -84,6 +84,17 @@ def run(sandbox):
     return outcome
 
 
+@pytest.fixture
+def unhurried(sandbox, monkeypatch):
+    """unhurried(seconds): so long for an answer, on the clock and in computing, for what is long on a slow machine."""
+
+    def give(seconds: int, **other_limits) -> None:
+        limits = dataclasses.replace(LIMITS, seconds=seconds, cpu=seconds, **other_limits)
+        monkeypatch.setattr(sandbox, "limits", limits)
+
+    return give
+
+
 def question(cell: str, **more) -> Question:
     """The question as the grader makes it: its one reader of cells comes before the sandbox."""
     fields = {"id": "demo/answer", "name": "answer", "notebook": "03", "requests": REQUESTS}
@@ -291,8 +302,8 @@ def test_a_large_case_gets_through_to_an_answer_that_says_much(sandbox):
         "def answer(x):\n    return torch.func.grad(lambda y: y.square().sum())(x)",
     ],
 )
-def test_nothing_is_compiled_and_nothing_is_lost(run, sandbox, monkeypatch, cell):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=20, cpu=20))  # imports on a busy machine
+def test_nothing_is_compiled_and_nothing_is_lost(run, unhurried, cell):
+    unhurried(20)  # it imports much
     first, second = results(run(cell))
     assert first.trouble is None and np.array_equal(first.output.data, [0, 2, 4])
 
@@ -414,8 +425,8 @@ def found_in_memory(run, pattern: bytes, **more) -> int:
     return int(said(run(cell, **more)))
 
 
-def test_nothing_of_a_forbidden_function_is_left_in_memory(run, sandbox, monkeypatch):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30, cpu=30, submission=1000))
+def test_nothing_of_a_forbidden_function_is_left_in_memory(run, unhurried):
+    unhurried(30, submission=1000)
     own = instructions("course_utils.models.vae", "kl_to_standard_normal")
     forbidden = ("course_utils.models.vae.kl_to_standard_normal",)
     assert found_in_memory(run, own) == 1  # the function itself: so it would be found
@@ -425,9 +436,9 @@ def test_nothing_of_a_forbidden_function_is_left_in_memory(run, sandbox, monkeyp
 @pytest.mark.parametrize(
     "module, name", [("course_utils.diffusion", "linear_schedule"), ("course_utils.models.vae", "reparameterize")]
 )
-def test_no_module_is_left_in_memory_as_it_came(run, sandbox, monkeypatch, module, name):
+def test_no_module_is_left_in_memory_as_it_came(run, unhurried, module, name):
     """In what `marshal` writes, the length stands before the instructions; in memory it doesn't."""
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=30, cpu=30, submission=1000))
+    unhurried(30, submission=1000)
     own = instructions(module, name)
     assert found_in_memory(run, own) >= 1
     assert found_in_memory(run, len(own).to_bytes(4, "little") + own) == 0
@@ -529,8 +540,8 @@ def test_recursion_without_end(run, limit):
         "def answer(x):\n    return torch.ones(10**10).sum()",
     ],
 )
-def test_a_memory_bomb_of_one_process_is_an_exception(run, sandbox, monkeypatch, cell):
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=20, cpu=20))
+def test_a_memory_bomb_of_one_process_is_an_exception(run, unhurried, cell):
+    unhurried(20)
     assert "emory" in said(run(cell))
 
 
@@ -751,9 +762,8 @@ def test_objects_are_no_results(run):
 # ------------------------------------------------------------------------------------------------ attempts on solutions
 
 
-def test_there_is_no_source_to_read(run, sandbox, monkeypatch):
-    # It walks the whole file system and the whole memory: seconds of computing, and more on a slow machine.
-    monkeypatch.setattr(sandbox, "limits", dataclasses.replace(LIMITS, seconds=60, cpu=60))
+def test_there_is_no_source_to_read(run, unhurried):
+    unhurried(30)  # it walks the whole file system and the whole memory
     cell = """
     import gc, inspect, os, sys
     import course_utils.diffusion

@@ -16,16 +16,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from running import FACES, NOTEBOOKS
+from running import FACES, NOTEBOOKS, read
 
 from classroom.grading.records import Report, Score
 from classroom.grading.reports.nbgrader_csv import COLUMNS, nbgrader_csv
 
 ALLOWED = {"schema_version", "grade", "solution", "locked", "task", "grade_id", "points", "cell_type", "checksum"}
-
-
-def read(face: str, name: str):
-    return nbformat.read(FACES[face] / f"{name}.ipynb", as_version=4)
 
 
 def graded(nb) -> list:

@@ -14,10 +14,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import nbformat
 import pytest
 import running
-from running import FACES, NOTEBOOKS, has_fashion, written
+from running import FACES, NOTEBOOKS, has_fashion, read, written
 
 SKIP_TAGS = {"nbval-skip", "raises-exception", "nbval-ignore-output"}
 SMOKE = 30  # seconds that a notebook may take at effort smoke; told when exceeded, not asserted: machines differ
@@ -63,7 +62,7 @@ def test_runs_to_the_end(face, data, name, ran, report):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 @pytest.mark.parametrize("face", FACES)
 def test_no_cell_is_exempt(face, name):
-    nb = nbformat.read(FACES[face] / f"{name}.ipynb", as_version=4)
+    nb = read(face, name)
     exempt = {c.id for c in nb.cells if SKIP_TAGS & set(c.metadata.get("tags", ()))}
     answers = {c.id for c in nb.cells if c.metadata.get("course", {}).get("role") == "answer"}
     assert exempt == (answers if face == "untouched" else set()), "only a student's own code may stop"

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from quizzes import demo
+from running import html_of
 from torch import nn
 
 from classroom import quizzes
@@ -1051,6 +1052,7 @@ def test_what_can_not_be_sent_says_so():
 STUDENT = """
 import sys
 from quizzes import demo
+from running import html_of
 from classroom.quizzes.wire import answer_wire
 
 def reparameterize(mu, log_var, eps):
@@ -1383,10 +1385,6 @@ def executed(*sources, env=None):
         env={**os.environ, **(env or {})}
     )
     return nb
-
-
-def html_of(cell):
-    return "".join(out.data.get("text/html", "") for out in cell.outputs if "data" in out)
 
 
 def text_of(cell):

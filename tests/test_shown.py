@@ -8,19 +8,14 @@ import re
 import grading_zoo
 import nbformat
 import pytest
-from running import FACES, NOTEBOOKS
+from running import NOTEBOOKS, html_of, read
 
 from classroom.quizzes import Quiz, declarations
 from classroom.quizzes.cards import inline
 
 
 def executed(name: str) -> list:
-    cells = nbformat.read(FACES["solved"] / f"{name}.ipynb", as_version=4).cells
-    return [cell for cell in cells if cell.cell_type == "code"]
-
-
-def html_of(cell) -> str:
-    return "\n".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
+    return [cell for cell in read("solved", name).cells if cell.cell_type == "code"]
 
 
 def shows_nothing(cell) -> bool:

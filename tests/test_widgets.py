@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import re
 
-import nbformat
 import pytest
 import running
-from running import AT_HAND, FACES, NOTEBOOKS, written
+from running import AT_HAND, NOTEBOOKS, read, written
 
 SWEPT = {("solved", AT_HAND): (), ("untouched", "no data"): pytest.mark.slow}
 
 
 def written_down(face: str, name: str) -> int:
     """How many explorers a notebook makes: its cells that call `explore`."""
-    cells = nbformat.read(FACES[face] / f"{name}.ipynb", as_version=4).cells
+    cells = read(face, name).cells
     return sum(len(re.findall(r"^explore\(", cell.source, re.MULTILINE)) for cell in cells if cell.cell_type == "code")
 
 
