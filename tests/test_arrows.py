@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("course_utils", "classroom")
 BASE = {"arrays", "device", "files"}
 LIBRARY = BASE | {"data", "models", "diffusion", "sampling", "training", "recipes", "metrics", "weights", "plots"}
-LIBRARY |= {"explore", "keys", "notebook", "pitfalls", "together", "variational", "yardsticks"}
+LIBRARY |= {"adversarial", "explore", "keys", "notebook", "pitfalls", "together", "variational", "yardsticks"}
 
 # A module (or the package that it lies in) -> what of ours it may import, by the same short names. Every module needs
 # a line here. The library never imports the machine: no line of the first table holds anything of the second.
@@ -29,6 +29,7 @@ COURSE_UTILS = {
     "diffusion": BASE,
     "variational": BASE | {"diffusion"},
     "training": BASE,
+    "adversarial": BASE | {"training"},
     "metrics": BASE,
     "plots": BASE,
     "sampling": BASE | {"diffusion"},
