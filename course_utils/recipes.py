@@ -57,3 +57,15 @@ def ddpm_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | No
 def ddpm_loss(schedule: Schedule, model: UNet) -> Callable:
     """Squared error in v at stratified steps; for a model with classes a tenth of the labels become "any"."""
     return diffusion_loss(schedule, PREDICTION_TYPE, null=model.null)
+
+
+def dcgan_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | None = 0.995) -> Recipe:
+    """For `adversarial.train_gan`: DCGAN's Adam (β₁ = 0.5), ten times its rate, which falls over the second half.
+
+    DCGAN's own 0.0002 is made for long runs: after 800 steps the squared Fréchet distance was 89 with it and 45 with
+    0.002 (one seed each, Fashion-MNIST). The generator's weights are averaged.
+
+    >>> dcgan_recipe(1000).lr
+    0.002
+    """
+    return Recipe(steps=steps, batch_size=batch_size, lr=2e-3, lr_schedule="linear-half", ema=ema, seed=seed)

@@ -27,6 +27,7 @@ from .diffusion import Denoiser, Schedule
 from .files import write_whole
 from .models import unet
 from .models.classifier import Classifier, NoisyClassifier
+from .models.dcgan import Generator
 
 __all__ = [
     "WeightsRefused",
@@ -34,6 +35,7 @@ __all__ = [
     "describe",
     "load_classifier",
     "load_denoiser",
+    "load_generator",
     "load_noisy_classifier",
     "read_card",
     "save",
@@ -43,14 +45,20 @@ __all__ = [
 SHIPPED = Path(__file__).resolve().parent / "shipped"
 ENDING = ".safetensors"
 IN_A_FOLDER = f"model{ENDING}"  # what `train` leaves in the folder of a run
-MODELS = {"UNet": unet.UNet, "Classifier": Classifier, "NoisyClassifier": NoisyClassifier}
+MODELS = {"UNet": unet.UNet, "Generator": Generator, "Classifier": Classifier, "NoisyClassifier": NoisyClassifier}
 PARTS = {part.__name__: part for part in (unet.ResidualBlock, unet.ConvNeXtBlock, unet.Attention, unet.LinearAttention)}
 KINDS = {
     "denoiser": "a diffusion model",
+    "generator": "the generator of a GAN",
     "classifier": "a classifier",
     "noisy-classifier": "a classifier of noisy images",
 }
-KIND_OF = {"UNet": "denoiser", "Classifier": "classifier", "NoisyClassifier": "noisy-classifier"}
+KIND_OF = {
+    "UNet": "denoiser",
+    "Generator": "generator",
+    "Classifier": "classifier",
+    "NoisyClassifier": "noisy-classifier",
+}
 ALPHA_BAR = "schedule.alpha_bar"  # beside the weights, so that the schedule comes back to the last bit
 
 
@@ -63,14 +71,15 @@ class WeightsRefused(ValueError):
 # ---------------------------------------------------------------------------------------------------------------------
 def save(
     path: str | os.PathLike,
-    model: Denoiser | Classifier | NoisyClassifier,
+    model: Denoiser | Generator | Classifier | NoisyClassifier,
     card: Mapping[str, Any],
     classes: Iterable[str] = (),
     schedule: Schedule | None = None,
 ) -> Path:
     """Write a trained model to `path` (.safetensors) and its card beside it (.md). Returns the path.
 
-    model: a `Denoiser` around a `UNet`, a `Classifier`, or a `NoisyClassifier` with the `schedule` of its noise;
+    model: a `Denoiser` around a `UNet`, a `Generator`, a `Classifier`, or a `NoisyClassifier` with the `schedule` of
+        its noise;
     card: what there is to know about it, in numbers, words, lists and dictionaries, such as data, steps, seed, command,
     quality;  classes: their names, none for a model without.
     Floats are stored as float16: half the size, and harmless (measured: pixels of samples move by 0.0002 on average).
@@ -82,7 +91,7 @@ def save(
     about = {"kind": KIND_OF[about["model"]], **about}
     if isinstance(model, Denoiser):
         about["prediction_type"], schedule = model.prediction_type, model.schedule
-    if schedule is None and not isinstance(model, Classifier):
+    if schedule is None and not isinstance(model, Classifier | Generator):
         raise ValueError("save expects a schedule with a NoisyClassifier, and a UNet inside a Denoiser, which has one.")
     if schedule is not None:
         about["schedule"] = {"name": schedule.name, "T": schedule.T}
@@ -103,6 +112,16 @@ def load_denoiser(name_or_path: str | os.PathLike, device: torch.device | str = 
     """
     network, schedule, about = _load(name_or_path, "denoiser", device)
     return _with_card(Denoiser(network, schedule, about["prediction_type"]).eval(), about)
+
+
+def load_generator(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> Generator:
+    """A trained generator, in eval mode and without gradients: `.sample(n, generator)` draws images, codes (b,
+    `.latent`) go in by hand; its card is in `.card`.
+
+    name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-generator".
+    """
+    model, _, about = _load(name_or_path, "generator", device)
+    return _with_card(model, about)
 
 
 def load_classifier(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> Classifier:
@@ -127,7 +146,7 @@ def load_noisy_classifier(name_or_path: str | os.PathLike, device: torch.device 
 def shipped(kind: str | None = None) -> list[str]:
     """Names of the models that come with the course: all, or those of a kind.
 
-    kind: "denoiser", "classifier" or "noisy-classifier".
+    kind: "denoiser", "generator", "classifier" or "noisy-classifier".
     """
     paths = sorted(SHIPPED.glob(f"*{ENDING}"))
     return [path.stem for path in paths if kind is None or _header(path)["kind"] == kind]
@@ -290,10 +309,19 @@ def _with_card(model: nn.Module, about: dict[str, Any]) -> nn.Module:
 # ---------------------------------------------------------------------------------------------------------------------
 # The card
 # ---------------------------------------------------------------------------------------------------------------------
-UNITS = {  # of what is measured on the test split; an accuracy has none
-    "loss": "mean squared error per pixel of what it predicts",
-    "Fréchet distance": "squared, of 1,000 samples (50 steps, η = 0), in the features of a classifier",
-}
+def units(kind: str) -> dict[str, str]:
+    """Of what is measured on the test split; an accuracy has none.
+
+    >>> units("generator")["Fréchet distance"]
+    'squared, of 1,000 samples, in the features of a classifier'
+    """
+    how = " (50 steps, η = 0)" if kind == "denoiser" else ""
+    return {
+        "loss": "mean squared error per pixel of what it predicts",
+        "Fréchet distance": f"squared, of 1,000 samples{how}, in the features of a classifier",
+    }
+
+
 HIDDEN = {"format", "kind", "model", "config", "weights", "torch", "checksum", "classes", "schedule", "prediction_type"}
 
 
@@ -314,8 +342,9 @@ def describe(name_or_path: str | os.PathLike) -> str:
     if "schedule" in card:
         rows["schedule"] = f"{card['schedule']['name']}, T = {card['schedule']['T']}"
     rows |= {key: _words(value) for key, value in card.items() if key not in HIDDEN}
-    units = [f"{key}: {UNITS[key]}" for key in card.get("on the test split", ()) if key in UNITS]
-    rows |= {"units": "; ".join(units)} if units else {}
+    unit = units(card["kind"])
+    said = [f"{key}: {unit[key]}" for key in card.get("on the test split", ()) if key in unit]
+    rows |= {"units": "; ".join(said)} if said else {}
     rows["PyTorch"] = card["torch"]
     table = "\n".join(f"| {key} | {value} |".replace("\n", " ") for key, value in rows.items())
     title = path.stem if path.name != IN_A_FOLDER else path.parent.name or "model"

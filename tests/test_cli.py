@@ -32,12 +32,14 @@ from course_utils.device import generators
 from course_utils.diffusion import Denoiser
 from course_utils.files import sole_user, write_whole
 from course_utils.models.classifier import Classifier, NoisyClassifier
+from course_utils.models.dcgan import Generator
 from course_utils.models.unet import UNet
 from course_utils.sampling import clipped, dpm_solver, last
 from course_utils.training import checkpoints, watching
 from course_utils.weights import (
     load_classifier,
     load_denoiser,
+    load_generator,
     load_noisy_classifier,
     read_card,
     save,
@@ -46,8 +48,10 @@ from course_utils.weights import (
 
 def tiny(
     kind: str, shape: tuple[int, int, int], classes: int | None, conditioning: str = "added"
-) -> UNet | Classifier | NoisyClassifier:
+) -> UNet | Generator | Classifier | NoisyClassifier:
     """Models that train in no time."""
+    if kind == "dcgan":
+        return Generator(shape, latent=5, widths=(4, 8))
     if kind == "ddpm":
         return UNet(shape, widths=(16,), patch=4, num_classes=classes, attention=None, conditioning=conditioning)
     return NoisyClassifier(shape, classes, (8,)) if "noisy" in kind else Classifier(shape, classes, size=4, width=4)
@@ -209,6 +213,48 @@ def test_train_a_noisy_classifier(capsys, leaves, tmp_path):
     assert all(map(torch.equal, weights_of(tmp_path / "a"), weights_of(tmp_path / "b")))
 
 
+def test_train_a_dcgan_and_draw_with_it(capsys, leaves, models, tmp_path):
+    judge = models / "judge.safetensors"
+    run = ("train", "dcgan", "--data", leaves, "--steps", 4, "--batch", 8, "--evaluator", judge, "--out")
+    assert call(capsys, *run, "a")[0] == 0 and Path("a/samples.png").exists()
+    generator = load_generator("a")
+    assert generator.latent == 5 and generator.card["on the test split"]["Fréchet distance"] > 0
+    assert losses("a")[0].keys() == {"step", "loss", "generator"}
+    assert call(capsys, *run[:-3], "--out", "b")[0] == 0
+    assert all(map(torch.equal, weights_of(tmp_path / "a"), weights_of(tmp_path / "b")))  # one seed, one network
+
+    assert call(capsys, "sample", "a", "-n", 3, "--seed", 2, "--out", "few.npz")[0] == 0
+    assert call(capsys, "sample", "a", "-n", 5, "--seed", 2, "--out", "more.npz")[0] == 0
+    few, more = (np.load(name)["images"] for name in ("few.npz", "more.npz"))
+    assert few.shape == (3, 1, 28, 28) and abs(few).max() <= 1 and np.allclose(few, more[:3], atol=1e-6)
+    codes = torch.stack([torch.randn(5, generator=one) for one in generators(2, 3)])
+    assert np.allclose(few, generator(codes).numpy(), atol=1e-6)
+    for wrong in (("--steps", 9), ("--label", "oak"), ("--eta", 1), ("--guidance", 2), ("--sampler", "dpm-solver")):
+        status, _, err = call(capsys, "sample", "a", *wrong, "--out", "no.png")
+        assert status == 2 and err.count("\n") == 1 and f"leave {wrong[0]} out" in err and not Path("no.png").exists()
+    status, _, err = call(capsys, "sample", "a", "--out", "no.gif")
+    assert status == 2 and "there is no way to show" in err
+
+
+def test_a_dcgan_that_was_stopped_goes_on_to_the_same_end(capsys, leaves, tmp_path, monkeypatch):
+    run = ("train", "dcgan", "--data", leaves, "--steps", 6, "--batch", 8, "--save-every", 1, "--out")
+    assert call(capsys, *run, "whole")[0] == 0
+    train_gan = runs.train_gan
+
+    def stopped_at_3(*players_and_data, **watch):
+        def press(step, *_):
+            if step == 3:
+                signal.raise_signal(signal.SIGINT)
+
+        return train_gan(*players_and_data, **watch, on_step=press, every=1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "train_gan", stopped_at_3)
+        assert call(capsys, *run, "parts")[0] == 130
+    assert call(capsys, "train", "dcgan", "--out", "parts", "--resume")[0] == 0
+    assert all(map(torch.equal, weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")))
+
+
 def test_two_ways_for_a_class_to_come_in(capsys, leaves):
     run = ("train", "ddpm", "--data", leaves, "--labels", "--steps", 2, "--batch", 8, "--out")
     assert call(capsys, *run, "added")[0] == call(capsys, *run, "plane", "--conditioning", "plane")[0] == 0
@@ -255,9 +301,7 @@ def test_minutes_become_steps_before_the_run_begins(capsys, leaves, monkeypatch)
 
 
 def test_stopped_while_its_speed_is_measured_a_run_has_learned_nothing_yet(capsys, leaves, monkeypatch):
-    from course_utils.cli import train
-
-    fit = train.fit
+    fit = runs.fit
 
     def stopped(model, loss, *rest, **options):
         def pressed(*batch):
@@ -266,7 +310,7 @@ def test_stopped_while_its_speed_is_measured_a_run_has_learned_nothing_yet(capsy
 
         return fit(model, pressed, *rest, **options)
 
-    monkeypatch.setattr(train, "fit", stopped)
+    monkeypatch.setattr(runs, "fit", stopped)
     status, out, err = call(capsys, "train", "ddpm", "--data", leaves, "--minutes", 1, "--out", "run")
     assert (status, out, err) == (130, "", "Stopped by hand.\n") and not list(Path("run").iterdir())
 
@@ -949,6 +993,8 @@ WRONG = {
         ("ddpm --data {leaves} --resume --out nowhere", "no run in 'nowhere'"),
         ("classifier --data {leaves} --labels", "--labels is for ddpm"),
         ("noisy-classifier --data {leaves} --labels", "--labels is for ddpm"),
+        ("dcgan --data {leaves} --labels", "a DCGAN takes no labels"),
+        ("classifier --data {leaves} --evaluator {models}/judge.safetensors", "--evaluator is for ddpm and dcgan"),
         ("ddpm --data {leaves} --conditioning plane", "--conditioning says how the classes come in"),
         ("classifier --data {leaves} --conditioning added", "it is for ddpm, and needs --labels"),
         ("ddpm --data {leaves} --labels --conditioning beside", "invalid choice: 'beside'"),
@@ -1024,8 +1070,10 @@ def test_help_gives_the_defaults_that_are_used(capsys):
     out = " ".join(out.split())
     assert f"training steps ({defaults.STEPS['ddpm']})" in out and len(set(defaults.STEPS.values())) == 1
     batch, lr, clean = defaults.BATCH, defaults.LR, "classifier"
-    assert f"(ddpm {batch['ddpm']}, classifiers {batch[clean]})" in out and batch[clean] == batch["noisy-classifier"]
-    assert f"(classifier {lr[clean]:g}, others {lr['ddpm']:g})" in out and lr["ddpm"] == lr["noisy-classifier"]
+    assert f"(ddpm and dcgan {batch['ddpm']}, classifiers {batch[clean]})" in out
+    assert batch["ddpm"] == batch["dcgan"] and batch[clean] == batch["noisy-classifier"]
+    assert f"(dcgan and classifier {lr[clean]:g}, others {lr['ddpm']:g})" in out
+    assert lr[clean] == lr["dcgan"] and lr["ddpm"] == lr["noisy-classifier"]
     _, out, _ = call(capsys, "sample", "--help")
     assert "(16)" in out and "(50)" in out and "(0)" in out
 

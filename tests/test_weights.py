@@ -19,6 +19,7 @@ from course_utils import weights
 from course_utils.diffusion import Denoiser, cosine_schedule, linear_schedule, zero_terminal_snr
 from course_utils.models import unet
 from course_utils.models.classifier import Classifier, NoisyClassifier
+from course_utils.models.dcgan import Generator
 from course_utils.weights import (
     WeightsRefused,
     architecture,
@@ -26,6 +27,7 @@ from course_utils.weights import (
     describe,
     load_classifier,
     load_denoiser,
+    load_generator,
     load_noisy_classifier,
     read_card,
     save,
@@ -34,6 +36,12 @@ from course_utils.weights import (
 
 SHAPE = (1, 8, 12)
 NAMES = ("boot", "bag", "coat")
+LOAD = {
+    "denoiser": load_denoiser,
+    "generator": load_generator,
+    "classifier": load_classifier,
+    "noisy-classifier": load_noisy_classifier,
+}
 
 
 def network(**options) -> unet.UNet:
@@ -107,6 +115,20 @@ def test_a_classifier_comes_back_with_its_running_averages(tmp_path):
     x = torch.randn(5, *SHAPE)
     assert torch.equal(after(x), model(x).detach()) and torch.equal(after.features(x), model.features(x).detach())
     assert after.classes == NAMES and after.card["seed"] == 1 and not after.training
+
+
+def test_a_generator_comes_back(tmp_path):
+    torch.manual_seed(0)
+    model = Generator(SHAPE, latent=3, widths=(4, 8)).half().float().eval()
+    after = load_generator(save(tmp_path / "g.safetensors", model, {"steps": 7}))
+    z = torch.randn(5, 3)
+    assert torch.equal(after(z), model(z)) and after.card["steps"] == 7 and not after.training
+    assert torch.equal(
+        after.sample(5, torch.Generator().manual_seed(1)),
+        model(torch.randn(5, 3, generator=torch.Generator().manual_seed(1))),
+    )
+    with pytest.raises(WeightsRefused, match="holds the generator of a GAN; expected a diffusion model"):
+        load_denoiser(tmp_path / "g.safetensors")
 
 
 def test_a_noisy_classifier_comes_back_with_its_schedule(tmp_path):
@@ -236,7 +258,7 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, model, classes, m
 
 
 def test_a_model_that_is_not_the_librarys(tmp_path):
-    with pytest.raises(ValueError, match="UNet, Classifier or NoisyClassifier, got Linear"):
+    with pytest.raises(ValueError, match="UNet, Generator, Classifier or NoisyClassifier, got Linear"):
         architecture(nn.Linear(2, 2))
 
 
@@ -290,8 +312,7 @@ def test_the_card_says_in_which_units_it_was_measured(tmp_path):
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_models_load_and_their_cards_are_up_to_date(name):
     card = read_card(name)
-    load = {"denoiser": load_denoiser, "classifier": load_classifier, "noisy-classifier": load_noisy_classifier}
-    model = load[card["kind"]](name)
+    model = LOAD[card["kind"]](name)
     assert all(weight.isfinite().all() for weight in model.parameters())
     assert (weights.SHIPPED / f"{name}.md").read_text() == describe(name)
     assert {"data", "steps", "seed", "command", "on the test split"} <= set(card)
@@ -318,11 +339,8 @@ def test_shipped_models_are_installed_with_the_library(tmp_path, root):
     assert {"course_utils/shipped/some.safetensors", "course_utils/shipped/some.md"} <= set(names)
 
 
-@pytest.mark.parametrize(
-    ("load", "kind"),
-    [(load_denoiser, "denoiser"), (load_classifier, "classifier"), (load_noisy_classifier, "noisy-classifier")],
-)
-def test_what_is_offered_can_be_loaded(load, kind):
+@pytest.mark.parametrize(("kind", "load"), LOAD.items())
+def test_what_is_offered_can_be_loaded(kind, load):
     """Nobody is sent from a wrong name to a model of another kind."""
     with pytest.raises(WeightsRefused, match="no model called 'nothing'") as refusal:
         load("nothing")

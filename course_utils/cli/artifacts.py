@@ -18,9 +18,10 @@ from ..diffusion import Denoiser, Schedule, diffusion_loss
 from ..files import write_whole
 from ..metrics import frechet_distance
 from ..models.classifier import Classifier, NoisyClassifier
+from ..models.dcgan import Generator
 from ..notebook import describe
 from ..training import History
-from ..weights import UNITS, WeightsRefused, read_card, save
+from ..weights import WeightsRefused, read_card, save, units
 from .drawing import draw
 from .runs import Job
 
@@ -45,7 +46,7 @@ def keep(job: Job, history: History) -> int:
             _set_aside(folder / MODEL, lying[0])
         write_whole(folder / "loss.csv", _table(history).encode())
         save(folder / MODEL, model, card, job.data.classes if settings.with_classes else (), schedule)
-        if settings.kind == "ddpm":
+        if settings.kind in ("ddpm", "dcgan"):
             write_whole(folder / "samples.png", plots.png(_samples(model, job.data, card["steps"])))
     except OSError as error:
         print(
@@ -54,8 +55,9 @@ def keep(job: Job, history: History) -> int:
             file=sys.stderr,
         )
         return 1
-    units = {key: f" ({UNITS[key]})" if key in UNITS else "" for key in said}
-    print(f"Kept in {folder}" + "".join(f"; {key} on the test split {said[key]:.4g}{units[key]}" for key in said))
+    unit = {key: f" ({text})" for key, text in units(read_card(folder / MODEL)["kind"]).items()}
+    found = "".join(f"; {key} on the test split {value:.4g}{unit.get(key, '')}" for key, value in said.items())
+    print(f"Kept in {folder}{found}")
     return 0
 
 
@@ -97,20 +99,20 @@ def _table(history: History) -> str:
     return "\n".join([",".join(["step", *names]), *lines]) + "\n"
 
 
-def _samples(denoiser: Denoiser, data: ImageSet, steps: str) -> plots.Figure:
+def _samples(model: Denoiser | Generator, data: ImageSet, steps: str) -> plots.Figure:
     """Eight images of each class (of the first twelve), a row for each; or 64 where there are no labels."""
     title = f"{data.title} after {steps} steps"
-    if denoiser.model.num_classes is None:
-        return plots.image_grid(draw(denoiser, 64), title=title, columns=8)
+    if isinstance(model, Generator) or model.model.num_classes is None:
+        return plots.image_grid(draw(model, 64), title=title, columns=8)
     names = data.classes[:12]
-    images = draw(denoiser, 8 * len(names), y=torch.arange(len(names)).repeat_interleave(8))
+    images = draw(model, 8 * len(names), y=torch.arange(len(names)).repeat_interleave(8))
     return plots.image_rows(dict(zip(names, images.split(8))), title=title)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Measured on images that the model has never seen
 # ---------------------------------------------------------------------------------------------------------------------
-def _measured(job: Job, model: Denoiser | Classifier | NoisyClassifier) -> dict[str, float]:
+def _measured(job: Job, model: Denoiser | Generator | Classifier | NoisyClassifier) -> dict[str, float]:
     """What there is to say about a model; nothing where a folder of images has too few to set some aside."""
     data, settings = job.data, job.run.settings
     try:
@@ -121,7 +123,7 @@ def _measured(job: Job, model: Denoiser | Classifier | NoisyClassifier) -> dict[
         return {"accuracy": accuracy(model, test)}
     if settings.kind == "noisy-classifier":
         return accuracy_by_step(model, job.made.schedule, test)
-    found = {"loss": test_loss(model, test)}
+    found = {} if settings.kind == "dcgan" else {"loss": test_loss(model, test)}
     return found if job.evaluator is None else found | {"Fréchet distance": distance(model, test, job.evaluator)}
 
 
@@ -162,12 +164,14 @@ def test_loss(denoiser: Denoiser, test: ImageSet, most: int = 2000) -> float:
 
 
 @torch.no_grad()
-def distance(denoiser: Denoiser, test: ImageSet, evaluator: Classifier, n: int = 1000) -> float:
-    """The Fréchet distance of n samples (50 steps, η = 0) to the test split, in the features of a classifier.
+def distance(model: Denoiser | Generator, test: ImageSet, evaluator: Classifier, n: int = 1000) -> float:
+    """The Fréchet distance of n samples to the test split, in the features of a classifier.
 
-    Samples of a model with classes have the labels of test images, so that the classes are as frequent.
+    A denoiser takes 50 steps with η = 0; if it has classes, its samples have the labels of test images, so that the
+    classes are as frequent.
     """
-    labels = test.labels[torch.arange(n) % len(test)] if denoiser.model.num_classes is not None else None
-    samples = draw(denoiser, n, y=labels).to(test.device)
+    with_classes = isinstance(model, Denoiser) and model.model.num_classes is not None
+    labels = {"y": test.labels[torch.arange(n) % len(test)]} if with_classes else {}
+    samples = draw(model, n, **labels).to(test.device)
     real = torch.cat([evaluator.features(x) for x, _ in _pieces(test)])
     return frechet_distance(torch.cat([evaluator.features(piece) for piece in samples.split(500)]), real)

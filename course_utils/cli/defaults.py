@@ -7,26 +7,31 @@ from dataclasses import replace
 from .. import recipes
 from ..diffusion import NOISE_SCHEDULES, Schedule, zero_terminal_snr
 from ..models.classifier import Classifier, NoisyClassifier
+from ..models.dcgan import Generator
 from ..models.unet import UNet
 from ..training import Recipe
 
-STEPS = {"ddpm": 2000, "classifier": 2000, "noisy-classifier": 2000}
+STEPS = {"ddpm": 2000, "dcgan": 2000, "classifier": 2000, "noisy-classifier": 2000}
 PREDICTION_TYPE = recipes.PREDICTION_TYPE
 SCHEDULE = {"name": recipes.ddpm_schedule().name, "T": recipes.ddpm_schedule().T}
 
 
 def model(
     kind: str, shape: tuple[int, int, int], num_classes: int | None, conditioning: str = "added"
-) -> UNet | Classifier | NoisyClassifier:
+) -> UNet | Generator | Classifier | NoisyClassifier:
     """The network for images (c, h, w), with new weights. classes: how many, or None for a UNet without labels."""
     if kind == "ddpm":
         return recipes.ddpm_model(shape, num_classes, conditioning=conditioning)
+    if kind == "dcgan":
+        return Generator(shape)
     return Classifier(shape, num_classes) if kind == "classifier" else NoisyClassifier(shape, num_classes)
 
 
 def recipe(kind: str, steps: int, batch: int | None = None, lr: float | None = None, seed: int = 0) -> Recipe:
     """How it is trained; batch and lr are the recipe's own where they are None."""
-    if kind == "classifier":
+    if kind == "dcgan":
+        plain = recipes.dcgan_recipe(steps, seed=seed)
+    elif kind == "classifier":
         plain = Recipe(steps=steps, batch_size=128, lr=2e-3, lr_schedule="linear-half", ema=0.995, seed=seed)
     else:
         plain = recipes.ddpm_recipe(steps, seed=seed, **({} if kind == "ddpm" else {"batch_size": 128}))

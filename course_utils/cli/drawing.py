@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ..arrays import normal_like
 from ..device import autocast, generators, quiet
 from ..diffusion import Denoiser
+from ..models.dcgan import Generator
 from ..plots.images import mosaic
 from ..sampling import Step, cfg, clipped
 from .samplers import function_of, options_of
@@ -61,15 +62,25 @@ def walks(
         yield function_of(sampler)(clipped(denoise), denoiser.schedule, noise, steps, labels, **draws)
 
 
-def draw(denoiser: Denoiser, n: int, steps: int = 50, **how: Any) -> Float[Tensor, "n c h w"]:
-    """n images in [-1, 1] on the CPU. how: as in `walks`."""
-    pieces, total = [], steps * -(-n // PIECE)
+def draw(model: Denoiser | Generator, n: int, steps: int = 50, **how: Any) -> Float[Tensor, "n c h w"]:
+    """n images in [-1, 1] on the CPU. how: as in `walks`; of a generator, which needs one step, `seed` alone."""
+    if isinstance(model, Generator):
+        return _in_one_pass(model, n, **how)
+    denoiser, pieces, total = model, [], steps * -(-n // PIECE)
     with tqdm(total=total, unit="step", desc="sampling", disable=quiet()) as bar:
         for way in walks(denoiser, n, steps, **how):
             for step in way:
                 bar.update(step.x0 is not None)
             pieces.append(step.x.float().cpu().clamp(-1, 1))
     return torch.cat(pieces)
+
+
+@torch.no_grad()
+def _in_one_pass(model: Generator, n: int, *, seed: int = 0) -> Float[Tensor, "n c h w"]:
+    """The code of image k depends on (seed, k) alone."""
+    codes = normal_like(torch.empty(n, model.latent), generators(seed, n))
+    device = next(model.parameters()).device
+    return torch.cat([model(piece.to(device)).float().cpu() for piece in codes.split(PIECE)])
 
 
 def trajectory_frames(denoiser: Denoiser, n: int, steps: int = 50, *, most: int = 100, **how: Any) -> list[np.ndarray]:

@@ -20,9 +20,9 @@ with as many threads: bit for bit). A finished run goes on with --resume --steps
 M more: the learning rate climbs and falls once more, and the model that was there is kept beside the new one.
 
 The folder then holds
-  model.safetensors  the averaged weights, for `sample` and for load_denoiser(...)
+  model.safetensors  the averaged weights, for `sample` and for load_denoiser(...), load_generator(...)
   model.md           its card: data, steps, seed, command, measured quality
-  samples.png        what it draws (ddpm)
+  samples.png        what it draws (ddpm, dcgan)
   loss.csv           step, loss
   run.json           what this run is: --resume reads it
   checkpoint.pt      everything that --resume needs; delete it when the run needs no more training"""
@@ -33,9 +33,10 @@ examples:
   python -m course_utils train ddpm --out checkpoints/clothes --resume
   python -m course_utils train ddpm --out checkpoints/clothes --resume --minutes 20
   python -m course_utils train ddpm --data ~/pictures/leaves --size 64 --minutes 30
+  python -m course_utils train dcgan --data fashion-mnist --minutes 5
   python -m course_utils train classifier --data fashion-mnist
   python -m course_utils train noisy-classifier --data fashion-mnist --steps 3000"""
-SAMPLE = "Draw images with a trained diffusion model."
+SAMPLE = "Draw images with a trained diffusion model, or with the generator of a GAN (one pass: no steps, no labels)."
 SAMPLE_EXAMPLES = """\
 examples:
   python -m course_utils sample checkpoints/clothes -n 64
@@ -104,10 +105,10 @@ def command(commands: argparse._SubParsersAction, name: str, short: str, text: s
 
 def add_train(commands: argparse._SubParsersAction) -> Parser:
     """The command `train`. Options that weren't given are None: with --resume they come from the run's own record."""
-    parser = command(commands, "train", "train a diffusion model or a classifier", TRAIN, TRAIN_EXAMPLES)
+    parser = command(commands, "train", "train a diffusion model, a GAN or a classifier", TRAIN, TRAIN_EXAMPLES)
     add = parser.add_argument
-    add("kind", metavar="MODEL", choices=("ddpm", "classifier", "noisy-classifier"), help="ddpm, classifier, or "
-        "noisy-classifier (of noisy images: it guides a ddpm to a class)")  # fmt: skip
+    add("kind", metavar="MODEL", choices=("ddpm", "dcgan", "classifier", "noisy-classifier"), help="ddpm, dcgan, "
+        "classifier, or noisy-classifier (of noisy images: it guides a ddpm to a class)")  # fmt: skip
     add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network), or a folder of images, one "
         "subfolder for each class (fashion-mnist)")  # fmt: skip
     add("--size", type=int, metavar="PIXELS", help="side of the images: 28, 32 or 64 (28)")
@@ -120,16 +121,16 @@ def add_train(commands: argparse._SubParsersAction) -> Parser:
     length.add_argument("--steps", type=whole(1), metavar="N", help="training steps (2000)")
     length.add_argument("--minutes", type=positive, metavar="M",
                         help="train for about M minutes: the speed is measured first, and gives N")  # fmt: skip
-    add("--batch", type=whole(1), metavar="B", help="images in a step (ddpm 64, classifiers 128)")
+    add("--batch", type=whole(1), metavar="B", help="images in a step (ddpm and dcgan 64, classifiers 128)")
     add("--lr", type=positive, metavar="RATE", help="learning rate; it falls over the second half of the run "
-        "(classifier 0.002, others 0.01)")  # fmt: skip
+        "(dcgan and classifier 0.002, others 0.01)")  # fmt: skip
     add("--seed", type=seed, metavar="S", help="of first weights, order of images and noise (0)")
     add("--out", type=folder, metavar="DIR", help="the folder (checkpoints/MODEL-SET)")
     add("--resume", action="store_true", help="go on with the run in DIR, to its end; with --steps or --minutes also "
         "beyond it; with --data where its images have moved")  # fmt: skip
-    add("--evaluator", metavar="CLASSIFIER", help="ddpm: also draw 1,000 images and put their Fréchet distance to the "
-        "test split on the card, in the features of this classifier (a folder, a file, or a model of the "
-        "course)")  # fmt: skip
+    add("--evaluator", metavar="CLASSIFIER", help="ddpm, dcgan: also draw 1,000 images and put their Fréchet "
+        "distance to the test split on the card, in the features of this classifier (a folder, a file, or a model "
+        "of the course)")  # fmt: skip
     add("--save-every", type=whole(1), default=100, metavar="N", help="steps between checkpoints (100)")
     add("--device", type=device, metavar="DEVICE", help=DEVICES)
     return parser
@@ -142,7 +143,7 @@ def add_sample(commands: argparse._SubParsersAction) -> Parser:
     add("checkpoint", metavar="CHECKPOINT", help="the folder of a run, a .safetensors file, or the name of a model "
         "that comes with the course")  # fmt: skip
     add("-n", type=whole(1), default=16, metavar="N", help="how many images (16)")
-    add("--steps", type=whole(1), default=50, metavar="K", help="steps from noise to image, 1 to T (50)")
+    add("--steps", type=whole(1), metavar="K", help="steps from noise to image, 1 to T (50)")
     each = ", ".join(f"{name} ({text})" for name, text in SAMPLERS.items())
     add("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME", help=f"{each}; ddim if none is named")
     add("--eta", type=number("a number in [0, 1]", lambda eta: 0 <= eta <= 1), default=0.0, metavar="E",

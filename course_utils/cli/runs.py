@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,14 @@ import torch
 from torch import nn
 
 from .. import device as devices
+from ..adversarial import train_gan
 from ..data import ImageSet
 from ..data.sets import SETS
 from ..diffusion import Schedule, diffusion_loss, noisy_classifier_loss
 from ..files import write_whole
 from ..models.classifier import Classifier, classifier_loss
-from ..training import Recipe, fingerprint, same_rates
+from ..models.dcgan import Discriminator
+from ..training import History, Recipe, fingerprint, fit, same_rates
 from ..weights import architecture, build
 from . import Refused, defaults
 
@@ -36,7 +39,7 @@ PROGRAM = ("python", "-m", "course_utils")
 class Settings:
     """What can be typed about a run. The names are those of the options of `train`."""
 
-    kind: str  # ddpm, classifier or noisy-classifier
+    kind: str  # ddpm, dcgan, classifier or noisy-classifier
     data: str = "fashion-mnist"
     size: int = 28
     labels: bool = False
@@ -57,7 +60,7 @@ class Settings:
     @property
     def with_classes(self) -> bool:
         """Does the model learn about classes?"""
-        return self.labels or self.kind != "ddpm"
+        return self.labels or "classifier" in self.kind
 
     def recipe(self, restart: int = 0) -> Recipe:
         """How it is trained. restart: the step from which it is trained on, with a learning rate that begins anew."""
@@ -71,11 +74,14 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 class Made(NamedTuple):
-    """What a run trains, and how. schedule: of the noise; None for a classifier of clean images."""
+    """What a run trains, and how.
+
+    schedule: of the noise; None where there is none;  train: `train(data, recipe, **watch)`, the whole training.
+    """
 
     model: nn.Module
     schedule: Schedule | None
-    loss: Callable
+    train: Callable[..., History]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +108,7 @@ class Run:
             recipe=settings.recipe(),
             threads=torch.get_num_threads(),
             images=fingerprint(data),
-            **({} if settings.kind == "classifier" else noisy),
+            **(noisy if settings.kind in ("ddpm", "noisy-classifier") else {}),
         )
 
     @classmethod
@@ -140,15 +146,20 @@ class Run:
                 )
 
     def make(self, device: torch.device) -> Made:
-        """Model with its first weights, noise schedule and loss, on this device."""
+        """Model with its first weights, noise schedule and training, on this device."""
+        schedule = None if self.schedule is None else defaults.schedule(**self.schedule).to(device)
         with devices.seeded(self.settings.seed):
             model = build(self.network).to(device)
-        if self.schedule is None:
-            return Made(model, None, classifier_loss)
-        schedule = defaults.schedule(**self.schedule).to(device)
-        if self.settings.kind == "noisy-classifier":
-            return Made(model, schedule, noisy_classifier_loss(schedule))
-        return Made(model, schedule, diffusion_loss(schedule, self.prediction_type, null=model.null))
+            if self.settings.kind == "dcgan":
+                discriminator = Discriminator(model.shape, model.config["widths"]).to(device)
+                return Made(model, schedule, partial(train_gan, model, discriminator))
+        if self.settings.kind == "classifier":
+            loss = classifier_loss
+        elif self.settings.kind == "noisy-classifier":
+            loss = noisy_classifier_loss(schedule)
+        else:
+            loss = diffusion_loss(schedule, self.prediction_type, null=model.null)
+        return Made(model, schedule, partial(fit, model, loss))
 
     def train_on(self, done: int, steps: int) -> Run:
         """The same run with so many steps in all, of which `done` are made.

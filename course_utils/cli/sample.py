@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from .. import device as devices
 from ..diffusion import Denoiser
 from ..files import check_writable, write_whole
-from ..weights import load_denoiser, numbered
+from ..models.dcgan import Generator
+from ..weights import load_denoiser, load_generator, numbered, read_card
 from . import Refused, cli_errors
 from .doctor import GIB, memory
 from .drawing import PIECE, draw, picture, trajectory_frames
@@ -26,32 +28,48 @@ ENDINGS = (".npz", ".png", ".gif")
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, write, say so. Raises Refused for whatever is wrong with the arguments, before anything is drawn."""
-    out, n, steps = _file(arguments.out), arguments.n, arguments.steps
+    out, n, steps = _file(arguments.out), arguments.n, arguments.steps or 50
     with cli_errors():
         device = devices.pick_device(arguments.device)
+        if read_card(arguments.checkpoint)["kind"] == "generator":
+            return _in_one_pass(arguments, load_generator(arguments.checkpoint, device), out)
         denoiser = load_denoiser(arguments.checkpoint, device)
     torch.set_num_threads(devices.pick_threads())
     _possible(arguments, denoiser, out)
     label = None if arguments.label is None else number_of(arguments.label, denoiser.classes)
     y = None if label is None else torch.full((n,), label)
 
-    began = time.perf_counter()
+    began, content = time.perf_counter(), io.BytesIO()
     how = {"eta": arguments.eta, "seed": arguments.seed, "y": y, "w": arguments.guidance, "sampler": arguments.sampler}
-    content = io.BytesIO()
     with cli_errors():  # a sampler may not be made for this model's schedule
         match out.suffix.lower():
             case ".gif":
                 _write_gif(content, trajectory_frames(denoiser, n, steps, **how))
-            case ".png":
-                Image.fromarray(picture(draw(denoiser, n, steps, **how))).save(content, "png")
-            case ".npz":
-                labels = {} if y is None else {"labels": y.numpy()}
-                np.savez_compressed(content, images=draw(denoiser, n, steps, **how).numpy(), **labels)
+            case _:
+                _write_images(content, out, draw(denoiser, n, steps, **how), y)
     with cli_errors(out):
         write_whole(out, content.getbuffer())
     of = "" if label is None else f" of the class {denoiser.classes[label]!r}"
     took = f"{steps} step{'s' * (steps > 1)} each, in {time.perf_counter() - began:.1f} s"
     print(f"{n:,} image{'s' * (n > 1)}{of}, {took}: {out}")
+    return 0
+
+
+def _in_one_pass(arguments: argparse.Namespace, generator: Generator, out: Path) -> int:
+    """Images of a generator, for which there is nothing to choose but how many and the seed."""
+    usual = {"steps": None, "sampler": "ddim", "eta": 0.0, "label": None, "guidance": 1.0}
+    for name, value in usual.items():
+        if getattr(arguments, name) != value:
+            raise Refused(f"--{name}: a generator makes its images in one pass, of no class; leave --{name} out")
+    if out.suffix.lower() == ".gif":
+        raise Refused("--out: a generator makes its images in one pass, there is no way to show; write .png or .npz")
+    _room_for(arguments.n, generator.shape, out)
+    began, content = time.perf_counter(), io.BytesIO()
+    _write_images(content, out, draw(generator, arguments.n, seed=arguments.seed), None)
+    with cli_errors(out):
+        write_whole(out, content.getbuffer())
+    took = f"in one pass, in {time.perf_counter() - began:.1f} s"
+    print(f"{arguments.n:,} image{'s' * (arguments.n > 1)}, {took}: {out}")
     return 0
 
 
@@ -83,22 +101,35 @@ def _file(name: str) -> Path:
 
 def _possible(arguments: argparse.Namespace, denoiser: Denoiser, out: Path) -> None:
     T = denoiser.schedule.T
-    if arguments.steps > T:
+    if arguments.steps is not None and arguments.steps > T:
         raise Refused(f"--steps: this model was trained with T = {T} steps; expected 1 to {T}, got {arguments.steps}")
     if arguments.eta and "eta" not in options_of(arguments.sampler):
         raise Refused(f"--eta: {arguments.sampler} has no such choice; leave --eta out, or take --sampler ddim")
     if arguments.guidance != 1 and arguments.label is None:
         raise Refused("--guidance: leads to a class; say which with --label")
-    free, needed = memory()[1], 8 * arguments.n * math.prod(denoiser.shape)  # float32, and once more to write it
-    if needed > free:
-        raise Refused(
-            f"-n: {arguments.n:,} images take {needed / GIB:,.0f} GiB of memory, and {free / GIB:.1f} are free; draw "
-            "fewer at a time, each time with another --seed"
-        )
     if out.suffix.lower() == ".gif" and arguments.n > PIECE:
         raise Refused(f"-n: a .gif shows at most {PIECE} images, got {arguments.n}; write .png or .npz")
+    _room_for(arguments.n, denoiser.shape, out)
+
+
+def _room_for(n: int, shape: tuple[int, ...], out: Path) -> None:
+    """In memory and in the folder: now, and not after minutes of drawing."""
+    free, needed = memory()[1], 8 * n * math.prod(shape)  # float32, and once more to write it
+    if needed > free:
+        raise Refused(
+            f"-n: {n:,} images take {needed / GIB:,.0f} GiB of memory, and {free / GIB:.1f} are free; draw "
+            "fewer at a time, each time with another --seed"
+        )
     with cli_errors():
-        check_writable(out.parent)  # now, and not after minutes of drawing
+        check_writable(out.parent)
+
+
+def _write_images(file: io.BytesIO, out: Path, images: Tensor, labels: Tensor | None) -> None:
+    """A grid as .png, or all numbers as .npz."""
+    if out.suffix.lower() == ".png":
+        Image.fromarray(picture(images)).save(file, "png")
+    else:
+        np.savez_compressed(file, images=images.numpy(), **({} if labels is None else {"labels": labels.numpy()}))
 
 
 def _write_gif(file: io.BytesIO, frames: list[np.ndarray]) -> None:

@@ -20,7 +20,7 @@ from ..data.sets import SETS
 from ..files import check_writable, clear_left_overs, sole_user
 from ..models.classifier import Classifier
 from ..notebook import describe
-from ..training import CheckpointRefused, TrainingDiverged, fingerprint, fit, steps_in
+from ..training import CheckpointRefused, TrainingDiverged, fingerprint, steps_in
 from ..weights import load_classifier
 from . import Refused, cli_errors
 from .artifacts import MODEL, keep
@@ -58,10 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _fit_together(arguments: argparse.Namespace) -> None:
     """Raises Refused for options that don't go together."""
+    draws = "classifier" not in arguments.kind
     if arguments.kind != "ddpm" and arguments.labels:
-        raise Refused("--labels is for ddpm: a classifier always learns the classes")
-    if arguments.kind != "ddpm" and arguments.evaluator:
-        raise Refused("--evaluator is for ddpm: it judges images that were drawn")
+        why = "a DCGAN takes no labels" if draws else "a classifier always learns the classes"
+        raise Refused(f"--labels is for ddpm: {why}")
+    if arguments.evaluator and not draws:
+        raise Refused("--evaluator is for ddpm and dcgan: it judges images that were drawn")
     if arguments.conditioning and not (arguments.labels or arguments.resume):
         raise Refused("--conditioning says how the classes come in: it is for ddpm, and needs --labels")
 
@@ -193,7 +195,7 @@ def _steps_in(minutes: float, run: Run, data: ImageSet) -> int:
     made, recipe = run.make(data.device), replace(run.recipe, restart=0)
 
     def seconds_for(steps: int) -> float:
-        history = fit(made.model, made.loss, data, replace(recipe, steps=steps), progress=False, say=None)
+        history = made.train(data, replace(recipe, steps=steps), progress=False, say=None)
         if history.interrupted:
             raise KeyboardInterrupt
         return history.seconds
@@ -232,7 +234,7 @@ def _train(job: Job, arguments: argparse.Namespace) -> int:
     try:
         try:
             with _checkpoint_errors():
-                history = fit(job.made.model, job.made.loss, job.data, job.run.recipe, **saving)
+                history = job.made.train(job.data, job.run.recipe, **saving)
         except TrainingDiverged as error:
             what = str(error).split(". Try ")[0]
             print(f"train: {what}. Begin another run, with a smaller --lr (this had {settings.lr:g})", file=sys.stderr)
