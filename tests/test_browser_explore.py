@@ -184,6 +184,7 @@ def test_the_next_day_the_picture_is_there_and_a_line_says_how_to_wake_its_contr
         tomorrow.stop()
 
 
+@pytest.mark.slow  # tests/test_alt_texts.py reads the export of an executed notebook without a browser
 def test_an_export_without_widgets_shows_all_pictures_and_the_stand_in(page, lab):
     """As the executed notebooks of the repository are, and GitHub's view of them."""
     saved = run_all(page, lab, write(lab, "export", SOURCE))

@@ -32,25 +32,47 @@ def demo_declarations() -> dict:
 BUDGETS = {"90_demo": {"cpu": {"seconds": 95.4, "peak_mb": 812, "machine": "2 cores"}}}
 
 
+def write_course(folder: Path) -> None:
+    """One master and measured budgets."""
+    (folder / "solutions").mkdir()
+    shutil.copy(DEMO, folder / "solutions" / DEMO.name)
+    (folder / "solutions" / "budgets.json").write_text(json.dumps(BUDGETS))
+
+
 @pytest.fixture
-def course(tmp_path, monkeypatch):
-    """A little course in a folder of its own: one master, its declarations, measured budgets."""
+def declared(monkeypatch):
+    """Whoever builds the little course finds its declarations."""
     from classroom.authoring import masters
 
-    (tmp_path / "solutions").mkdir()
-    shutil.copy(DEMO, tmp_path / "solutions" / DEMO.name)
-    (tmp_path / "solutions" / "budgets.json").write_text(json.dumps(BUDGETS))
     monkeypatch.setattr(masters, "declared", lambda number: demo_declarations())
+
+
+@pytest.fixture
+def course(tmp_path, declared):
+    """A little course in a folder of its own: one master, its declarations, measured budgets."""
+    write_course(tmp_path)
     return tmp_path
 
 
-@pytest.fixture
-def built(course):
-    """The little course with both notebooks built and executed."""
+@pytest.fixture(scope="module")
+def built_once(tmp_path_factory):
+    """The little course with both notebooks built and executed: to be copied, not touched."""
+    from classroom.authoring import masters
     from classroom.authoring.building import build
 
-    build(course, effort="smoke", data="digits", say=lambda line: None)
-    return course
+    folder = tmp_path_factory.mktemp("built")
+    write_course(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masters, "declared", lambda number: demo_declarations())
+        build(folder, effort="smoke", data="digits", say=lambda line: None)
+    return folder
+
+
+@pytest.fixture
+def built(built_once, tmp_path, declared):
+    """A copy of the little course with both notebooks built and executed."""
+    shutil.copytree(built_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path
 
 
 def master_of(course: Path) -> Path:

@@ -369,6 +369,7 @@ def until(process: subprocess.Popen, step: int) -> None:
     raise AssertionError(f"ended before step {step}")
 
 
+@pytest.mark.slow  # tests/test_training.py kills its loop, and the command is interrupted below
 def test_a_killed_run_resumes_to_the_same_bits(capsys, tmp_path, leaves, root):
     """SIGKILL at random steps, twice; then --resume, without a word about data, labels or seed."""
     run = ("train", "ddpm", "--data", leaves, "--labels", "--steps", 40, "--batch", 8, "--seed", 5, "--save-every", 3)

@@ -422,6 +422,7 @@ def test_moodles_folders_go_by_the_students_name(tmp_path):
     assert (found.student, found.notebook) == ("Ada Lovelace", NUMBER)
 
 
+@pytest.mark.slow  # tests/test_grading_files.py reads the same out of a zip as out of its folder
 def test_a_zip_is_graded_like_its_folder(classroom, whole_run, tmp_path):
     archive = tmp_path / "moodle.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
