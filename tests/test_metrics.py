@@ -21,6 +21,7 @@ def by_hand(real, generated, k) -> float:
 
 
 @pytest.mark.equation("7.4")
+@pytest.mark.filterwarnings("ignore:.*tell little")
 @pytest.mark.parametrize("n, m, d, k", [(20, 31, 3, 1), (33, 12, 2, 3), (12, 12, 5, 5), (600, 40, 2, 4)])
 def test_coverage_is_what_its_definition_says(n, m, d, k):
     real = torch.randn(n, d, generator=rng(), dtype=torch.float64)

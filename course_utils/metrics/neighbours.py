@@ -24,9 +24,8 @@ def precision(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], k: in
     """Quality: the share of generated images inside the ball of some real one, in [0, 1].
 
     Kynkäänniemi et al. 2019 (arXiv:1904.06991). One row of features per image: real (n, d), n > k; generated (m, d).
-    One real outlier has a huge ball, which makes poor images pass: see `density`. Warns where k > 1 is over a quarter
-    of n (better n ≥ 10 k: for classes to count, a ball must be smaller than a class). Raises ValueError for other
-    shapes.
+    One real outlier has a huge ball, which makes poor images pass: see `density`. Warns where k > 1 is over n / 4
+    (better n ≥ 10 k: for classes to count, a ball must be smaller than a class). Raises ValueError for other shapes.
 
     >>> data = torch.tensor([[0.0], [1.0], [2.0]])
     >>> precision(data, torch.tensor([[0.5], [2.5], [4.0], [9.0]]), k=1)        # balls reach from −1 to 3
