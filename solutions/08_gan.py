@@ -405,9 +405,7 @@ def moved(who, start, moves):
     G, D = copy.deepcopy(snapshots[start])
     rng = torch.Generator().manual_seed(start)
     rates = {"both": (4e-3, 4e-3), "discriminator": (4e-3, 0.0), "generator": (0.0, 4e-3)}[who]
-    optimizers = [
-        torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999)) for net, rate in zip((D, G), rates)
-    ]
+    optimizers = [torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999)) for net, rate in zip((D, G), rates)]
     for _ in range(moves):
         gan_step(G, D, non_saturating, ring.sample(64, rng), torch.randn(64, 2, generator=rng), *optimizers)
     return G, D
@@ -519,14 +517,185 @@ def measured(snapshot):
 
 
 _, collapsing = match(non_saturating, 0, (0.9, 0.999), steps)
-three = {"real": ring.sample(1000), "β₁ = 0.5": snapshots[-1], "β₁ = 0.9": collapsing[-1]}
-for name, found in three.items():
-    if name != "real":
-        print("{}: {} modes, H = {:.2f} nats, {:.0%} of the points on a mode".format(name, *measured(found)))
-        three[name] = found[0](codes.repeat(7, 1)[:1000] + 0.3 * torch.randn(1000, 2)).detach()
-plots.scatter_classes(
-    torch.cat(list(three.values())),
-    torch.arange(3).repeat_interleave(1000),
-    list(three),
-    title="The same game, with a shorter and a longer memory",
+for name, (G, D) in {"β₁ = 0.5": snapshots[-1], "β₁ = 0.9": collapsing[-1]}.items():
+    print("{}: {} modes, H = {:.2f} nats, {:.0%} of the points on a mode".format(name, *measured((G, D))))
+
+
+def show_end(name, pair):
+    with torch.no_grad():
+        fake, probability = pair[0](codes), pair[1](grid).sigmoid().view(cells, cells)
+    return plots.duel(some_real, fake, probability, extent, title=f"The end of a match with {name}")
+
+
+show_end("β₁ = 0.5", snapshots[-1])
+
+# %%
+show_end("β₁ = 0.9", collapsing[-1])
+
+# %% [markdown]
+# Look back at what the loss curves could have told. A collapsed generator isn't stuck: $D$ learns that the one place is suspicious, the heap moves on to another, and so round and round.
+#
+# ## 8.5 · What helps
+#
+# Somebody always knows a remedy. Write the best known ones; then each plays from the collapsing setting, alone, three times.
+#
+# **Not steep at the data.** At the end of the game $D$ is ½ everywhere, and flat. R1 (Mescheder et al. 2018) pulls it there from the start: to the discriminator's loss it adds $\gamma$ times
+#
+# $$R_1=\tfrac12\,\mathbb E_x\big|\nabla_x\,\mathrm{logit}(x)\big|^2,\qquad x\ \text{real}. \tag{8.8}$$
+#
+# ### {{heading gan/r1}}
+# A gradient inside of a loss: it must itself be differentiable by $D$'s weights.
+
+
+# %% tags=["quiz"]
+def r1(D, x):
+    """½ E |∇ₓ logit(x)|², equation (8.8), a scalar that can be differentiated by D's weights.
+
+    D: (b, ...) -> logits (b,), each of its own x alone;  x: (b, ...), real.
+    """
+    ### BEGIN SOLUTION
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+    squared = slope.square().flatten(1).sum(dim=1)
+    return squared.mean() / 2
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+r1 = check("gan/r1", r1)
+
+# %% [markdown]
+# ### Flat everywhere *(extra)*
+# R1 acts at the data. **Spectral normalisation** (Miyato et al. 2018) bounds the slope everywhere: each layer's matrix is divided by its largest stretch,
+#
+# $$\bar W=\frac{W}{\sigma(W)},\qquad v\leftarrow\frac{W^\top u}{|W^\top u|},\quad u\leftarrow\frac{Wv}{|Wv|},\quad \sigma(W)\approx u^\top W v . \tag{8.9}$$
+#
+# The two arrows are a power iteration: $u$ and $v$ turn towards the directions of the largest stretch.
+#
+# #### {{heading gan/spectral}}
+
+
+# %% tags=["quiz"]
+def spectral(weight, u, rounds=1):
+    """(weight / σ, the new u) by so many rounds of power iteration, equation (8.9).
+
+    weight: (out, in);  u: (out,), of length 1, from the step before.
+    For gradients u and v count as constants; σ does not.
+    """
+    ### BEGIN SOLUTION
+    with torch.no_grad():
+        for _ in range(rounds):
+            v = F.normalize(weight.T @ u, dim=0)
+            u = F.normalize(weight @ v, dim=0)
+    stretch = u @ weight @ v
+    return weight / stretch, u
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+spectral = check("gan/spectral", spectral)
+
+
+# %%
+class SpectralLinear(nn.Linear):
+    """A linear layer whose matrix stretches by at most about 1; it keeps u from call to call."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.register_buffer("u", F.normalize(torch.randn(outputs), dim=0))
+
+    def forward(self, x):
+        weight, self.u = spectral(self.weight, self.u)
+        return F.linear(x, weight, self.bias)
+
+
+def spectral_network():
+    hidden = [SpectralLinear(2, 64), nn.ReLU(), SpectralLinear(64, 64), nn.ReLU()]
+    return nn.Sequential(*hidden, SpectralLinear(64, 1), nn.Flatten(0))
+
+
+# %% [markdown]
+# ### More real than the other *(extra)*
+# A point is real or not, says (8.3), whatever the others look like. **Relativistic** pairing asks only who of two looks *more* real (Jolicoeur-Martineau 2019):
+#
+# $$L_D=\mathbb E\,\mathrm{softplus}\big(-(D_x-D_{G})\big),\qquad L_G=\mathbb E\,\mathrm{softplus}\big(-(D_{G}-D_x)\big), \tag{8.10}$$
+#
+# with $D_x$, $D_G$ for the logits of a pair, one real and one generated point.
+#
+# #### {{heading gan/relativistic}}
+
+
+# %% tags=["quiz"]
+def relativistic(D, x, fake):
+    """The discriminator's and the generator's relativistic loss (8.10), two scalars; pair i is x[i] and fake[i]."""
+    ### BEGIN SOLUTION
+    ahead = D(x) - D(fake)
+    d_loss = F.softplus(-ahead).mean()
+    g_loss = F.softplus(ahead).mean()
+    return d_loss, g_loss
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+relativistic = check("gan/relativistic", relativistic)
+
+# %% [markdown]
+# ### Never quite sure *(extra)*
+# **One-sided label smoothing** (Salimans et al. 2016): the label of real points is $1-s$, that of generated ones stays 0,
+#
+# $$L_D=-\mathbb E_x\big[(1-s)\ln D(x)+s\ln(1-D(x))\big]-\mathbb E_z\ln\big(1-D(G(z))\big). \tag{8.7}$$
+#
+# #### {{heading gan/smoothing}}
+
+
+# %% tags=["quiz"]
+def smoothed_loss(real, fake, s):
+    """Equation (8.7), a scalar in nats.  real, fake: (b,) logits;  s: in [0, ½)."""
+    ### BEGIN SOLUTION
+    says_real = (1 - s) * F.softplus(-real)
+    says_fake = s * F.softplus(real)
+    return (says_real + says_fake).mean() + F.softplus(fake).mean()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+smoothed_loss = check("gan/smoothing", smoothed_loss)
+
+# %% [markdown]
+# ### The trial
+# Each row: the collapsing setting with **one** change; the last one changes β₁ alone. Three seeds, fewer steps than above.
+
+# %%
+paired = Game(lambda D, x, fake: relativistic(D, x, fake)[0], lambda D, x, fake: relativistic(D, x, fake)[1])
+
+
+def with_r1(game, gamma=0.1):
+    return Game(lambda D, x, fake: game.discriminator(D, x, fake) + gamma * r1(D, x), game.generator)
+
+
+smooth = Game(lambda D, x, fake: smoothed_loss(D(x), D(fake), 0.1), non_saturating.generator)
+saturating = Game(non_saturating.discriminator, lambda D, x, fake: generator_losses(D(fake))[1])
+long, short, plain = (0.9, 0.999), (0.5, 0.999), lambda: network(2, 1)
+trial = {
+    "nothing changed": (non_saturating, long, plain),
+    "saturating loss (8.5)": (saturating, long, plain),
+    "label smoothing": (smooth, long, plain),
+    "spectral norm": (non_saturating, long, spectral_network),
+    "R1": (with_r1(non_saturating), long, plain),
+    "relativistic": (paired, long, plain),
+    "relativistic and R1": (with_r1(paired), long, plain),
+    "β₁ = 0.5": (non_saturating, short, plain),
+}
+steps, seeds, table = lab.pick(smoke=20, cpu=1000, gpu=1500), (1, 2, 3), {}
+for name, (game, betas, make_D) in trial.items():
+    ends = [match(game, seed, betas, steps, make_D)[1][-1] for seed in seeds]
+    table[name] = torch.tensor([measured(end) for end in ends])
+    spoken = [f"{m:.0f} modes, H {h:.2f}, on a mode {share:4.0%}" for m, h, share in table[name].tolist()]
+    print(f"{name:22s}", " | ".join(spoken))
+
+# %%
+plots.dots(
+    {name: rows[:, 0] for name, rows in table.items()},
+    title="Which remedy brings the modes back?",
+    x_label="modes covered, of 8",
 )
