@@ -195,7 +195,7 @@ grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
 
 def network(inputs, outputs):
     """Two hidden layers of 64; a single output comes as (b,)."""
-    layers = [nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, outputs)]
+    layers = [nn.Linear(inputs, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, outputs)]
     return nn.Sequential(*layers, *[nn.Flatten(0)] * (outputs == 1))
 
 
@@ -494,7 +494,7 @@ def covered(labels, k, least=0.1):
     enough = counts >= least * len(labels) / k
     seen = counts[counts > 0]
     shares = seen / seen.sum()
-    entropy = -(shares * shares.log()).sum()
+    entropy = (shares * (1 / shares).log()).sum()
     return int(enough.sum()), entropy.item()
     ### END SOLUTION
 
@@ -610,7 +610,7 @@ class SpectralLinear(nn.Linear):
 
 
 def spectral_network():
-    hidden = [SpectralLinear(2, 64), nn.ReLU(), SpectralLinear(64, 64), nn.ReLU()]
+    hidden = [SpectralLinear(2, 64), nn.LeakyReLU(0.2), SpectralLinear(64, 64), nn.LeakyReLU(0.2)]
     return nn.Sequential(*hidden, SpectralLinear(64, 1), nn.Flatten(0))
 
 
@@ -674,15 +674,12 @@ def with_r1(game, gamma=0.1):
 
 
 smooth = Game(lambda D, x, fake: smoothed_loss(D(x), D(fake), 0.1), non_saturating.generator)
-saturating = Game(non_saturating.discriminator, lambda D, x, fake: generator_losses(D(fake))[1])
 long, short, plain = (0.9, 0.999), (0.5, 0.999), lambda: network(2, 1)
 trial = {
     "nothing changed": (non_saturating, long, plain),
-    "saturating loss (8.5)": (saturating, long, plain),
     "label smoothing": (smooth, long, plain),
     "spectral norm": (non_saturating, long, spectral_network),
     "R1": (with_r1(non_saturating), long, plain),
-    "relativistic": (paired, long, plain),
     "relativistic and R1": (with_r1(paired), long, plain),
     "β₁ = 0.5": (non_saturating, short, plain),
 }

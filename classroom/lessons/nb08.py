@@ -338,9 +338,9 @@ def _weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def _try_step(answer, G, D, game, x, z):
-    """Four steps with plain gradient descent, on other data each time; the weights after each."""
-    optimizers = [torch.optim.SGD(net.parameters(), lr=0.3) for net in (D, G)]
+def _try_step(answer, G, D, game, x, z, d_optimizer, g_optimizer):
+    """Four steps of plain gradient descent at these rates, on other data each time; the weights after each."""
+    optimizers = [torch.optim.SGD(net.parameters(), rate) for net, rate in ((D, d_optimizer), (G, g_optimizer))]
     found = []
     for k in range(4):
         losses = answer(G, D, game, x + 0.1 * k, z - 0.2 * k, *optimizers)
@@ -367,6 +367,8 @@ def _steps(rng: torch.Generator) -> list[Case]:
                     "game": Fixture("gan/game", kind=kind),
                     "x": torch.randn(b, size, generator=rng, dtype=dtype) + 1,
                     "z": torch.randn(b, latent, generator=rng, dtype=dtype),
+                    "d_optimizer": 0.3,
+                    "g_optimizer": 0.2,
                 },
                 label=f"four steps of a {kind.lower().replace('_', '-')} game, {b} points of {size} numbers",
             )
