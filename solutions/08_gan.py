@@ -175,7 +175,8 @@ plots.curves(
 def optimal_discriminator(log_p, log_q):
     """D* = p / (p + q), equation (8.2), of log densities of any shape; finite however small they are."""
     ### BEGIN SOLUTION
-    return torch.sigmoid(log_p - log_q)
+    log_odds = log_p - log_q
+    return torch.sigmoid(log_odds)
     ### END SOLUTION
 
 
@@ -183,11 +184,10 @@ def optimal_discriminator(log_p, log_q):
 optimal_discriminator = check("gan/optimal-discriminator", optimal_discriminator)
 
 # %% [markdown]
-# On the ring both densities are known, if the generator's points are just a Gaussian: a chance to see whether a network finds $D^*$ with your loss, having never seen a density. (These networks are so small that the notebook's first half computes on the CPU.)
+# From here to 8.5 everything happens on a ring of eight narrow blobs, with networks so small that the CPU is the place for them.
 
 # %%
 ring = GaussianMixture.ring(std=0.05)
-broad, blob = GaussianMixture.ring(std=0.2), GaussianMixture(torch.zeros(1, 2), 1.0)
 extent, cells = (-2.2, 2.2, -2.2, 2.2), 60
 line = extent[0] + (extent[1] - extent[0]) * (torch.arange(cells) + 0.5) / cells
 grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
@@ -199,6 +199,12 @@ def network(inputs, outputs):
     return nn.Sequential(*layers, *[nn.Flatten(0)] * (outputs == 1))
 
 
+# %% [markdown]
+# ### Does a network find it? *(extra)*
+# On a ring both densities are known, if the generator's points are just a Gaussian: a chance to see whether a network finds $D^*$ with your loss, having never seen a density. (The blobs are wider here.)
+
+# %%
+broad, blob = GaussianMixture.ring(std=0.2), GaussianMixture(torch.zeros(1, 2), 1.0)
 with seeded(0):
     judge = network(2, 1)
 optimizer, rng = torch.optim.Adam(judge.parameters(), lr=3e-3), torch.Generator().manual_seed(0)
@@ -223,6 +229,9 @@ plots.panels(
 )
 
 # %% [markdown]
+# The gap that is left is that of a small network and a finite number of steps.
+#
+# ### A distance in disguise
 # A discriminator, trained as far as it goes, is a *ratio of densities* in disguise. (Put $D^*$ into $V$: twice the Jensen–Shannon divergence of $p$ and $q$, less $2\ln2$. Hence a generator that plays against a perfect $D$ minimizes a distance.) But it is never perfect, and the generator doesn't wait.
 #
 # ## 8.2 · The step
@@ -287,7 +296,7 @@ def play(G, D, game, sample, steps, latent, betas, generator, keep=100):
 play = check("gan/play", play)
 
 # %% [markdown]
-# The ring's blobs are now narrow (standard deviation 0.05), and far from each other. For Adam's `betas` we take DCGAN's, (0.5, 0.999).
+# The ring's blobs are narrow (standard deviation 0.05) and far from each other. For Adam's `betas` we take DCGAN's, (0.5, 0.999).
 
 # %%
 non_saturating = Game(
@@ -555,7 +564,8 @@ def r1(D, x):
     """
     ### BEGIN SOLUTION
     x = x.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+    total = D(x).sum()
+    (slope,) = torch.autograd.grad(total, x, create_graph=True)
     squared = slope.square().flatten(1).sum(dim=1)
     return squared.mean() / 2
     ### END SOLUTION

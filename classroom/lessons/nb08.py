@@ -92,6 +92,7 @@ def _of(which: str, cases):
 
 concept(
     "gan/value-at-the-end",
+    minutes=1,
     title="When nobody can tell",
     equation="8.1",
     question="""
@@ -232,6 +233,7 @@ quiz(
 
 concept(
     "gan/who-starves",
+    minutes=1,
     title="A beginner against a judge",
     equation="8.5",
     question="""
@@ -433,7 +435,7 @@ def _step_all_detached(G, D, game, x, z, d_optimizer, g_optimizer):
 quiz(
     "gan/step",
     points=4,
-    minutes=6,
+    minutes=5,
     equation="8.1",
     title="One move each",
     reference=_gan_step,
@@ -552,7 +554,7 @@ def _play_with(copied=copy.deepcopy, first=True, fresh=False, one_z=False, one_x
 quiz(
     "gan/play",
     points=3,
-    minutes=6,
+    minutes=5,
     equation="8.1",
     title="A whole match",
     reference=_play,
@@ -704,6 +706,7 @@ concept(
 
 concept(
     "gan/why-one-mode",
+    minutes=1,
     title="One good answer",
     equation="8.4",
     question="""
@@ -827,7 +830,7 @@ def _covered_with(count=lambda c, n, k, least: (c >= least * n / k).sum(), log=t
 quiz(
     "gan/covered",
     points=3,
-    minutes=5,
+    minutes=4,
     equation="8.6",
     title="How many modes, and how evenly?",
     reference=_covered,
@@ -908,7 +911,7 @@ def _r1_of_mean(D, x):
 quiz(
     "gan/r1",
     points=3,
-    minutes=5,
+    minutes=4,
     equation="8.8",
     title="Not steep at the data",
     reference=_r1,
