@@ -347,7 +347,7 @@ def diary(log):
 diary(ring_pitfalls.curves)
 
 # %% [markdown]
-# "Both begin well and rise, and then they stay where they are: it is unstable." Find what is wrong in her function and fix it.
+# "An untrained generator has a loss of 0, the best there is, and playing makes it worse and worse, while my discriminator improves: it wins." Nobody should lose by starting at the best. Find what is wrong in her function and fix it.
 
 
 # %% tags=["quiz"]
@@ -444,7 +444,7 @@ explore(
 )
 
 # %% [markdown]
-# The discriminator alone walls the generated points in, and then has nothing more to say. The generator alone runs to the nearest hill, all points of a neighbourhood to the same one. Arrows of equal length are drawn; they give directions only.
+# The discriminator alone learns where the *present* points are, and lowers its shade there. The generator alone follows the arrows, and nothing on its way holds its points apart. Neither of the two improves the ring for long without the other's answer. (Arrows give directions only: all are drawn equally long.)
 #
 # ## 8.4 · Mode collapse, measured
 #
@@ -463,7 +463,7 @@ why_one_mode = "d"
 ask("gan/why-one-mode", why_one_mode)
 
 # %% [markdown]
-# When many codes are drawn to one place, that is **mode collapse**. An eye sees it on a ring. For images we shall need numbers, so count: which mode does a point belong to, how many modes are visited, and how evenly,
+# When codes from everywhere are drawn to few places, that is **mode collapse**. An eye sees it on a ring. For images we shall need numbers, so count: which mode does a point belong to, how many modes are visited, and how evenly,
 #
 # $$H=-\sum_{k} p_k\ln p_k , \tag{8.6}$$
 #
@@ -542,11 +542,13 @@ show_end("β₁ = 0.5", snapshots[-1])
 show_end("β₁ = 0.9", collapsing[-1])
 
 # %% [markdown]
-# Look back at what the loss curves could have told. A collapsed generator isn't stuck: $D$ learns that the one place is suspicious, the heap moves on to another, and so round and round.
+# In this run the points no longer hold the modes: they lie on a streak that the half-plane of a high $D$ drags across the ring. Go on playing, and it moves on: $D$ learns that this place is suspicious, the points run to another, and so round and round.
+#
+# There are two ways to lose modes, and it takes both numbers to tell them apart. A **heap** has few modes and an entropy near 0. A **smear** between the modes has few modes too, since hardly a point is near enough, and an entropy that may be near ln 8.
 #
 # ## 8.5 · What helps
 #
-# Somebody always knows a remedy. Write the best known ones; then each plays from the collapsing setting, alone, three times.
+# Somebody always knows a remedy. Write the best known ones; then each plays in the setting that failed, alone, three times.
 #
 # **Not steep at the data.** At the end of the game $D$ is ½ everywhere, and flat. R1 (Mescheder et al. 2018) pulls it there from the start: to the discriminator's loss it adds $\gamma$ times
 #
@@ -673,7 +675,7 @@ smoothed_loss = check("gan/smoothing", smoothed_loss)
 
 # %% [markdown]
 # ### The trial
-# Each row: the collapsing setting with **one** change; the last one changes β₁ alone. Three seeds, fewer steps than above.
+# Each row: the setting that failed with **one** change (the last but one makes two); the last changes β₁ alone. Three seeds, fewer steps than above.
 
 # %%
 paired = Game(lambda D, x, fake: relativistic(D, x, fake)[0], lambda D, x, fake: relativistic(D, x, fake)[1])

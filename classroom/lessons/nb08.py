@@ -660,12 +660,12 @@ quiz(
         ),
     ],
     hints=[
-        "The axis says loss. Between which numbers do the curves lie, and what do losses in nats do there?",
+        "The axis says loss. Between which numbers do the curves lie, and how large is (8.4) where D knows nothing?",
         "A comparison, `> 0`, turns logits to True and False. What is the mean of those?",
         "Leave the logits as they are, and use what the two players minimize.",
         "`discriminator_loss(real, made).item(), generator_losses(made)[0].item()`",
     ],
-    passed="A number in [0, 1] that rises is no loss. Before you read a curve, read what it is a curve of.",
+    passed="A curve between 0 and 1 may be a share. Before you read a curve, read what it is a curve of.",
     explanation="""
     `(logits > 0)` counts who stands on which side. It has no gradient, and can stand still while both losses move.
     """,
