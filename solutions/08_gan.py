@@ -188,7 +188,7 @@ optimal_discriminator = check("gan/optimal-discriminator", optimal_discriminator
 
 # %%
 ring = GaussianMixture.ring(std=0.05)
-extent, cells = (-2.2, 2.2, -2.2, 2.2), 60
+extent, cells = (-2.2, 2.2, -2.2, 2.2), 50
 line = extent[0] + (extent[1] - extent[0]) * (torch.arange(cells) + 0.5) / cells
 grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
 
@@ -416,7 +416,7 @@ def moved(who, start, moves):
     rates = {"both": (4e-3, 4e-3), "discriminator": (4e-3, 0.0), "generator": (0.0, 4e-3)}[who]
     optimizers = [torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999)) for net, rate in zip((D, G), rates)]
     for _ in range(moves):
-        gan_step(G, D, non_saturating, ring.sample(64, rng), torch.randn(64, 2, generator=rng), *optimizers)
+        gan_step(G, D, non_saturating, ring.sample(32, rng), torch.randn(32, 2, generator=rng), *optimizers)
     return G, D
 
 
@@ -438,7 +438,7 @@ explore(
     show_duel,
     who=choice(["both", "discriminator", "generator"], "generator", label="who moves"),
     start=slider(0, len(snapshots) - 1, min(3, len(snapshots) - 1), label="from snapshot"),
-    moves=slider(0, 20, 20, step=4, label="moves"),
+    moves=slider(0, 16, 16, step=4, label="moves"),
     title="What does one of them do while the other rests?",
     alt="Real points on a ring, generated points, arrows on some of them, over the discriminator's probability of real",
 )
@@ -708,3 +708,16 @@ plots.dots(
     title="Which remedy brings the modes back?",
     x_label="modes covered, of 8",
 )
+
+# %%
+found = {name: rows.mean(0).tolist() for name, rows in table.items()}
+spread = {name: rows.std(0).tolist() for name, rows in table.items()}
+for name, (count, entropy, share) in found.items():
+    print(
+        f"{name:22s} {count:.1f} ± {spread[name][0]:.1f} modes, {share:.0%} ± {spread[name][2]:.0%} of the points on a mode"
+    )
+
+# %% [markdown]
+# Read the bars before the means. In our run at `cpu` only β₁ = 0.5 covers eight modes with every seed, and puts about half of the points on a mode. Relativistic pairs with R1 cover seven twice, and two once; smoothing is anywhere from one to six; R1 alone can't be told from nothing. Spectral normalisation changes *how* modes are lost: the smear becomes a heap, with an entropy near 0.
+#
+# Does that make R1 a bad idea? No: it makes it a bad idea *for this fault*. The fault was a memory too long for a hill that moves, and the remedy that helped every time removes it. The papers behind the others mostly play with a short memory anyway, and ask what helps beyond that. Which is a second trial: change `long` to `short` in all rows, and count again.
