@@ -709,14 +709,6 @@ plots.dots(
     x_label="modes covered, of 8",
 )
 
-# %%
-found = {name: rows.mean(0).tolist() for name, rows in table.items()}
-spread = {name: rows.std(0).tolist() for name, rows in table.items()}
-for name, (count, entropy, share) in found.items():
-    print(
-        f"{name:22s} {count:.1f} ± {spread[name][0]:.1f} modes, {share:.0%} ± {spread[name][2]:.0%} of the points on a mode"
-    )
-
 # %% [markdown]
 # Read the bars before the means. In our run at `cpu` only β₁ = 0.5 covers eight modes with every seed, and puts about half of the points on a mode. Relativistic pairs with R1 cover seven twice, and two once; smoothing is anywhere from one to six; R1 alone can't be told from nothing. Spectral normalisation changes *how* modes are lost: the smear becomes a heap, with an entropy near 0.
 #
