@@ -1,0 +1,715 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · GAN: two networks that play against each other
+#
+# So far a network learned to answer a question whose answer we knew: the noise that was added, the image that went in. Now nobody knows the answer. One network draws, another says whether it believes it, and each is the other's loss.
+# You write the game, play it where everything can be seen (eight blobs on a ring), watch it break, count what was lost, and mend it.
+#
+# **What you will be able to do**
+# * derive what the best discriminator says, and check a trained one against it;
+# * write both players' losses so that certainty costs no infinities, and a training step that keeps them apart;
+# * count modes and measure their entropy, provoke mode collapse on purpose, and say what helps, with the spread over seeds;
+# * build a DCGAN, train it on images, walk through its latent space, and find out what it never draws.
+#
+# **Before you start:** notebooks 01 (latent codes) and 05 (the training loop).
+#
+# {{budget}}
+#
+# The text describes what you see at effort `cpu` or above. At `smoke` networks are hardly trained: sentences about pictures and rankings don't hold there.
+
+# %% tags=["setup"]
+import copy
+import functools
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils import plots, setup
+from course_utils.adversarial import Game
+from course_utils.data import GaussianMixture
+from course_utils.device import seeded
+from course_utils.explore import choice, explore, slider
+from course_utils.pitfalls import ring as ring_pitfalls
+from course_utils.training import until_stopped
+from classroom import ask, check, predict, reveal
+
+lab = setup("08")
+
+# %% [markdown]
+# ## 8.1 · Two players
+#
+# A **generator** $G$ turns noise $z\sim\mathcal N(0,1)$ into a point $G(z)$. A **discriminator** $D$ looks at a point and says with which probability it is real, $D(x)\in(0,1)$. One number measures how well $D$ tells them apart (Goodfellow et al. 2014):
+#
+# $$V(D,G)=\mathbb E_{x}\,\ln D(x)+\mathbb E_{z}\,\ln\big(1-D(G(z))\big). \tag{8.1}$$
+#
+# $D$ wants it large, $G$ wants it small.
+#
+# ### {{heading gan/value-at-the-end}}
+# {{question gan/value-at-the-end}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+value_at_the_end = "c"
+### END SOLUTION
+### BEGIN HANDED OUT
+# value_at_the_end = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/value-at-the-end", value_at_the_end)
+
+# %% [markdown]
+# **Predict, then run.** At that point, how large is the discriminator's loss $-V$? (In nats: natural logarithms.)
+
+# %% tags=["predict"]
+guess = predict("gan/loss-at-the-end", "−V when nobody can tell real from generated", 0, 5, unit="nats")
+
+# %% [markdown]
+# An optimizer makes things small, so $D$ minimizes
+#
+# $$L_D=-\mathbb E_x\ln D(x)-\mathbb E_z\ln\big(1-D(G(z))\big), \tag{8.3}$$
+#
+# the cross-entropy of an ordinary classifier with two classes. Our networks return the **logit** $\ln\frac{D}{1-D}$, as classifiers do; $D$ is its sigmoid.
+#
+# ### {{heading gan/discriminator-loss}}
+# Logits of ±200 must give finite numbers: `F.softplus(a)` is $\ln(1+e^a)$ and never overflows.
+
+
+# %% tags=["quiz"]
+def discriminator_loss(real, fake):
+    """−E ln D(x) − E ln(1 − D(G(z))), equation (8.3), a scalar in nats.
+
+    real, fake: (b,), logits of real and of generated points.
+    """
+    ### BEGIN SOLUTION
+    of_real = F.softplus(-real).mean()
+    of_fake = F.softplus(fake).mean()
+    return of_real + of_fake
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+discriminator_loss = check("gan/discriminator-loss", discriminator_loss)
+
+# %%
+reveal("gan/loss-at-the-end", discriminator_loss(torch.zeros(8), torch.zeros(8)).item())
+
+# %% [markdown]
+# $2\ln 2\approx1.39$: remember it, for it is where both loss curves of a perfect game would end. Far below, $D$ wins; a loss that *stays* near it says only that neither does.
+#
+# The generator can take the same game literally, or ask for the same thing differently:
+#
+# $$L_G^{\text{non-saturating}}=-\mathbb E_z\ln D(G(z)), \tag{8.4}$$
+#
+# $$L_G^{\text{saturating}}=\mathbb E_z\ln\big(1-D(G(z))\big). \tag{8.5}$$
+#
+# ### {{heading gan/generator-losses}}
+
+
+# %% tags=["quiz"]
+def generator_losses(fake):
+    """The non-saturating loss (8.4) and the saturating one (8.5), two scalars in nats.
+
+    fake: (b,), logits of generated points.
+    """
+    ### BEGIN SOLUTION
+    non_saturating = F.softplus(-fake).mean()
+    saturating = -F.softplus(fake).mean()
+    return non_saturating, saturating
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+generator_losses = check("gan/generator-losses", generator_losses)
+
+# %% [markdown]
+# ### {{heading gan/who-starves}}
+# {{question gan/who-starves}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+who_starves = "a"
+### END SOLUTION
+### BEGIN HANDED OUT
+# who_starves = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/who-starves", who_starves)
+
+# %%
+logits = torch.linspace(-10, 10, 201, requires_grad=True)
+slopes = [torch.autograd.grad(len(logits) * loss, logits)[0] for loss in generator_losses(logits)]
+plots.curves(
+    {name: (logits.detach(), slope) for name, slope in zip(("(8.4), D − 1", "(8.5), −D"), slopes)},
+    title="What the generator is told, by how real its point looks",
+    x_label="logit of the generated point",
+    y_label="slope of the loss",
+    mark={"D = ½": 0.0},
+)
+
+# %% [markdown]
+# On the left, where a point is surely found out, only (8.4) still pulls. On the right, where $D$ is fooled already, only (8.5) does.
+#
+# **What does the best $D$ say?** Let $p$ be the density of real points, $q$ that of generated ones. At one place $x$ the integrand of $V$ is $p\ln D+q\ln(1-D)$. Its derivative in $D$, $\;p/D-q/(1-D)$, is zero where $p(1-D)=qD$, so
+#
+# $$D^*(x)=\frac{p(x)}{p(x)+q(x)} . \tag{8.2}$$
+#
+# ### {{heading gan/optimal-discriminator}}
+# From logarithms of densities, since the densities themselves soon are too small for a float.
+
+
+# %% tags=["quiz"]
+def optimal_discriminator(log_p, log_q):
+    """D* = p / (p + q), equation (8.2), of log densities of any shape; finite however small they are."""
+    ### BEGIN SOLUTION
+    log_odds = log_p - log_q
+    return torch.sigmoid(log_odds)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+optimal_discriminator = check("gan/optimal-discriminator", optimal_discriminator)
+
+# %% [markdown]
+# From here to 8.5 everything happens on a ring of eight narrow blobs, with networks so small that the CPU is the place for them.
+
+# %%
+ring = GaussianMixture.ring(std=0.05)
+extent, cells = (-2.2, 2.2, -2.2, 2.2), 50
+line = extent[0] + (extent[1] - extent[0]) * (torch.arange(cells) + 0.5) / cells
+grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
+
+
+def network(inputs, outputs):
+    """Two hidden layers of 64; a single output comes as (b,)."""
+    layers = [nn.Linear(inputs, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, outputs)]
+    return nn.Sequential(*layers, *[nn.Flatten(0)] * (outputs == 1))
+
+
+# %% [markdown]
+# ### Does a network find it? *(extra)*
+# On a ring both densities are known, if the generator's points are just a Gaussian: a chance to see whether a network finds $D^*$ with your loss, having never seen a density. (The blobs are wider here.)
+
+# %%
+broad, blob = GaussianMixture.ring(std=0.2), GaussianMixture(torch.zeros(1, 2), 1.0)
+with seeded(0):
+    judge = network(2, 1)
+optimizer, rng = torch.optim.Adam(judge.parameters(), lr=3e-3), torch.Generator().manual_seed(0)
+for _ in until_stopped(range(lab.pick(smoke=50, cpu=1500, gpu=3000))):
+    loss = discriminator_loss(judge(broad.sample(256, rng)), judge(blob.sample(256, rng)))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+# %%
+best = optimal_discriminator(broad.log_prob(grid), blob.log_prob(grid)).view(cells, cells)
+with torch.no_grad():
+    learned = judge(grid).sigmoid().view(cells, cells)
+    x = torch.cat([broad.sample(4000, rng), blob.sample(4000, rng)])
+    away = (judge(x).sigmoid() - optimal_discriminator(broad.log_prob(x), blob.log_prob(x))).abs().mean().item()
+print(f"|D − D*|, a mean over real and generated points: {away:.3f}")
+plots.panels(
+    {"D*, from the densities": best.flip(0), "D, learned": learned.flip(0), "D* − D": (best - learned).flip(0)},
+    title="A ring of eight blobs against one Gaussian: the probability of real",
+    columns=3,
+    shared=True,
+)
+
+# %% [markdown]
+# The gap that is left is that of a small network and a finite number of steps.
+#
+# ### A distance in disguise
+# A discriminator, trained as far as it goes, is a *ratio of densities* in disguise. (Put $D^*$ into $V$: twice the Jensen–Shannon divergence of $p$ and $q$, less $2\ln2$. Hence a generator that plays against a perfect $D$ minimizes a distance.) But it is never perfect, and the generator doesn't wait.
+#
+# ## 8.2 · The step
+#
+# A **game** is two functions of $(D, x, G(z))$: what $D$ minimizes, and what $G$ does. The library's `Game` is no more than such a pair. One step: $D$ moves, then $G$ answers.
+#
+# ### {{heading gan/step}}
+# The discriminator's loss depends on the generator's weights, too. What must not happen to them in the first half of the step?
+
+
+# %% tags=["quiz"]
+def gan_step(G, D, game, x, z, d_optimizer, g_optimizer):
+    """One step of D, then one of G against the new D. Returns both losses, two floats (each before its own step).
+
+    game.discriminator and game.generator: (D, x, fake) -> scalar;  x: (b, ...), real;  z: (b, latent).
+    """
+    ### BEGIN SOLUTION
+    fake = G(z)
+    d_loss = game.discriminator(D, x, fake.detach())
+    d_optimizer.zero_grad()
+    d_loss.backward()
+    d_optimizer.step()
+
+    g_loss = game.generator(D, x, fake)
+    g_optimizer.zero_grad()
+    g_loss.backward()
+    g_optimizer.step()
+    return d_loss.item(), g_loss.item()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+gan_step = check("gan/step", gan_step)
+
+# %% [markdown]
+# ### {{heading gan/play}}
+# Both optimizers are Adam with learning rate 0.001 and the `betas` given. `until_stopped` around the range lets the stop button end the match.
+
+
+# %% tags=["quiz"]
+def play(G, D, game, sample, steps, latent, betas, generator, keep=100):
+    """Play in place. Returns (losses, snapshots).
+
+    sample: () -> (b, ...), a fresh real batch;  as many codes z (b, latent) are drawn from N(0, 1) with `generator`.
+    losses: a pair of floats for each step;  snapshots: copies (G, D), before the first step and after every `keep`-th.
+    """
+    ### BEGIN SOLUTION
+    d_optimizer = torch.optim.Adam(D.parameters(), lr=1e-3, betas=betas)
+    g_optimizer = torch.optim.Adam(G.parameters(), lr=1e-3, betas=betas)
+    losses, snapshots = [], [copy.deepcopy((G, D))]
+    for k in until_stopped(range(1, steps + 1)):
+        x = sample()
+        z = torch.randn(len(x), latent, generator=generator)
+        losses.append(gan_step(G, D, game, x, z, d_optimizer, g_optimizer))
+        if k % keep == 0:
+            snapshots.append(copy.deepcopy((G, D)))
+    return losses, snapshots
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+play = check("gan/play", play)
+
+# %% [markdown]
+# The ring's blobs are narrow (standard deviation 0.05) and far from each other. For Adam's `betas` we take DCGAN's, (0.5, 0.999).
+
+# %%
+non_saturating = Game(
+    lambda D, x, fake: discriminator_loss(D(x), D(fake)), lambda D, x, fake: generator_losses(D(fake))[0]
+)
+
+
+def match(game, seed, betas, steps, make_D=lambda: network(2, 1)):
+    """A match on the ring from fresh networks; `play`'s answer."""
+    rng = torch.Generator().manual_seed(seed)
+    with seeded(seed):
+        G, D = network(2, 2), make_D()
+    return play(G, D, game, lambda: ring.sample(128, rng), steps, 2, betas, rng)
+
+
+steps = lab.pick(smoke=200, cpu=1500, gpu=3000)
+losses, snapshots = match(non_saturating, 0, (0.5, 0.999), steps)
+every = torch.arange(1, len(losses) + 1)
+d_curve, g_curve = torch.tensor(losses).T
+plots.curves(
+    {"discriminator": (every, d_curve), "generator": (every, g_curve)},
+    title="Both losses of your match: neither falls to a floor",
+    x_label="step",
+    y_label="loss (nats)",
+    mark={"2 ln 2": (None, 1.386), "ln 2": (None, 0.693)},
+)
+
+# %% [markdown]
+# Most losses of this course fall. Here each player's success is the other's failure, so the curves can say whether one of them *wins*, but not whether the points are good. For that, look at the points.
+#
+# ### Somebody else's diary *(extra)*
+# #### {{heading gan/somebody-elses-curves}}
+# A student logs her own game, the very match that you played, with a function of her own. Her plot:
+
+# %%
+with torch.no_grad():
+    shown = torch.Generator().manual_seed(5)
+    batches = [(D, ring.sample(500, shown), G(torch.randn(500, 2, generator=shown))) for G, D in snapshots]
+
+
+def diary(log):
+    """Her plot: both "losses" at each snapshot."""
+    d, g = torch.tensor([log(*each) for each in batches]).T
+    series = {"discriminator": (torch.arange(len(d)), d), "generator": (torch.arange(len(g)), g)}
+    return plots.curves(series, title="Her losses", x_label="snapshot", y_label="loss")
+
+
+diary(ring_pitfalls.curves)
+
+# %% [markdown]
+# "An untrained generator has a loss of 0, the best there is, and playing makes it worse and worse, while my discriminator improves: it wins." Nobody should lose by starting at the best. Find what is wrong in her function and fix it.
+
+
+# %% tags=["quiz"]
+def somebody_elses_curves(D, x, fake):
+    """The discriminator's loss (8.3) and the generator's (8.4), two floats in nats, without gradients.
+
+    x, fake: (b, ...), real and generated;  D returns logits (b,).
+    """
+    with torch.no_grad():
+        real, made = D(x), D(fake)
+    ### BEGIN SOLUTION
+    d_loss = discriminator_loss(real, made)
+    g_loss, _ = generator_losses(made)
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # of_real = torch.ones_like(real)
+    # of_fake = torch.zeros_like(made)
+    # logits = torch.cat([real, made])
+    # labels = torch.cat([of_real, of_fake])
+    #
+    # # the discriminator: both halves against their labels
+    # said = (logits > 0).to(labels)
+    # d_loss = (said == labels).double().mean()
+    #
+    # # the generator: it wants "real" for its own
+    # wanted = torch.ones_like(made)
+    # said = (made > 0).to(wanted)
+    # g_loss = (said == wanted).double().mean()
+    ### END HANDED OUT
+    return d_loss.item(), g_loss.item()
+
+
+# %% tags=["check"]
+somebody_elses_curves = check("gan/somebody-elses-curves", somebody_elses_curves)
+
+# %% [markdown]
+# #### {{heading gan/what-curves-hide}}
+# {{question gan/what-curves-hide}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+what_curves_hide = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# what_curves_hide = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/what-curves-hide", what_curves_hide)
+
+# %%
+diary(somebody_elses_curves)
+
+# %% [markdown]
+# ## 8.3 · Watch them
+#
+# Hold one player still. What does the other do? Start somewhere in your match, let only the **discriminator** move, and see its ½-line close around the generated points; let only the **generator** move, and see its points run along the arrows, to wherever $D$ is high. Does the ring ever get better while one of them rests?
+
+
+# %%
+@functools.lru_cache(maxsize=256)
+def moved(who, start, moves):
+    """The pair of a snapshot after some moves of your `gan_step`, the one who rests with a learning rate of 0."""
+    G, D = copy.deepcopy(snapshots[start])
+    rng = torch.Generator().manual_seed(start)
+    rates = {"both": (4e-3, 4e-3), "discriminator": (4e-3, 0.0), "generator": (0.0, 4e-3)}[who]
+    optimizers = [torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999)) for net, rate in zip((D, G), rates)]
+    for _ in range(moves):
+        gan_step(G, D, non_saturating, ring.sample(32, rng), torch.randn(32, 2, generator=rng), *optimizers)
+    return G, D
+
+
+codes, some_real = torch.randn(150, 2, generator=lab.generator(3, "cpu")), ring.sample(150, lab.generator(4, "cpu"))
+
+
+def show_duel(who, start, moves):
+    G, D = moved(who, start, moves)
+    fake = G(codes).detach().requires_grad_()
+    slope = torch.autograd.grad(D(fake).sum(), fake)[0][:25]  # uphill in the logit: where (8.4) pulls a point
+    reach = 0.35 * slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    with torch.no_grad():
+        probability = D(grid).sigmoid().view(cells, cells)
+    title = f"Step {100 * start}, then {moves} moves of {who}"
+    return plots.duel(some_real, fake.detach(), probability, extent, arrows=(fake[:25].detach(), reach), title=title)
+
+
+explore(
+    show_duel,
+    who=choice(["both", "discriminator", "generator"], "generator", label="who moves"),
+    start=slider(0, len(snapshots) - 1, min(3, len(snapshots) - 1), label="from snapshot"),
+    moves=slider(0, 16, 16, step=4, label="moves"),
+    title="What does one of them do while the other rests?",
+    alt="Real points on a ring, generated points, arrows on some of them, over the discriminator's probability of real",
+)
+
+# %% [markdown]
+# The discriminator alone learns where the *present* points are, and lowers its shade there. The generator alone follows the arrows, and nothing on its way holds its points apart. Neither of the two improves the ring for long without the other's answer. (Arrows give directions only: all are drawn equally long.)
+#
+# ## 8.4 · Mode collapse, measured
+#
+# ### {{heading gan/why-one-mode}}
+# {{question gan/why-one-mode}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+why_one_mode = "d"
+### END SOLUTION
+### BEGIN HANDED OUT
+# why_one_mode = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/why-one-mode", why_one_mode)
+
+# %% [markdown]
+# When codes from everywhere are drawn to few places, that is **mode collapse**. An eye sees it on a ring. For images we shall need numbers, so count: which mode does a point belong to, how many modes are visited, and how evenly,
+#
+# $$H=-\sum_{k} p_k\ln p_k , \tag{8.6}$$
+#
+# where $p_k$ is the share of mode $k$ among all points that belong to one; at most $\ln 8\approx2.08$ nats here.
+#
+# ### {{heading gan/modes-of}}
+
+
+# %% tags=["quiz"]
+def modes_of(x, means, within):
+    """For each point the number of its nearest mode, if that is no farther than `within`; else −1.
+
+    x: (n, d);  means: (k, d).  Returns (n,) integers.
+    """
+    ### BEGIN SOLUTION
+    distance, nearest = torch.cdist(x, means).min(dim=1)
+    return torch.where(distance <= within, nearest, -1)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+modes_of = check("gan/modes-of", modes_of)
+
+# %% [markdown]
+# ### {{heading gan/covered}}
+
+
+# %% tags=["quiz"]
+def covered(labels, k, least=0.1):
+    """(how many of k modes are covered, the entropy (8.6) in nats): an int and a float.
+
+    labels: (n,) integers 0..k−1, or −1 for a lost point. A mode is covered if it gets at least `least` of a fair
+    share n/k. The entropy is that of the points that aren't lost, 0 if all are.
+    """
+    ### BEGIN SOLUTION
+    counts = torch.bincount(labels[labels >= 0], minlength=k).double()
+    enough = counts >= least * len(labels) / k
+    seen = counts[counts > 0]
+    shares = seen / seen.sum()
+    entropy = (shares * (1 / shares).log()).sum()
+    return int(enough.sum()), entropy.item()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+covered = check("gan/covered", covered)
+
+
+# %% [markdown]
+# Now provoke it. One thing changes: `betas=(0.9, 0.999)`, PyTorch's default, under which Adam goes on in its old direction for some ten steps. Good manners when you walk downhill; but here the hill moves.
+
+
+# %%
+@torch.no_grad()
+def measured(snapshot):
+    """(modes, entropy in nats, share of points within three standard deviations of a mode) of 4,000 points."""
+    points = snapshot[0](torch.randn(4000, 2, generator=torch.Generator().manual_seed(9)))
+    labels = modes_of(points, ring.means, 3 * 0.05)
+    return *covered(labels, 8), (labels >= 0).double().mean().item()
+
+
+_, collapsing = match(non_saturating, 0, (0.9, 0.999), steps)
+for name, (G, D) in {"β₁ = 0.5": snapshots[-1], "β₁ = 0.9": collapsing[-1]}.items():
+    print("{}: {} modes, H = {:.2f} nats, {:.0%} of the points on a mode".format(name, *measured((G, D))))
+
+
+def show_end(name, pair):
+    with torch.no_grad():
+        fake, probability = pair[0](codes), pair[1](grid).sigmoid().view(cells, cells)
+    return plots.duel(some_real, fake, probability, extent, title=f"The end of a match with {name}")
+
+
+show_end("β₁ = 0.5", snapshots[-1])
+
+# %%
+show_end("β₁ = 0.9", collapsing[-1])
+
+# %% [markdown]
+# In this run the points no longer hold the modes: they lie on a streak that the half-plane of a high $D$ drags across the ring. Go on playing, and it moves on: $D$ learns that this place is suspicious, the points run to another, and so round and round.
+#
+# There are two ways to lose modes, and it takes both numbers to tell them apart. A **heap** has few modes and an entropy near 0. A **smear** between the modes has few modes too, since hardly a point is near enough, and an entropy that may be near ln 8.
+#
+# ## 8.5 · What helps
+#
+# Somebody always knows a remedy. Write the best known ones; then each plays in the setting that failed, alone, three times.
+#
+# **Not steep at the data.** At the end of the game $D$ is ½ everywhere, and flat. R1 (Mescheder et al. 2018) pulls it there from the start: to the discriminator's loss it adds $\gamma$ times
+#
+# $$R_1=\tfrac12\,\mathbb E_x\big|\nabla_x\,\mathrm{logit}(x)\big|^2,\qquad x\ \text{real}. \tag{8.8}$$
+#
+# ### {{heading gan/r1}}
+# A gradient inside of a loss: it must itself be differentiable by $D$'s weights.
+
+
+# %% tags=["quiz"]
+def r1(D, x):
+    """½ E |∇ₓ logit(x)|², equation (8.8), a scalar that can be differentiated by D's weights.
+
+    D: (b, ...) -> logits (b,), each of its own x alone;  x: (b, ...), real.
+    """
+    ### BEGIN SOLUTION
+    x = x.detach().requires_grad_()
+    total = D(x).sum()
+    (slope,) = torch.autograd.grad(total, x, create_graph=True)
+    squared = slope.square().flatten(1).sum(dim=1)
+    return squared.mean() / 2
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+r1 = check("gan/r1", r1)
+
+# %% [markdown]
+# ### Flat everywhere *(extra)*
+# R1 acts at the data. **Spectral normalisation** (Miyato et al. 2018) bounds the slope everywhere: each layer's matrix is divided by its largest stretch,
+#
+# $$\bar W=\frac{W}{\sigma(W)},\qquad v\leftarrow\frac{W^\top u}{|W^\top u|},\quad u\leftarrow\frac{Wv}{|Wv|},\quad \sigma(W)\approx u^\top W v . \tag{8.9}$$
+#
+# The two arrows are a power iteration: $u$ and $v$ turn towards the directions of the largest stretch.
+#
+# #### {{heading gan/spectral}}
+
+
+# %% tags=["quiz"]
+def spectral(weight, u, rounds=1):
+    """(weight / σ, the new u) by so many rounds of power iteration, equation (8.9).
+
+    weight: (out, in);  u: (out,), of length 1, from the step before.
+    For gradients u and v count as constants; σ does not.
+    """
+    ### BEGIN SOLUTION
+    with torch.no_grad():
+        for _ in range(rounds):
+            v = F.normalize(weight.T @ u, dim=0)
+            u = F.normalize(weight @ v, dim=0)
+    stretch = u @ weight @ v
+    return weight / stretch, u
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+spectral = check("gan/spectral", spectral)
+
+
+# %%
+class SpectralLinear(nn.Linear):
+    """A linear layer whose matrix stretches by at most about 1; it keeps u from call to call."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.register_buffer("u", F.normalize(torch.randn(outputs), dim=0))
+
+    def forward(self, x):
+        weight, self.u = spectral(self.weight, self.u)
+        return F.linear(x, weight, self.bias)
+
+
+def spectral_network():
+    hidden = [SpectralLinear(2, 64), nn.LeakyReLU(0.2), SpectralLinear(64, 64), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*hidden, SpectralLinear(64, 1), nn.Flatten(0))
+
+
+# %% [markdown]
+# ### More real than the other *(extra)*
+# A point is real or not, says (8.3), whatever the others look like. **Relativistic** pairing asks only who of two looks *more* real (Jolicoeur-Martineau 2019):
+#
+# $$L_D=\mathbb E\,\mathrm{softplus}\big(-(D_x-D_{G})\big),\qquad L_G=\mathbb E\,\mathrm{softplus}\big(-(D_{G}-D_x)\big), \tag{8.10}$$
+#
+# with $D_x$, $D_G$ for the logits of a pair, one real and one generated point.
+#
+# #### {{heading gan/relativistic}}
+
+
+# %% tags=["quiz"]
+def relativistic(D, x, fake):
+    """The discriminator's and the generator's relativistic loss (8.10), two scalars; pair i is x[i] and fake[i]."""
+    ### BEGIN SOLUTION
+    ahead = D(x) - D(fake)
+    d_loss = F.softplus(-ahead).mean()
+    g_loss = F.softplus(ahead).mean()
+    return d_loss, g_loss
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+relativistic = check("gan/relativistic", relativistic)
+
+# %% [markdown]
+# ### Never quite sure *(extra)*
+# **One-sided label smoothing** (Salimans et al. 2016): the label of real points is $1-s$, that of generated ones stays 0,
+#
+# $$L_D=-\mathbb E_x\big[(1-s)\ln D(x)+s\ln(1-D(x))\big]-\mathbb E_z\ln\big(1-D(G(z))\big). \tag{8.7}$$
+#
+# #### {{heading gan/smoothing}}
+
+
+# %% tags=["quiz"]
+def smoothed_loss(real, fake, s):
+    """Equation (8.7), a scalar in nats.  real, fake: (b,) logits;  s: in [0, ½)."""
+    ### BEGIN SOLUTION
+    says_real = (1 - s) * F.softplus(-real)
+    says_fake = s * F.softplus(real)
+    return (says_real + says_fake).mean() + F.softplus(fake).mean()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+smoothed_loss = check("gan/smoothing", smoothed_loss)
+
+# %% [markdown]
+# ### The trial
+# Each row: the setting that failed with **one** change (the last but one makes two); the last changes β₁ alone. Three seeds, fewer steps than above.
+
+# %%
+paired = Game(lambda D, x, fake: relativistic(D, x, fake)[0], lambda D, x, fake: relativistic(D, x, fake)[1])
+
+
+def with_r1(game, gamma=0.1):
+    return Game(lambda D, x, fake: game.discriminator(D, x, fake) + gamma * r1(D, x), game.generator)
+
+
+smooth = Game(lambda D, x, fake: smoothed_loss(D(x), D(fake), 0.1), non_saturating.generator)
+long, short, plain = (0.9, 0.999), (0.5, 0.999), lambda: network(2, 1)
+trial = {
+    "nothing changed": (non_saturating, long, plain),
+    "label smoothing": (smooth, long, plain),
+    "spectral norm": (non_saturating, long, spectral_network),
+    "R1": (with_r1(non_saturating), long, plain),
+    "relativistic and R1": (with_r1(paired), long, plain),
+    "β₁ = 0.5": (non_saturating, short, plain),
+}
+steps, seeds, table = lab.pick(smoke=20, cpu=1000, gpu=1500), (1, 2, 3), {}
+for name, (game, betas, make_D) in trial.items():
+    ends = [match(game, seed, betas, steps, make_D)[1][-1] for seed in seeds]
+    table[name] = torch.tensor([measured(end) for end in ends])
+    spoken = [f"{m:.0f} modes, H {h:.2f}, on a mode {share:4.0%}" for m, h, share in table[name].tolist()]
+    print(f"{name:22s}", " | ".join(spoken))
+
+# %%
+plots.dots(
+    {name: rows[:, 0] for name, rows in table.items()},
+    title="Which remedy brings the modes back?",
+    x_label="modes covered, of 8",
+)
+
+# %% [markdown]
+# Read the bars before the means. In our run at `cpu` only β₁ = 0.5 covers eight modes with every seed, and puts about half of the points on a mode. Relativistic pairs with R1 cover seven twice, and two once; smoothing is anywhere from one to six; R1 alone can't be told from nothing. Spectral normalisation changes *how* modes are lost: the smear becomes a heap, with an entropy near 0.
+#
+# Does that make R1 a bad idea? No: it makes it a bad idea *for this fault*. The fault was a memory too long for a hill that moves, and the remedy that helped every time removes it. The papers behind the others mostly play with a short memory anyway, and ask what helps beyond that. Which is a second trial: change `long` to `short` in all rows, and count again.
