@@ -31,6 +31,7 @@
 # %% tags=["setup"]
 import copy
 import functools
+import math
 
 import torch
 from torch import nn
@@ -38,12 +39,15 @@ from torch.nn import functional as F
 
 from course_utils import plots, setup
 from course_utils.adversarial import Game
-from course_utils.data import GaussianMixture
+from course_utils.data import GaussianMixture, load
 from course_utils.device import seeded
 from course_utils.explore import choice, explore, slider
+from course_utils.metrics import frechet_distance
+from course_utils.pitfalls import gan as pitfalls
 from course_utils.pitfalls import ring as ring_pitfalls
-from course_utils.training import until_stopped
 from classroom import ask, check, predict, reveal
+from course_utils.training import until_stopped
+from course_utils.weights import load_classifier, load_generator, shipped
 
 lab = setup("08")
 
@@ -79,7 +83,7 @@ guess = predict("gan/loss-at-the-end", "−V when nobody can tell real from gene
 # %% [markdown]
 # An optimizer makes things small, so $D$ minimizes
 #
-# $$L_D=-\mathbb E_x\ln D(x)-\mathbb E_z\ln\big(1-D(G(z))\big), \tag{8.3}$$
+# $$L_D=-\mathbb E_x\ln D(x)-\mathbb E_z\ln\big(1-D(G(z))\big), \tag{8.2}$$
 #
 # the cross-entropy of an ordinary classifier with two classes. Our networks return the **logit** $\ln\frac{D}{1-D}$, as classifiers do; $D$ is its sigmoid.
 #
@@ -89,7 +93,7 @@ guess = predict("gan/loss-at-the-end", "−V when nobody can tell real from gene
 
 # %% tags=["quiz"]
 def discriminator_loss(real, fake):
-    """−E ln D(x) − E ln(1 − D(G(z))), equation (8.3), a scalar in nats.
+    """−E ln D(x) − E ln(1 − D(G(z))), equation (8.2), a scalar in nats.
 
     real, fake: (b,), logits of real and of generated points.
     """
@@ -111,16 +115,16 @@ reveal("gan/loss-at-the-end", discriminator_loss(torch.zeros(8), torch.zeros(8))
 #
 # The generator can take the same game literally, or ask for the same thing differently:
 #
-# $$L_G^{\text{non-saturating}}=-\mathbb E_z\ln D(G(z)), \tag{8.4}$$
+# $$L_G^{\text{non-saturating}}=-\mathbb E_z\ln D(G(z)), \tag{8.3}$$
 #
-# $$L_G^{\text{saturating}}=\mathbb E_z\ln\big(1-D(G(z))\big). \tag{8.5}$$
+# $$L_G^{\text{saturating}}=\mathbb E_z\ln\big(1-D(G(z))\big). \tag{8.4}$$
 #
 # ### {{heading gan/generator-losses}}
 
 
 # %% tags=["quiz"]
 def generator_losses(fake):
-    """The non-saturating loss (8.4) and the saturating one (8.5), two scalars in nats.
+    """The non-saturating loss (8.3) and the saturating one (8.4), two scalars in nats.
 
     fake: (b,), logits of generated points.
     """
@@ -153,7 +157,7 @@ ask("gan/who-starves", who_starves)
 logits = torch.linspace(-10, 10, 201, requires_grad=True)
 slopes = [torch.autograd.grad(len(logits) * loss, logits)[0] for loss in generator_losses(logits)]
 plots.curves(
-    {name: (logits.detach(), slope) for name, slope in zip(("(8.4), D − 1", "(8.5), −D"), slopes)},
+    {name: (logits.detach(), slope) for name, slope in zip(("(8.3), D − 1", "(8.4), −D"), slopes)},
     title="What the generator is told, by how real its point looks",
     x_label="logit of the generated point",
     y_label="slope of the loss",
@@ -161,11 +165,11 @@ plots.curves(
 )
 
 # %% [markdown]
-# On the left, where a point is surely found out, only (8.4) still pulls. On the right, where $D$ is fooled already, only (8.5) does.
+# On the left, where a point is surely found out, only (8.3) still pulls. On the right, where $D$ is fooled already, only (8.4) does.
 #
 # **What does the best $D$ say?** Let $p$ be the density of real points, $q$ that of generated ones. At one place $x$ the integrand of $V$ is $p\ln D+q\ln(1-D)$. Its derivative in $D$, $\;p/D-q/(1-D)$, is zero where $p(1-D)=qD$, so
 #
-# $$D^*(x)=\frac{p(x)}{p(x)+q(x)} . \tag{8.2}$$
+# $$D^*(x)=\frac{p(x)}{p(x)+q(x)} . \tag{8.5}$$
 #
 # ### {{heading gan/optimal-discriminator}}
 # From logarithms of densities, since the densities themselves soon are too small for a float.
@@ -173,7 +177,7 @@ plots.curves(
 
 # %% tags=["quiz"]
 def optimal_discriminator(log_p, log_q):
-    """D* = p / (p + q), equation (8.2), of log densities of any shape; finite however small they are."""
+    """D* = p / (p + q), equation (8.5), of log densities of any shape; finite however small they are."""
     ### BEGIN SOLUTION
     log_odds = log_p - log_q
     return torch.sigmoid(log_odds)
@@ -352,7 +356,7 @@ diary(ring_pitfalls.curves)
 
 # %% tags=["quiz"]
 def somebody_elses_curves(D, x, fake):
-    """The discriminator's loss (8.3) and the generator's (8.4), two floats in nats, without gradients.
+    """The discriminator's loss (8.2) and the generator's (8.3), two floats in nats, without gradients.
 
     x, fake: (b, ...), real and generated;  D returns logits (b,).
     """
@@ -426,7 +430,7 @@ codes, some_real = torch.randn(150, 2, generator=lab.generator(3, "cpu")), ring.
 def show_duel(who, start, moves):
     G, D = moved(who, start, moves)
     fake = G(codes).detach().requires_grad_()
-    slope = torch.autograd.grad(D(fake).sum(), fake)[0][:25]  # uphill in the logit: where (8.4) pulls a point
+    slope = torch.autograd.grad(D(fake).sum(), fake)[0][:25]  # uphill in the logit: where (8.3) pulls a point
     reach = 0.35 * slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-6)
     with torch.no_grad():
         probability = D(grid).sigmoid().view(cells, cells)
@@ -552,7 +556,7 @@ show_end("β₁ = 0.9", collapsing[-1])
 #
 # **Not steep at the data.** At the end of the game $D$ is ½ everywhere, and flat. R1 (Mescheder et al. 2018) pulls it there from the start: to the discriminator's loss it adds $\gamma$ times
 #
-# $$R_1=\tfrac12\,\mathbb E_x\big|\nabla_x\,\mathrm{logit}(x)\big|^2,\qquad x\ \text{real}. \tag{8.8}$$
+# $$R_1=\tfrac12\,\mathbb E_x\big|\nabla_x\,\mathrm{logit}(x)\big|^2,\qquad x\ \text{real}. \tag{8.7}$$
 #
 # ### {{heading gan/r1}}
 # A gradient inside of a loss: it must itself be differentiable by $D$'s weights.
@@ -560,7 +564,7 @@ show_end("β₁ = 0.9", collapsing[-1])
 
 # %% tags=["quiz"]
 def r1(D, x):
-    """½ E |∇ₓ logit(x)|², equation (8.8), a scalar that can be differentiated by D's weights.
+    """½ E |∇ₓ logit(x)|², equation (8.7), a scalar that can be differentiated by D's weights.
 
     D: (b, ...) -> logits (b,), each of its own x alone;  x: (b, ...), real.
     """
@@ -580,7 +584,7 @@ r1 = check("gan/r1", r1)
 # ### Flat everywhere *(extra)*
 # R1 acts at the data. **Spectral normalisation** (Miyato et al. 2018) bounds the slope everywhere: each layer's matrix is divided by its largest stretch,
 #
-# $$\bar W=\frac{W}{\sigma(W)},\qquad v\leftarrow\frac{W^\top u}{|W^\top u|},\quad u\leftarrow\frac{Wv}{|Wv|},\quad \sigma(W)\approx u^\top W v . \tag{8.9}$$
+# $$\bar W=\frac{W}{\sigma(W)},\qquad v\leftarrow\frac{W^\top u}{|W^\top u|},\quad u\leftarrow\frac{Wv}{|Wv|},\quad \sigma(W)\approx u^\top W v . \tag{8.8}$$
 #
 # The two arrows are a power iteration: $u$ and $v$ turn towards the directions of the largest stretch.
 #
@@ -589,7 +593,7 @@ r1 = check("gan/r1", r1)
 
 # %% tags=["quiz"]
 def spectral(weight, u, rounds=1):
-    """(weight / σ, the new u) by so many rounds of power iteration, equation (8.9).
+    """(weight / σ, the new u) by so many rounds of power iteration, equation (8.8).
 
     weight: (out, in);  u: (out,), of length 1, from the step before.
     For gradients u and v count as constants; σ does not.
@@ -628,9 +632,9 @@ def spectral_network():
 
 # %% [markdown]
 # ### More real than the other *(extra)*
-# A point is real or not, says (8.3), whatever the others look like. **Relativistic** pairing asks only who of two looks *more* real (Jolicoeur-Martineau 2019):
+# A point is real or not, says (8.2), whatever the others look like. **Relativistic** pairing asks only who of two looks *more* real (Jolicoeur-Martineau 2019):
 #
-# $$L_D=\mathbb E\,\mathrm{softplus}\big(-(D_x-D_{G})\big),\qquad L_G=\mathbb E\,\mathrm{softplus}\big(-(D_{G}-D_x)\big), \tag{8.10}$$
+# $$L_D=\mathbb E\,\mathrm{softplus}\big(-(D_x-D_{G})\big),\qquad L_G=\mathbb E\,\mathrm{softplus}\big(-(D_{G}-D_x)\big), \tag{8.9}$$
 #
 # with $D_x$, $D_G$ for the logits of a pair, one real and one generated point.
 #
@@ -639,7 +643,7 @@ def spectral_network():
 
 # %% tags=["quiz"]
 def relativistic(D, x, fake):
-    """The discriminator's and the generator's relativistic loss (8.10), two scalars; pair i is x[i] and fake[i]."""
+    """The discriminator's and the generator's relativistic loss (8.9), two scalars; pair i is x[i] and fake[i]."""
     ### BEGIN SOLUTION
     ahead = D(x) - D(fake)
     d_loss = F.softplus(-ahead).mean()
@@ -655,14 +659,14 @@ relativistic = check("gan/relativistic", relativistic)
 # ### Never quite sure *(extra)*
 # **One-sided label smoothing** (Salimans et al. 2016): the label of real points is $1-s$, that of generated ones stays 0,
 #
-# $$L_D=-\mathbb E_x\big[(1-s)\ln D(x)+s\ln(1-D(x))\big]-\mathbb E_z\ln\big(1-D(G(z))\big). \tag{8.7}$$
+# $$L_D=-\mathbb E_x\big[(1-s)\ln D(x)+s\ln(1-D(x))\big]-\mathbb E_z\ln\big(1-D(G(z))\big). \tag{8.10}$$
 #
 # #### {{heading gan/smoothing}}
 
 
 # %% tags=["quiz"]
 def smoothed_loss(real, fake, s):
-    """Equation (8.7), a scalar in nats.  real, fake: (b,) logits;  s: in [0, ½)."""
+    """Equation (8.10), a scalar in nats.  real, fake: (b,) logits;  s: in [0, ½)."""
     ### BEGIN SOLUTION
     says_real = (1 - s) * F.softplus(-real)
     says_fake = s * F.softplus(real)
@@ -713,3 +717,661 @@ plots.dots(
 # Read the bars before the means. In our run at `cpu` only β₁ = 0.5 covers eight modes with every seed, and puts about half of the points on a mode. Relativistic pairs with R1 cover seven twice, and two once; smoothing is anywhere from one to six; R1 alone can't be told from nothing. Spectral normalisation changes *how* modes are lost: the smear becomes a heap, with an entropy near 0.
 #
 # Does that make R1 a bad idea? No: it makes it a bad idea *for this fault*. The fault was a memory too long for a hill that moves, and the remedy that helped every time removes it. The papers behind the others mostly play with a short memory anyway, and ask what helps beyond that. Which is a second trial: change `long` to `short` in all rows, and count again.
+
+# %% [markdown]
+# ## 8.6 · The rules of DCGAN
+#
+# Points on a ring were for learning the game. Images need convolutional players, and in 2014 nobody could train them reliably. Radford, Metz and Chintala (2016) found a set of rules by trial, and most GANs since have kept most of them:
+#
+# * **strided convolutions** in the place of pooling: down in $D$, and transposed, up in $G$;
+# * **BatchNorm** after each layer, except at $G$'s output and in $D$'s first layer;
+# * **ReLU** in $G$ with **tanh** at its end, **LeakyReLU** of slope 0.2 in $D$;
+# * first weights from $\mathcal N(0, 0.02^2)$; Adam with $\beta_1=0.5$, as on the ring.
+#
+# ### {{heading gan/generator}}
+# Three layers with weights, which bring a code to a map of h/4 × w/4, then h/2 × w/2, then h × w. Kernel 4, stride 2, padding 1 double exactly (notebook 01).
+
+
+# %% tags=["quiz"]
+class Generator(nn.Module):
+    """Codes z (b, latent) to images (b, c, h, w) in [−1, 1]: a dense layer, then two transposed convolutions.
+
+    shape: (c, h, w), h and w multiples of 4;  widths: channels of the h/2 × w/2 map, and of the h/4 × w/4 map.
+    """
+
+    ### BEGIN SOLUTION
+    def __init__(self, shape, latent, widths=(32, 64)):
+        super().__init__()
+        c, h, w = shape
+        fine, small = widths
+        self.layers = nn.Sequential(
+            nn.Linear(latent, small * (h // 4) * (w // 4), bias=False),
+            nn.Unflatten(1, (small, h // 4, w // 4)),
+            nn.BatchNorm2d(small),
+            nn.ReLU(),
+            nn.ConvTranspose2d(small, fine, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(fine),
+            nn.ReLU(),
+            nn.ConvTranspose2d(fine, c, 4, stride=2, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, z):
+        return self.layers(z)
+
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, shape, latent, widths=(32, 64)):
+    #     raise NotImplementedError("quiz gan/generator: not answered yet")
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+Generator = check("gan/generator", Generator)
+
+# %% [markdown]
+# ### {{heading gan/discriminator}}
+# Two convolutions and a dense layer. Like every discriminator here it answers with a logit, $\ln\frac{D}{1-D}$.
+
+
+# %% tags=["quiz"]
+class Discriminator(nn.Module):
+    """Images (b, c, h, w) to logits (b,): above 0 where "real" is likelier.
+
+    shape: (c, h, w), h and w multiples of 4;  widths: channels after the first and after the second convolution.
+    """
+
+    ### BEGIN SOLUTION
+    def __init__(self, shape, widths=(32, 64)):
+        super().__init__()
+        c, h, w = shape
+        fine, small = widths
+        self.layers = nn.Sequential(
+            nn.Conv2d(c, fine, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(fine, small, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(small),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(small * (h // 4) * (w // 4), 1),
+        )
+
+    def forward(self, x):
+        return self.layers(x).squeeze(1)
+
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, shape, widths=(32, 64)):
+    #     raise NotImplementedError("quiz gan/discriminator: not answered yet")
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+Discriminator = check("gan/discriminator", Discriminator)
+
+# %% [markdown]
+# ### {{heading gan/first-weights}}
+# `network.apply(first_weights)` calls the function once for every part of the network.
+
+
+# %% tags=["quiz"]
+def first_weights(module):
+    """DCGAN's first weights, set in place; parts of other kinds stay as they are.
+
+    Conv2d, ConvTranspose2d and Linear: weights from N(0, 0.02²);  BatchNorm2d: scales (`weight`) from N(1, 0.02²);
+    biases, where there are any: 0.
+    """
+    ### BEGIN SOLUTION
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+first_weights = check("gan/first-weights", first_weights)
+
+# %% [markdown]
+# ## 8.7 · A minute of the game
+#
+# ### {{heading gan/two-losses}}
+# {{question gan/two-losses}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+two_losses = "d"
+### END SOLUTION
+### BEGIN HANDED OUT
+# two_losses = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/two-losses", two_losses)
+
+# %% [markdown]
+# ### {{heading gan/watched}}
+# Your `gan_step` in a loop over batches, and from time to time a look at what the *same* codes give. Think of BatchNorm: an image must not depend on who else is looked at.
+
+
+# %% tags=["quiz"]
+def watched(generator, discriminator, game, batches, optimizers, codes, every, chance):
+    """Train on all batches x (b, ...), one `gan_step` each.  Returns (losses, strips).
+
+    optimizers: (of the discriminator, of the generator);  z: as many fresh codes as images, from `chance`;
+    losses: a list of what `gan_step` gives;  strips: {step: images of `codes` (n, latent), in eval mode}, after
+    `every` steps, 2 · every, …, the first step being 1.
+    """
+    ### BEGIN SOLUTION
+    losses, strips = [], {}
+    for step, x in enumerate(batches, start=1):
+        z = torch.randn(len(x), codes.shape[1], generator=chance, device=x.device)
+        losses.append(gan_step(generator, discriminator, game, x, z, *optimizers))
+        if step % every == 0:
+            generator.eval()
+            with torch.no_grad():
+                strips[step] = generator(codes)
+            generator.train()
+    return losses, strips
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+watched = check("gan/watched", watched)
+
+
+# %%
+def load_known(split):
+    """Images that the course's classifier knows: those that were asked for, else digits."""
+    data = load(lab.data, split, device=lab.device, fallback="digits")
+    known = f"{data.name}-classifier" in shipped("classifier")
+    return data if known else load("digits", split, device=lab.device)
+
+
+train, test = load_known("train"), load_known("test")
+names, num_classes = train.classes, len(train.classes)
+latent = 100
+fixed = torch.randn(10, latent, generator=lab.generator(3), device=lab.device)
+
+
+def batches(count, seed=0):
+    """So many batches of training images; the stop button ends them early."""
+    chance, size = lab.generator(seed, "cpu"), lab.pick(smoke=16, cpu=64, gpu=128)
+    for _ in until_stopped(range(count)):
+        yield train.take(torch.randint(len(train), (size,), generator=chance).to(lab.device))
+
+
+def adam(network, lr=1e-3):
+    return torch.optim.Adam(network.parameters(), lr=lr, betas=(0.5, 0.999))
+
+
+def players(seed, judge=Discriminator, size=latent):
+    """(generator, discriminator) before their first step."""
+    with seeded(seed):
+        both = Generator(train.shape, size), judge(train.shape)
+        return tuple(player.to(lab.device).apply(first_weights) for player in both)
+
+
+# %% [markdown]
+# To have a distance beside the losses, we stop every hundred steps or so and compare 1,000 fresh samples with real images: Fréchet distance of notebook 02, in the features of the course's classifier.
+
+# %%
+judge = load_classifier(train.name, lab.device)
+n = lab.pick(smoke=100, cpu=1000, gpu=2000)
+
+
+@torch.no_grad()
+def samples(generator, count, seed=7):
+    """Images of `count` fresh codes, in eval mode."""
+    z = torch.randn(count, latent, generator=lab.generator(seed), device=lab.device)
+    generator.eval()
+    return torch.cat([generator(part) for part in z.split(250)])
+
+
+@torch.no_grad()
+def features(images):
+    return torch.cat([judge.features(part) for part in images.split(250)])
+
+
+real = features(test.first(2 * n).x)
+G, D = players(seed=0)
+optimizers, chance = (adam(D), adam(G)), lab.generator(1)
+part, losses, strips, distances = lab.pick(smoke=3, cpu=100, gpu=500), [], {}, {}
+for round_ in range(lab.pick(smoke=2, cpu=8, gpu=8)):
+    G.train()
+    more, seen = watched(G, D, non_saturating, batches(part, round_), optimizers, fixed, part, chance)
+    losses += more
+    strips |= {f"step {len(losses)}": images for images in seen.values()}
+    distances[len(losses)] = frechet_distance(features(samples(G, n)), real)
+plots.image_rows(strips, title=f"{train.title}: ten codes, and what your generator makes of them")
+
+
+# %%
+def smooth(values, width=20):
+    """Means of `width` values in a row."""
+    return torch.tensor(values).unfold(0, min(width, len(values)), 1).mean(1)
+
+
+d_loss, g_loss = ([pair[k] for pair in losses] for k in (0, 1))
+plots.curves(
+    {
+        name: (range(1, len(smooth(values)) + 1), smooth(values))
+        for name, values in {"discriminator": d_loss, "generator": g_loss}.items()
+    },
+    mark={"D = ½: 2 ln 2": (None, 2 * math.log(2))},
+    title=f"{train.title}: both losses, means of twenty steps",
+    x_label="step",
+    y_label="loss (nats)",
+)
+
+# %%
+table = torch.tensor(
+    [[sum(d_loss[at - part : at]) / part, sum(g_loss[at - part : at]) / part, distances[at]] for at in distances]
+)
+for at, (d, g, distance) in zip(distances, table.tolist()):
+    print(f"step {at:5d}   D's loss {d:.2f}   G's loss {g:.2f}   squared Fréchet distance {distance:6.1f}")
+first, last_part = table[len(table) // 2 - 1], table[-1]
+print(
+    f"second half: distance {last_part[2] - first[2]:+.1f}, D's loss {last_part[0] - first[0]:+.2f}, "
+    f"G's loss {last_part[1] - first[1]:+.2f}"
+)
+
+# %% [markdown]
+# The rows and the distance improve to the end. Both losses jump at first and then go sideways: in the second half of the run one player gained a little and the other lost it, and from the two curves alone nobody could say how good the images are. (Section 8.9 has a run in which the generator's loss falls to almost 0 while its images become worse.)
+#
+# ### {{heading gan/somebody-elses-discriminator}}
+# Two judges learn to tell real images from those of your generator, which stands still meanwhile: yours, and a colleague's. The same images, the same learning rate, two seeds each.
+
+
+# %%
+def judge_alone(judge, seed):
+    """Losses of a new discriminator against your generator, which stands still."""
+    D, chance = players(seed, judge)[1], lab.generator(seed)
+    optimizer, values = adam(D), []
+    for x in batches(lab.pick(smoke=3, cpu=80, gpu=80), seed):
+        z = torch.randn(len(x), latent, generator=chance, device=x.device)
+        fake = G.eval()(z).detach()
+        loss = non_saturating.discriminator(D, x, fake)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    return values
+
+
+alone = {
+    f"{name}, seed {seed}": judge_alone(kind, seed)
+    for name, kind in {"yours": Discriminator, "hers": pitfalls.Discriminator}.items()
+    for seed in (1, 2)
+}
+plots.curves(
+    {name: (range(1, len(values) + 1), values) for name, values in alone.items()},
+    mark={"knows nothing": (None, 2 * math.log(2))},
+    title=f"{train.title}: two judges and a generator that stands still",
+    x_label="step",
+    y_label="the judge's loss (nats)",
+)
+
+# %% [markdown]
+# Hers learns, but slowly. Something is wrong in the cell below. Find it and fix it.
+
+
+# %% tags=["quiz"]
+class SomebodyElsesDiscriminator(nn.Module):
+    """Images (b, c, h, w) to logits (b,), by the rules of DCGAN.  Arguments as in `Discriminator`."""
+
+    def __init__(self, shape, widths=(32, 64)):
+        super().__init__()
+        c, h, w = shape
+        fine, small = widths
+        self.first = nn.Conv2d(c, fine, 4, stride=2, padding=1)
+        self.second = nn.Conv2d(fine, small, 4, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(small)
+        ### BEGIN SOLUTION
+        self.leaky = nn.LeakyReLU(0.2)
+        ### END SOLUTION
+        ### BEGIN HANDED OUT
+        # self.leaky = nn.Hardtanh(0.0, 0.2)
+        ### END HANDED OUT
+        self.logit = nn.Linear(small * (h // 4) * (w // 4), 1)
+
+    def forward(self, x):
+        h = self.leaky(self.first(x))
+        h = self.leaky(self.norm(self.second(h)))
+        return self.logit(h.flatten(1)).squeeze(1)
+
+
+# %% tags=["check"]
+SomebodyElsesDiscriminator = check("gan/somebody-elses-discriminator", SomebodyElsesDiscriminator)
+
+# %% [markdown]
+# ### {{heading gan/what-a-cap-does}}
+# {{question gan/what-a-cap-does}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+what_a_cap_does = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# what_a_cap_does = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/what-a-cap-does", what_a_cap_does)
+
+# %% [markdown]
+# ### A rule left out *(extra)*
+# #### {{heading gan/without-norm}}
+# {{question gan/without-norm}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+without_norm = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# without_norm = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/without-norm", without_norm)
+
+# %% [markdown]
+# **A good place to pause.** You have a generator. From here on we look at what it knows.
+#
+# ## 8.8 · A walk through the latent space *(extra)*
+#
+# A VAE has an encoder to say where an image lies. A GAN has codes only, so we look around by walking.
+#
+# ### {{heading gan/half-way}}
+# {{question gan/half-way}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+half_way = "c"
+### END SOLUTION
+### BEGIN HANDED OUT
+# half_way = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/half-way", half_way)
+
+# %% [markdown]
+# Between two codes notebook 06 walked along a sphere. Between *four* there is a way as simple. A weighted sum of independent $z_k\sim\mathcal N(0,1)$ has the variance $\sum_k w_k^2$, so divide by its root:
+#
+# $$z(u,v)=\frac{\sum_k w_k z_k}{\sqrt{\sum_k w_k^2}},\qquad w=\big((1-u)(1-v),\;u(1-v),\;(1-u)v,\;uv\big).$$
+#
+# ### {{heading gan/mix}}
+
+
+# %% tags=["quiz"]
+def mix(corners, u, v):
+    """Codes between four codes, distributed as codes are.
+
+    corners: (4, d) at (u, v) = (0, 0), (1, 0), (0, 1), (1, 1);  u, v: (n,) in [0, 1].  Returns (n, d).
+    """
+    ### BEGIN SOLUTION
+    weights = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], dim=-1)
+    length = weights.square().sum(dim=-1, keepdim=True).sqrt()
+    return weights @ corners / length
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+mix = check("gan/mix", mix)
+
+# %%
+course_G = load_generator(train.name, lab.device)
+some = torch.randn(400, latent, generator=lab.generator(5), device=lab.device)
+with torch.no_grad():
+    sure, of_class = judge(course_G(some)).softmax(1).max(1)
+by_class = {int(of_class[i]): i for i in sure.argsort().tolist()}  # of each class the one that is surest
+surest = sorted(by_class.values(), key=lambda i: -sure[i].item())
+corners = some[[*surest, 0, 1, 2][:4]]
+steps = torch.linspace(0, 1, 9, device=lab.device)
+straight = corners[0] + steps[:, None] * (corners[1] - corners[0])
+with torch.no_grad():
+    walks = {
+        "straight": course_G(straight),
+        "your mix": course_G(mix(corners, steps, torch.zeros_like(steps))),
+    }
+print(f"length half-way: straight {straight[4].norm():.1f}, mixed {mix(corners, steps, 0 * steps)[4].norm():.1f}")
+plots.image_rows(walks, title=f"{train.title}: from one code to another, two ways")
+
+# %% [markdown]
+# Half-way the straight line is too short, and its images are a little paler than those of your mix. Is a change of clothes a change of one thing after another, or are there jumps? Walk yourself: are there places where nothing changes for long, and then everything at once?
+
+
+# %%
+def show_walk(u, v):
+    """The place (u, v) in the middle, and what lies around it."""
+    near = torch.tensor([-0.1, 0.0, 0.1], device=lab.device)
+    at_u, at_v = (near + u).clamp(0, 1), (near + v).clamp(0, 1)
+    rows = {}
+    for beside, there in zip(("v − 0.1", "v", "v + 0.1"), at_v):
+        with torch.no_grad():
+            rows[beside] = course_G(mix(corners, at_u, there.expand(3)))
+    with torch.no_grad():
+        sure, seen = judge(rows["v"][1:2]).softmax(1).max(1)
+    return plots.image_rows(
+        rows,
+        labels=["u − 0.1", "u", "u + 0.1"],
+        title=f'u = {u:.1f}, v = {v:.1f}: in the middle the judge sees "{names[int(seen)]}" ({sure.item():.0%})',
+    )
+
+
+explore(
+    show_walk,
+    u=slider(0.0, 1.0, 0.5, step=0.1),
+    v=slider(0.0, 1.0, 0.5, step=0.1),
+    title="Between four codes",
+    alt="Nine images around a place between four codes; those at the edges resemble the nearest corner",
+)
+
+# %% [markdown]
+# ### Two numbers only *(extra)*
+# With a code of two numbers the whole latent space is a picture. Equal steps in *probability* show all that the generator makes, each as large as it is frequent.
+
+# %%
+flat_G, flat_D = players(seed=1, size=2)
+few = lab.pick(smoke=3, cpu=250, gpu=2000)
+watched(flat_G, flat_D, non_saturating, batches(few), (adam(flat_D), adam(flat_G)), fixed[:, :2], few, lab.generator(2))
+flat_G.eval()
+places = torch.special.ndtri(torch.linspace(0.05, 0.95, 13)).to(lab.device)
+plane = torch.stack(torch.meshgrid(places, places, indexing="xy"), -1)
+with torch.no_grad():
+    decoded = flat_G(plane.view(-1, 2)).view(13, 13, *train.shape)
+plots.manifold(
+    decoded, (5, 95, 5, 95), f"{train.title}: codes of two numbers", x_label="z₁, percentile", y_label="z₂, percentile"
+)
+
+# %% [markdown]
+# After so few steps the map is rough, and dark around z = 0, where a dense layer without a bias has nothing to say. But neighbours resemble each other, as in the map of the VAE. Nobody asked for that: a continuous function of z can't do otherwise, and between two garments it must pass through something.
+#
+# ## 8.9 · Is everything there?
+#
+# ### {{heading gan/which-number}}
+# {{question gan/which-number}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+which_number = "a"
+### END SOLUTION
+### BEGIN HANDED OUT
+# which_number = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/which-number", which_number)
+
+# %% [markdown]
+# Your `covered` of 8.4 counts, with the course's classifier in the place of the nearest mode; the entropy (8.6) is at most ln 10 ≈ 2.30 nats.
+#
+# And a collapse on purpose, by a rule that everybody would call unfair: from your trained pair on, **the discriminator stands still** (a learning rate of 0), and only the generator moves, five times as fast.
+#
+# **Predict, then run.** How many of the classes does a generator cover after that?
+
+# %% tags=["predict"]
+guess = predict("gan/classes-left", "Classes covered after the generator moved alone", 0, num_classes, unit="classes")
+
+
+# %%
+def variety(images):
+    """(classes covered, entropy in nats) of what the judge sees."""
+    return covered(judge.head(features(images)).argmax(1), num_classes)
+
+
+lone_G, still_D = copy.deepcopy(G).train(), copy.deepcopy(D)
+moves = lab.pick(smoke=3, cpu=200, gpu=200)
+lone_losses, _ = watched(
+    lone_G, still_D, non_saturating, batches(moves, 9), (adam(still_D, 0.0), adam(lone_G, 5e-3)), fixed, moves, chance
+)
+plots.image_rows(
+    {"before": samples(G, 10), f"{moves} moves alone": samples(lone_G, 10)},
+    title=f"{train.title}: what a judge that stands still lets pass",
+)
+
+# %%
+print(f"alone: G's loss {lone_losses[0][1]:.2f} at the first move, {lone_losses[-1][1]:.2f} at the last")
+kinds = {"real images": test.first(n).x, "the course's": samples(course_G, n), "yours": samples(G, n)}
+kinds |= {"yours, moved alone": samples(lone_G, n)}
+found = {name: variety(images) for name, images in kinds.items()}
+for name, (classes, nats) in found.items():
+    distance = frechet_distance(features(kinds[name]), real)
+    print(
+        f"{name:20s} {classes:2d} of {num_classes} classes   entropy {nats:.2f} nats   squared distance {distance:6.1f}"
+    )
+reveal("gan/classes-left", found["yours, moved alone"][0])
+
+# %% [markdown]
+# The generator's loss has never been lower, and its images are farther from the data than before. Nothing in that loss asks for garments, nor for ten kinds of them: it asks for what *this* judge takes for real, and a judge that stands still has blind spots. Here one pattern of checks will do, over whatever garment; fewer classes are left, and entropy and distance both say so. In a fair game the judge would learn to refuse what it sees too often. Variety comes from an opponent who stays awake.
+#
+# What these numbers can't notice is a class drawn as a thousand copies of one shirt. Notebook 09 measures finer.
+#
+# ### A count that shrinks *(extra)*
+# #### {{heading gan/somebody-elses-album}}
+# A colleague counts classes, too. His album is of *your* generator, from one and the same thousand codes. Only the size of the batches differs, and that ought to make no difference.
+
+# %%
+thousand = torch.randn(1000, latent, generator=lab.generator(8), device=lab.device)
+for size in (1000, 250, 64, 16):
+    classes, nats = variety(pitfalls.album(G.eval(), thousand, size))
+    print(f"batches of {size:4d}: {classes:2d} classes covered, entropy {nats:.2f} nats")
+
+# %% [markdown]
+# Something is wrong in the cell below. Find it and fix it.
+
+
+# %% tags=["quiz"]
+@torch.no_grad()
+def somebody_elses_album(generator, codes, size):
+    """Images (n, c, h, w) of all codes (n, latent), drawn `size` at a time, clipped to [−1, 1]."""
+    generated = []
+    start = 0
+    while start < len(codes):
+        part = codes[start : start + size]
+        generate = generator(part)
+        generate = generate.clamp(-1, 1)
+        generated.append(generate)
+        start += size
+    ### BEGIN SOLUTION
+    return torch.cat(generated)
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # return generate
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+somebody_elses_album = check("gan/somebody-elses-album", somebody_elses_album)
+
+# %% [markdown]
+# #### {{heading gan/what-an-album-hides}}
+# {{question gan/what-an-album-hides}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+what_an_album_hides = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# what_an_album_hides = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("gan/what-an-album-hides", what_an_album_hides)
+
+# %% [markdown]
+# ### Learned, or learned by heart? *(extra)*
+# A generator that copies its training set passes every test so far. Look for the nearest training image.
+#
+# #### {{heading gan/nearest}}
+
+
+# %% tags=["quiz"]
+def nearest(images, data):
+    """(distance, index): for each image the nearest of `data`, by the root mean square difference of pixels.
+
+    images: (b, c, h, w);  data: (n, c, h, w).  Returns two tensors (b,).
+    """
+    ### BEGIN SOLUTION
+    far = torch.cdist(images.flatten(1), data.flatten(1))
+    distance, index = far.min(dim=1)
+    return distance / images[0].numel() ** 0.5, index
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+nearest = check("gan/nearest", nearest)
+
+# %%
+among = train.first(lab.pick(smoke=200, cpu=20000, gpu=60000)).x
+own, unseen = samples(course_G, 6), test.first(6).x
+(d_own, i_own), (d_unseen, i_unseen) = nearest(own, among), nearest(unseen, among)
+print(f"to the nearest training image: samples {d_own.mean():.3f}, unseen real images {d_unseen.mean():.3f}")
+plots.image_rows(
+    {"sample": own, "its nearest": among[i_own], "unseen, real": unseen, "nearest to it": among[i_unseen]},
+    title=f"{train.title}: the nearest of {len(among):,} training images",
+)
+
+# %% [markdown]
+# A copy would have a distance near 0. Compare with images that nobody trained on. Six are a look, no measurement; notebook 09 measures.
+#
+# ## Recap of this run
+#
+# Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
+
+# %%
+print(f"effort {lab.effort}, {train.title}\n")
+print(
+    f"8.7  {len(losses)} steps: squared Fréchet distance {list(distances.values())[0]:.1f} at first, {list(distances.values())[-1]:.1f} at last"
+)
+print(f"     D's loss {table[0, 0]:.2f} and {table[-1, 0]:.2f}, G's loss {table[0, 1]:.2f} and {table[-1, 1]:.2f}")
+for name, (classes, nats) in found.items():
+    print(f"8.9  {name:20s} {classes:2d} classes, entropy {nats:.2f} of {math.log(num_classes):.2f} nats")
+
+# %% [markdown]
+# **What to take along.** A GAN needs no likelihood and no noise schedule: one network makes images in a single pass, another says whether they pass. The price is a loss that measures nothing but the opponent, and a game that may end in a corner. So measure beside it, fidelity *and* variety, and believe no single number.
+#
+# Notebook 09, which is to come, puts VAE, GAN and diffusion side by side.
+#
+# ## Go further *(ungraded)*
+# 1. **Name the class.** Tell both players the label (an embedding beside z for one, a plane for the other, as in notebook 07). Does coverage of the classes become a matter of asking?
+# 2. **Two speeds.** Give the discriminator twice the generator's learning rate (Heusel et al. 2017). Three seeds each: is the difference larger than the spread?
+# 3. **An averaged generator.** Average its weights with the `EMA` of notebook 05. Which is nearer to the data?
+# 4. **Without BatchNorm, with R1.** Take it out of the discriminator, play with your R1 of 8.5, and do the comparison of question "Left out" yourself.
+# 5. **Find a code.** Take a real image, and look for the z whose image is nearest to it, by gradient descent on z. Which garments can your generator not make?
+#
+# ## References
+# * I. Goodfellow et al., *Generative Adversarial Nets*, NeurIPS 2014. arXiv:1406.2661
+# * T. Salimans et al., *Improved Techniques for Training GANs* (label smoothing), NeurIPS 2016. arXiv:1606.03498
+# * L. Mescheder, A. Geiger, S. Nowozin, *Which Training Methods for GANs do actually Converge?* (R1), ICML 2018. arXiv:1801.04406
+# * T. Miyato et al., *Spectral Normalization for Generative Adversarial Networks*, ICLR 2018. arXiv:1802.05957
+# * A. Jolicoeur-Martineau, *The relativistic discriminator: a key element missing from standard GAN*, ICLR 2019. arXiv:1807.00734
+# * A. Radford, L. Metz, S. Chintala, *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, ICLR 2016. arXiv:1511.06434
+# * M. Heusel et al., *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium* (Fréchet distance), NeurIPS 2017. arXiv:1706.08500
+# * T. White, *Sampling Generative Networks* (walks on the sphere), 2016. arXiv:1609.04468
+# * Y. Huang et al., *The GAN is dead; long live the GAN! A Modern Baseline GAN*, NeurIPS 2024. arXiv:2501.05441

@@ -3,14 +3,17 @@
 import copy
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from course_utils import adversarial
+from course_utils.models import dcgan
 from course_utils.training import until_stopped
 
-from ..quizzes.declarations import Case, Fixture, Misconception, Option, concept, fixture, quiz
+from ..quizzes.declarations import Case, Fixture, Misconception, Option, Unfit, concept, fixture, quiz
+from ..quizzes.raw import Array
 
 # ---------------------------------------------------------------------------------------------------- inputs for cases
 
@@ -135,7 +138,7 @@ quiz(
     "gan/discriminator-loss",
     points=2,
     minutes=3,
-    equation="8.3",
+    equation="8.2",
     title="What the discriminator minimizes",
     reference=_d_loss,
     library=(adversarial.discriminator_loss,),
@@ -154,7 +157,7 @@ quiz(
         Misconception(
             "half of it",
             lambda real, fake: _d_loss(real, fake) / 2,
-            "(8.3) is the sum of both means, 2 ln 2 where nothing is known. (Many programs halve it; we don't.)",
+            "(8.2) is the sum of both means, 2 ln 2 where nothing is known. (Many programs halve it; we don't.)",
         ),
         Misconception(
             "the real half alone",
@@ -190,7 +193,7 @@ quiz(
     "gan/generator-losses",
     points=2,
     minutes=2,
-    equation="8.4",
+    equation="8.3",
     title="Two losses for the generator",
     reference=_g_losses,
     library=(adversarial.non_saturating_loss, adversarial.saturating_loss),
@@ -199,13 +202,13 @@ quiz(
         Misconception(
             "exchanged",
             lambda fake: _g_losses(fake)[::-1],
-            "(8.4) first: the non-saturating loss is the one with ln D.",
+            "(8.3) first: the non-saturating loss is the one with ln D.",
         ),
         Misconception(
             "the discriminator's sign",
             lambda fake: (_g_losses(fake)[0], -_g_losses(fake)[1]),
             "Minimizing −ln(1 − D) makes generated points *less* like real ones: that is the discriminator's half. "
-            "(8.5) is at most 0.",
+            "(8.4) is at most 0.",
         ),
         Misconception(
             "maximized",
@@ -219,7 +222,7 @@ quiz(
         ),
     ],
     hints=[
-        "Two means, of ln D and of ln(1 − D), with D = sigmoid(logit), and the signs of (8.4) and (8.5).",
+        "Two means, of ln D and of ln(1 − D), with D = sigmoid(logit), and the signs of (8.3) and (8.4).",
         "−ln D = softplus(−logit), as in the last quiz.",
         "ln(1 − D) = −softplus(logit): it is never above 0.",
         "`return F.softplus(-fake).mean(), -F.softplus(fake).mean()`",
@@ -235,19 +238,19 @@ concept(
     "gan/who-starves",
     minutes=1,
     title="A beginner against a judge",
-    equation="8.5",
+    equation="8.4",
     question="""
     Early in training $D$ is sure: at generated points its logit is near $-10$. Which gradient does the generator get,
-    per logit, from the losses (8.4) and (8.5)?
+    per logit, from the losses (8.3) and (8.4)?
     """,
     options={
         "a": Option(
-            "About $-1$ from (8.4), about $-0.00005$ from (8.5).",
-            "Right: $D-1$ against $-D$. (8.5) is flat just where the generator has the most to learn.",
+            "About $-1$ from (8.3), about $-0.00005$ from (8.4).",
+            "Right: $D-1$ against $-D$. (8.4) is flat just where the generator has the most to learn.",
             right=True,
         ),
         "b": Option(
-            "About $-0.00005$ from (8.4), about $-1$ from (8.5).",
+            "About $-0.00005$ from (8.3), about $-1$ from (8.4).",
             "Take the derivative: $\\ln(1-D)$ has slope $-D$ in the logit, and $D$ is nearly 0 here.",
         ),
         "c": Option(
@@ -281,7 +284,7 @@ quiz(
     "gan/optimal-discriminator",
     points=2,
     minutes=3,
-    equation="8.2",
+    equation="8.5",
     title="The best discriminator there is",
     reference=_optimal,
     cases=_two_densities,
@@ -296,7 +299,7 @@ quiz(
         Misconception(
             "logarithms for densities",
             lambda p, q: p / (p + q),
-            "(8.2) holds for densities; you were given their logarithms.",
+            "(8.5) holds for densities; you were given their logarithms.",
         ),
         Misconception(
             "by exponentials",
@@ -635,7 +638,7 @@ quiz(
     "gan/somebody-elses-curves",
     points=3,
     minutes=7,
-    equation="8.3",
+    equation="8.2",
     title="Somebody else's curves",
     bug_hunt=True,
     reference=_report,
@@ -646,12 +649,12 @@ quiz(
         Misconception(
             "accuracies",
             _report_shares,
-            "Those are shares of right answers, as they were handed out. Count what is *minimized*: (8.3) and (8.4).",
+            "Those are shares of right answers, as they were handed out. Count what is *minimized*: (8.2) and (8.3).",
         ),
         Misconception(
             "error rates",
             _report_errors,
-            "Falling now, but still counts of points on one side of a line. A loss knows how sure D was: (8.3), (8.4).",
+            "Falling now, but still counts of points on one side of a line. A loss knows how sure D was: (8.2), (8.3).",
         ),
         Misconception(
             "probabilities without logarithm",
@@ -660,7 +663,7 @@ quiz(
         ),
     ],
     hints=[
-        "The axis says loss. Between which numbers do the curves lie, and how large is (8.4) where D knows nothing?",
+        "The axis says loss. Between which numbers do the curves lie, and how large is (8.3) where D knows nothing?",
         "A comparison, `> 0`, turns logits to True and False. What is the mean of those?",
         "Leave the logits as they are, and use what the two players minimize.",
         "`discriminator_loss(real, made).item(), generator_losses(made)[0].item()`",
@@ -674,7 +677,7 @@ quiz(
 concept(
     "gan/what-curves-hide",
     title="What his curves can't say",
-    equation="8.3",
+    equation="8.2",
     question="""
     He plots accuracies and calls them losses. Nothing else is wrong with his run. What happens to his samples, and to
     what he concludes from the curves?
@@ -708,15 +711,15 @@ concept(
     "gan/why-one-mode",
     minutes=1,
     title="One good answer",
-    equation="8.4",
+    equation="8.3",
     question="""
-    $D$ stands still for a while, and the generator minimizes (8.4) against it until nothing moves. Where do its points
+    $D$ stands still for a while, and the generator minimizes (8.3) against it until nothing moves. Where do its points
     end up?
     """,
     options={
         "a": Option(
             "Spread over the modes, each in proportion to its share of the data.",
-            "Nothing in (8.4) mentions shares or other points: each generated point is judged on its own.",
+            "Nothing in (8.3) mentions shares or other points: each generated point is judged on its own.",
         ),
         "b": Option(
             "In the middle of the ring, at an equal distance from all the modes.",
@@ -728,7 +731,7 @@ concept(
         ),
         "d": Option(
             "All where $D$ happens to be highest, for whichever code $z$ they come from.",
-            "Right. (8.4) asks each point to look real, and nothing asks two points to differ. Only $D$'s next move "
+            "Right. (8.3) asks each point to look real, and nothing asks two points to differ. Only $D$'s next move "
             "drives them apart.",
             right=True,
         ),
@@ -912,7 +915,7 @@ quiz(
     "gan/r1",
     points=3,
     minutes=4,
-    equation="8.8",
+    equation="8.7",
     title="Not steep at the data",
     reference=_r1,
     library=(adversarial.r1_penalty,),
@@ -935,7 +938,7 @@ quiz(
             _r1_with(lambda s: s.flatten(1).norm(dim=1).mean() / 2),
             "R1 squares the length of the gradient.",
         ),
-        Misconception("without the half", _r1_with(lambda s: 2 * _squared_length(s)), "(8.8) begins with ½."),
+        Misconception("without the half", _r1_with(lambda s: 2 * _squared_length(s)), "(8.7) begins with ½."),
         Misconception(
             "towards length 1",
             _r1_with(lambda s: (s.flatten(1).norm(dim=1) - 1).square().mean() / 2),
@@ -1002,7 +1005,7 @@ quiz(
     "gan/spectral",
     points=4,
     minutes=8,
-    equation="8.9",
+    equation="8.8",
     title="A layer that stretches by 1",
     reference=_spectral,
     cases=_matrices,
@@ -1058,7 +1061,7 @@ quiz(
     "gan/relativistic",
     points=2,
     minutes=5,
-    equation="8.10",
+    equation="8.9",
     title="More real than the other",
     reference=_relativistic,
     library=(adversarial.relativistic_loss,),
@@ -1083,7 +1086,7 @@ quiz(
         Misconception(
             "no difference",
             _relativistic_with(lambda r, f: (_soft(r) + _soft(-f), _soft(f))),
-            "That is the game of (8.3) and (8.4). Here only *differences* of logits count.",
+            "That is the game of (8.2) and (8.3). Here only *differences* of logits count.",
         ),
         Misconception(
             "zero-sum",
@@ -1116,7 +1119,7 @@ quiz(
     "gan/smoothing",
     points=2,
     minutes=5,
-    equation="8.7",
+    equation="8.10",
     title="Never quite sure",
     reference=_smoothed,
     library=(adversarial.discriminator_loss,),
@@ -1145,4 +1148,910 @@ quiz(
     explanation="""
     softplus(r) − softplus(−r) = r, so the real half is softplus(−r) + s·r as well. Salimans et al. (2016).
     """,
+)
+
+# ------------------------------------------------------------------------------------------------------ 8.6 · the rules
+
+
+def _trace(model: nn.Module, given: torch.Tensor) -> dict | None:
+    """What goes into and comes out of each layer with weights, in the order of the calls, and the result."""
+    if not isinstance(model, nn.Module):
+        return None
+    model.to(given.dtype)
+    seen, hooks = [], []
+
+    def note(layer, came, out):
+        weight = layer.weight
+        seen.append({"kind": type(layer).__name__, "weight": tuple(weight.shape), "came": came[0], "out": out})
+
+    for layer in model.modules():
+        if isinstance(getattr(layer, "weight", None), torch.Tensor):
+            hooks.append(layer.register_forward_hook(note))
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                layer.weight.normal_(0, 2 / layer.weight[0].numel() ** 0.5, generator=torch.Generator().manual_seed(3))
+        result = model(given)
+    for hook in hooks:
+        hook.remove()
+    return {"layers": seen, "result": result}
+
+
+def _try_generator(answer, shape, latent, widths, z):
+    model = answer(tuple(shape), latent, tuple(widths))
+    return None if model is None else _trace(model, z)
+
+
+def _try_discriminator(answer, shape, widths, x):
+    model = answer(tuple(shape), tuple(widths))
+    return None if model is None else _trace(model, x)
+
+
+def _what_is_done(before: np.ndarray, after: np.ndarray) -> str:
+    """The function of each number that leads from one array to the other, by name."""
+    if before.size != after.size:
+        return "something that changes how many numbers there are"
+    o, i = before.reshape(-1), after.reshape(-1)
+    named = {
+        "nothing": o,
+        "ReLU": np.maximum(o, 0),
+        "LeakyReLU of slope 0.2": np.where(o < 0, 0.2 * o, o),
+        "tanh": np.tanh(o),
+        "a sigmoid": 1 / (1 + np.exp(-o)),
+        "LeakyReLU of another slope": np.where(o < 0, 0.01 * o, o),
+    }
+    for words, expected in named.items():
+        if np.abs(expected - i).max() <= 1e-4 * (1 + np.abs(o).max()):
+            return words
+    return "something else"
+
+
+def _about_network(raw, case: Case) -> dict:
+    """What can be said of a network of layers in a row: which layers, how large, and what happens between them."""
+    good = type(raw) is dict and set(raw) == {"layers", "result"} and isinstance(raw["result"], Array)
+    if not good or not raw["layers"]:
+        raise Unfit("expected a network (an nn.Module) that gives one tensor, got something else")
+    layers, result = raw["layers"], raw["result"]
+    if not all(isinstance(each["came"], Array) and isinstance(each["out"], Array) for each in layers):
+        raise Unfit("expected layers that take a tensor and give one")
+    facts = {
+        "the layers with weights, in order": ", ".join(each["kind"] for each in layers),
+        "the shapes of their weights": " ".join(str(each["weight"]) for each in layers),
+        "the shapes of what they give": " ".join(str(each["out"].shape) for each in layers),
+    }
+    for k, (one, other) in enumerate(zip(layers, layers[1:]), 1):
+        between = f"between layer {k} ({one['kind']}) and layer {k + 1} ({other['kind']})"
+        facts[between] = _what_is_done(one["out"].data, other["came"].data)
+    facts["at the end"] = _what_is_done(layers[-1]["out"].data, result.data)
+    facts["the shape of the result"] = str(result.shape)
+    facts["the type of the result"] = result.dtype
+    return facts
+
+
+SHAPES = (  # of images, numbers in a code, widths, how many, dtype; none is square
+    ((1, 8, 12), 2, (4, 6), 5, torch.float32),
+    ((3, 12, 8), 100, (5, 3), 3, torch.float32),
+    ((1, 4, 20), 7, (3, 8), 4, torch.float64),
+)
+
+
+def _codes(rng: torch.Generator) -> list[Case]:
+    return [
+        Case({"shape": shape, "latent": d, "widths": widths, "z": torch.randn(b, d, generator=rng, dtype=dtype)})
+        for shape, d, widths, b, dtype in SHAPES
+    ]
+
+
+def _pictures(rng: torch.Generator) -> list[Case]:
+    return [
+        Case({"shape": shape, "widths": widths, "x": torch.randn(b, *shape, generator=rng, dtype=dtype).tanh()})
+        for shape, _, widths, b, dtype in SHAPES
+    ]
+
+
+def _wrong_generator(norm=True, act=nn.ReLU, last=nn.Tanh, last_norm=False, turned=False):
+    class Generator(nn.Module):
+        def __init__(self, shape, latent, widths=(32, 64)):
+            super().__init__()
+            (c, h, w), (fine, small) = shape, widths
+            h, w = (w // 4, h // 4) if turned else (h // 4, w // 4)
+            self.layers = nn.Sequential(
+                nn.Linear(latent, small * h * w),
+                nn.Unflatten(1, (small, h, w)),
+                *([nn.BatchNorm2d(small)] if norm else []),
+                act(),
+                nn.ConvTranspose2d(small, fine, 4, stride=2, padding=1),
+                *([nn.BatchNorm2d(fine)] if norm else []),
+                act(),
+                nn.ConvTranspose2d(fine, c, 4, stride=2, padding=1),
+                *([nn.BatchNorm2d(c)] if last_norm else []),
+                last(),
+            )
+
+        def forward(self, z):
+            return self.layers(z)
+
+    return Generator
+
+
+quiz(
+    "gan/generator",
+    points=4,
+    minutes=7,
+    title="A generator by the rules",
+    reference=dcgan.Generator,
+    cases=_codes,
+    probe=_try_generator,
+    measured=_about_network,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "no BatchNorm", _wrong_generator(norm=False), "Each layer but the last needs BatchNorm after it."
+        ),
+        Misconception(
+            "no tanh",
+            _wrong_generator(last=nn.Identity),
+            "Your images are any numbers. Real ones lie in [−1, 1], so a discriminator would tell by the range alone.",
+        ),
+        Misconception(
+            "a sigmoid at the end",
+            _wrong_generator(last=nn.Sigmoid),
+            "A sigmoid gives [0, 1]; the course's images lie in [−1, 1], where tanh ends.",
+        ),
+        Misconception(
+            "BatchNorm on the images",
+            _wrong_generator(last_norm=True),
+            "No BatchNorm before the output: it would give every batch of images the same mean and contrast.",
+        ),
+        Misconception(
+            "LeakyReLU",
+            _wrong_generator(act=lambda: nn.LeakyReLU(0.2)),
+            "DCGAN has ReLU in the generator; LeakyReLU is the discriminator's.",
+        ),
+        Misconception(
+            "height and width exchanged",
+            _wrong_generator(turned=True),
+            "(c, h, w): the first map has h/4 rows and w/4 columns. On square images nobody notices.",
+        ),
+    ],
+    hints=[
+        "Three layers with weights: one dense, two transposed convolutions. What stands after each of them?",
+        "`nn.Sequential` holds all of it. `nn.Linear(latent, small * (h // 4) * (w // 4))` makes the numbers of the "
+        "smallest map, `nn.Unflatten(1, (small, h // 4, w // 4))` gives them their places.",
+        "`nn.ConvTranspose2d(small, fine, 4, stride=2, padding=1)` doubles height and width. The last one makes c "
+        "channels.",
+        "After the dense layer and the first transposed convolution: `nn.BatchNorm2d(channels), nn.ReLU()`; after the "
+        "last one `nn.Tanh()` alone.",
+    ],
+    passed="Your generator is an encoder turned round. What is special is where it does not normalise: at its output, "
+    "so that images may differ in brightness.",
+    explanation="""
+    A bias right before BatchNorm does nothing, for BatchNorm takes the mean away; `bias=False` saves it. Any kernel
+    that is a multiple of the stride covers all pixels alike, so 4 and 2 make no checkerboard (notebook 04).
+    """,
+)
+
+
+def _wrong_discriminator(norm=True, act=lambda: nn.LeakyReLU(0.2), first_norm=False, last=nn.Identity):
+    class Discriminator(nn.Module):
+        def __init__(self, shape, widths=(32, 64)):
+            super().__init__()
+            (c, h, w), (fine, small) = shape, widths
+            self.layers = nn.Sequential(
+                nn.Conv2d(c, fine, 4, stride=2, padding=1),
+                *([nn.BatchNorm2d(fine)] if first_norm else []),
+                act(),
+                nn.Conv2d(fine, small, 4, stride=2, padding=1),
+                *([nn.BatchNorm2d(small)] if norm else []),
+                act(),
+                nn.Flatten(),
+                nn.Linear(small * (h // 4) * (w // 4), 1),
+                last(),
+            )
+
+        def forward(self, x):
+            return self.layers(x).squeeze(1)
+
+    return Discriminator
+
+
+DISCRIMINATOR_SLIPS = [
+    Misconception(
+        "no BatchNorm",
+        _wrong_discriminator(norm=False),
+        "The second convolution is followed by BatchNorm. (A discriminator without any is possible, and R1 wants one; "
+        "DCGAN's has it.)",
+    ),
+    Misconception(
+        "BatchNorm in the first layer",
+        _wrong_discriminator(first_norm=True),
+        "Not after the first convolution: the brightness of a batch is something that it should be able to see.",
+    ),
+    Misconception(
+        "ReLU",
+        _wrong_discriminator(act=nn.ReLU),
+        "With ReLU a negative number passes nothing on, and the generator gets no gradient through it. The slope below "
+        "0 is 0.2.",
+    ),
+    Misconception(
+        "a slope of 0.01",
+        _wrong_discriminator(act=nn.LeakyReLU),
+        "`nn.LeakyReLU()` has a slope of 0.01; DCGAN's is 0.2, `nn.LeakyReLU(0.2)`.",
+    ),
+    Misconception(
+        "a probability at the end",
+        _wrong_discriminator(last=nn.Sigmoid),
+        "Your network ends in a sigmoid. The losses of 8.1 are written on *logits*, and take any number.",
+    ),
+    Misconception(
+        "cut off at 0.2",
+        _wrong_discriminator(act=lambda: nn.Hardtanh(0.0, 0.2)),
+        "The numbers between your layers lie between 0 and 0.2. A *slope* of 0.2 for negative numbers was meant.",
+    ),
+]
+
+quiz(
+    "gan/discriminator",
+    points=4,
+    minutes=5,
+    title="A discriminator by the rules",
+    reference=dcgan.Discriminator,
+    cases=_pictures,
+    probe=_try_discriminator,
+    measured=_about_network,
+    any_device=False,
+    misconceptions=DISCRIMINATOR_SLIPS,
+    hints=[
+        "The generator's way back: two convolutions, each of which halves height and width, and a dense layer.",
+        "`nn.Conv2d(c, fine, 4, stride=2, padding=1)` halves. After it `nn.LeakyReLU(0.2)`, with no BatchNorm.",
+        "After the second convolution `nn.BatchNorm2d(small)`, then `nn.LeakyReLU(0.2)` again, then `nn.Flatten()`.",
+        "`nn.Linear(small * (h // 4) * (w // 4), 1)` gives (b, 1); `.squeeze(1)` makes (b,) of it.",
+    ],
+    passed="One number for an image, and it may be any: whoever judges by logits never runs into ln 0.",
+    explanation="""
+    LeakyReLU matters here more than elsewhere: the generator learns *through* this network. Where a unit passes no
+    gradient, the generator learns nothing from it.
+    """,
+)
+
+quiz(
+    "gan/somebody-elses-discriminator",
+    points=3,
+    minutes=5,
+    title="Bug hunt: somebody else's discriminator",
+    bug_hunt=True,
+    reference=dcgan.Discriminator,
+    answered_by=("gan/discriminator",),
+    cases=_pictures,
+    probe=_try_discriminator,
+    measured=_about_network,
+    any_device=False,
+    misconceptions=[
+        *DISCRIMINATOR_SLIPS[:-1],
+        Misconception(
+            "as it was handed out",
+            DISCRIMINATOR_SLIPS[-1].wrong,
+            "All layers with weights are right. What happens to a number *between* them, if it is −1, and if it is 1?",
+        ),
+    ],
+    hints=[
+        "What values can the numbers between two layers take? Print the smallest and the largest.",
+        "All convolutions are as in yours. Is everything else?",
+        "Look up what `nn.Hardtanh(low, high)` does to 0.3, to 3 and to −3.",
+        "`self.leaky = nn.LeakyReLU(0.2)`",
+    ],
+    passed="A name, `leaky`, said what was meant, and nobody looked at what it did. Plot a function that you didn't "
+    "write yourself, once.",
+    explanation="""
+    `Hardtanh(0, 0.2)` is 0 below 0 and 0.2 above 0.2: outside of a narrow strip its slope is 0, on both sides. In a
+    well-known tutorial it stands as "ReLU with max_value=0.2", where a slope of 0.2 was meant.
+    """,
+)
+
+concept(
+    "gan/what-a-cap-does",
+    title="What does it do to the generator?",
+    question="""
+    Her discriminator cuts its numbers off at 0 and 0.2. What does that change for the *generator*?
+    """,
+    options={
+        "a": Option(
+            "Nothing much, since the generator's own layers are those that DCGAN asks for.",
+            "The generator's layers are fine, but all that it learns has passed backwards through *her* layers.",
+        ),
+        "b": Option(
+            "It learns from fewer places: where a number is cut off, no gradient comes back.",
+            "Right. In a cut-off unit the slope is 0, so whatever the image did there goes unheard. The judge's own "
+            "filters learn less from it as well.",
+            right=True,
+        ),
+        "c": Option(
+            "It is pushed into a range of 0 to 0.2, so that its images turn out too dark.",
+            "The cut is inside of the judge. Images end in tanh as before, in [−1, 1].",
+        ),
+        "d": Option(
+            "It wins quickly, since a judge that is cut off gives a probability of one half.",
+            "The last layer weighs thousands of numbers up to 0.2, so its logit may still be large.",
+        ),
+    },
+)
+
+
+# ---------------------------------------------------------------------------------------------- 8.6 · the first weights
+
+
+@fixture("gan/layers")
+def _layers(seed: int = 0) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(60, 900), nn.ConvTranspose2d(60, 60, 4), nn.BatchNorm2d(3000), nn.Conv2d(60, 60, 4), nn.ReLU()
+    )
+
+
+def _try_first_weights(answer, network, seed):
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.3)
+    before = [weight.clone() for weight in network.parameters()]
+    network.apply(answer)
+    if all(map(torch.equal, before, network.parameters())):
+        return None
+    return {name: weight.detach() for name, weight in network.named_parameters()}
+
+
+def _near(found: float, expected: float, slack: float) -> str:
+    return f"{expected:g}" if abs(found - expected) <= slack else f"{found:.2g}"
+
+
+def _about_weights(raw, case: Case) -> dict:
+    if type(raw) is not dict or not raw or not all(isinstance(each, Array) for each in raw.values()):
+        raise Unfit("expected a function of one layer, for network.apply(first_weights)")
+    facts, kinds = {}, {0: "Linear", 1: "ConvTranspose2d", 2: "BatchNorm2d", 3: "Conv2d"}
+    for name, weight in raw.items():
+        place, part = name.split(".")
+        words, mean = f"{kinds[int(place)]}, {part}", float(place == "2" and part == "weight")
+        facts[f"{words}: mean"] = _near(weight.data.mean(), mean, 0.003)
+        facts[f"{words}: standard deviation"] = _near(weight.data.std(), 0.02 * (part == "weight"), 0.0025)
+        if part == "weight":
+            beyond = (np.abs(weight.data - mean) > 0.045).any()
+            facts[f"{words}: some beyond two standard deviations"] = bool(beyond)
+    return facts
+
+
+def _first(conv=0.02, norm=0.02, scale=1.0, kinds=(nn.Conv2d, nn.ConvTranspose2d, nn.Linear), biases=True):
+    @torch.no_grad()
+    def first_weights(module):
+        if isinstance(module, tuple(kinds)):
+            module.weight.normal_(0.0, conv)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.normal_(scale, norm)
+        else:
+            return
+        if biases and module.bias is not None:
+            module.bias.zero_()
+
+    return first_weights
+
+
+quiz(
+    "gan/first-weights",
+    points=2,
+    minutes=3,
+    title="The first weights",
+    reference=dcgan.first_weights,
+    cases=lambda rng: [
+        Case({"network": Fixture("gan/layers", seed=k), "seed": int(torch.randint(1000, (), generator=rng))})
+        for k in (0, 1)
+    ],
+    probe=_try_first_weights,
+    measured=_about_weights,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "0.02 as a variance",
+            _first(conv=0.02**0.5, norm=0.02**0.5),
+            "N(0, 0.02²): 0.02 is the standard deviation, which is what `normal_` is told.",
+        ),
+        Misconception(
+            "BatchNorm around 0",
+            _first(scale=0.0),
+            "A BatchNorm whose scales are near 0 silences what it gets. Its scales begin near 1.",
+        ),
+        Misconception("biases left", _first(biases=False), "Biases begin at 0, of BatchNorm too: `bias.zero_()`."),
+        Misconception(
+            "convolutions only",
+            _first(kinds=(nn.Conv2d,)),
+            "Transposed convolutions and dense layers have filters, too. `isinstance` takes a tuple of classes.",
+        ),
+    ],
+    hints=[
+        "`network.apply(f)` calls f once for each part of the network. Which parts have weights?",
+        "Two kinds: layers with filters (three classes), and BatchNorm. `isinstance(module, (nn.Conv2d, ...))`.",
+        "`nn.init.normal_(module.weight, mean, std)` draws in place; `nn.init.zeros_(module.bias)` sets to 0.",
+        "A bias may be missing: `if module.bias is not None:`",
+    ],
+    passed="Small weights make a judge that is unsure at first, D near ½ everywhere. A game between two players is "
+    "best begun even.",
+    explanation="`apply` walks through all modules, the network itself included, so other kinds must pass untouched.",
+)
+
+
+# --------------------------------------------------------------------------------------------------- 8.7 · the training
+
+concept(
+    "gan/two-losses",
+    title="Two generators, two losses",
+    equation="8.3",
+    question="""
+    Two generators were trained by the same rules, each against a discriminator of its own. At the end the loss
+    $-\\mathbb E\\ln D(G(z))$ of the first is 0.8 nats, that of the second 1.7. Which one draws the better images?
+    """,
+    options={
+        "a": Option(
+            "The first, since its images are found out less often than those of the second.",
+            "By *its own* judge, which may be a poor one. Whoever plays against a beginner wins, too.",
+        ),
+        "b": Option(
+            "The second, since only a judge that is strong can bring a loss up that high.",
+            "A strong judge could; poor images could as well. One number has two causes here.",
+        ),
+        "c": Option(
+            "Neither, since both losses approach the same value once the game has ended.",
+            "An ideal game ends at ln 2 ≈ 0.69. Neither of these has, and the question is how far each came.",
+        ),
+        "d": Option(
+            "It can't be told, since each loss was measured against another opponent.",
+            "Right. In two runs of 300 steps that were made for this question, the lower loss (without BatchNorm in "
+            "the judge) went with the *larger* distance to the data, 89 against 81. Another pair may go the other way.",
+            right=True,
+        ),
+    },
+)
+
+
+def _watched(own_codes=False, keep_eval=False, in_train=False, late=0, anew=True):
+    def watched(generator, discriminator, game, batches, optimizers, codes, every, chance):
+        losses, strips, kept = [], {}, None
+        for step, x in enumerate(batches, start=1):
+            if kept is None or anew or len(kept) < len(x):
+                kept = torch.randn(len(x), codes.shape[1], generator=chance, device=x.device)
+            losses.append(_gan_step(generator, discriminator, game, x, kept[: len(x)], *optimizers))
+            if (step - late) % every == 0:
+                if not in_train:
+                    generator.eval()
+                seen = torch.randn(codes.shape, generator=chance) if own_codes else codes
+                with torch.no_grad():
+                    strips[step] = generator(seen)
+                if not keep_eval:
+                    generator.train()
+        return losses, strips
+
+    return watched
+
+
+@fixture("gan/small-generator")
+def _small_generator(seed: int = 0):
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+
+@fixture("gan/small-discriminator")
+def _small_discriminator(seed: int = 0):
+    return nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1), nn.Flatten(0))
+
+
+def _try_watched(answer, generator, discriminator, game, batches, optimizers, codes, every, chance):
+    """game: the name of one of the library's;  optimizers: the learning rates of both players."""
+    players, game = (discriminator, generator), getattr(adversarial, game)
+    steps = tuple(torch.optim.SGD(player.parameters(), lr) for player, lr in zip(players, optimizers))
+    found = answer(generator, discriminator, game, iter(batches), steps, codes, every, chance)
+    if found is None:
+        return None
+    weights = [weight.detach() for weight in generator.parameters()]
+    return {"given": found, "training": generator.training, "weights": weights}
+
+
+def _about_watched(raw, case: Case):
+    """The pieces by name, so that a message says which one differs."""
+    good = type(raw) is dict and type(raw.get("given")) is tuple and len(raw["given"]) == 2
+    if not good:
+        raise Unfit("expected two things, losses and strips, got something else")
+    losses, strips = raw["given"]
+    pairs = type(losses) is list and all(type(pair) is tuple and len(pair) == 2 for pair in losses)
+    if not pairs or not all(type(value) is float for pair in losses for value in pair) or type(strips) is not dict:
+        raise Unfit("expected a list of pairs of floats and a dict step -> images, got something else")
+    return {
+        "how many steps": len(losses),
+        "the generator is in training mode afterwards": raw["training"],
+        "losses": [value for pair in losses for value in pair],
+        "steps with a strip": list(strips),
+        "strips": list(strips.values()),
+        "the generator's weights": raw["weights"],
+    }
+
+
+def _games(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for seed, (sizes, every) in enumerate((((6, 6, 6, 6, 6), 2), ((4, 7, 3), 1), ((5,) * 7, 3))):
+        args = {
+            "generator": Fixture("gan/small-generator", seed=seed),
+            "discriminator": Fixture("gan/small-discriminator", seed=seed + 1),
+            "game": "NON_SATURATING" if seed != 1 else "RELATIVISTIC",
+            "batches": [torch.randn(b, 2, generator=rng) for b in sizes],
+            "optimizers": (0.1, 0.3),
+            "codes": torch.randn(4, 3, generator=rng),
+            "every": every,
+            "chance": Fixture("generator", seed=seed + 5),
+        }
+        cases.append(Case(args, label=f"{len(sizes)} batches, a strip every {every}"))
+    return cases
+
+
+quiz(
+    "gan/watched",
+    points=4,
+    minutes=6,
+    title="A game that is watched",
+    reference=_watched(),
+    library=(adversarial.train_gan,),
+    cases=_games,
+    probe=_try_watched,
+    measured=_about_watched,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "left in eval mode",
+            _watched(keep_eval=True),
+            "After the first strip your generator trains in eval mode, where BatchNorm no longer looks at the batch. "
+            "Put it back: `generator.train()`.",
+        ),
+        Misconception(
+            "strips in training mode",
+            _watched(in_train=True),
+            "Your strips are drawn in training mode: each image depends on its neighbours, and looking changes "
+            "BatchNorm's averages.",
+        ),
+        Misconception(
+            "other codes each time",
+            _watched(own_codes=True),
+            "Draw the strips from `codes`, the same each time: then you see one image change, not other images.",
+        ),
+        Misconception(
+            "one batch of codes for all",
+            _watched(anew=False),
+            "The generator must be asked with fresh codes at every step, or it learns these by heart.",
+        ),
+        Misconception("one step late", _watched(late=1), "The first strip belongs after `every` steps, not one later."),
+    ],
+    hints=[
+        "A loop over batches, counted from 1. What happens in each step, and what only in some?",
+        "`z = torch.randn(len(x), codes.shape[1], generator=chance, device=x.device)`, then your `gan_step`, whose "
+        "pair goes into the list.",
+        "`if step % every == 0:` comes the strip: eval mode, no gradients, `generator(codes)`, and training mode "
+        "again.",
+        "`for step, x in enumerate(batches, start=1):` and `strips[step] = generator(codes)`",
+    ],
+    passed="Same codes, eval mode, and back to training: what you watch must not change what is watched.",
+    explanation="""
+    In training mode BatchNorm takes mean and variance from the batch at hand, and every look moves its running
+    averages. `eval()` uses those averages; `train()` afterwards is what most loops forget.
+    """,
+)
+
+concept(
+    "gan/without-norm",
+    title="Left out",
+    question="""
+    A published tutorial leaves BatchNorm out of the discriminator alone. Which way would *you* find out whether that
+    matters for the images?
+    """,
+    options={
+        "a": Option(
+            "Compare the discriminators' losses: the better judge has the lower one.",
+            "They play against different generators. A low loss may mean a good judge, or a poor forger.",
+        ),
+        "b": Option(
+            "Train both from several seeds, and compare a distance of samples to data.",
+            "Right, with the spread over seeds beside it. A rule is worth keeping if it shows there; with R1 the norm "
+            "is left out on purpose.",
+            right=True,
+        ),
+        "c": Option(
+            "Train both once from one seed, so that the norm is the only difference.",
+            "One seed says what happened once. Two runs of one and the same network differ as well, and by how much "
+            "you don't know yet.",
+        ),
+        "d": Option(
+            "Count the weights: the network with the norm has a few more to learn with.",
+            "128 numbers more of tens of thousands. What the norm changes is how the others learn.",
+        ),
+    },
+)
+
+
+# ----------------------------------------------------------------------------------------------- 8.8 · the latent space
+
+concept(
+    "gan/half-way",
+    title="Half-way between two codes",
+    question="""
+    Two codes of 100 numbers from N(0, 1) are each about $\\sqrt{100}=10$ long. How long is their mean, half-way on the
+    straight line?
+    """,
+    options={
+        "a": Option(
+            "About 10, since both ends are that long, and so is all that lies between.",
+            "On a *circle* around 0 it would be. The straight line is a chord, and cuts through the inside.",
+        ),
+        "b": Option(
+            "About 5, since a mean of two vectors is half as long as either of them.",
+            "It would be if one of them were 0. Here each adds its own length, at a right angle.",
+        ),
+        "c": Option(
+            "About 7, since in so many dimensions two random codes are at right angles.",
+            "Right: $\\sqrt{10^2+10^2}/2\\approx 7.1$. Codes that short practically never came in training.",
+            right=True,
+        ),
+        "d": Option(
+            "About 0, since random codes point anywhere and cancel out on average.",
+            "Many would, divided by their number. Two that are at right angles don't cancel.",
+        ),
+    },
+)
+
+
+def _mix(corners, u, v):
+    weights = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], dim=-1)
+    return weights @ corners / weights.square().sum(-1, keepdim=True).sqrt()
+
+
+def _mixing(weigh):
+    def mix(corners, u, v):
+        weights = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], dim=-1)
+        return weigh(weights, corners)
+
+    return mix
+
+
+def _corners(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for n, d, dtype in ((5, 100, torch.float32), (1, 2, torch.float64), (7, 9, torch.float32)):
+        u, v = torch.rand(2, n, generator=rng, dtype=dtype)
+        if n > 1:
+            u[0], v[0], u[1], v[1] = 0, 1, 0.5, 0.5
+        cases.append(Case({"corners": torch.randn(4, d, generator=rng, dtype=dtype), "u": u, "v": v}))
+    return cases
+
+
+quiz(
+    "gan/mix",
+    points=2,
+    minutes=4,
+    title="Between four codes",
+    reference=_mix,
+    cases=_corners,
+    misconceptions=[
+        Misconception(
+            "a plain mean",
+            _mixing(lambda weights, corners: weights @ corners),
+            "Your weights add up to 1, so the codes in the middle are too short. Divide by the root of the sum of "
+            "their squares.",
+        ),
+        Misconception(
+            "always of one length",
+            _mixing(lambda weights, corners: F.normalize(weights @ corners, dim=-1) * corners.shape[1] ** 0.5),
+            "You set every code to the length √d. Real codes differ a little in length, and a corner must be the "
+            "corner.",
+        ),
+        Misconception("u and v exchanged", lambda corners, u, v: _mix(corners, v, u), "u leads from corner 0 to 1."),
+        Misconception(
+            "without the root",
+            _mixing(lambda weights, corners: weights @ corners / weights.square().sum(-1, keepdim=True)),
+            "Variances add up to Σ w². What has that variance must be divided by its *root*.",
+        ),
+    ],
+    hints=[
+        "Four weights that add up to 1: at a corner one of them is 1 and the others are 0.",
+        "(1 − u)(1 − v), u(1 − v), (1 − u)v and u v. `torch.stack([...], dim=-1)` makes (n, 4) of them.",
+        "A sum Σ w_k z_k of independent N(0, 1) has the variance Σ w_k². Divide by its root.",
+        "`weights @ corners / weights.square().sum(-1, keepdim=True).sqrt()`",
+    ],
+    passed="Every mix of your four codes is again distributed like a code. You can walk anywhere and stay where the "
+    "generator was trained.",
+    explanation="At a corner one weight is 1, Σ w² = 1, and the corner itself comes out. In the middle Σ w² = 1/4.",
+)
+
+
+# ------------------------------------------------------------------------------------------ 8.9 · is everything there?
+
+concept(
+    "gan/which-number",
+    title="What gives it away?",
+    equation="8.6",
+    question="""
+    A generator has collapsed to a few garments, each of which looks real. Which of these is the surest to tell?
+    """,
+    options={
+        "a": Option(
+            "The entropy of the classes that a judge sees in a thousand samples.",
+            "Right. If all ten were equally frequent it would be ln 10 ≈ 2.30 nats; one class alone gives 0.",
+            right=True,
+        ),
+        "b": Option(
+            "The discriminator's loss, which grows as soon as images are repeated.",
+            "A discriminator that sees one image at a time can't see that it is repeated.",
+        ),
+        "c": Option(
+            "The generator's loss, which can't be low while much of the data is missing.",
+            "It asks whether *its* images are found out. What it never draws does not enter.",
+        ),
+        "d": Option(
+            "How sure a judge is of each sample, on average over the thousand of them.",
+            "A few perfect garments make a judge very sure. That is fidelity, not variety.",
+        ),
+    },
+)
+
+
+def _nearest(images, data):
+    distance, index = torch.cdist(images.flatten(1), data.flatten(1)).min(dim=1)
+    return distance / images[0].numel() ** 0.5, index
+
+
+def _neighbours(of):
+    def nearest(images, data):
+        gaps = images[:, None] - data[None]
+        return of(gaps.flatten(2)).min(dim=1)
+
+    return lambda images, data: tuple(nearest(images, data))
+
+
+def _heaps(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for b, n, shape, dtype in (
+        (3, 20, (1, 4, 6), torch.float32),
+        (1, 7, (3, 2, 5), torch.float64),
+        (5, 4, (1, 3, 8), torch.float64),
+    ):
+        images = torch.rand(b, *shape, generator=rng, dtype=dtype) * 2 - 1
+        cases.append(Case({"images": images, "data": torch.rand(n, *shape, generator=rng, dtype=dtype) * 2 - 1}))
+    return cases
+
+
+quiz(
+    "gan/nearest",
+    points=2,
+    minutes=4,
+    title="The nearest training image",
+    reference=_nearest,
+    cases=_heaps,
+    misconceptions=[
+        Misconception(
+            "not for each pixel",
+            lambda images, data: tuple(torch.cdist(images.flatten(1), data.flatten(1)).min(dim=1)),
+            "Your distance is that of whole images. Root *mean* square: divide by the root of the number of pixels.",
+        ),
+        Misconception(
+            "squared", _neighbours(lambda gaps: gaps.square().mean(-1)), "The root is missing: you give its square."
+        ),
+        Misconception(
+            "absolute differences",
+            _neighbours(lambda gaps: gaps.abs().mean(-1)),
+            "You take the mean of absolute differences; asked for is the root of the mean square.",
+        ),
+        Misconception(
+            "the farthest",
+            lambda images, data: (lambda found: (found[0] / images[0].numel() ** 0.5, found[1]))(
+                torch.cdist(images.flatten(1), data.flatten(1)).max(dim=1)
+            ),
+            "The *nearest* one has the smallest distance: `.min(dim=1)`.",
+        ),
+    ],
+    hints=[
+        "All distances between two sets of vectors are one call. What makes vectors of images?",
+        "`torch.cdist(images.flatten(1), data.flatten(1))` is (b, n), each the root of a *sum* of squares.",
+        "`.min(dim=1)` gives smallest values and where they are. From a sum to a mean: divide by the number of pixels, "
+        "under the root.",
+        "`distance / images[0].numel() ** 0.5, index`",
+    ],
+    passed="A generator that copies would be caught by a look. One that copies and shifts by a pixel would not: "
+    "notebook 09 measures with features.",
+    explanation="`min(dim=1)` returns values and indices; the indices pick the images to look at.",
+)
+
+
+def _album(generator, codes, size):
+    return _album_of(generator, codes, size, lambda parts: torch.cat(parts))
+
+
+def _album_of(generator, codes, size, join):
+    with torch.no_grad():
+        return join([generator(part).clamp(-1, 1) for part in codes.split(size)])
+
+
+def _albums(rng: torch.Generator) -> list[Case]:
+    return [
+        Case(
+            {
+                "generator": Fixture("gan/drawing", channels=c, seed=seed),
+                "codes": torch.randn(n, 3, generator=rng),
+                "size": size,
+            }
+        )
+        for seed, (n, size, c) in enumerate(((7, 3, 1), (4, 4, 3), (5, 1, 1), (6, 4, 2)))
+    ]
+
+
+@fixture("gan/drawing")
+def _drawing(channels: int = 1, seed: int = 0) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, channels * 10), nn.Unflatten(1, (channels, 2, 5)))
+
+
+quiz(
+    "gan/somebody-elses-album",
+    points=2,
+    minutes=4,
+    title="Bug hunt: somebody else's album",
+    bug_hunt=True,
+    reference=_album,
+    cases=_albums,
+    misconceptions=[
+        Misconception(
+            "as it was handed out",
+            lambda generator, codes, size: _album_of(generator, codes, size, lambda parts: parts[-1]),
+            "How many images come back, and how many codes went in? Follow the name in the last line.",
+        ),
+        Misconception(
+            "the first batch",
+            lambda generator, codes, size: _album_of(generator, codes, size, lambda parts: parts[0]),
+            "You return the first batch only.",
+        ),
+        Misconception(
+            "a list",
+            lambda generator, codes, size: _album_of(generator, codes, size, lambda parts: parts),
+            "You return a list of batches; one tensor (n, c, h, w) is asked for: `torch.cat`.",
+        ),
+    ],
+    hints=[
+        "Which classes are missing changes with the size of a batch. What else changes? Print `.shape`.",
+        "Two names look alike. What does each of them hold after the loop?",
+        "The list holds all batches. `torch.cat` makes one tensor of it.",
+        "`return torch.cat(generated)`",
+    ],
+    passed="One letter, and no error: the other name existed as well. A number that depends on the batch size is a bug "
+    "until proven otherwise.",
+    explanation="""
+    `generate` is the last batch. In a published tutorial the same slip returned a *function* of that name from further
+    up in the notebook.
+    """,
+)
+
+concept(
+    "gan/what-an-album-hides",
+    title="Which verdict was safe?",
+    equation="8.6",
+    question="""
+    Four verdicts of his rest on albums of a thousand codes, made before the fix. Which one may stand?
+    """,
+    options={
+        "a": Option(
+            "The entropy at batches of 16, as a mean over albums of fifty seeds each.",
+            "Each of the fifty is the entropy of eight images, at most ln 8. A mean of numbers that are all too low is "
+            "too low.",
+        ),
+        "b": Option(
+            "The number of classes covered at batches of 1,000, counted only once.",
+            "Right. One batch holds them all, so the last batch is the album. A bug can sleep for as long as nobody "
+            "changes a setting.",
+            right=True,
+        ),
+        "c": Option(
+            "Which of two generators covers more classes, both at batches of 16.",
+            "The fault is the same for both, and it drowns the difference: of eight images nobody shows more than "
+            "eight classes.",
+        ),
+        "d": Option(
+            "The Fréchet distance at batches of 16, since that needs no counting.",
+            "It needs a covariance of 64 features, here estimated from eight images.",
+        ),
+    },
 )

@@ -66,7 +66,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images to one logit each: above 0 where "real" is likelier than "generated".
 
-    shape, widths: as for `Generator`;  norm: "batch" as in DCGAN, "spectral" (Miyato et al. 2018, equation (8.9): every
+    shape, widths: as for `Generator`;  norm: "batch" as in DCGAN, "spectral" (Miyato et al. 2018, equation (8.8): every
     layer stretches by at most about 1, no BatchNorm), or None for neither, which an R1 penalty wants: it looks at
     one image at a time.
 

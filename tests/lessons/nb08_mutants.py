@@ -3,9 +3,10 @@
 import copy
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from .answers import in_other_forms, right
+from .answers import in_other_forms, right, slip
 
 # --------------------------------------------------------------------------------------------------------- 8.1 · losses
 
@@ -306,4 +307,278 @@ ALTERNATIVES = {
     "gan/spectral": {"by norms": spectral_by_norms},
     "gan/relativistic": {"by labels": relativistic_by_labels},
     "gan/smoothing": {"by labels": smoothed_by_labels, "a linear term": smoothed_linear},
+}
+
+# --------------------------------------------------------------------------------------------------- 8.6 · the networks
+
+
+def generator(kernel=4, capped=False, squares=False, norm_last=False):
+    class Generator(nn.Module):
+        def __init__(self, shape, latent, widths=(32, 64)):
+            super().__init__()
+            (c, h, w), (fine, small) = shape, widths
+            self.size = (small, h // 4, h // 4 if squares else w // 4)
+            self.capped = capped
+            padding = (kernel - 2) // 2
+            self.dense = nn.Linear(latent, self.size[0] * self.size[1] * self.size[2])
+            self.norm1, self.norm2 = nn.BatchNorm2d(small), nn.BatchNorm2d(fine)
+            self.up1 = nn.ConvTranspose2d(small, fine, kernel, 2, padding)
+            self.up2 = nn.ConvTranspose2d(fine, c, kernel, 2, padding)
+
+        def act(self, h):
+            return h.clamp(0, 1) if self.capped else F.relu(h)
+
+        def forward(self, z):
+            h = self.dense(z).reshape(len(z), *self.size)
+            h = self.norm1(self.act(h)) if norm_last else self.act(self.norm1(h))
+            h = self.up1(h)
+            h = self.norm2(self.act(h)) if norm_last else self.act(self.norm2(h))
+            return torch.tanh(self.up2(h))
+
+    return Generator
+
+
+class UpsamplingGenerator(nn.Module):
+    """Resizes and convolves: good images, but not the layers that were asked for."""
+
+    def __init__(self, shape, latent, widths=(32, 64)):
+        super().__init__()
+        (c, h, w), (fine, small) = shape, widths
+        self.layers = nn.Sequential(
+            nn.Linear(latent, small * (h // 4) * (w // 4)),
+            nn.Unflatten(1, (small, h // 4, w // 4)),
+            nn.BatchNorm2d(small),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(small, fine, 3, padding=1),
+            nn.BatchNorm2d(fine),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(fine, c, 3, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, z):
+        return self.layers(z)
+
+
+class SequentialGenerator(nn.Sequential):
+    def __init__(self, shape, latent, widths=(32, 64)):
+        (c, h, w), (fine, small) = shape, widths
+        first = nn.Linear(latent, small * h * w // 16)
+        parts = [nn.Unflatten(1, (small, h // 4, w // 4)), nn.BatchNorm2d(small), nn.ReLU()]
+        parts += [nn.ConvTranspose2d(small, fine, 4, 2, 1), nn.BatchNorm2d(fine), nn.ReLU()]
+        super().__init__(first, *parts, nn.ConvTranspose2d(fine, c, 4, 2, 1), nn.Tanh())
+
+
+def discriminator(act=lambda h: F.leaky_relu(h, 0.2), pooled=False, column=False, norm_after=False):
+    class Discriminator(nn.Module):
+        def __init__(self, shape, widths=(32, 64)):
+            super().__init__()
+            (c, h, w), (fine, small) = shape, widths
+            stride = (1, 3) if pooled else (2, 4)
+            self.conv1 = nn.Conv2d(c, fine, stride[1], stride[0], 1)
+            self.conv2 = nn.Conv2d(fine, small, stride[1], stride[0], 1)
+            self.norm = nn.BatchNorm2d(small)
+            self.dense = nn.Linear(small * (h // 4) * (w // 4), 1)
+
+        def forward(self, x):
+            h = act(self.conv1(x))
+            h = F.avg_pool2d(h, 2) if pooled else h
+            h = self.norm(act(self.conv2(h))) if norm_after else act(self.norm(self.conv2(h)))
+            h = F.avg_pool2d(h, 2) if pooled else h
+            logit = self.dense(h.flatten(1))
+            return logit if column else logit[:, 0]
+
+    return Discriminator
+
+
+class SequentialDiscriminator(nn.Sequential):
+    def __init__(self, shape, widths=(32, 64)):
+        (c, h, w), (fine, small) = shape, widths
+        parts = [nn.Conv2d(c, fine, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+        parts += [nn.Conv2d(fine, small, 4, 2, 1), nn.BatchNorm2d(small), nn.LeakyReLU(0.2), nn.Flatten()]
+        super().__init__(*parts, nn.Linear(small * h * w // 16, 1), nn.Flatten(0))
+
+
+# ---------------------------------------------------------------------------------------------------- the first weights
+
+
+def first_by_name(module):
+    name = type(module).__name__
+    with torch.no_grad():
+        if "Conv" in name or name == "Linear":
+            module.weight.copy_(0.02 * torch.randn_like(module.weight))
+            module.bias.fill_(0.0)
+        elif "BatchNorm" in name:
+            module.weight.copy_(1 + 0.02 * torch.randn_like(module.weight))
+            module.bias.fill_(0.0)
+
+
+def first_uniform(module):
+    right("gan/first-weights")(module)
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        nn.init.uniform_(module.weight, -0.02 * 3**0.5, 0.02 * 3**0.5)
+
+
+def first_exactly_one(module):
+    right("gan/first-weights")(module)
+    if isinstance(module, nn.BatchNorm2d):
+        nn.init.ones_(module.weight)
+
+
+def first_all_from_zero(module):
+    for weight in module.parameters(recurse=False):
+        nn.init.normal_(weight, 0.0, 0.02)
+
+
+# --------------------------------------------------------------------------------------------------- 8.7 · the training
+
+
+def step(G, D, game, x, z, d_optimizer, g_optimizer, detach=True):
+    fake = G(z)
+    loss = game.discriminator(D, x, fake.detach() if detach else G(z))
+    d_optimizer.zero_grad()
+    loss.backward()
+    d_optimizer.step()
+    opposing = game.generator(D, x, fake)
+    g_optimizer.zero_grad()
+    opposing.backward()
+    g_optimizer.step()
+    return loss.item(), opposing.item()
+
+
+def game_with(play=step, order=(0, 1), from_zero=False, wide=None, keep=tuple):
+    def watched(generator, discriminator, game, batches, optimizers, codes, every, chance):
+        losses, strips = [], {}
+        for x in batches:
+            k = len(losses) + 1
+            z = torch.randn(wide or x.shape[0], codes.shape[1], generator=chance)
+            pair = play(generator, discriminator, game, x, z, optimizers[order[0]], optimizers[order[1]])
+            losses.append(keep(pair))
+            if k % every == 0:
+                strips[k - from_zero] = generator.eval()(codes).detach()
+                generator.train()
+        return losses, strips
+
+    return watched
+
+
+def game_without_chance(generator, discriminator, game, batches, optimizers, codes, every, chance):
+    torch.manual_seed(0)
+    return game_with()(generator, discriminator, game, batches, optimizers, codes, every, None)
+
+
+# --------------------------------------------------------------------------------------------- 8.8 and 8.9 · what is it
+
+
+def mix_bilinear(corners, u, v):
+    low, high = (torch.stack([1 - s, s], 1) for s in (u, v))
+    weights = (high[:, :, None] * low[:, None, :]).flatten(1)
+    return F.normalize(weights, dim=1) @ corners
+
+
+def mix_one_by_one(corners, u, v):
+    rows = []
+    for a, b in zip(u, v):
+        w = [(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b]
+        rows.append(sum(k * z for k, z in zip(w, corners)) / sum(k * k for k in w) ** 0.5)
+    return torch.stack(rows)
+
+
+def mix_by_sum(corners, u, v):
+    w = torch.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], dim=-1)
+    return w @ corners / w.sum(-1, keepdim=True).sqrt()
+
+
+def nearest_one_by_one(images, data):
+    gaps = [(data - image).square().flatten(1).mean(1) for image in images]
+    index = torch.stack([gap.argmin() for gap in gaps])
+    return torch.stack([gap.min() for gap in gaps]).sqrt(), index
+
+
+def nearest_exchanged(images, data):
+    return right("gan/nearest")(images, data)[::-1]
+
+
+def nearest_by_brightness(images, data):
+    gap = (images.flatten(1).mean(1)[:, None] - data.flatten(1).mean(1)).abs()
+    return tuple(gap.min(1))
+
+
+def album_by_index(generator, codes, size):
+    with torch.no_grad():
+        parts = [generator(codes[i : i + size]) for i in range(0, codes.shape[0], size)]
+        return torch.concat(parts, dim=0).clip(-1, 1)
+
+
+def album_at_once(generator, codes, size):
+    with torch.no_grad():
+        return generator(codes).clamp(min=-1, max=1)
+
+
+def album_unclipped(generator, codes, size):
+    with torch.no_grad():
+        return 3 * torch.cat([generator(part) for part in codes.split(size)])
+
+
+def album_whole_batches(generator, codes, size):
+    return right("gan/somebody-elses-album")(generator, codes[: len(codes) // size * size], size)
+
+
+def album_stacked(generator, codes, size):
+    with torch.no_grad():
+        return torch.cat([generator(part).clamp(-1, 1) for part in codes.split(size)], dim=1 if size == 1 else 0)[None]
+
+
+DISCRIMINATORS = {
+    "pooling": discriminator(pooled=True),
+    "a column": discriminator(column=True),
+    "norm after the slope": discriminator(norm_after=True),
+    "ReLU at most 0.2": discriminator(act=lambda h: F.relu(h).clamp(max=0.2)),
+    "a slope of 0.2 above": discriminator(act=lambda h: torch.where(h > 0, 0.2 * h, h)),
+}
+RIGHT_DISCRIMINATORS = {"functional": discriminator(), "in sequence": SequentialDiscriminator}
+
+MUTANTS |= {
+    "gan/generator": {
+        "capped": generator(capped=True),
+        "norm after ReLU": generator(norm_last=True),
+        "resized": UpsamplingGenerator,
+        "a kernel of 2": generator(kernel=2),
+        "squares only": generator(squares=True),
+    },
+    "gan/discriminator": DISCRIMINATORS,
+    "gan/somebody-elses-discriminator": DISCRIMINATORS,
+    "gan/first-weights": {
+        "uniform": first_uniform,
+        "scales exactly 1": first_exactly_one,
+        "everything around 0": first_all_from_zero,
+    },
+    "gan/watched": {
+        "optimizers exchanged": game_with(order=(1, 0)),
+        "counted from 0": game_with(from_zero=True),
+        "always five codes": game_with(wide=5),
+        "lists": game_with(keep=list),
+        "global chance": game_without_chance,
+    },
+    "gan/mix": {"divided by the sum": mix_by_sum},
+    "gan/nearest": {"exchanged": nearest_exchanged, "by brightness": nearest_by_brightness},
+    "gan/somebody-elses-album": {
+        "not clipped": album_unclipped,
+        "whole batches only": album_whole_batches,
+        "stacked": album_stacked,
+        "the last": slip("gan/somebody-elses-album", "as it was handed out"),
+    },
+}
+
+ALTERNATIVES |= {
+    "gan/generator": {"functional": generator(), "in sequence": SequentialGenerator},
+    "gan/discriminator": RIGHT_DISCRIMINATORS,
+    "gan/somebody-elses-discriminator": RIGHT_DISCRIMINATORS,
+    "gan/first-weights": {"by name": first_by_name},
+    "gan/watched": {"counted by hand": game_with()},
+    "gan/mix": {"an outer product": mix_bilinear, "one by one": mix_one_by_one},
+    "gan/nearest": {"one by one": nearest_one_by_one},
+    "gan/somebody-elses-album": {"by index": album_by_index, "at once": album_at_once},
 }

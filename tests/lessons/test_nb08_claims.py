@@ -7,6 +7,8 @@ from torch import nn
 
 from course_utils import adversarial
 from course_utils.data import GaussianMixture
+from course_utils.models import dcgan
+from course_utils.pitfalls import gan as pitfalls
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def test_pairs_are_the_librarys(notebook):
 
 
 def test_a_step_teaches_the_generator_by_its_own_loss_alone(notebook):
-    """Against a discriminator that rests, the generator's step is plain gradient descent on (8.4)."""
+    """Against a discriminator that rests, the generator's step is plain gradient descent on (8.3)."""
     G, D = nn.Linear(2, 2).double(), nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)).double()
     x, z = normal(7, 2), normal(7, 2, seed=4)
     (slope,) = torch.autograd.grad(adversarial.non_saturating_loss(D(G(z))), G.weight)
@@ -111,3 +113,77 @@ def test_snapshots_are_of_their_time(notebook):
     assert len(losses) == 6 and len(snapshots) == 3
     assert torch.equal(snapshots[0][0].weight, first) and torch.equal(snapshots[-1][0].weight, G.weight)
     assert not torch.equal(snapshots[1][0].weight, G.weight)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def copied(theirs, ours):
+    """Ours with the weights of theirs, in the order in which both have them."""
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    return ours
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_networks_are_the_librarys(notebook, training):
+    pairs = (
+        (dcgan.Generator((3, 8, 12), 5, (4, 6)), notebook["Generator"]((3, 8, 12), 5, (4, 6)), (7, 5)),
+        (dcgan.Discriminator((3, 8, 12), (4, 6)), notebook["Discriminator"]((3, 8, 12), (4, 6)), (7, 3, 8, 12)),
+    )
+    for theirs, ours, shape in pairs:
+        given = torch.randn(shape, generator=rng())
+        copied(theirs, ours)
+        torch.testing.assert_close(ours.train(training)(given), theirs.train(training)(given))
+
+
+def test_the_first_weights_are_those_of_the_paper(notebook):
+    network = notebook["Generator"]((1, 28, 28), 100).apply(notebook["first_weights"])
+    for name, weight in network.named_parameters():
+        mean, spread = ((1.0, 0.02) if weight.ndim == 1 else (0.0, 0.02)) if name.endswith("weight") else (0.0, 0.0)
+        assert weight.mean().item() == pytest.approx(mean, abs=0.012)
+        assert weight.std(correction=0).item() == pytest.approx(spread, abs=0.006)
+
+
+def test_looking_does_not_change_the_game(notebook):
+    """The weights after a game do not depend on how often somebody looked."""
+    ends = []
+    for every in (1, 4):
+        torch.manual_seed(0)
+        G, D = notebook["Generator"]((1, 8, 12), 5, (4, 6)), notebook["Discriminator"]((1, 8, 12), (4, 6))
+        steps = tuple(torch.optim.SGD(player.parameters(), 0.1) for player in (D, G))
+        batches = torch.randn(4, 6, 1, 8, 12, generator=rng(1))
+        codes = torch.randn(3, 5, generator=rng(2))
+        losses, strips = notebook["watched"](G, D, adversarial.NON_SATURATING, batches, steps, codes, every, rng(3))
+        assert len(losses) == 4 and list(strips) == list(range(every, 5, every))
+        ends.append(G.state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_mixed_codes_are_distributed_as_codes(notebook):
+    place = torch.full((1,), 0.3), torch.full((1,), 0.6)
+    corners = torch.randn(4, 40_000, generator=rng())
+    assert notebook["mix"](corners, *place).std().item() == pytest.approx(1, abs=0.02)
+    for k, (u, v) in enumerate(((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))):
+        torch.testing.assert_close(notebook["mix"](corners, torch.tensor([u]), torch.tensor([v]))[0], corners[k])
+
+
+def test_the_nearest_of_a_set_that_holds_the_image_is_the_image(notebook):
+    data = torch.rand(9, 1, 4, 6, generator=rng())
+    distance, index = notebook["nearest"](data[[4, 2]] + 0.01, data)
+    assert index.tolist() == [4, 2]
+    torch.testing.assert_close(distance, torch.full((2,), 0.01), rtol=1e-3, atol=1e-6)
+
+
+def test_somebody_elses_album_is_its_last_batch(notebook):
+    codes = torch.randn(10, 5, generator=rng())
+    generator = notebook["Generator"]((1, 8, 12), 5, (4, 6)).eval()
+    whole = notebook["somebody_elses_album"](generator, codes, 4)
+    assert len(whole) == 10
+    assert torch.equal(pitfalls.album(generator, codes, 4), whole[-2:])
+
+
+def test_a_cap_stops_the_gradient_that_a_slope_lets_through():
+    capped = pitfalls.Discriminator((1, 8, 12), (4, 6)).leaky
+    x = torch.tensor([-1.0, 0.1, 1.0], requires_grad=True)
+    assert torch.autograd.grad(capped(x).sum(), x)[0].tolist() == [0, 1, 0]
