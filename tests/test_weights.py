@@ -127,6 +127,7 @@ def test_a_generator_comes_back(tmp_path):
         after.sample(5, torch.Generator().manual_seed(1)),
         model(torch.randn(5, 3, generator=torch.Generator().manual_seed(1))),
     )
+    assert "\nThe generator of a GAN.\n" in describe(tmp_path / "g.safetensors")
     with pytest.raises(WeightsRefused, match="holds the generator of a GAN; expected a diffusion model"):
         load_denoiser(tmp_path / "g.safetensors")
 
