@@ -59,8 +59,8 @@ REMEDIES = {
 def players(layer: Callable[[nn.Module], nn.Module], width: int = 64) -> tuple[nn.Module, nn.Module]:
     """A generator of points and a discriminator, each with two hidden layers."""
     G = nn.Sequential(
-        nn.Linear(LATENT, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)
-    )  # fmt: skip
+        nn.Linear(LATENT, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 2)
+    )
     dense = [layer(nn.Linear(a, b)) for a, b in ((2, width), (width, width), (width, 1))]
     return G, nn.Sequential(dense[0], nn.LeakyReLU(0.2), dense[1], nn.LeakyReLU(0.2), dense[2], nn.Flatten(0))
 

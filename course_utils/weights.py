@@ -348,7 +348,8 @@ def describe(name_or_path: str | os.PathLike) -> str:
     rows["PyTorch"] = card["torch"]
     table = "\n".join(f"| {key} | {value} |".replace("\n", " ") for key, value in rows.items())
     title = path.stem if path.name != IN_A_FOLDER else path.parent.name or "model"
-    return f"# {title}\n\n{KINDS[card['kind']].capitalize()}.\n\n| | |\n|---|---|\n{table}\n"
+    kind = KINDS[card["kind"]]
+    return f"# {title}\n\n{kind[0].upper()}{kind[1:]}.\n\n| | |\n|---|---|\n{table}\n"
 
 
 def numbered(classes: Iterable[str]) -> list[str]:
