@@ -35,6 +35,7 @@ from course_utils.data import ImageSet, load
 from course_utils.device import generator, seeded
 from course_utils.diffusion import Denoiser
 from course_utils.metrics import class_entropy, classes_covered, coverage, density, frechet_distance, precision, recall
+from course_utils.models.autoencoder import in_batches
 from course_utils.models.dcgan import Discriminator, Generator
 from course_utils.models.vae import VAE, negative_elbo
 from course_utils.sampling import clipped, ddim, dpm_solver, last
@@ -111,15 +112,11 @@ class Judge:
 
     def __init__(self, test: ImageSet):
         self.classifier = load_classifier(test.name)
-        self.real = self._features(test.x)
-
-    @torch.no_grad()
-    def _features(self, images: Tensor) -> Tensor:
-        return torch.cat([self.classifier.features(part) for part in images.split(500)])
+        self.real = in_batches(self.classifier.features, test.x, size=500)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> dict[str, float]:
-        seen = self._features(images)
+        seen = in_batches(self.classifier.features, images, size=500)
         near, labels, k = self.real[: len(seen)], self.classifier.head(seen).argmax(1), self.classifier.num_classes
         return {
             "distance": frechet_distance(self.real, seen),

@@ -168,10 +168,8 @@ def test_names_misconceptions(id, misconception, everywhere):
 @pytest.mark.parametrize("id", QUIZZES)
 def test_gives_the_same_verdicts_through_the_wire(id, wrong):
     quiz, seed = QUIZZES[id], SEEDS[-1]
-    for answer in [
-        quiz.reference,
-        *list(KNOWN[id].values())[wrong],
-    ]:  # of the mutants some remember what they were given
+    known = list(KNOWN[id].values())  # of the mutants some remember what they were given
+    for answer in [quiz.reference, *known[wrong]]:
         assert through_the_wire(quiz, answer, seed) == verdict(quiz, answer, seed)
 
 

@@ -55,7 +55,7 @@ def keep(job: Job, history: History) -> int:
             file=sys.stderr,
         )
         return 1
-    unit = {key: f" ({text})" for key, text in units(read_card(folder / MODEL)["kind"]).items()}
+    unit = {key: f" ({text})" for key, text in units("denoiser" if settings.kind == "ddpm" else settings.kind).items()}
     found = "".join(f"; {key} on the test split {value:.4g}{unit.get(key, '')}" for key, value in said.items())
     print(f"Kept in {folder}{found}")
     return 0

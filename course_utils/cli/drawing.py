@@ -78,9 +78,8 @@ def draw(model: Denoiser | Generator, n: int, steps: int = 50, **how: Any) -> Fl
 @torch.no_grad()
 def _in_one_pass(model: Generator, n: int, *, seed: int = 0) -> Float[Tensor, "n c h w"]:
     """The code of image k depends on (seed, k) alone."""
-    codes = normal_like(torch.empty(n, model.latent), generators(seed, n))
-    device = next(model.parameters()).device
-    return torch.cat([model(piece.to(device)).float().cpu() for piece in codes.split(PIECE)])
+    pieces = [generators(seed, min(PIECE, n - start), first=start) for start in range(0, n, PIECE)]
+    return torch.cat([model.sample(len(chance), chance).float().cpu() for chance in pieces])
 
 
 def trajectory_frames(denoiser: Denoiser, n: int, steps: int = 50, *, most: int = 100, **how: Any) -> list[np.ndarray]:

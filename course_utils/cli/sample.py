@@ -31,10 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
     out, n, steps = _file(arguments.out), arguments.n, arguments.steps or 50
     with cli_errors():
         device = devices.pick_device(arguments.device)
+        torch.set_num_threads(devices.pick_threads())
         if read_card(arguments.checkpoint)["kind"] == "generator":
             return _in_one_pass(arguments, load_generator(arguments.checkpoint, device), out)
         denoiser = load_denoiser(arguments.checkpoint, device)
-    torch.set_num_threads(devices.pick_threads())
     _possible(arguments, denoiser, out)
     label = None if arguments.label is None else number_of(arguments.label, denoiser.classes)
     y = None if label is None else torch.full((n,), label)
@@ -42,17 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     began, content = time.perf_counter(), io.BytesIO()
     how = {"eta": arguments.eta, "seed": arguments.seed, "y": y, "w": arguments.guidance, "sampler": arguments.sampler}
     with cli_errors():  # a sampler may not be made for this model's schedule
-        match out.suffix.lower():
-            case ".gif":
-                _write_gif(content, trajectory_frames(denoiser, n, steps, **how))
-            case _:
-                _write_images(content, out, draw(denoiser, n, steps, **how), y)
-    with cli_errors(out):
-        write_whole(out, content.getbuffer())
+        if out.suffix.lower() == ".gif":
+            _write_gif(content, trajectory_frames(denoiser, n, steps, **how))
+        else:
+            _write_images(content, out, draw(denoiser, n, steps, **how), y)
     of = "" if label is None else f" of the class {denoiser.classes[label]!r}"
-    took = f"{steps} step{'s' * (steps > 1)} each, in {time.perf_counter() - began:.1f} s"
-    print(f"{n:,} image{'s' * (n > 1)}{of}, {took}: {out}")
-    return 0
+    return _keep(content, out, f"{n:,} image{'s' * (n > 1)}{of}, {steps} step{'s' * (steps > 1)} each", began)
 
 
 def _in_one_pass(arguments: argparse.Namespace, generator: Generator, out: Path) -> int:
@@ -66,10 +61,14 @@ def _in_one_pass(arguments: argparse.Namespace, generator: Generator, out: Path)
     _room_for(arguments.n, generator.shape, out)
     began, content = time.perf_counter(), io.BytesIO()
     _write_images(content, out, draw(generator, arguments.n, seed=arguments.seed), None)
+    return _keep(content, out, f"{arguments.n:,} image{'s' * (arguments.n > 1)}, in one pass", began)
+
+
+def _keep(content: io.BytesIO, out: Path, what: str, began: float) -> int:
+    """Write the file, and say what is in it and how long it took."""
     with cli_errors(out):
         write_whole(out, content.getbuffer())
-    took = f"in one pass, in {time.perf_counter() - began:.1f} s"
-    print(f"{arguments.n:,} image{'s' * (arguments.n > 1)}, {took}: {out}")
+    print(f"{what}, in {time.perf_counter() - began:.1f} s: {out}")
     return 0
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..arrays import Generators, normal_like
 from .blocks import KERNEL, PADDING, STRIDE, small_size
 
 
@@ -56,11 +57,10 @@ class Generator(nn.Module):
             raise ValueError(f"Generator expects codes (b, {self.latent}), got {tuple(z.shape)}.")
         return self.layers(z)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n c h w"]:
-        """n images of codes drawn from N(0, 1) with `generator`, one pass of the network."""
-        weight = self.layers[0].weight
-        device = weight.device if generator is None else generator.device
-        return self(torch.randn(n, self.latent, generator=generator, device=device).to(weight))
+    def sample(self, n: int, generator: Generators | None = None) -> Float[Tensor, "n c h w"]:
+        """n images of codes drawn from N(0, I), in one pass.  generator: one, or one for each image."""
+        like = next(self.parameters())
+        return self(normal_like(like.new_empty(n, self.latent), generator))
 
 
 class Discriminator(nn.Module):
