@@ -530,8 +530,9 @@ def measured(snapshot):
 
 
 _, collapsing = match(non_saturating, 0, (0.9, 0.999), steps)
-for name, (G, D) in {"β₁ = 0.5": snapshots[-1], "β₁ = 0.9": collapsing[-1]}.items():
-    print("{}: {} modes, H = {:.2f} nats, {:.0%} of the points on a mode".format(name, *measured((G, D))))
+on_the_ring = {"β₁ = 0.5": measured(snapshots[-1]), "β₁ = 0.9": measured(collapsing[-1])}
+for name, numbers in on_the_ring.items():
+    print("{}: {} modes, H = {:.2f} nats, {:.0%} of the points on a mode".format(name, *numbers))
 
 
 def show_end(name, pair):
@@ -699,16 +700,16 @@ trial = {
     "relativistic and R1": (with_r1(paired), long, plain),
     "β₁ = 0.5": (non_saturating, short, plain),
 }
-steps, seeds, table = lab.pick(smoke=20, cpu=1000, gpu=1500), (1, 2, 3), {}
+steps, seeds, remedies = lab.pick(smoke=20, cpu=1000, gpu=1500), (1, 2, 3), {}
 for name, (game, betas, make_D) in trial.items():
     ends = [match(game, seed, betas, steps, make_D)[1][-1] for seed in seeds]
-    table[name] = torch.tensor([measured(end) for end in ends])
-    spoken = [f"{m:.0f} modes, H {h:.2f}, on a mode {share:4.0%}" for m, h, share in table[name].tolist()]
+    remedies[name] = torch.tensor([measured(end) for end in ends])
+    spoken = [f"{m:.0f} modes, H {h:.2f}, on a mode {share:4.0%}" for m, h, share in remedies[name].tolist()]
     print(f"{name:22s}", " | ".join(spoken))
 
 # %%
 plots.dots(
-    {name: rows[:, 0] for name, rows in table.items()},
+    {name: rows[:, 0] for name, rows in remedies.items()},
     title="Which remedy brings the modes back?",
     x_label="modes covered, of 8",
 )
@@ -721,7 +722,7 @@ plots.dots(
 # %% [markdown]
 # ## 8.6 · The rules of DCGAN
 #
-# Points on a ring were for learning the game. Images need convolutional players, and in 2014 nobody could train them reliably. Radford, Metz and Chintala (2016) found a set of rules by trial, and most GANs since have kept most of them:
+# Points on a ring were for learning the game. Images need convolutional players, and at first these were hard to train. Radford, Metz and Chintala (2016) found a set of rules by trial, and most GANs since have kept most of them:
 #
 # * **strided convolutions** in the place of pooling: down in $D$, and transposed, up in $G$;
 # * **BatchNorm** after each layer, except at $G$'s output and in $D$'s first layer;
@@ -1346,6 +1347,11 @@ plots.image_rows(
 
 # %%
 print(f"effort {lab.effort}, {train.title}\n")
+print(f"8.1  |D − D*| = {away:.3f} for a trained network against the ratio of densities")
+for name, (modes, nats, share) in on_the_ring.items():
+    print(f"8.4  {name}: {modes} of 8 modes, entropy {nats:.2f} nats, {share:.0%} of the points on a mode")
+for name, rows in remedies.items():
+    print(f"8.5  {name:20s} modes covered: " + ", ".join(f"{modes:.0f}" for modes in rows[:, 0]))
 print(
     f"8.7  {len(losses)} steps: squared Fréchet distance {list(distances.values())[0]:.1f} at first, {list(distances.values())[-1]:.1f} at last"
 )
@@ -1356,7 +1362,7 @@ for name, (classes, nats) in found.items():
 # %% [markdown]
 # **What to take along.** A GAN needs no likelihood and no noise schedule: one network makes images in a single pass, another says whether they pass. The price is a loss that measures nothing but the opponent, and a game that may end in a corner. So measure beside it, fidelity *and* variety, and believe no single number.
 #
-# Notebook 09, which is to come, puts VAE, GAN and diffusion side by side.
+# Notebook 09 puts VAE, GAN and diffusion side by side.
 #
 # ## Go further *(ungraded)*
 # 1. **Name the class.** Tell both players the label (an embedding beside z for one, a plane for the other, as in notebook 07). Does coverage of the classes become a matter of asking?
