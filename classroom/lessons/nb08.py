@@ -1111,6 +1111,11 @@ def _smoothed(real, fake, s):
     return adversarial.discriminator_loss(real, fake, s)
 
 
+def _smoothed_with(extra):
+    """The loss without smoothing, and something added."""
+    return lambda r, f, s: F.softplus(-r).mean() + F.softplus(f).mean() + extra(r, f, s)
+
+
 def _smooth_logits(rng: torch.Generator) -> list[Case]:
     return [Case(case.args | {"s": s}, gradients=case.gradients) for case, s in zip(_logits(rng), (0.1, 0.3, 0.0, 0.2))]
 
@@ -1127,16 +1132,16 @@ quiz(
     misconceptions=[
         Misconception(
             "on both sides",
-            lambda r, f, s: _smoothed(r, f, s) + s * -f.mean(),
+            _smoothed_with(lambda r, f, s: s * (r.mean() - f.mean())),
             "The label of *generated* points stays 0: one-sided.",
         ),
-        Misconception("the wrong side", lambda r, f, s: _smoothed(r, f, 0) - s * f.mean(), "Smooth the *real* labels."),
+        Misconception("the wrong side", _smoothed_with(lambda r, f, s: -s * f.mean()), "Smooth the *real* labels."),
         Misconception(
             "a factor only",
             lambda r, f, s: (1 - s) * F.softplus(-r).mean() + F.softplus(f).mean(),
             "(1 − s) of the label says real and s of it says generated: the second term, s ln(1 − D), is missing.",
         ),
-        Misconception("not at all", lambda r, f, s: _smoothed(r, f, 0), "Your loss doesn't depend on s."),
+        Misconception("not at all", _smoothed_with(lambda r, f, s: 0 * s), "Your loss doesn't depend on s."),
     ],
     hints=[
         "Cross-entropy with a label of 1 − s: −(1 − s) ln D − s ln(1 − D), at real points.",
