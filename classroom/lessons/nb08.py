@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import adversarial
+from course_utils import adversarial, metrics
 from course_utils.models import dcgan
 from course_utils.training import until_stopped
 
@@ -676,25 +676,25 @@ quiz(
 
 concept(
     "gan/what-curves-hide",
-    title="What his curves can't say",
+    title="What her curves can't say",
     equation="8.2",
     question="""
-    He plots accuracies and calls them losses. Nothing else is wrong with his run. What happens to his samples, and to
-    what he concludes from the curves?
+    She plots accuracies and calls them losses. Nothing else is wrong with her run. What happens to her samples, and to
+    what she concludes from the curves?
     """,
     options={
         "a": Option(
-            "They get worse over time: his optimizers now follow the gradient of an accuracy.",
+            "They get worse over time: her optimizers now follow the gradient of an accuracy.",
             "An accuracy has no gradient, and no optimizer got to see it: it was computed for the plot.",
         ),
         "b": Option(
-            "They are as good as ever; but at accuracy 1 he can't tell a sure $D$ from a surer one.",
-            "Right. At accuracy 1 the loss may be 0.3 or 0.0001: in one case the generator still learns. Only the "
-            "conclusions are harmed.",
+            "They are as good as ever; but at accuracy 1 she can't tell a sure $D$ from a surer one.",
+            "Right. At accuracy 1 the loss may be 0.3 or 0.0001, and her plot looks the same. Only the conclusions are "
+            "harmed.",
             right=True,
         ),
         "c": Option(
-            "They are as good as ever; so are his conclusions, since an accuracy is a loss turned over.",
+            "They are as good as ever; so are her conclusions, since an accuracy is a loss turned over.",
             "One can stand still while the other moves: accuracy doesn't know how sure $D$ was.",
         ),
         "d": Option(
@@ -802,10 +802,7 @@ quiz(
 
 
 def _covered(labels, k, least=0.1):
-    counts = torch.bincount(labels[labels >= 0], minlength=k).double()
-    shares = counts / counts.sum().clamp(min=1)
-    entropy = -torch.special.xlogy(shares, shares).sum()
-    return int((counts >= least * len(labels) / k).sum()), entropy.item()
+    return metrics.classes_covered(labels, k, least), metrics.class_entropy(labels, k)
 
 
 def _label_lists(rng: torch.Generator) -> list[Case]:
@@ -837,6 +834,7 @@ quiz(
     equation="8.6",
     title="How many modes, and how evenly?",
     reference=_covered,
+    library=(metrics.classes_covered, metrics.class_entropy),
     cases=_label_lists,
     any_device=False,
     misconceptions=[
