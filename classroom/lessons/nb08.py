@@ -265,10 +265,6 @@ concept(
 )
 
 
-def _optimal(log_p, log_q):
-    return torch.sigmoid(log_p - log_q)
-
-
 def _two_densities(rng: torch.Generator) -> list[Case]:
     cases = []
     for shape, dtype, centre in (
@@ -286,7 +282,7 @@ quiz(
     minutes=3,
     equation="8.5",
     title="The best discriminator there is",
-    reference=_optimal,
+    reference=adversarial.optimal_discriminator,
     cases=_two_densities,
     misconceptions=[
         Misconception(
@@ -1896,8 +1892,8 @@ concept(
 
 
 def _nearest(images, data):
-    distance, index = torch.cdist(images.flatten(1), data.flatten(1)).min(dim=1)
-    return distance / images[0].numel() ** 0.5, index
+    found = metrics.nearest(images, data)
+    return found.distances[:, 0].to(images.dtype) / images[0].numel() ** 0.5, found.indices[:, 0]
 
 
 def _neighbours(of):
@@ -1926,6 +1922,7 @@ quiz(
     minutes=4,
     title="The nearest training image",
     reference=_nearest,
+    library=(metrics.nearest,),
     cases=_heaps,
     misconceptions=[
         Misconception(
