@@ -415,7 +415,7 @@ diary(somebody_elses_curves)
 @functools.lru_cache(maxsize=256)
 def moved(who, start, moves):
     """The pair of a snapshot after some moves of your `gan_step`, the one who rests with a learning rate of 0."""
-    G, D = copy.deepcopy(snapshots[start])
+    G, D = copy.deepcopy(snapshots[min(start, len(snapshots) - 1)])
     rng = torch.Generator().manual_seed(start)
     rates = {"both": (4e-3, 4e-3), "discriminator": (4e-3, 0.0), "generator": (0.0, 4e-3)}[who]
     optimizers = [torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999)) for net, rate in zip((D, G), rates)]
@@ -441,7 +441,7 @@ def show_duel(who, start, moves):
 explore(
     show_duel,
     who=choice(["both", "discriminator", "generator"], "generator", label="who moves"),
-    start=slider(0, len(snapshots) - 1, min(3, len(snapshots) - 1), label="from snapshot"),
+    start=slider(0, max(len(snapshots) - 1, 1), min(3, len(snapshots) - 1), label="from snapshot"),
     moves=slider(0, 16, 16, step=4, label="moves"),
     title="What does one of them do while the other rests?",
     alt="Real points on a ring, generated points, arrows on some of them, over the discriminator's probability of real",
@@ -483,8 +483,8 @@ def modes_of(x, means, within):
     x: (n, d);  means: (k, d).  Returns (n,) integers.
     """
     ### BEGIN SOLUTION
-    distance, nearest = torch.cdist(x, means).min(dim=1)
-    return torch.where(distance <= within, nearest, -1)
+    distance, mode = torch.cdist(x, means).min(dim=1)
+    return torch.where(distance <= within, mode, -1)
     ### END SOLUTION
 
 
@@ -941,13 +941,14 @@ def features(images):
 real = features(test.first(2 * n).x)
 G, D = players(seed=0)
 optimizers, chance = (adam(D), adam(G)), lab.generator(1)
-part, losses, strips, distances = lab.pick(smoke=3, cpu=100, gpu=500), [], {}, {}
+part, losses, table = lab.pick(smoke=3, cpu=100, gpu=500), [], {}
+strips = {"step 0": G.eval()(fixed).detach()}
 for round_ in range(lab.pick(smoke=2, cpu=8, gpu=8)):
     G.train()
     more, seen = watched(G, D, non_saturating, batches(part, round_), optimizers, fixed, part, chance)
     losses += more
     strips |= {f"step {len(losses)}": images for images in seen.values()}
-    distances[len(losses)] = frechet_distance(features(samples(G, n)), real)
+    table[len(losses)] = *torch.tensor(more).mean(0).tolist(), frechet_distance(features(samples(G, n)), real)
 plots.image_rows(strips, title=f"{train.title}: ten codes, and what your generator makes of them")
 
 
@@ -957,12 +958,9 @@ def smooth(values, width=20):
     return torch.tensor(values).unfold(0, min(width, len(values)), 1).mean(1)
 
 
-d_loss, g_loss = ([pair[k] for pair in losses] for k in (0, 1))
+curves = {name: smooth(values) for name, values in zip(("discriminator", "generator"), zip(*losses))}
 plots.curves(
-    {
-        name: (range(1, len(smooth(values)) + 1), smooth(values))
-        for name, values in {"discriminator": d_loss, "generator": g_loss}.items()
-    },
+    {name: (range(1, len(values) + 1), values) for name, values in curves.items()},
     mark={"D = ½: 2 ln 2": (None, 2 * math.log(2))},
     title=f"{train.title}: both losses, means of twenty steps",
     x_label="step",
@@ -970,16 +968,12 @@ plots.curves(
 )
 
 # %%
-table = torch.tensor(
-    [[sum(d_loss[at - part : at]) / part, sum(g_loss[at - part : at]) / part, distances[at]] for at in distances]
-)
-for at, (d, g, distance) in zip(distances, table.tolist()):
+for at, (d, g, distance) in table.items():
     print(f"step {at:5d}   D's loss {d:.2f}   G's loss {g:.2f}   squared Fréchet distance {distance:6.1f}")
-first, last_part = table[len(table) // 2 - 1], table[-1]
-print(
-    f"second half: distance {last_part[2] - first[2]:+.1f}, D's loss {last_part[0] - first[0]:+.2f}, "
-    f"G's loss {last_part[1] - first[1]:+.2f}"
-)
+first, *_, last = table.values()
+half_way_there = list(table.values())[len(table) // 2 - 1]
+gains = (end - before for end, before in zip(last, half_way_there))
+print("second half: D's loss {:+.2f}, G's loss {:+.2f}, distance {:+.1f}".format(*gains))
 
 # %% [markdown]
 # The rows and the distance improve to the end. Both losses jump at first and then go sideways: in the second half of the run one player gained a little and the other lost it, and from the two curves alone nobody could say how good the images are. (Section 8.9 has a run in which the generator's loss falls to almost 0 while its images become worse.)
@@ -1352,10 +1346,8 @@ for name, (modes, nats, share) in on_the_ring.items():
     print(f"8.4  {name}: {modes} of 8 modes, entropy {nats:.2f} nats, {share:.0%} of the points on a mode")
 for name, rows in remedies.items():
     print(f"8.5  {name:20s} modes covered: " + ", ".join(f"{modes:.0f}" for modes in rows[:, 0]))
-print(
-    f"8.7  {len(losses)} steps: squared Fréchet distance {list(distances.values())[0]:.1f} at first, {list(distances.values())[-1]:.1f} at last"
-)
-print(f"     D's loss {table[0, 0]:.2f} and {table[-1, 0]:.2f}, G's loss {table[0, 1]:.2f} and {table[-1, 1]:.2f}")
+for when, (d, g, distance) in (("first", first), ("last", last)):
+    print(f"8.7  {when:5s} D's loss {d:.2f}, G's loss {g:.2f}, squared Fréchet distance {distance:.1f}")
 for name, (classes, nats) in found.items():
     print(f"8.9  {name:20s} {classes:2d} classes, entropy {nats:.2f} of {math.log(num_classes):.2f} nats")
 
