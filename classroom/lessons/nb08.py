@@ -114,7 +114,7 @@ concept(
         ),
         "c": Option(
             "½ everywhere: at each place both kinds of points are equally frequent.",
-            "Right. That isn't ignorance of a bad discriminator but the best answer there is, and $V=2\\ln\\tfrac12$.",
+            "Right. That isn't ignorance of a bad discriminator but the best answer there is.",
             right=True,
         ),
         "d": Option(
@@ -342,12 +342,13 @@ def _weights(model: nn.Module) -> torch.Tensor:
 def _try_step(answer, G, D, game, x, z, d_optimizer, g_optimizer):
     """Four steps of plain gradient descent at these rates, on other data each time; the weights after each."""
     optimizers = [torch.optim.SGD(net.parameters(), rate) for net, rate in ((D, d_optimizer), (G, g_optimizer))]
-    found = []
+    found = {}
     for k in range(4):
         losses = answer(G, D, game, x + 0.1 * k, z - 0.2 * k, *optimizers)
         if losses is None:
             return None
-        found.append({"losses": losses, "of D": _weights(D), "of G": _weights(G)})
+        n = f"after step {k + 1}"
+        found |= {f"losses of step {k + 1}": losses, f"D's weights {n}": _weights(D), f"G's weights {n}": _weights(G)}
     return found
 
 
@@ -396,6 +397,31 @@ def _step_accumulating(G, D, game, x, z, d_optimizer, g_optimizer):
     g_loss = game.generator(D, x, G(z))
     g_loss.backward()
     g_optimizer.step()
+    return d_loss.item(), g_loss.item()
+
+
+def _step_accumulating_d(G, D, game, x, z, d_optimizer, g_optimizer):
+    fake = G(z)
+    d_loss = game.discriminator(D, x, fake.detach())
+    d_loss.backward()
+    d_optimizer.step()
+    g_loss = game.generator(D, x, fake)
+    g_optimizer.zero_grad()
+    g_loss.backward()
+    g_optimizer.step()
+    return d_loss.item(), g_loss.item()
+
+
+def _step_cleared_after_its_move(G, D, game, x, z, d_optimizer, g_optimizer):
+    fake = G(z)
+    d_loss = game.discriminator(D, x, fake.detach())
+    d_loss.backward()
+    d_optimizer.step()
+    d_optimizer.zero_grad()
+    g_loss = game.generator(D, x, fake)
+    g_loss.backward()
+    g_optimizer.step()
+    g_optimizer.zero_grad()
     return d_loss.item(), g_loss.item()
 
 
@@ -456,6 +482,17 @@ quiz(
             "each player's own before its backward.",
         ),
         Misconception(
+            "the generator's gradient left in D",
+            _step_accumulating_d,
+            "The generator's backward runs through D too and leaves a gradient there, which D's next move takes along.",
+        ),
+        Misconception(
+            "D cleared before the generator's backward",
+            _step_cleared_after_its_move,
+            "The generator's backward runs through D too and leaves a gradient there: clear it right before D's own "
+            "backward.",
+        ),
+        Misconception(
             "both at once",
             _step_at_once,
             "The generator answers the discriminator *as it is after its move*: ask D again.",
@@ -470,7 +507,8 @@ quiz(
         ),
     ],
     hints=[
-        "Two ordinary training steps, one after the other. What may the first not touch?",
+        "Two ordinary training steps, one after the other. What may the first not touch? (If PyTorch complains of a "
+        "second backward: the first half ran through G as well. `retain_graph` would only hide that.)",
         "`fake = G(z)` once. The discriminator's loss sees `fake.detach()`, the generator's sees `fake`.",
         "Each: loss, `zero_grad`, `backward`, `step`. The generator's loss is computed after the discriminator's step.",
         "`d_loss = game.discriminator(D, x, fake.detach())`, clear, backward, step; then the same with "
@@ -485,20 +523,20 @@ quiz(
 )
 
 
-def _play(G, D, game, sample, steps, latent, betas, generator, keep=100):
+def _play(G, D, game, sample, steps, latent, betas, chance, keep=100):
     d_optimizer, g_optimizer = (torch.optim.Adam(net.parameters(), lr=1e-3, betas=betas) for net in (D, G))
     losses, snapshots = [], [copy.deepcopy((G, D))]
     for k in until_stopped(range(1, steps + 1)):
         x = sample()
-        z = torch.randn(len(x), latent, generator=generator)
+        z = torch.randn(len(x), latent, generator=chance)
         losses.append(_gan_step(G, D, game, x, z, d_optimizer, g_optimizer))
         if k % keep == 0:
             snapshots.append(copy.deepcopy((G, D)))
     return losses, snapshots
 
 
-def _try_play(answer, G, D, game, sample, steps, latent, betas, generator, keep):
-    given = answer(G, D, game, sample, steps, latent, betas, generator, keep)
+def _try_play(answer, G, D, game, sample, steps, latent, betas, chance, keep):
+    given = answer(G, D, game, sample, steps, latent, betas, chance, keep)
     if given is None:
         return None
     losses, snapshots = given
@@ -522,7 +560,7 @@ def _plays(rng: torch.Generator) -> list[Case]:
                     "steps": steps,
                     "latent": latent,
                     "betas": betas,
-                    "generator": Fixture("generator", seed=seed),
+                    "chance": Fixture("generator", seed=seed),
                     "keep": keep,
                 },
                 label=f"{steps} steps, batches of {b}, a snapshot every {keep}",
@@ -531,19 +569,32 @@ def _plays(rng: torch.Generator) -> list[Case]:
     return cases
 
 
-def _play_with(copied=copy.deepcopy, first=True, fresh=False, one_z=False, one_x=False):
-    def play(G, D, game, sample, steps, latent, betas, generator, keep=100):
+def _play_with(
+    copied=copy.deepcopy,
+    first=True,
+    fresh=False,
+    one_z=False,
+    one_x=False,
+    turned=False,
+    beta=None,
+    since=1,
+    draw=torch.randn,
+):
+    def play(G, D, game, sample, steps, latent, betas, chance, keep=100):
         def optimizers():
-            return [torch.optim.Adam(net.parameters(), lr=1e-3, betas=betas) for net in (D, G)]
+            return [
+                torch.optim.Adam(net.parameters(), lr=1e-3, betas=beta or betas)
+                for net in ((G, D) if turned else (D, G))
+            ]
 
         pair, losses, snapshots = optimizers(), [], [copied((G, D))] * first
         x = z = None
         for k in range(1, steps + 1):
             x = sample() if x is None or not one_x else x
-            z = torch.randn(len(x), latent, generator=generator) if z is None or not one_z else z
+            z = draw(len(x), latent, generator=chance) if z is None or not one_z else z
             pair = optimizers() if fresh else pair
             losses.append(_gan_step(G, D, game, x, z, *pair))
-            if k % keep == 0:
+            if (k - 1 + since) % keep == 0:
                 snapshots.append(copied((G, D)))
         return losses, snapshots
 
@@ -575,6 +626,22 @@ quiz(
             _play_with(fresh=True),
             "Adam's memory was lost in each step: make both optimizers once, before the loop.",
         ),
+        Misconception(
+            "counted from 0",
+            _play_with(since=0),
+            "Your loop counts from 0, so `k % keep == 0` holds after the very first step. Count from 1, or ask k + 1.",
+        ),
+        Misconception(
+            "the optimizers exchanged",
+            _play_with(turned=True),
+            "Each optimizer holds the weights of the *other* player: `gan_step` wants the discriminator's first.",
+        ),
+        Misconception(
+            "Adam's own betas",
+            _play_with(beta=(0.9, 0.999)),
+            "Hand the `betas` on to both optimizers, else Adam takes its own.",
+        ),
+        Misconception("uniform noise", _play_with(draw=torch.rand), "z ~ N(0, 1): `torch.randn`, not `torch.rand`."),
         Misconception("one noise for all steps", _play_with(one_z=True), "Draw fresh z in every step."),
         Misconception(
             "one batch for all steps", _play_with(one_x=True), "`sample()` gives another batch on each call."
@@ -582,7 +649,7 @@ quiz(
     ],
     hints=[
         "Before the loop: two optimizers, an empty list of losses, a snapshot of the start.",
-        "In the loop: a batch, as many z, one `gan_step`. Draw z with the generator that you were given.",
+        "In the loop: a batch, as many z, one `gan_step`. Draw z with the `chance` that you were given.",
         "A snapshot is `copy.deepcopy((G, D))`, after every `keep`-th step.",
         "`for k in until_stopped(range(1, steps + 1)):` … `if k % keep == 0: snapshots.append(copy.deepcopy((G, D)))`",
     ],
@@ -809,8 +876,11 @@ def _label_lists(rng: torch.Generator) -> list[Case]:
         cases.append(
             Case({"labels": labels, "k": k, "least": least}, label=f"{n} labels of {k} modes, up to {last - 1}")
         )
-    edge = torch.tensor([0] * 91 + [1] * 4 + [2] * 5)
-    return [*cases, Case({"labels": edge, "k": 4, "least": 0.2}, label="shares of 91, 4 and 5 in 100 of 4 modes")]
+    edges = {
+        "shares of 91, 4 and 5 in 100 of 4 modes": torch.tensor([0] * 91 + [1] * 4 + [2] * 5),
+        "60 of 100 lost": torch.tensor([-1] * 60 + [0] * 33 + [1] * 4 + [2] * 3),
+    }
+    return cases + [Case({"labels": edge, "k": 4, "least": 0.2}, label=label) for label, edge in edges.items()]
 
 
 def _covered_with(count=lambda c, n, k, least: (c >= least * n / k).sum(), log=torch.log, lost=False):
@@ -849,6 +919,11 @@ quiz(
             "lost points in the shares",
             _covered_with(lost=True),
             "(8.6) is of the histogram over modes: its shares add up to 1, lost points aside.",
+        ),
+        Misconception(
+            "a fair share of those that are found",
+            _covered_with(lambda c, n, k, least: (c >= least * c.sum() / k).sum()),
+            "A fair share is of *all* points, lost ones too: whoever misses the ring covers less.",
         ),
         Misconception(
             "the fair share strictly exceeded",
@@ -890,7 +965,7 @@ def _r1_with(of_slope, graph=True):
     def r1(D, x):
         x = x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(D(x).sum(), x, create_graph=graph)
-        return of_slope(slope) + 0 * D(x.detach()).sum()
+        return of_slope(slope)
 
     return r1
 
@@ -951,7 +1026,7 @@ quiz(
         "`(slope,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)`; then "
         "`slope.square().flatten(1).sum(1).mean() / 2`",
     ],
-    passed="A gradient inside of a loss: autograd differentiates its own work. A flat discriminator at the data is one "
+    passed="A gradient inside a loss: autograd differentiates its own work. A flat discriminator at the data is one "
     "that stops pushing where nothing is wrong.",
     explanation="""
     At the end of the game D is ½ everywhere, so flat: R1 pulls towards that end from the start.
@@ -987,6 +1062,13 @@ def _spectral_constant_scale(weight, u, rounds=1):
     return weight * scale, new
 
 
+def _spectral_differentiated(weight, u, rounds=1):
+    for _ in range(rounds):
+        v = F.normalize(weight.T @ u, dim=0)
+        u = F.normalize(weight @ v, dim=0)
+    return weight / (u @ weight @ v), u
+
+
 def _spectral_stale(weight, u, rounds=1):
     return _spectral(weight, u, rounds)[0], u
 
@@ -1018,6 +1100,12 @@ quiz(
             "u is not handed on",
             _spectral_stale,
             "Return the *new* u: with one round a step, the estimate becomes exact over many steps.",
+        ),
+        Misconception(
+            "a gradient through u and v",
+            _spectral_differentiated,
+            "The numbers are right. But the gradient runs through u and v too, which count as constants: "
+            "`torch.no_grad()` around the rounds.",
         ),
         Misconception("one round only", _spectral_one_round, "`rounds` says how often v and u are renewed."),
     ],
@@ -1096,7 +1184,8 @@ quiz(
     ],
     passed="A level that both share no longer counts: only who looks more real than its neighbour.",
     explanation="""
-    Jolicoeur-Martineau (2019). With R1 it is the loss of a modern baseline, R3GAN (Huang et al. 2024).
+    Jolicoeur-Martineau (2019). With R1, and the same at generated points (R2), it is the loss of a modern
+    baseline, R3GAN (Huang et al. 2024).
     """,
 )
 
@@ -1196,6 +1285,7 @@ def _what_is_done(before: np.ndarray, after: np.ndarray) -> str:
         "ReLU": np.maximum(o, 0),
         "LeakyReLU of slope 0.2": np.where(o < 0, 0.2 * o, o),
         "tanh": np.tanh(o),
+        "a cut at 0 and at 0.2": np.clip(o, 0, 0.2),
         "a sigmoid": 1 / (1 + np.exp(-o)),
         "LeakyReLU of another slope": np.where(o < 0, 0.01 * o, o),
     }
@@ -1218,9 +1308,10 @@ def _about_network(raw, case: Case) -> dict:
         "the shapes of their weights": " ".join(str(each["weight"]) for each in layers),
         "the shapes of what they give": " ".join(str(each["out"].shape) for each in layers),
     }
-    for k, (one, other) in enumerate(zip(layers, layers[1:]), 1):
-        between = f"between layer {k} ({one['kind']}) and layer {k + 1} ({other['kind']})"
-        facts[between] = _what_is_done(one["out"].data, other["came"].data)
+    facts["what is done between them"] = ", ".join(
+        f"{one['kind']} → {_what_is_done(one['out'].data, other['came'].data)} → {other['kind']}"
+        for one, other in zip(layers, layers[1:])
+    )
     facts["at the end"] = _what_is_done(layers[-1]["out"].data, result.data)
     facts["the shape of the result"] = str(result.shape)
     facts["the type of the result"] = result.dtype
@@ -1326,7 +1417,8 @@ quiz(
     "so that images may differ in brightness.",
     explanation="""
     A bias right before BatchNorm does nothing, for BatchNorm takes the mean away; `bias=False` saves it. Any kernel
-    that is a multiple of the stride covers all pixels alike, so 4 and 2 make no checkerboard (notebook 04).
+    that is a multiple of the stride covers all pixels alike, so 4 and 2 don't favour a checkerboard (notebook 04);
+    the filters can still learn one.
     """,
 )
 
@@ -1408,8 +1500,7 @@ quiz(
     ],
     passed="One number for an image, and it may be any: whoever judges by logits never runs into ln 0.",
     explanation="""
-    LeakyReLU matters here more than elsewhere: the generator learns *through* this network. Where a unit passes no
-    gradient, the generator learns nothing from it.
+    `nn.Conv2d` and `nn.BatchNorm2d` in this order; the normalisation sees numbers before they are bent.
     """,
 )
 
@@ -1466,7 +1557,7 @@ concept(
         ),
         "c": Option(
             "It is pushed into a range of 0 to 0.2, so that its images turn out too dark.",
-            "The cut is inside of the judge. Images end in tanh as before, in [−1, 1].",
+            "The cut is inside the judge. Images end in tanh as before, in [−1, 1].",
         ),
         "d": Option(
             "It wins quickly, since a judge that is cut off gives a probability of one half.",
@@ -1630,7 +1721,7 @@ def _watched(own_codes=False, keep_eval=False, in_train=False, late=0, anew=True
 
 @fixture("gan/small-generator")
 def _small_generator(seed: int = 0):
-    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8, momentum=None), nn.ReLU(), nn.Linear(8, 2))
 
 
 @fixture("gan/small-discriminator")
@@ -1660,7 +1751,7 @@ def _about_watched(raw, case: Case):
         raise Unfit("expected a list of pairs of floats and a dict step -> images, got something else")
     return {
         "how many steps": len(losses),
-        "the generator is in training mode afterwards": raw["training"],
+        "the generator's mode afterwards": "training" if raw["training"] else "eval",
         "losses": [value for pair in losses for value in pair],
         "steps with a strip": list(strips),
         "strips": list(strips.values()),
@@ -1768,34 +1859,6 @@ concept(
 
 
 # ----------------------------------------------------------------------------------------------- 8.8 · the latent space
-
-concept(
-    "gan/half-way",
-    title="Half-way between two codes",
-    question="""
-    Two codes of 100 numbers from N(0, 1) are each about $\\sqrt{100}=10$ long. How long is their mean, half-way on the
-    straight line?
-    """,
-    options={
-        "a": Option(
-            "About 10, since both ends are that long, and so is all that lies between.",
-            "On a *circle* around 0 it would be. The straight line is a chord, and cuts through the inside.",
-        ),
-        "b": Option(
-            "About 5, since a mean of two vectors is half as long as either of them.",
-            "It would be if one of them were 0. Here each adds its own length, at a right angle.",
-        ),
-        "c": Option(
-            "About 7, since in so many dimensions two random codes are at right angles.",
-            "Right: $\\sqrt{10^2+10^2}/2\\approx 7.1$. Codes that short practically never came in training.",
-            right=True,
-        ),
-        "d": Option(
-            "About 0, since random codes point anywhere and cancel out on average.",
-            "Many would, divided by their number. Two that are at right angles don't cancel.",
-        ),
-    },
-)
 
 
 def _mix(corners, u, v):
@@ -2034,7 +2097,7 @@ concept(
     """,
     options={
         "a": Option(
-            "The entropy at batches of 16, as a mean over albums of fifty seeds each.",
+            "The entropy at batches of 16, as a mean over fifty albums with other seeds.",
             "Each of the fifty is the entropy of eight images, at most ln 8. A mean of numbers that are all too low is "
             "too low.",
         ),

@@ -102,13 +102,13 @@ def step_d_twice(G, D, game, x, z, d_optimizer, g_optimizer):
     return right("gan/step")(G, D, game, x, z, d_optimizer, g_optimizer)
 
 
-def play_while(G, D, game, sample, steps, latent, betas, generator, keep=100):
+def play_while(G, D, game, sample, steps, latent, betas, chance, keep=100):
     step = right("gan/step")
     optimizers = [torch.optim.Adam(net.parameters(), 1e-3, betas) for net in (D, G)]
     losses, snapshots = [], [(copy.deepcopy(G), copy.deepcopy(D))]
     while len(losses) < steps:
         x = sample()
-        losses.append(step(G, D, game, x, torch.randn((x.shape[0], latent), generator=generator), *optimizers))
+        losses.append(step(G, D, game, x, torch.randn((x.shape[0], latent), generator=chance), *optimizers))
         if not len(losses) % keep:
             snapshots.append((copy.deepcopy(G), copy.deepcopy(D)))
     return losses, snapshots
@@ -118,12 +118,12 @@ def play_one_short(G, D, game, sample, steps, *rest):
     return right("gan/play")(G, D, game, sample, steps - 1, *rest)
 
 
-def play_other_betas(G, D, game, sample, steps, latent, betas, generator, keep=100):
-    return right("gan/play")(G, D, game, sample, steps, latent, (0.9, 0.999), generator, keep)
+def play_other_betas(G, D, game, sample, steps, latent, betas, chance, keep=100):
+    return right("gan/play")(G, D, game, sample, steps, latent, (0.9, 0.999), chance, keep)
 
 
-def play_keeping_all(G, D, game, sample, steps, latent, betas, generator, keep=100):
-    return right("gan/play")(G, D, game, sample, steps, latent, betas, generator, 1)
+def play_keeping_all(G, D, game, sample, steps, latent, betas, chance, keep=100):
+    return right("gan/play")(G, D, game, sample, steps, latent, betas, chance, 1)
 
 
 def curves_by_labels(D, x, fake):
