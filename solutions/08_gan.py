@@ -518,7 +518,7 @@ covered = check("gan/covered", covered)
 
 
 # %% [markdown]
-# Now provoke it. One thing changes: `betas=(0.98, 0.999)`, under which Adam goes on in its old direction for some fifty steps. Good manners when you walk downhill; but here the hill moves. (Under PyTorch's default, 0.9, it is some ten steps. That delays the modes by about a thousand steps, but they come.)
+# Now provoke it. One thing changes: `betas=(0.98, 0.999)`, under which Adam goes on in its old direction for some fifty steps. Good manners when you walk downhill; but here the hill moves. (Under PyTorch's default, 0.9, it is some ten steps. That delays the modes by about a thousand steps, but they come: `benchmarks/README.md`.)
 
 
 # %%
@@ -716,9 +716,9 @@ plots.dots(
 )
 
 # %% [markdown]
-# Only β₁ = 0.5 brings the modes back, with every seed. Every other row stays where it was: none of them shortens the memory, and the fault was a memory too long for a hill that moves.
+# Only β₁ = 0.5 brings the modes back, with every seed. Every other row stays at one mode or none: the fault was a memory too long for a hill that moves, and none of them shortens it.
 #
-# Are they bad ideas, then? For *this* fault they are no remedy. The papers behind them play with a short memory anyway, and ask what helps beyond that. RING-TWO
+# Are they bad ideas, then? For *this* fault they are no remedy. The papers behind them play with a short memory anyway, and ask what helps beyond that. That is a second trial: change `long` to `short` in all rows, and count again. (Both trials with five seeds: `benchmarks/README.md`.)
 
 # %% [markdown]
 # ## 8.6 · The rules of DCGAN
