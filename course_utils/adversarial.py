@@ -24,12 +24,23 @@ Scalar = Float[Tensor, ""]
 # ---------------------------------------------------------------------------------------------------------------------
 # What each player minimizes
 # ---------------------------------------------------------------------------------------------------------------------
+def optimal_discriminator(log_p: Float[Tensor, ...], log_q: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    """D* = p / (p + q), equation (8.5): the best answer where real points have the density p, generated ones q.
+
+    log_p, log_q: ln p and ln q, of one shape, however small the densities are. Returns probabilities in [0, 1].
+
+    >>> optimal_discriminator(torch.tensor([0.0, -2000.0]), torch.tensor([0.0, -2001.0]))
+    tensor([0.5000, 0.7311])
+    """
+    return (log_p - log_q).sigmoid()
+
+
 def discriminator_loss(real: Logits, fake: Logits, smooth: float = 0.0) -> Scalar:
-    """−E ln D(x) − E ln(1 − D(G(z))), in nats.
+    """−E ln D(x) − E ln(1 − D(G(z))), in nats: equation (8.2), which is −V of equation (8.1).
 
     real, fake: (b,), the logits of real and of generated images.
-    smooth: how far the label of *real* images lies below 1 (one-sided label smoothing, Salimans et al. 2016); the
-        label of generated images stays 0.
+    smooth: how far the label of *real* images lies below 1, equation (8.10) (one-sided label smoothing, Salimans et al.
+        2016); the label of generated images stays 0.
 
     >>> discriminator_loss(torch.zeros(4), torch.zeros(4))         # it knows nothing: 2 ln 2
     tensor(1.3863)
@@ -40,7 +51,7 @@ def discriminator_loss(real: Logits, fake: Logits, smooth: float = 0.0) -> Scala
 
 
 def non_saturating_loss(fake: Logits) -> Scalar:
-    """−E ln D(G(z)), what Goodfellow et al. (2014) train the generator with, in nats.
+    """−E ln D(G(z)), what Goodfellow et al. (2014) train the generator with, in nats: equation (8.3).
 
     Its gradient in a logit is D − 1: largest where the image is surely found out.
 
@@ -51,7 +62,7 @@ def non_saturating_loss(fake: Logits) -> Scalar:
 
 
 def saturating_loss(fake: Logits) -> Scalar:
-    """E ln(1 − D(G(z))), the generator's side of the minimax game itself, in nats (at most 0).
+    """E ln(1 − D(G(z))), the generator's side of the minimax game itself, in nats (at most 0): equation (8.4).
 
     Its gradient in a logit is −D: next to nothing where the image is surely found out.
 
@@ -62,7 +73,8 @@ def saturating_loss(fake: Logits) -> Scalar:
 
 
 def relativistic_loss(up: Logits, down: Logits) -> Scalar:
-    """E softplus(−(up_i − down_i)), in nats: pairs of one real and one generated image (Jolicoeur-Martineau 2019).
+    """E softplus(−(up_i − down_i)), in nats, equation (8.9): pairs of one real and one generated image
+    (Jolicoeur-Martineau 2019).
 
     The discriminator wants real above generated, `relativistic_loss(real, fake)`, the generator the reverse,
     `relativistic_loss(fake, real)`. With R1 (and R2) it is the loss of a modern baseline, R3GAN (Huang et al. 2024).
@@ -74,7 +86,8 @@ def relativistic_loss(up: Logits, down: Logits) -> Scalar:
 
 
 def r1_penalty(discriminator: Callable, x: Float[Tensor, "b ..."]) -> Scalar:
-    """½ E |∇ₓ logit(x)|² at real images x (b, ...): R1 (Mescheder, Geiger and Nowozin 2018), without its weight γ.
+    """½ E |∇ₓ logit(x)|² at real images x (b, ...), equation (8.7): R1 (Mescheder, Geiger and Nowozin 2018), without
+    its weight γ.
 
     A discriminator may be right about real images, but not steep there. It must look at one image at a time: with
     BatchNorm the logit of an image depends on the others.

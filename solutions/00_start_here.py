@@ -92,7 +92,8 @@ def walk(denoise, n, seed, y=None, w=1.0, by=1):
 
 # %%
 wanted = list(model.classes)[:10]
-first = torch.cat([walk(network, 2, seed=k, y=k, w=2.0)[-1][1] for k in range(len(wanted))])  # two for each class
+by = lab.pick(smoke=4, cpu=1, gpu=1)                          # 1: a stop at each of the 40 levels
+first = torch.cat([walk(network, 2, seed=k, y=k, w=2.0, by=by)[-1][1] for k in range(len(wanted))])  # two for each class
 plots.image_grid(first, labels=[name for name in wanted for _ in range(2)], title="Drawn from noise: two for each class")
 
 # %% [markdown]

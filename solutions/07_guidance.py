@@ -1368,7 +1368,7 @@ print(f"     coverage left at w = 8: {coverage_left:.0f} % of that at w = 1")
 # %% [markdown]
 # **What to take along.** A wish is one more term in a score, by Bayes' rule. A classifier can supply it, if it knows noise; a network with a null label supplies it by itself, as the difference of its two answers. The strength of the wish is a knob that trades variety for certainty, so report both. Count $w$ from where you say you count it, clip last, and test the samples that nobody looks at.
 #
-# Notebook 08, which is to come, leaves noise aside and lets two networks play against each other.
+# Notebook 08 leaves noise aside and lets two networks play against each other.
 #
 # ## Go further *(ungraded)*
 # 1. **No training at all.** A clean classifier is good at clean images, and $\hat x_0$ nearly is one. Guide by the gradient of $\ln p(y\mid\hat x_0(x_t))$ with respect to $x_t$, through the denoiser (Bansal et al. 2023). What does a step cost now?

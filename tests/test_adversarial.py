@@ -15,6 +15,7 @@ from course_utils.adversarial import (
     Game,
     discriminator_loss,
     non_saturating_loss,
+    optimal_discriminator,
     r1_penalty,
     relativistic_loss,
     saturating_loss,
@@ -32,6 +33,7 @@ def rng(seed: int = 0) -> torch.Generator:
 REAL, FAKE = (3 * torch.randn(7, generator=rng(seed), dtype=torch.float64) for seed in (0, 1))
 
 
+@pytest.mark.equation("8.2", "8.3", "8.4", "8.9")
 def test_losses_are_their_definitions():
     d_real, d_fake = REAL.sigmoid(), FAKE.sigmoid()
     torch.testing.assert_close(discriminator_loss(REAL, FAKE), -d_real.log().mean() - (1 - d_fake).log().mean())
@@ -41,6 +43,7 @@ def test_losses_are_their_definitions():
     torch.testing.assert_close(relativistic_loss(REAL, FAKE), pairs.mean())
 
 
+@pytest.mark.equation("8.10")
 @pytest.mark.parametrize("smooth", [0.0, 0.1, 0.5])
 def test_smoothing_is_one_sided(smooth):
     """PyTorch's cross-entropy with the label 1 − s for real images, and 0, not s, for the others."""
@@ -73,11 +76,14 @@ def test_large_logits_stay_finite():
             assert value.isfinite() and slope.isfinite().all()
 
 
+@pytest.mark.equation("8.1", "8.5")
 def test_the_value_of_the_best_discriminator():
     """At D* = p / (p + q) the loss is 2 ln 2 − 2 JS(p ‖ q) (Goodfellow et al. 2014), by sums on a grid."""
     x = torch.linspace(-12, 12, 20001, dtype=torch.float64)
     p, q = (torch.distributions.Normal(mean, 1.0).log_prob(x) for mean in (0.0, 1.5))
-    best, step = p - q, (x[1] - x[0]).item()
+    d, step = optimal_discriminator(p, q), (x[1] - x[0]).item()
+    torch.testing.assert_close(d, p.exp() / (p.exp() + q.exp()))
+    best = torch.logit(d)
 
     def mean(density, values):
         return (density.exp() * values).sum() * step
@@ -90,6 +96,7 @@ def test_the_value_of_the_best_discriminator():
         assert mean(p, F.softplus(-other)) + mean(q, F.softplus(other)) > loss + 1e-3
 
 
+@pytest.mark.equation("8.7")
 def test_r1_of_a_quadratic():
     """logit = xᵀ A x: gradient 2 A x, so ½ |·|² = 2 |A x|². Its own gradient in A is 4 A x xᵀ."""
     a = torch.randn(3, 3, generator=rng(), dtype=torch.float64)

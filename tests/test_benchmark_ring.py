@@ -27,7 +27,7 @@ def test_remedies_differ_and_train():
         G, D = ring.players(remedy.layer)
         data = ring.RING.sample(64, torch.Generator().manual_seed(0))
         recipe = ring.Recipe(steps=3, batch_size=32, lr=1e-3)
-        betas = (remedy.beta1, 0.999)
+        betas = (remedy.beta1 or 0.98, 0.999)
         ring.train_gan(G, D, data, recipe, remedy.game, latent=2, betas=betas, progress=False)
         found[name] = G(torch.ones(1, 2)).detach()
     names = list(found)
@@ -50,6 +50,8 @@ def test_the_table():
 
 @pytest.mark.slow
 def test_plain_collapses_and_dcgans_beta_does_not():
-    plain = [ring.measure(ring.REMEDIES["plain"], seed, 1500)["modes"] for seed in (0, 1, 2)]
-    gentle = [ring.measure(ring.REMEDIES["β₁ = 0.5"], seed, 1500)["modes"] for seed in (0, 1, 2)]
-    assert min(gentle) == 8 and sum(gentle) > sum(plain)
+    plain, gentle = (
+        [ring.measure(ring.REMEDIES[name], seed, 1500, beta1=0.98)["modes"] for seed in (0, 1, 2)]
+        for name in ("plain", "β₁ = 0.5")
+    )
+    assert min(gentle) == 8 and max(plain) <= 2

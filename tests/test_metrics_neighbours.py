@@ -147,6 +147,7 @@ def test_counts_and_cover_with_strays():
     assert classes_covered(torch.full((5,), -1), 3) == 0
 
 
+@pytest.mark.equation("8.6")
 def test_entropy_in_nats():
     assert class_entropy(torch.arange(800) % 8, 8) == pytest.approx(math.log(8))
     assert class_entropy(torch.tensor([3, 3, 3]), 8) == 0 == class_entropy(torch.tensor([-1, -1]), 8)

@@ -63,6 +63,7 @@ def test_alone_and_in_company():
         assert same == alone, norm
 
 
+@pytest.mark.equation("8.8")
 def test_spectral_norm_bounds_every_layer():
     """The largest singular value of each weight, as a matrix (out, rest), is 1 by SVD."""
     torch.manual_seed(0)

@@ -395,6 +395,22 @@ def test_a_field_points_where_it_is_told_and_each_arrow_stands_in_its_cell():
     assert u[3] == pytest.approx(0.46) and v[3] == 0  # a quarter of the length is drawn half as long
 
 
+def test_a_duel_shows_who_is_real_and_where_the_other_is_undecided():
+    real, fake = torch.tensor([[1.0, 0.5], [0.0, 1.0]]), torch.tensor([[-1.0, -0.5]])
+    said = torch.linspace(0, 1, 5).repeat(3, 1)  # rises to the right, ½ in the middle column
+    figure = plots.duel(real, fake, said, (-2, 2, -2, 2), arrows=(fake, torch.tensor([[0.5, 0.0]])), title="T")
+    axes, scale = figure.axes
+    assert [np.allclose(line.get_xydata(), points) for line, points in zip(axes.lines, (real, fake))] == [True, True]
+    assert axes.lines[0].get_marker() != axes.lines[1].get_marker()  # told apart without colour
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["real", "generated"]
+    (shade,) = axes.images
+    assert shade.get_clim() == (0, 1) and shade.origin == "lower" and "D" in scale.get_ylabel()
+    (quiver,) = (c for c in axes.collections if hasattr(c, "U"))
+    assert (quiver.U.item(), quiver.V.item()) == (0.5, 0)
+    half = next(c for c in axes.collections if not hasattr(c, "U"))
+    assert np.allclose(half.get_paths()[0].vertices[:, 0], 0)
+
+
 def test_a_look_at_a_training_keeps_its_axis_and_says_its_unit():
     """The thick line is a running mean over a thirtieth of the run, of those steps that there are."""
     losses = [1.0, 0.5, 0.25, 0.125]

@@ -61,7 +61,9 @@ def classes_covered(labels: Int[Tensor, " n"], k: int, least: float = 0.1) -> in
 
 
 def class_entropy(labels: Int[Tensor, " n"], k: int) -> float:
-    """−Σ q ln q of the shares q of k classes among the samples, in nats: from 0 (one class only) to ln k (all equally).
+    """−Σ q ln q of the shares q of k classes among the samples, in nats, equation (8.6).
+
+    From 0 (one class only) to ln k (all equally).
 
     labels: as for `class_counts`. Samples without a class (−1) are left out, shares are those of the rest: the number
     says how evenly, not how many. 0 if none has a class. Of few samples it is too low, by about (k − 1) / 2n.

@@ -66,8 +66,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images to one logit each: above 0 where "real" is likelier than "generated".
 
-    shape, widths: as for `Generator`;  norm: "batch" as in DCGAN, "spectral" (Miyato et al. 2018: every layer stretches
-    by at most about 1, no BatchNorm), or None for neither, which an R1 penalty wants: it looks at one image at a time.
+    shape, widths: as for `Generator`;  norm: "batch" as in DCGAN, "spectral" (Miyato et al. 2018, equation (8.8): every
+    layer stretches by at most about 1, no BatchNorm), or None for neither, which an R1 penalty wants: it looks at
+    one image at a time.
 
     >>> Discriminator((1, 28, 28))(torch.zeros(3, 1, 28, 28)).shape
     torch.Size([3])

@@ -284,3 +284,43 @@ def class_maps(z: Any, labels: Any, classes: Sequence[str], *, title: str) -> Fi
         axes.spines[:].set_visible(True)
     figure.set_label(f"{title}. Maps of {len(points)} points, one for each class: {', '.join(names)}")
     return figure
+
+
+@styled
+def duel(
+    real: Any,
+    fake: Any,
+    probability: Any,
+    extent: Sequence[Number],
+    *,
+    title: str,
+    arrows: tuple[Any, Any] | None = None,
+) -> Figure:
+    """Real and generated points over what a discriminator says of the plane: the shade, and a line where it is ½.
+
+    real, fake: (n, 2) and (m, 2) points; circles are real, crosses generated. probability: (rows, columns) in [0, 1],
+    row 0 at the bottom, over `extent` (low, high, low, high). arrows: where they begin and how far they reach, (k, 2)
+    each, in the units of the plane.
+
+    >>> import torch
+    >>> duel(torch.ones(3, 2), torch.zeros(4, 2), torch.full((5, 5), 0.5), (-2, 2, -2, 2), title="Nobody can tell")
+    [picture] Nobody can tell. 3 real and 4 generated points over the discriminator's probability of real
+    """
+    real, fake = _as_points(real, "real"), _as_points(fake, "fake")
+    shade, extent = as_numbers(probability, "probability", ("rows", "columns")), sides(extent)
+    said = f"{len(real)} real and {len(fake)} generated points over the discriminator's probability of real"
+    figure, axes = single(title, said, WIDTH, 5.2)
+    drawn = axes.imshow(shade, extent=extent, origin="lower", cmap=DIVERGING, vmin=0, vmax=1, alpha=0.55)
+    figure.colorbar(drawn, ax=axes, label="D, probability of real")
+    if shade.min() < 0.5 < shade.max():
+        axes.contour(shade, [0.5], extent=extent, origin="lower", colors=INK, linewidths=1.2)
+    axes.plot(*real.T, "o", color="white", markeredgecolor=INK, markersize=5, markeredgewidth=0.8, label="real")
+    axes.plot(*fake.T, "x", color=INK, markersize=5, markeredgewidth=1.4, label="generated")
+    if arrows is not None:
+        start, reach = (_as_points(part, "arrows") for part in arrows)
+        look = {"angles": "xy", "scale_units": "xy", "scale": 1, "color": INK, "width": 0.004, "zorder": 5}
+        axes.quiver(*start.T, *reach.T, **look)
+    axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+    axes.grid(False)
+    axes.legend(loc="upper right", fontsize=11)
+    return figure
