@@ -1,4 +1,4 @@
-"""What notebook 09 finds: a leaderboard that favours whoever sends more images, and a judge that looks at neighbours."""
+"""What notebook 09 finds: a leaderboard that ranks patience, and a judge that looks at its neighbours."""
 
 from __future__ import annotations
 
