@@ -608,7 +608,8 @@ precision_recall = check("eval/precision-recall", precision_recall)
 def density_coverage(real, fake, k):
     """Density, equation (9.5), and coverage, equation (7.4), two floats.  Arguments as in `precision_recall`."""
     ### BEGIN SOLUTION
-    inside = torch.cdist(real, fake) <= radii(real, k)[:, None]
+    reach = radii(real, k)[:, None]
+    inside = torch.cdist(real, fake) <= reach
     density = inside.double().sum() / (k * len(fake))
     coverage = inside.any(dim=1).double().mean()
     return density.item(), coverage.item()
@@ -780,7 +781,8 @@ def told_apart(distance, real, one, other, groups, quantile):
 
     value, error = jackknife(difference, (real, one, other), groups)
     half_width = quantile * error.item()
-    return value.item(), half_width, abs(value.item()) > half_width
+    verdict = abs(value.item()) > half_width
+    return value.item(), half_width, verdict
     ### END SOLUTION
 
 

@@ -279,7 +279,7 @@ def _by_size_all_real(distance, real, fake, sizes, draws, generator):
 quiz(
     "eval/subsets",
     points=3,
-    minutes=5,
+    minutes=4,
     title="The same distance, of fewer images",
     equation="9.1",
     reference=_by_size,
@@ -361,7 +361,7 @@ def _through_the_ends(sizes, distances):
 quiz(
     "eval/line",
     points=2,
-    minutes=4,
+    minutes=3,
     title="Infinitely many images",
     equation="9.1",
     reference=_at_infinity,
@@ -454,7 +454,7 @@ def _entries(rng: torch.Generator) -> list[Case]:
 quiz(
     "eval/somebody-elses-board",
     points=4,
-    minutes=5,
+    minutes=4,
     bug_hunt=True,
     title="Somebody else's leaderboard",
     equation="9.1",
@@ -603,7 +603,7 @@ def _two_sets(rng: torch.Generator) -> list[Case]:
 quiz(
     "eval/kernel-distance",
     points=3,
-    minutes=5,
+    minutes=4,
     title="The kernel distance",
     equation="9.2",
     reference=_kernel_distance,
@@ -700,7 +700,7 @@ def _statistics(rng: torch.Generator) -> list[Case]:
 quiz(
     "eval/jackknife",
     points=4,
-    minutes=6,
+    minutes=5,
     title="A bar for any number",
     reference=_jackknife,
     cases=_statistics,
@@ -814,7 +814,7 @@ def _opinions(rng: torch.Generator) -> list[Case]:
 quiz(
     "eval/inception-score",
     points=2,
-    minutes=4,
+    minutes=3,
     title="The Inception score's analogue",
     equation="9.3",
     reference=metrics.inception_score,
@@ -1001,7 +1001,7 @@ def _pr_among_the_other(real, fake, k):
 quiz(
     "eval/precision-recall",
     points=3,
-    minutes=4,
+    minutes=3,
     title="Precision and recall",
     equation="9.4",
     reference=_precision_recall,
@@ -1076,7 +1076,7 @@ def _per_fake(inside, k):
 quiz(
     "eval/density-coverage",
     points=3,
-    minutes=3,
+    minutes=2,
     title="Density and coverage",
     equation="9.5",
     reference=_density_coverage,
@@ -1153,6 +1153,217 @@ concept(
             "Coverage counts balls of *real* points, and those of seven blobs are empty.",
         ),
     },
+)
+
+
+def _fool(real, fake):
+    fooled = fake.clone()
+    fooled[0] = real.mean(0) + 1000 * (real.mean(0) - fake.mean(0))
+    return fooled
+
+
+FOOLED = {
+    "rows that are others": "one to five",
+    "recall": "above 0.9",
+    "coverage": "hardly moved",
+}
+
+
+def _about_fooling(raw, case: Case) -> dict:
+    """What the changed set does, however it was changed."""
+    real, fake = case.args["real"], case.args["fake"]
+    if not isinstance(raw, Array) or raw.shape != tuple(fake.shape) or raw.data is None:
+        raise Unfit(f"expected points of shape {tuple(fake.shape)}, got something else")
+    fooled = torch.from_numpy(raw.data).to(fake)
+    if not fooled.isfinite().all():
+        raise Unfit("expected finite points: far away is far enough")
+    changed = int((fooled != fake).any(1).sum())
+    before, after = metrics.coverage(real, fake, 5), metrics.coverage(real, fooled, 5)
+    return {
+        "rows that are others": "none" if not changed else "one to five" if changed <= 5 else "more than five",
+        "recall": "above 0.9" if metrics.recall(real, fooled, 5) > 0.9 else "not above 0.9",
+        "coverage": "hardly moved" if abs(after - before) <= 0.05 else "moved",
+    }
+
+
+def _forgetful_generators(rng: torch.Generator) -> list[Case]:
+    """A ring of blobs, of which a generator draws some that lie side by side."""
+    cases = []
+    for n, m, blobs, kept in ((160, 120, 8, 3), (120, 160, 6, 2), (100, 100, 10, 4)):
+        turn = 2 * torch.pi * torch.rand((), generator=rng)
+        angle = turn + 2 * torch.pi * torch.arange(blobs) / blobs
+        means = 1.4 * torch.stack([angle.cos(), angle.sin()], 1).double()
+        real = means[torch.arange(n) % blobs] + _rows(n, 2, rng, scale=0.12)
+        fake = means[torch.arange(m) % kept] + _rows(m, 2, rng, scale=0.12)
+        cases.append(Case({"real": real, "fake": fake}, label=f"{kept} of {blobs} blobs, {n} and {m} points"))
+    return cases
+
+
+def _fool_with(points):
+    """points(real, fake) -> rows that stand in the place of the first ones."""
+
+    def fool(real, fake):
+        fooled, others = fake.clone(), points(real, fake)
+        fooled[: len(others)] = others
+        return fooled
+
+    return fool
+
+
+def _fool_by_copies(real, fake):
+    """Real points in the place of generated ones, many."""
+    return real[:: max(1, len(real) // 40)][: len(fake)]
+
+
+quiz(
+    "eval/fool-recall",
+    points=3,
+    minutes=5,
+    title="One point is enough",
+    equation="9.4",
+    reference=_fool,
+    cases=_forgetful_generators,
+    measured=_about_fooling,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "nothing changed",
+            lambda real, fake: fake.clone(),
+            "Nothing has changed. Which ball would have to be large, and what makes a ball large?",
+        ),
+        Misconception(
+            "real points put in",
+            _fool_with(_fool_by_copies),
+            "You draw what was missing: that is honest work, but more than five points, and coverage rises with it. "
+            "Recall can be had without.",
+        ),
+        Misconception(
+            "on the far side of its own",
+            _fool_with(lambda real, fake: (fake.mean(0) + 1000 * (fake.mean(0) - real.mean(0)))[None]),
+            "Far away it is, but on the wrong side: its ball ends at the nearest of the generated points, and the "
+            "missing blobs lie behind those.",
+        ),
+    ],
+    hints=[
+        "Recall asks whether a real point lies in *some* ball of a generated one. How large can a single ball be?",
+        "A ball reaches to its centre's fifth nearest other point. What if its centre lies far from all of them?",
+        "Then it reaches just to the nearest of your blobs. From which side must it come, so that everything missing "
+        "lies on its way?",
+        "From behind the missing blobs: `real.mean(0) + 1000 * (real.mean(0) - fake.mean(0))`",
+    ],
+    passed="One outlier, placed where no data are, and recall is perfect. Coverage keeps to the balls of real "
+    "points, which you couldn't touch.",
+    explanation="""
+    Seen from far away the ball is a half-plane that ends at your nearest blob. All that is missing lies in it. The same
+    happens by accident: one failed sample among ten thousand is an outlier, too.
+    """,
+)
+
+# ------------------------------------------------------------------------------------------------------ 9.6 · one table
+
+
+def _told_apart(distance, real, one, other, groups, quantile):
+    def difference(real, one, other):
+        return torch.tensor([distance(real, one) - distance(real, other)], dtype=torch.float64)
+
+    value, error = _jackknife(difference, (real, one, other), groups)
+    half_width = quantile * error.item()
+    return value.item(), half_width, abs(value.item()) > half_width
+
+
+def _told_apart_with(half_width):
+    """half_width(distance, real, one, other, groups) -> the half-width over the quantile."""
+
+    def told_apart(distance, real, one, other, groups, quantile):
+        value = distance(real, one) - distance(real, other)
+        half = quantile * half_width(distance, real, one, other, groups)
+        return value, half, abs(value) > half
+
+    return told_apart
+
+
+def _error_of(distance, sets, groups):
+    return _jackknife(lambda *rows: torch.tensor([distance(*rows)], dtype=torch.float64), sets, groups)[1].item()
+
+
+def _apart(distance):
+    return lambda real, one, other: distance(real, one) - distance(real, other)
+
+
+def _errors_added(distance, real, one, other, groups):
+    return sum(_error_of(distance, (real, x), groups) for x in (one, other))
+
+
+def _errors_squared(distance, real, one, other, groups):
+    return sum(_error_of(distance, (real, x), groups) ** 2 for x in (one, other)) ** 0.5
+
+
+def _error_of_the_fakes(distance, real, one, other, groups):
+    return _error_of(lambda one, other: _apart(distance)(real, one, other), (one, other), groups)
+
+
+def _comparisons(rng: torch.Generator) -> list[Case]:
+    """Both ways round, and one in which nothing can be told."""
+    cases = []
+    shapes = (((30, 24, 24), 3, 6, (1.1, -1.0)), ((40, 25, 33), 2, 10, (2.5, -1.0)), ((12, 12, 18), 1, 4, (0.5, -3.0)))
+    for (n, m, k), d, groups, (one, other) in shapes:
+        args = {"distance": Fixture("eval/distance"), "real": _rows(n, d, rng), "one": _rows(m, d, rng, away=one)}
+        args |= {"other": _rows(k, d, rng, away=other), "groups": groups, "quantile": 2 + d / 10}
+        cases.append(Case(args, label=f"sets of {n}, {m} and {k} rows, {groups} groups"))
+    return cases
+
+
+quiz(
+    "eval/told-apart",
+    points=3,
+    minutes=5,
+    title="Can they be told apart?",
+    reference=_told_apart,
+    cases=_comparisons,
+    any_device=False,
+    answered_by=("eval/jackknife",),
+    misconceptions=[
+        Misconception(
+            "both bars added",
+            _told_apart_with(_errors_added),
+            "Adding the bars of both is far too careful: what both owe to the same real images drops out of the "
+            "difference.",
+        ),
+        Misconception(
+            "as if independent",
+            _told_apart_with(_errors_squared),
+            "The root of the sum of squares holds for independent numbers. Both distances are to the same real images.",
+        ),
+        Misconception(
+            "the real images hold still",
+            _told_apart_with(_error_of_the_fakes),
+            "Leave out groups of the real images as well: another set of them would change the difference, too.",
+        ),
+        Misconception(
+            "exchanged",
+            lambda distance, real, one, other, groups, quantile: _told_apart(
+                distance, real, other, one, groups, quantile
+            ),
+            "That is the other minus the one.",
+        ),
+        Misconception(
+            "the verdict turned round",
+            lambda *given, **named: (*_told_apart(*given, **named)[:2], not _told_apart(*given, **named)[2]),
+            "They are told apart if 0 lies *outside* of the interval.",
+        ),
+    ],
+    hints=[
+        "Your jackknife takes any statistic of any number of sets. Here it is a statistic of three.",
+        "Define `difference(real, one, other)`, which returns a tensor with one number.",
+        "`value, error = jackknife(difference, (real, one, other), groups)`; the half-width is `quantile` times the "
+        "error.",
+        "`return value.item(), half_width, abs(value.item()) > half_width`",
+    ],
+    passed="A ranking is a statement about differences. Give each difference its own bar.",
+    explanation="""
+    All three sets lose the same group at once, so that what is common to both distances (the real images, and the noise
+    if it was shared) moves both alike and cancels.
+    """,
 )
 
 # ------------------------------------------------------------------------------------------------ 9.6 · another judge

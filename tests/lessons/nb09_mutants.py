@@ -370,6 +370,79 @@ def density_coverage_fake_balls(real, fake, k):
     return inside.sum().item() / (k * len(fake)), inside.any(1).double().mean().item()
 
 
+# ------------------------------------------------------------------------------------------ strays, and differences
+
+
+def fool_by(*where):
+    """Puts rows `place(real, fake)` in the place of the last ones."""
+
+    def fool(real, fake):
+        new = [place(real, fake) for place in where]
+        return torch.cat([fake[: len(fake) - len(new)], torch.stack(new)])
+
+    return fool
+
+
+def beyond(real, fake):
+    return 50 * (real.mean(0) - fake.mean(0))
+
+
+def beyond_and_aside(real, fake):
+    middle = real.mean(0) - fake.mean(0)
+    return 40 * middle + 5 * middle.flip(0) * torch.tensor([1.0, -1.0])
+
+
+def fool_in_a_circle(real, fake):
+    """Many points all around."""
+    angle = torch.arange(30) * 0.2
+    fooled = fake.clone()
+    fooled[:30] = 6 * torch.stack([angle.cos(), angle.sin()], 1).to(fake)
+    return fooled
+
+
+def fool_by_widening(real, fake):
+    return fake + 0.01 * (fake - fake.mean(0))
+
+
+def fool_by_real_points(real, fake):
+    """Five real points of what is missing."""
+    far = torch.cdist(real, fake).min(1).values.argsort(descending=True)
+    return torch.cat([real[far[:5]], fake[5:]])
+
+
+def fool_in_one_place(real, fake):
+    """Six far points in one place, so that their balls have no size."""
+    return torch.cat([beyond(real, fake).expand(6, 2), fake[6:]])
+
+
+def fool_with_infinity(real, fake):
+    fooled = fake.clone()
+    fooled[0] = float("inf")
+    return fooled
+
+
+def told_apart_by_groups(distance, real, one, other, groups, quantile):
+    def gap(*sets):
+        return distance(sets[0], sets[1]) - distance(sets[0], sets[2])
+
+    sets = real, one, other
+    values = np.array([gap(*(x[torch.arange(len(x)) % groups != g] for x in sets)) for g in range(groups)])
+    half = quantile * float(np.sqrt((groups - 1) * values.var()))
+    return gap(*sets), half, bool(abs(gap(*sets)) > half)
+
+
+def told_apart_with(scale=1.0, verdict=lambda value, half: abs(value) > half):
+    def told_apart(distance, real, one, other, groups, quantile):
+        value, half, _ = told_apart_by_groups(distance, real, one, other, groups, quantile)
+        return value, half * scale, verdict(value, half * scale)
+
+    return told_apart
+
+
+def told_apart_quantile_lost(distance, real, one, other, groups, quantile):
+    return told_apart_by_groups(distance, real, one, other, groups, 1.0)
+
+
 # ----------------------------------------------------------------------------------------------------- another judge
 
 
@@ -476,6 +549,19 @@ MUTANTS = {
         "balls of the generated": density_coverage_fake_balls,
         "exchanged": lambda *given: right("eval/density-coverage")(*given)[::-1],
     },
+    "eval/fool-recall": {
+        "all around": fool_in_a_circle,
+        "a little wider": fool_by_widening,
+        "five real ones": fool_by_real_points,
+        "in one place": fool_in_one_place,
+        "infinitely far": fool_with_infinity,
+    },
+    "eval/told-apart": {
+        "twice the half-width": told_apart_with(scale=2.0),
+        "one side only": told_apart_with(verdict=lambda value, half: value > half),
+        "without the quantile": told_apart_quantile_lost,
+        "always": told_apart_with(verdict=lambda value, half: True),
+    },
     "eval/somebody-elses-judge": {
         "statistics forgotten": features_judged(forgetful),
         "whole batches only": features_whole_batches,
@@ -507,5 +593,7 @@ ALTERNATIVES = {
         "point by point": precision_recall_point_by_point,
     },
     "eval/density-coverage": {"by loops": density_coverage_by_loops, "means": density_coverage_means},
+    "eval/fool-recall": {"one beyond": fool_by(beyond), "two beyond": fool_by(beyond, beyond_and_aside)},
+    "eval/told-apart": {"by groups": told_apart_by_groups, "by a statistic": told_apart_with()},
     "eval/somebody-elses-judge": {"train(False)": features_by_training_flag, "one by one": features_one_by_one},
 }
