@@ -1303,12 +1303,13 @@ def _error_of_the_fakes(distance, real, one, other, groups):
 
 
 def _comparisons(rng: torch.Generator) -> list[Case]:
-    """Both ways round, and one in which nothing can be told."""
+    """Both ways round, and one in which nothing can be told: the same rows in another order, moved a little."""
     cases = []
-    shapes = (((30, 24, 24), 3, 6, (1.1, -1.0)), ((40, 25, 33), 2, 10, (2.5, -1.0)), ((12, 12, 18), 1, 4, (0.5, -3.0)))
-    for (n, m, k), d, groups, (one, other) in shapes:
-        args = {"distance": Fixture("eval/distance"), "real": _rows(n, d, rng), "one": _rows(m, d, rng, away=one)}
-        args |= {"other": _rows(k, d, rng, away=other), "groups": groups, "quantile": 2 + d / 10}
+    for n, m, k, d, groups, away in ((30, 24, 24, 3, 6, None), (40, 25, 33, 2, 10, -1.0), (24, 24, 36, 1, 6, -6.0)):
+        real, one = _rows(n, d, rng), _rows(m, d, rng, away=2.5)
+        other = one.flip(0) + 0.01 if away is None else _rows(k, d, rng, away=away)
+        args = {"distance": Fixture("eval/distance"), "real": real, "one": one, "other": other}
+        args |= {"groups": groups, "quantile": 2 + d / 10}
         cases.append(Case(args, label=f"sets of {n}, {m} and {k} rows, {groups} groups"))
     return cases
 
