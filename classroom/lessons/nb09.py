@@ -522,7 +522,7 @@ concept(
             "Equal n makes the surplus alike, it doesn't take it away. Two sets of real images still show a distance.",
         ),
         "b": Option(
-            "All are too large by a similar amount; rows that are near each other may be in the wrong order.",
+            "All are too large by a similar amount, and rows near each other may be in the wrong order.",
             "Right. The surplus c/n hits all rows, with a similar c, and on top of it each number has noise of its "
             "own. Large gaps can be trusted, small ones need an error bar.",
             right=True,
@@ -1460,7 +1460,7 @@ concept(
     """,
     options={
         "a": Option(
-            "Each batch is normalised to one mean and one spread, so a difference all its images share is removed.",
+            "Each batch is normalised to one mean and spread, so what all its images share is taken away.",
             "Right. What a whole set has in common (too dark, too smooth) is subtracted in every layer before anyone "
             "can measure it. What is left are differences within a batch.",
             right=True,
