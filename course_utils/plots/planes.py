@@ -350,7 +350,7 @@ def two_sets(
     title: str,
     mark: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Real and generated points in panels side by side, and below each the measures of the two as bars.
+    """Real and generated points in panels side by side, and their measures as bars below, or beside a single panel.
 
     pairs: {"name": (real (n, 2), generated (m, 2))}, circles and crosses in the plane `extent` (low, high, low, high);
     measures: {"name": {"measure": value ≥ 0}}, the same names and the same measures for each, written on the bars.
@@ -364,19 +364,24 @@ def two_sets(
     known(measures, named(pairs, "pairs"), "measures")
     values = {name: {what: float(as_numbers(v, what)) for what, v in measures[name].items()} for name in pairs}
     said = "; ".join(f"{name}: " + ", ".join(f"{w} {v:.2f}" for w, v in of.items()) for name, of in values.items())
-    figure, axes = new_figure(WIDTH, 4.6, 2, len(pairs), height_ratios=(1.7, 1), squeeze=False)
+    if len(pairs) > 1:
+        figure, axes = new_figure(WIDTH, 4.6, 2, len(pairs), height_ratios=(1.7, 1))
+        planes, below = axes
+    else:
+        figure, axes = new_figure(WIDTH, 3.6, 1, 2)
+        planes, below = axes[:1], axes[1:]
     figure.suptitle(wrapped(title, WIDTH), x=0.01, ha="left")
     figure.set_label(f"{title}. Real and generated points, measured: {said}")
-    for (name, (real, generated)), (plane, below) in zip(pairs.items(), axes.T):
+    for (name, (real, generated)), plane, bars in zip(pairs.items(), planes, below):
         bare(plane)
         plane.plot(*_as_points(real, "real").T, "o", color=COLOURS[2], markersize=3, alpha=0.6, label="real")
         plane.plot(*_as_points(generated, "generated").T, "x", color=COLOURS[0], markersize=4, label="generated")
         plane.set(xlim=sides(extent)[:2], ylim=sides(extent)[2:], aspect="equal")
         plane.set_title(typeset(name), fontsize=12)
-        _measure_bars(below, values[name], mark, names=below is axes[1, 0])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2, markerscale=1.8)
+        _measure_bars(bars, values[name], mark, names=bars is below[0])
+    figure.legend(*planes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, markerscale=1.8)
     if mark:
-        figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower right")
+        figure.legend(*below[0].get_legend_handles_labels(), loc="outside lower right")
     return figure
 
 
