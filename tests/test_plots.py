@@ -428,7 +428,7 @@ def test_two_sets_stand_over_their_measures():
         assert axes.yaxis_inverted()  # the first measure on top
     assert [label.get_text() for label in bars[0].get_yticklabels()] == ["precision", "recall"]
     plane, beside = plots.two_sets({"far": (real, far)}, {"far": ideal}, (-2, 2, -1, 1), title="T").axes
-    assert plane.get_position().x1 < beside.get_position().x1 and plane.get_position().y0 == beside.get_position().y0
+    assert plane.get_subplotspec().rowspan == beside.get_subplotspec().rowspan
 
 
 def test_a_look_at_a_training_keeps_its_axis_and_says_its_unit():
