@@ -190,6 +190,7 @@ def _is_subset(numbers: list[float], known: set[float]) -> bool:
 
 
 SUBSETS = {
+    "rows of either set": "n and n",
     "how many distances of each size": True,
     "rows of a draw": "different ones of either set",
     "each draw is a new one": True,
@@ -206,6 +207,8 @@ def _about_subsets(raw, case: Case) -> dict:
     runs = [[(_numbers(a), _numbers(b), value) for a, b, value in run["asked"]] for run in raw]
     sizes, draws, first = case.args["sizes"], case.args["draws"], runs[0]
     known = [set(case.args[name][:, 0].tolist()) for name in ("real", "fake")]
+    if all(len(a) == len(known[0]) and len(b) in sizes for a, b, _ in first):
+        return SUBSETS | {"rows of either set": "all and n"}
     counts = {n: [len(a) == len(b) == n for a, b, _ in first].count(True) for n in sizes}
     if len(first) != draws * len(sizes) or set(counts.values()) != {draws}:
         return SUBSETS | {"how many distances of each size": False}
@@ -225,10 +228,14 @@ def _about_subsets(raw, case: Case) -> dict:
 def _what_of(means, asked: list, sizes: list[int]) -> str:
     if type(means) not in (list, tuple) or not all(type(each) is float for each in means):
         raise Unfit("expected a list of floats, one for each size")
-    of_size = {n: [value for a, _, value in asked if len(a) == n] for n in sizes}
-    expected = [sum(of_size[n]) / len(of_size[n]) for n in sizes]
-    if len(means) == len(expected) and all(abs(m - e) < 1e-6 * (1 + abs(e)) for m, e in zip(means, expected)):
-        return "the means, in the order of the sizes"
+    sums = [sum(value for a, _, value in asked if len(a) == n) for n in sizes]
+    draws = len(asked) // len(sizes)
+    for words, expected in {
+        "the means, in the order of the sizes": [each / draws for each in sums],
+        "sums": sums,
+    }.items():
+        if len(means) == len(expected) and all(abs(m - e) < 1e-6 * (1 + abs(e)) for m, e in zip(means, expected)):
+            return words
     return "something else"
 
 
