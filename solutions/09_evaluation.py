@@ -71,12 +71,6 @@ def features(images):
     return torch.cat([judge.features(part.to(lab.device)).cpu() for part in images.split(250)]).double()
 
 
-@torch.no_grad()
-def probabilities(rows):
-    """p(y | x) of images whose features (n, 64) are known: (n, classes), double."""
-    return judge.head(rows.float().to(lab.device)).softmax(1).cpu().double()
-
-
 # %% [markdown]
 # The contestants, a thousand images of each: a VAE, trained for a few seconds; the course's GAN; the course's diffusion model, asked 5 times and 10 times for an image. And two controls, which belong in every such table: **real images** that nobody trained on, and **ghosts**, draws from one Gaussian fitted to the *pixels*, which knows nothing of garments.
 
@@ -493,6 +487,44 @@ show_interval("5 steps less 10 steps, same noise", apart, real, known["diffusion
 # %% [markdown]
 # The interval of the real images holds 0, as it should. Those of 5 and 10 steps overlap, and yet the last line may tell them apart: both are compared with the *same* real images and drawn from the *same* noise, so what is accidental in one is so in the other and drops out of the difference. **Compare two models by the interval of their difference**, not by whether two intervals overlap.
 #
+# ### Is there any difference? *(extra)*
+# #### {{heading eval/permutation}}
+# An error bar asks how large a difference is. Before that one may ask whether there is one at all. If both sets come from one distribution, it doesn't matter who belongs to which: shuffle all rows together, deal them out again, and the distance should be as large as before about as often as not (Gretton et al. 2012). With $h$ of $t$ shuffles at least as far apart, $p=(1+h)/(1+t)$.
+
+
+# %% tags=["quiz"]
+def permutation_p(distance, real, fake, orders):
+    """The p-value of "one distribution": how often sets that are dealt out at random are at least as far apart.
+
+    distance: (a, b) -> float;  real: (n, d);  fake: (m, d);  orders: (t, n + m), each row a shuffle of the row numbers
+    0..n + m − 1 of both sets together, real first; after it the first n rows are one set, the rest is the other.
+    """
+    ### BEGIN SOLUTION
+    observed = distance(real, fake)
+    together = torch.cat([real, fake])
+    hits = 0
+    for order in orders:
+        dealt = together[order]
+        one, other = dealt[: len(real)], dealt[len(real) :]
+        if distance(one, other) >= observed:
+            hits += 1
+    return (1 + hits) / (1 + len(orders))
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+permutation_p = check("eval/permutation", permutation_p)
+
+# %%
+times = lab.pick(smoke=19, cpu=199, gpu=999)
+for m in sorted({min(100, n), min(400, n)}):
+    orders = torch.stack([torch.randperm(2 * m, generator=chance) for _ in range(times)])
+    p_values = {name: permutation_p(kernel_distance, real[:m], fake[:m], orders) for name, fake in known.items()}
+    print(f"{m} images of each:  " + "   ".join(f"{name} {p:.3f}" for name, p in p_values.items()))
+
+# %% [markdown]
+# A small $p$ says that there is a difference; a large one only that so many images don't show it. A model isn't as good as reality because a small test can't tell.
+#
 # ## 9.4 · Sure, and of all kinds *(extra)*
 #
 # The oldest of these numbers (Salimans et al. 2016) needs no real images. A classifier should be sure of each image, and all classes should be frequent:
@@ -537,7 +569,14 @@ def inception_score(probabilities):
 # %% tags=["check"]
 inception_score = check("eval/inception-score", inception_score)
 
+
 # %%
+@torch.no_grad()
+def probabilities(rows):
+    """p(y | x) of images whose features (n, 64) are known: (n, classes), double."""
+    return judge.head(rows.float().to(lab.device)).softmax(1).cpu().double()
+
+
 sure = probabilities(real)
 best = real[[sure[:, k].argmax().item() for k in range(sure.shape[1])]]  # of each class the image that is surest
 tricks = {**known, "one image per class, copied": best.repeat(n // len(best) + 1, 1)[:n]}

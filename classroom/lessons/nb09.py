@@ -766,6 +766,89 @@ quiz(
     """,
 )
 
+
+def _permutation_p(distance, real, fake, orders):
+    together, observed = torch.cat([real, fake]), distance(real, fake)
+    hits = sum(distance(*together[order].tensor_split([len(real)])) >= observed for order in orders)
+    return (1 + hits) / (1 + len(orders))
+
+
+def _permutation_with(share=lambda hits, t: (1 + hits) / (1 + t), at_least=lambda d, o: d >= o, deal=None):
+    """deal(together, real, order) -> two sets."""
+    deal = deal or (lambda together, real, order: together[order].tensor_split([len(real)]))
+
+    def permutation_p(distance, real, fake, orders):
+        together, observed = torch.cat([real, fake]), distance(real, fake)
+        return share(sum(at_least(distance(*deal(together, real, order)), observed) for order in orders), len(orders))
+
+    return permutation_p
+
+
+def _shuffles(rng: torch.Generator) -> list[Case]:
+    """Near, whole numbers with exact ties (means of 4, 8 or 16 of them are exact), and farther than any shuffle."""
+    cases = []
+    for n, m, d, away, times in ((20, 14, 2, 0.4, 40), (8, 16, 1, 0.0, 60), (16, 4, 1, 0.0, 60), (15, 15, 3, 3.0, 19)):
+        orders = torch.stack([torch.randperm(n + m, generator=rng) for _ in range(times)])
+        real, fake = _rows(n, d, rng), _rows(m, d, rng, away=away)
+        if away == 0:
+            real, fake = real.round(), fake.round()
+        args = {"distance": Fixture("eval/distance"), "real": real, "fake": fake}
+        cases.append(Case(args | {"orders": orders}, label=f"sets of {n} and {m} rows, {times} shuffles"))
+    return cases
+
+
+quiz(
+    "eval/permutation",
+    points=4,
+    minutes=6,
+    title="Deal the cards again",
+    reference=_permutation_p,
+    cases=_shuffles,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "the plain share",
+            _permutation_with(share=lambda hits, t: hits / t),
+            "The sets as they are count as one of the shuffles: (1 + h)/(1 + t). A p-value of exactly 0 can't be had "
+            "by a finite number of shuffles.",
+        ),
+        Misconception(
+            "nearer instead of farther",
+            _permutation_with(at_least=lambda d, o: d <= o),
+            "You count shuffles that are *nearer*. Evidence against one distribution is that hardly a shuffle is as "
+            "far apart as the sets themselves.",
+        ),
+        Misconception(
+            "ties left out",
+            _permutation_with(at_least=lambda d, o: d > o),
+            "At least as far: a shuffle that is just as far apart counts.",
+        ),
+        Misconception(
+            "one minus it",
+            _permutation_with(share=lambda hits, t: 1 - (1 + hits) / (1 + t)),
+            "That is the share of shuffles that are nearer. A *small* p speaks against one distribution.",
+        ),
+        Misconception(
+            "cut in the middle",
+            _permutation_with(deal=lambda together, real, order: together[order].tensor_split([len(order) // 2])),
+            "The dealt sets have as many rows as the sets had: the first n, and the m behind them.",
+        ),
+    ],
+    hints=[
+        "One distance of the sets as they are; then one for each shuffle, to compare with it.",
+        "Put both sets on one pile: `torch.cat([real, fake])`. A row of `orders` shuffles it.",
+        "`dealt[: len(real)]` is one set, `dealt[len(real) :]` the other. Count those at least as far apart.",
+        "`return (1 + hits) / (1 + len(orders))`",
+    ],
+    passed="A test that needs no Gaussian, no formula for an error, and works with any distance, even one with a "
+    "bias, since the shuffles share it.",
+    explanation="""
+    If both sets come from one distribution, all ways of dealing them out are equally likely, so the rank of the
+    observed distance among them is uniform. That holds for any distance and any n; what differs is how soon a
+    difference is seen.
+    """,
+)
+
 # ----------------------------------------------------------------------------------------- 9.4 · sure, and of all kinds
 
 concept(

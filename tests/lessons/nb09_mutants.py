@@ -238,6 +238,30 @@ def jackknife_scaled(statistic, sets, groups):
     return value, error * (groups / (groups - 1)) ** 0.5
 
 
+def permutation_by_numbers(distance, real, fake, orders):
+    n, both = len(real), torch.cat([real, fake])
+    found = np.array([distance(both[order[:n]], both[order[n:]]) for order in orders] + [distance(real, fake)])
+    return float(np.mean(found >= found[-1]))
+
+
+def permutation_one_set(distance, real, fake, orders):
+    """Shuffles within the first set only."""
+    n = len(real)
+    found = [distance(real[order[order < n]], fake) for order in orders]
+    return (1 + sum(each >= distance(real, fake) for each in found)) / (1 + len(orders))
+
+
+def permutation_against_the_real(distance, real, fake, orders):
+    """The dealt set is compared with the real one, not with the rest."""
+    n, both = len(real), torch.cat([real, fake])
+    found = [distance(real, both[order[n:]]) for order in orders]
+    return (1 + sum(each >= distance(real, fake) for each in found)) / (1 + len(orders))
+
+
+def permutation_percent(distance, real, fake, orders):
+    return 100 * permutation_by_numbers(distance, real, fake, orders)
+
+
 def score_by_entropies(probabilities):
     """ln IS is the entropy of the mean less the mean of the entropies."""
     p = probabilities.double()
@@ -532,6 +556,12 @@ MUTANTS = {
         "cut to the shortest": jackknife_one_mask,
         "g over g − 1": jackknife_scaled,
     },
+    "eval/permutation": {
+        "within one set": permutation_one_set,
+        "against the real set": permutation_against_the_real,
+        "in percent": permutation_percent,
+        "the first shuffle left out": lambda *given: permutation_by_numbers(*given[:3], given[3][1:]),
+    },
     "eval/inception-score": {"in bits": score_in_bits, "the marginal alone": score_by_marginal_only},
     "eval/radii": {
         "a mean of k": radii_mean,
@@ -582,6 +612,7 @@ ALTERNATIVES = {
     "eval/somebody-elses-board": {"by hand": board_by_hand, "n outside": board_with(everybody)},
     "eval/kernel-distance": {"by mask": kernel_by_mask, "pair by pair": kernel_pair_by_pair},
     "eval/jackknife": {"by lists": jackknife_by_lists, "pseudovalues": jackknife_by_pseudovalues},
+    "eval/permutation": {"by numbers": permutation_by_numbers},
     "eval/inception-score": {"by entropies": score_by_entropies, "image by image": score_image_by_image},
     "eval/radii": {
         "kthvalue": radii_by_kth,

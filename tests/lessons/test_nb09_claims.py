@@ -141,6 +141,18 @@ def test_a_difference_on_common_ground_has_a_narrower_bar(notebook):
     assert half < 2.26 * np.hypot(*alone) / 2
 
 
+def test_p_is_uniform_where_there_is_no_difference_and_small_where_there_is(notebook):
+    """Even with a distance that has a bias."""
+    p, orders = {0.0: [], 1.0: []}, torch.stack([torch.randperm(60, generator=rng(k)) for k in range(39)])
+    for away, found in p.items():
+        for seed in range(100):
+            real, fake = normal(30, 3, seed=seed), normal(30, 3, seed=500 + seed) + away
+            found.append(notebook["permutation_p"](metrics.frechet_distance, real, fake, orders))
+    same, other = (torch.tensor(found) for found in p.values())
+    assert abs(same.mean() - 0.5) < 3 * 0.29 / 10 and abs((same <= 0.25).double().mean() - 0.25) < 3 * 0.043
+    assert (other == 1 / 40).double().mean() > 0.9
+
+
 # ------------------------------------------------------------------------------------------------- sure, good, varied
 
 
