@@ -17,7 +17,7 @@
 #
 # **What you will be able to do**
 # * say what a Fréchet distance sees, and show a control that exposes worthless features;
-# * take the bias of small samples out of it, and give any measure an error bar;
+# * take the bias of small samples out of it, give any measure an error bar, and say whether two models differ;
 # * write the kernel distance, the Inception score, precision, recall, density and coverage, and say what each can't see.
 #
 # **Before you start:** notebooks 02 (Fréchet distance), 07 (coverage) and 08 (mode collapse).
@@ -297,6 +297,8 @@ figure.set_label(
 figure
 
 # %% [markdown]
+# The line of real images ends near 0, as it must. That of diffusion doesn't, though at 100 images hardly anybody could have told the two apart.
+#
 # ### {{heading eval/somebody-elses-board}}
 # A colleague keeps a leaderboard. Slow samplers enter with few images, "which is fair, since I compare each with equally many real ones". Her board:
 
@@ -371,7 +373,7 @@ show_board(somebody_elses_board)
 #
 # $$\hat D=\frac{1}{n(n-1)}\sum_{i\neq j}k(x_i,x_j)+\frac{1}{m(m-1)}\sum_{i\neq j}k(g_i,g_j)-\frac{2}{nm}\sum_{i,j}k(x_i,g_j). \tag{9.2}$$
 #
-# Pairs within the real images, plus pairs within the generated ones, less twice the pairs across: this estimates a squared distance of the two distributions, which is zero just if all their moments agree up to the third.
+# Pairs within the real images, plus pairs within the generated ones, less twice the pairs across: this estimates a squared distance of the two distributions, which is zero if and only if their moments agree up to the third.
 #
 # ### {{heading eval/below-zero}}
 # {{question eval/below-zero}}
@@ -800,7 +802,7 @@ plots.tradeoff(
 )
 
 # %% [markdown]
-# Read the controls first. The first row is what perfection looks like: hardly a measure reaches its best value. Then the ghosts. Precision puts them beside the GAN, for balls of real images are wide enough to let them in; the kernel distance can't tell them from the VAE's blur. Coverage and the Fréchet distance say what eyes say.
+# Read the controls first. The first row is what perfection looks like: hardly a measure reaches its best value. Then the ghosts. Precision puts them beside the GAN, for balls of real images are wide enough to let them in; the kernel distance hardly tells them from the VAE's blur. Coverage and the Fréchet distance say what eyes say.
 #
 # Then the models. Recall finds the GAN as varied as diffusion; coverage, whose balls no stray sample can widen, doesn't. Whether five steps are enough is a question of overlapping bars: ask your jackknife about the *difference*. And all bars are about the images of *these* trained models. Another training makes another model, so a claim about families needs several seeds.
 #
@@ -910,3 +912,13 @@ ask("eval/what-a-judge-does", what_a_judge_does)
 
 # %%
 show_readings(somebody_elses_features)
+
+# %% [markdown]
+# ## References
+# * M. Heusel et al., *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium* (Fréchet distance), NeurIPS 2017. arXiv:1706.08500
+# * M. J. Chong, D. Forsyth, *Effectively Unbiased FID and Inception Score and Where to Find Them*, CVPR 2020. arXiv:1911.07023
+# * M. Bińkowski et al., *Demystifying MMD GANs* (kernel distance), ICLR 2018. arXiv:1801.01401
+# * A. Gretton et al., *A Kernel Two-Sample Test*, Journal of Machine Learning Research 13, 2012
+# * T. Salimans et al., *Improved Techniques for Training GANs* (Inception score), NeurIPS 2016. arXiv:1606.03498
+# * T. Kynkäänniemi et al., *Improved Precision and Recall Metric for Assessing Generative Models*, NeurIPS 2019. arXiv:1904.06991
+# * M. F. Naeem et al., *Reliable Fidelity and Diversity Metrics for Generative Models* (density and coverage), ICML 2020. arXiv:2002.09797

@@ -503,7 +503,7 @@ quiz(
     ],
     hints=[
         "Give one model two names, and two numbers of images. Are its two rows the same?",
-        "By (9.1) a row's surplus is c/n. What must be the same in all rows for it to hit all alike?",
+        "By (9.1) a row's surplus is c/n. What must be the same in all rows, so that they can be compared?",
         "The n of a row looks at this row's set only.",
         "`n = min(len(real), *(len(rows) for rows in entries.values()))`",
     ],
@@ -526,12 +526,12 @@ concept(
     options={
         "a": Option(
             "They are the true distances now, for what was unequal has been made equal.",
-            "Equal n makes the surplus alike, it doesn't take it away. Two sets of real images still show a distance.",
+            "Equal n makes the surplus comparable, it doesn't take it away. Two sets of real images still show a distance.",
         ),
         "b": Option(
-            "All are too large by a similar amount, and rows near each other may be in the wrong order.",
-            "Right. The surplus c/n hits all rows, with a similar c, and on top of it each number has noise of its "
-            "own. Large gaps can be trusted, small ones need an error bar.",
+            "All are too large, not all by the same amount, and near rows may stand in the wrong order.",
+            "Right. Each row has its surplus c/n; for sets that resemble each other c is similar. And each number has "
+            "noise of its own. Large gaps can be trusted, small ones need an error bar.",
             right=True,
         ),
         "c": Option(
