@@ -526,7 +526,8 @@ concept(
     options={
         "a": Option(
             "They are the true distances now, for what was unequal has been made equal.",
-            "Equal n makes the surplus comparable, it doesn't take it away. Two sets of real images still show a distance.",
+            "Equal n makes the surplus comparable, it doesn't take it away. Two sets of real images still show a "
+            "distance.",
         ),
         "b": Option(
             "All are too large, not all by the same amount, and near rows may stand in the wrong order.",
