@@ -37,7 +37,6 @@ def ask(name, letter):
 # ### {{heading demo/double}}
 # Double it, $y = 2x$.
 
-
 # %% tags=["quiz"]
 def double(x):
     """Twice x."""
@@ -45,7 +44,6 @@ def double(x):
     twice = 2 * x
     return twice
     ### END SOLUTION
-
 
 # %% tags=["check"]
 double = check("demo/double", double)
@@ -55,7 +53,6 @@ print(double(21))
 
 # %% [markdown]
 # ### {{heading demo/mend}}
-
 
 # %% tags=["quiz"]
 def mend(x):
@@ -70,7 +67,6 @@ def mend(x):
         #     y = 0
         ### END HANDED OUT
     return y
-
 
 # %% tags=["check"]
 mend = check("demo/mend", mend)
