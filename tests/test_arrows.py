@@ -22,7 +22,7 @@ COURSE_UTILS = {
     "arrays": set(),
     "device": set(),
     "files": set(),
-    "pitfalls": BASE | {"diffusion", "training"},
+    "pitfalls": BASE | {"diffusion", "metrics", "models", "training"},
     "keys": set(),
     "data": BASE,
     "models": BASE,

@@ -61,6 +61,7 @@ def test_frechet_is_that_of_torchmetrics(d):
     assert frechet_distance(a, b) == pytest.approx(_compute_fid(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()), rel=1e-6)
 
 
+@pytest.mark.equation("9.1")
 def test_small_samples_look_farther_apart_and_the_line_takes_it_out():
     """Truth: 8 · 0.25² = 0.5. Over forty pairs of sets d² falls as the sets grow; the mean of the lines' values is
     within 3 standard errors of the truth, that of the plain distances is not."""
@@ -77,6 +78,7 @@ def test_small_samples_look_farther_apart_and_the_line_takes_it_out():
     assert too_much.mean() > 3 * too_much.std() / 40**0.5
 
 
+@pytest.mark.equation("9.1")
 def test_the_line_is_the_least_squares_one_and_draws_are_seeded():
     a, b = normal(200, 2), 1.5 * normal(150, 2, seed=1)
     line, again = (frechet_at_infinity(a, b, (20, 50, 150), 3, torch.Generator().manual_seed(4)) for _ in range(2))
@@ -102,6 +104,7 @@ def kernel_by_hand(x, y):
     return within(x) + within(y) - 2 * sum(k(a, b) for a in x for b in y) / (len(x) * len(y))
 
 
+@pytest.mark.equation("9.2")
 def test_kernel_distance_is_its_definition_and_torchmetrics():
     for n, m, d in ((7, 12, 3), (12, 5, 1)):
         x, y = normal(n, d), 1.2 * normal(m, d, seed=1)
@@ -173,6 +176,7 @@ def test_inception_score_is_that_of_torchmetrics():
     assert inception_score(logits.softmax(1)) == pytest.approx(theirs, rel=1e-9)
 
 
+@pytest.mark.equation("9.3")
 def test_inception_score_by_hand():
     """p(y|x) = (1, 0) and (½, ½): p(y) = (¾, ¼), KL ln 4/3 and ½ ln 4/3."""
     p = torch.tensor([[1.0, 0.0], [0.5, 0.5]])

@@ -50,6 +50,9 @@ def ours(real, generated, k):
     return tuple(function(real, generated, k) for function in (precision, recall, density, coverage))
 
 
+@pytest.mark.equation("7.4")
+@pytest.mark.equation("9.4")
+@pytest.mark.equation("9.5")
 @pytest.mark.filterwarnings("ignore:.*tell little")
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("n, m, d", [(20, 31, 3), (33, 12, 2), (9, 9, 1)])

@@ -411,6 +411,26 @@ def test_a_duel_shows_who_is_real_and_where_the_other_is_undecided():
     assert np.allclose(half.get_paths()[0].vertices[:, 0], 0)
 
 
+def test_two_sets_stand_over_their_measures():
+    real, near, far = torch.zeros(3, 2), torch.full((2, 2), 0.5), torch.tensor([[1.5, -1.0]])
+    measures = {"near": {"precision": 1.0, "recall": 0.25}, "far": {"precision": 0.0, "recall": 0.75}}
+    ideal = {"precision": 0.9, "recall": 0.8}
+    figure = plots.two_sets({"near": (real, near), "far": (real, far)}, measures, (-2, 2, -1, 1), title="T", mark=ideal)
+    planes, bars = figure.axes[:2], figure.axes[2:]
+    for axes, generated in zip(planes, (near, far)):
+        assert [line.get_marker() for line in axes.lines] == ["o", "x"]  # told apart without colour
+        assert np.allclose(axes.lines[0].get_xydata(), real) and np.allclose(axes.lines[1].get_xydata(), generated)
+        assert axes.get_xlim() == (-2, 2) and axes.get_ylim() == (-1, 1)
+    for axes, of in zip(bars, measures.values()):
+        assert [bar.get_width() for bar in axes.patches] == list(of.values())
+        assert [text.get_text() for text in axes.texts] == [f"{value:.2f}" for value in of.values()]
+        assert list(axes.lines[0].get_xdata()) == list(ideal.values())
+        assert axes.yaxis_inverted()  # the first measure on top
+    assert [label.get_text() for label in bars[0].get_yticklabels()] == ["precision", "recall"]
+    plane, beside = plots.two_sets({"far": (real, far)}, {"far": ideal}, (-2, 2, -1, 1), title="T").axes
+    assert plane.get_subplotspec().rowspan == beside.get_subplotspec().rowspan
+
+
 def test_a_look_at_a_training_keeps_its_axis_and_says_its_unit():
     """The thick line is a running mean over a thirtieth of the run, of those steps that there are."""
     losses = [1.0, 0.5, 0.25, 0.125]

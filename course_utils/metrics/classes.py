@@ -9,8 +9,10 @@ from .checks import in_double
 
 
 def inception_score(probabilities: Float[Tensor, "n classes"]) -> float:
-    """exp(E KL(p(y|x) ‖ p(y))), from 1 (all images look alike to the classifier) to the number of classes (each surely
-    in one class, and all classes equally often).
+    """exp(E KL(p(y|x) ‖ p(y))), equation (9.3), from 1 to the number of classes.
+
+    1 if all images look alike to the classifier, the number of classes if each is surely in one and all are equally
+    frequent.
 
     Salimans et al. 2016 (arXiv:1606.03498). The name is Inception's only with that network; with the course's
     classifier it is an analogue, and no such numbers from elsewhere can be compared with it. It never sees real images,

@@ -52,7 +52,7 @@ def frechet_at_infinity(
     draws: int = 10,
     generator: torch.Generator | None = None,
 ) -> Extrapolation:
-    """The Fréchet distance without the bias of small samples: d²(n) ≈ d²_∞ + c / n, a line fitted by least squares.
+    """The Fréchet distance without the bias of small samples: d²(n) ≈ d²_∞ + c / n, equation (9.1), by least squares.
 
     "FID∞" (Chong and Forsyth 2020, arXiv:1911.07023). For each size, `draws` subsets of n rows are drawn without
     replacement from *both* sets, so that c holds the bias of both and none is left in d²_∞; the paper draws from the

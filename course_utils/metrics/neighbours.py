@@ -21,7 +21,7 @@ SPARE = 8  # more candidates than asked for, since products tell close points ap
 
 
 def precision(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], k: int = 3) -> float:
-    """Quality: the share of generated images inside the ball of some real one, in [0, 1].
+    """Quality: the share of generated images inside the ball of some real one, in [0, 1], equation (9.4).
 
     Kynkäänniemi et al. 2019 (arXiv:1904.06991). One row of features per image: real (n, d), n > k; generated (m, d).
     One real outlier has a huge ball, which makes poor images pass: see `density`. Warns where k > 1 is over n / 4
@@ -36,7 +36,7 @@ def precision(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], k: in
 
 
 def recall(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], k: int = 3) -> float:
-    """Variety: the share of real images inside the ball of some generated one, in [0, 1].
+    """Variety: the share of real images inside the ball of some generated one, in [0, 1], equation (9.4).
 
     Kynkäänniemi et al. 2019 (arXiv:1904.06991): `precision` with the sets exchanged, so m > k. Generated images that
     are scattered widely have large balls and score well: `coverage` puts the balls around the real ones. Warns as
@@ -50,10 +50,10 @@ def recall(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], k: int =
 
 
 def density(real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], k: int = 5) -> float:
-    """Quality: in how many real images' balls a generated image lies on average, divided by k; 0 or more.
+    """Quality: in how many real images' balls a generated image lies on average, divided by k, equation (9.5).
 
     Naeem et al. 2020 (arXiv:2002.09797). An outlier's ball counts as one only, so it can't lift all as it lifts
-    `precision`. 1 is expected if both are of one distribution; more is possible where samples crowd in dense regions.
+    `precision`. From 0 up: about 1 if both are of one distribution, more where samples crowd in dense regions.
     real: (n, d), n > k; generated: (m, d). Warns as `precision` does. Raises ValueError for other shapes.
 
     >>> density(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1.0], [9.0]]), k=1)       # in 3 balls, and in none

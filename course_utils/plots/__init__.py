@@ -7,7 +7,7 @@ The functions named `draw_...` draw into axes that you have, for a picture of se
 | images | `image_grid`, `image_rows`, `manifold`, `animation`, `images_at` |
 | numbers | `curves`, `bars`, `dots`, `histogram`, `heatmap`, `tradeoff`, `training_view` |
 | several panels | `curve_panels`, `small_multiples`, `panels` |
-| planes | `scatter_classes`, `class_maps`, `fields`, `field_and_bars`, `duel` |
+| planes | `scatter_classes`, `class_maps`, `fields`, `field_and_bars`, `duel`, `two_sets` |
 | diagrams | `network`, `wiring`, `triangle` |
 
 Colours are Petroff's ten, chosen to be told apart by colour-blind readers (arXiv:2107.02270).
@@ -22,7 +22,7 @@ from .charts import bars, curves, draw_curves, histogram, tradeoff, training_vie
 from .comparing import dots, small_multiples
 from .diagrams import network, triangle, wiring
 from .images import animation, draw_images, image_grid, image_rows, manifold
-from .planes import class_maps, draw_field, draw_scatter, duel, fields, heatmap, panels, scatter_classes
+from .planes import class_maps, draw_field, draw_scatter, duel, fields, heatmap, panels, scatter_classes, two_sets
 from .views import curve_panels, field_and_bars, images_at
 
 __all__ = [
@@ -60,5 +60,6 @@ __all__ = [
     "tradeoff",
     "training_view",
     "triangle",
+    "two_sets",
     "wiring",
 ]

@@ -11,7 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
-from .canvas import COLOURS, DIVERGING, INK, SEQUENTIAL, WIDTH, Number, bare, side_by_side, single, styled, title_height
+from .canvas import (
+    COLOURS,
+    DIVERGING,
+    INK,
+    SEQUENTIAL,
+    WIDTH,
+    Number,
+    bare,
+    new_figure,
+    side_by_side,
+    single,
+    styled,
+    title_height,
+    typeset,
+    wrapped,
+)
 from .checks import as_numbers, known, named, sides
 from .images import show
 
@@ -324,3 +339,61 @@ def duel(
     axes.grid(False)
     axes.legend(loc="upper right", fontsize=11)
     return figure
+
+
+@styled
+def two_sets(
+    pairs: Mapping[str, tuple[Any, Any]],
+    measures: Mapping[str, Mapping[str, Any]],
+    extent: Sequence[Number],
+    *,
+    title: str,
+    mark: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Real and generated points in panels side by side, and their measures as bars below, or beside a single panel.
+
+    pairs: {"name": (real (n, 2), generated (m, 2))}, circles and crosses in the plane `extent` (low, high, low, high);
+    measures: {"name": {"measure": value ≥ 0}}, the same names and the same measures for each, written on the bars.
+    mark: {"measure": value}, diamonds to compare the bars with.
+
+    >>> import torch
+    >>> pair, of = (torch.zeros(3, 2), torch.ones(4, 2)), {"precision": 0.5, "recall": 0.0}
+    >>> two_sets({"far": pair}, {"far": of}, (-2, 2, -2, 2), title="Two heaps")
+    [picture] Two heaps. Real and generated points, measured: far: precision 0.50, recall 0.00
+    """
+    known(measures, named(pairs, "pairs"), "measures")
+    values = {name: {what: float(as_numbers(v, what)) for what, v in measures[name].items()} for name in pairs}
+    said = "; ".join(f"{name}: " + ", ".join(f"{w} {v:.2f}" for w, v in of.items()) for name, of in values.items())
+    if len(pairs) > 1:
+        figure, axes = new_figure(WIDTH, 4.6, 2, len(pairs), height_ratios=(1.7, 1))
+        planes, below = axes
+    else:
+        figure, axes = new_figure(WIDTH, 3.6, 1, 2)
+        planes, below = axes[:1], axes[1:]
+    figure.suptitle(wrapped(title, WIDTH), x=0.01, ha="left")
+    figure.set_label(f"{title}. Real and generated points, measured: {said}")
+    for (name, (real, generated)), plane, bars in zip(pairs.items(), planes, below):
+        bare(plane)
+        plane.plot(*_as_points(real, "real").T, "o", color=COLOURS[2], markersize=3, alpha=0.6, label="real")
+        plane.plot(*_as_points(generated, "generated").T, "x", color=COLOURS[0], markersize=4, label="generated")
+        plane.set(xlim=sides(extent)[:2], ylim=sides(extent)[2:], aspect="equal")
+        plane.set_title(typeset(name), fontsize=12)
+        _measure_bars(bars, values[name], mark, names=bars is below[0])
+    figure.legend(*planes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, markerscale=1.8)
+    if mark:
+        figure.legend(*below[0].get_legend_handles_labels(), loc="outside lower right")
+    return figure
+
+
+def _measure_bars(axes: Axes, values: Mapping[str, float], mark: Mapping[str, Any] | None, names: bool) -> None:
+    """Bars from left to right with their numbers at the right edge, the first on top."""
+    axes.barh(range(len(values)), list(values.values()), color=COLOURS[0])
+    for row, value in enumerate(values.values()):
+        axes.text(1.75, row, f"{value:.2f}", va="center", ha="right", fontsize=11)
+    if mark:
+        look = {"color": INK, "markeredgecolor": "white", "markersize": 8, "clip_on": False}
+        axes.plot([float(mark[what]) for what in values], range(len(values)), "D", label="as it should be", **look)
+    axes.set(xlim=(0, 1.75), xticks=(0, 0.5, 1))
+    axes.set_yticks(range(len(values)), list(values) if names else [""] * len(values))
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
