@@ -1699,7 +1699,7 @@ concept(
 )
 
 
-def _watched(own_codes=False, keep_eval=False, in_train=False, late=0, anew=True):
+def _watched_with(own_codes=False, keep_eval=False, in_train=False, late=0, anew=True):
     def watched(generator, discriminator, game, batches, optimizers, codes, every, chance):
         losses, strips, kept = [], {}, None
         for step, x in enumerate(batches, start=1):
@@ -1717,6 +1717,10 @@ def _watched(own_codes=False, keep_eval=False, in_train=False, late=0, anew=True
         return losses, strips
 
     return watched
+
+
+def _watched(generator, discriminator, game, batches, optimizers, codes, every, chance):
+    return _watched_with()(generator, discriminator, game, batches, optimizers, codes, every, chance)
 
 
 @fixture("gan/small-generator")
@@ -1781,7 +1785,7 @@ quiz(
     points=4,
     minutes=6,
     title="A game that is watched",
-    reference=_watched(),
+    reference=_watched,
     library=(adversarial.train_gan,),
     cases=_games,
     probe=_try_watched,
@@ -1790,27 +1794,29 @@ quiz(
     misconceptions=[
         Misconception(
             "left in eval mode",
-            _watched(keep_eval=True),
+            _watched_with(keep_eval=True),
             "After the first strip your generator trains in eval mode, where BatchNorm no longer looks at the batch. "
             "Put it back: `generator.train()`.",
         ),
         Misconception(
             "strips in training mode",
-            _watched(in_train=True),
+            _watched_with(in_train=True),
             "Your strips are drawn in training mode: each image depends on its neighbours, and looking changes "
             "BatchNorm's averages.",
         ),
         Misconception(
             "other codes each time",
-            _watched(own_codes=True),
+            _watched_with(own_codes=True),
             "Draw the strips from `codes`, the same each time: then you see one image change, not other images.",
         ),
         Misconception(
             "one batch of codes for all",
-            _watched(anew=False),
+            _watched_with(anew=False),
             "The generator must be asked with fresh codes at every step, or it learns these by heart.",
         ),
-        Misconception("one step late", _watched(late=1), "The first strip belongs after `every` steps, not one later."),
+        Misconception(
+            "one step late", _watched_with(late=1), "The first strip belongs after `every` steps, not one later."
+        ),
     ],
     hints=[
         "A loop over batches, counted from 1. What happens in each step, and what only in some?",
