@@ -58,6 +58,7 @@ MAY_IMPORT = {"course_utils": COURSE_UTILS, "classroom": CLASSROOM}
 WIDGETS = {
     "course_utils/explore/controls.py",
     "course_utils/explore/explorer.py",
+    "course_utils/explore/game.py",
     "course_utils/keys.py",
     "classroom/quizzes/widgets.py",
 }
