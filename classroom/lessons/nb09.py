@@ -41,7 +41,7 @@ concept(
             right=True,
         ),
     },
-    explanation="The control row \"real images\" of every table is such a drawer: nothing is better.",
+    explanation='The control row "real images" of every table is such a drawer: nothing is better.',
 )
 
 
@@ -160,8 +160,8 @@ concept(
     options={
         "a": Option(
             "Hardly: what is smooth lies near everything, and says little about any one image.",
-            "Right. A blurred image is near an average, and an average is near all. Ask whether *one* training image is "
-            "much nearer than the others.",
+            "Right. A blurred image is near an average, and an average is near all. Ask whether *one* training image "
+            "is much nearer than the others.",
             right=True,
         ),
         "b": Option(
@@ -413,7 +413,7 @@ concept(
     },
 )
 
-# ---------------------------------------------------------------------------------------------------- 9.8 · the trilemma
+# --------------------------------------------------------------------------------------------------- 9.8 · the trilemma
 
 
 def _seconds_per_image(draw, n, repeats, clock):
@@ -512,7 +512,7 @@ quiz(
         Misconception("images a second", _images_a_second, "Seconds for an image, not images in a second."),
     ],
     hints=[
-        "Three things stand between you and the number: a slow first call, hiccups, and that n images are drawn at once.",
+        "Three things stand between you and the number: a slow first call, hiccups, and n images drawn at once.",
         "Call `draw(n)` once without looking at the clock.",
         "In a loop over `range(repeats)`: `began = clock()`, draw, and append `clock() - began`.",
         "The middle one of an odd number: `sorted(spent)[repeats // 2]`.",
@@ -536,7 +536,11 @@ def _corners(measured, worst, best):
 
 def _marks(rng: torch.Generator) -> list[Case]:
     cases = []
-    for label, place in (("between", (0.3, 0.6, 0.45)), ("beyond the ends", (1.2, -0.1, 1.1)), ("below", (-0.2, 1.4, 0))):
+    for label, place in (
+        ("between", (0.3, 0.6, 0.45)),
+        ("beyond the ends", (1.003, -0.1, 1.05)),
+        ("below", (-0.2, 1.4, 0)),
+    ):
         u = torch.rand(6, generator=rng, dtype=torch.float64).tolist()
         worst, best = (80 + 80 * u[0], 1 + 4 * u[1], 0.2 * u[2]), (1 + u[3], 1e-4 * (1 + u[4]), 0.9 + 0.1 * u[5])
         at = [w + share * (b - w) for share, w, b in zip(place, worst, best)]
@@ -640,7 +644,7 @@ concept(
     },
 )
 
-# ---------------------------------------------------------------------------------------------- 9.9 · real or generated?
+# --------------------------------------------------------------------------------------------- 9.9 · real or generated?
 
 concept(
     "eval/perfect-deceiver",
@@ -656,7 +660,7 @@ concept(
         ),
         "b": Option(
             "100 %, because the people fall for each of the generated images that they see.",
-            "To be wrong every time they would have to know the truth and say the opposite. They also judge real images.",
+            "To be wrong every time they would have to know the truth and say the opposite. Half are real, besides.",
         ),
         "c": Option(
             "50 %, whatever they go by: what they see says nothing about where it is from.",
@@ -724,7 +728,7 @@ quiz(
         Misconception(
             "the textbook interval",
             _wald,
-            "That is p̂ ± z √(p̂(1 − p̂)/n). With 0 errors of 5 it is a single point, as if you were certain. (9.7) is not.",
+            "That is p̂ ± z √(p̂(1 − p̂)/n). With 0 errors of 5 it is a single point, as if you were certain.",
         ),
         Misconception(
             "the textbook interval, clipped",
@@ -774,8 +778,8 @@ concept(
         ),
         "d": Option(
             "Neither a coin nor a good eye is excluded: that takes more answers than these.",
-            "Right. To halve the width you need four times as many answers; HYPE asks thirty people for a hundred "
-            "each.",
+            "Right. To halve the width you need four times as many answers: a few hundred for one model, and several "
+            "people.",
             right=True,
         ),
     },
