@@ -45,7 +45,7 @@ concept(
 )
 
 
-def _nearest(points, among, count, at_once):
+def _nearest(points, among, count, at_once=500):
     distances, indices = metrics.nearest(points, among, count)
     return distances.to(points.dtype), indices
 
@@ -152,37 +152,39 @@ quiz(
 )
 
 concept(
-    "eval/blurred-and-near",
+    "eval/nearer-than-real",
     title="Nearer than real",
     question="""
-    In pixels, a VAE's samples lie nearer to their nearest training images than *test* images do. Does it copy?
+    A model's samples lie nearer to their nearest training images than fresh *test* images do: 6.6 against 7.5, in the
+    middle. Does it copy?
     """,
     options={
         "a": Option(
-            "Hardly: what is smooth lies near everything, and says little about any one image.",
-            "Right. A blurred image is near an average, and an average is near all. Ask whether *one* training image "
-            "is much nearer than the others.",
+            "Not by this: whatever has lost its fine detail lies nearer to everything.",
+            "Right. A distance adds up the detail of *both* images, and smooth ones have less of it. Ask whether one "
+            "training image is much nearer than all others.",
             right=True,
         ),
         "b": Option(
-            "Surely: nothing that was made up could lie nearer than real images that are new.",
+            "Surely: what is made up can't lie nearer than real images that are new.",
             "It can. The mean of all shirts was copied from nobody, and is nearer to most shirts than shirts are to "
             "each other.",
         ),
         "c": Option(
-            "Surely, but only where the distance is below that of the nearest test image.",
-            "A limit on distance alone mistakes smoothness for a copy, wherever it is set. It also depends on how many "
+            "Surely, at least those samples that lie nearer than any test image does.",
+            "A limit on the distance alone takes smoothness for a copy, wherever it is set. And it depends on how many "
             "training images there are.",
         ),
         "d": Option(
-            "Hardly: distances in pixels mean nothing, so they can't tell us anything here.",
-            "They are poor judges of *looks*. But a copy agrees pixel for pixel, and then they are as good as any.",
+            "Not by this: a distance in pixels has no meaning, and so can't find copies.",
+            "It is a poor judge of *looks*. But a copy agrees pixel for pixel, and then it is as good as any.",
         ),
     },
+    explanation="The cell below blurs test images a little, and measures them again.",
 )
 
 
-def _copies(generated, training, ratio):
+def _copies(generated, training, ratio=1 / 3):
     return metrics.copies(generated, training, ratio)
 
 
@@ -439,7 +441,8 @@ def _try_clock(answer, each, first, hiccup, n, repeats):
         now += each * count + first * (len(drawn) == 1) + hiccup * (len(drawn) == 3)
         return torch.zeros(count, 1, 2, 2)
 
-    return {"seconds": answer(draw, n, repeats, clock), "images": sum(drawn)}
+    seconds = answer(draw, n, repeats, clock)
+    return None if seconds is None else {"seconds": seconds, "images": sum(drawn)}
 
 
 def _timings(rng: torch.Generator) -> list[Case]:
@@ -676,14 +679,14 @@ concept(
 )
 
 
-def _wilson(wrong, n, z):
+def _wilson(wrong, n, z=1.96):
     return tuple(metrics.wilson_interval(wrong, n, level=2 * NormalDist().cdf(z) - 1))
 
 
 def _guesses(rng: torch.Generator) -> list[Case]:
     z = round(1.0 + torch.rand(1, generator=rng).item(), 3)
     some = int(torch.randint(3, 18, (1,), generator=rng))
-    pairs = [(some, 20, 1.96), (0, 5, 1.96), (5, 5, 1.96), (1, 1, z), (300, 1000, z), (0, 40, 2.576)]
+    pairs = [(some, 20, 1.96), (1, 20, 1.96), (0, 5, 1.96), (5, 5, 1.96), (1, 1, z), (300, 1000, z), (0, 40, 2.576)]
     return [Case({"wrong": wrong, "n": n, "z": z}, label=f"{wrong} of {n}, z = {z}") for wrong, n, z in pairs]
 
 
