@@ -403,18 +403,15 @@ corners = check("eval/corners", corners)
 
 # %%
 def end(model, seconds):
-    return (
-        statistics.fmean(trilemma[model]["distance"]) ** 0.5,
-        seconds,
-        statistics.fmean(trilemma[model]["coverage"]),
-    )
+    d2, cover = (statistics.fmean(trilemma[model][quantity]) for quantity in ("distance", "coverage"))
+    return d2**0.5, seconds, cover
 
 
 worst, best, members = end("pixel Gaussian", 1.0), end("real images", 1e-4), {}
 for model, measured in trilemma.items():
     if "milliseconds" in measured:
-        of_seeds = zip(measured["distance"], measured["milliseconds"], measured["coverage"])
-        shares = [corners((d2**0.5, ms / 1000, cover), worst, best) for d2, ms, cover in of_seeds]
+        seeds = zip(measured["distance"], measured["milliseconds"], measured["coverage"])
+        shares = [corners((d2**0.5, ms / 1000, cover), worst, best) for d2, ms, cover in seeds]
         good, fast, covered = torch.tensor(shares).mean(dim=0).tolist()
         members[f"{model}\ngood {good:.2f}, fast {fast:.2f}, covered {covered:.2f}"] = shares
 plots.triangle(

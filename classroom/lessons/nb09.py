@@ -6,6 +6,7 @@ from statistics import NormalDist
 import torch
 
 from course_utils import metrics
+from course_utils.measured import corners, wishes
 
 from ..quizzes.declarations import Case, Misconception, Option, concept, quiz
 
@@ -527,16 +528,6 @@ quiz(
 )
 
 
-def _corners(measured, worst, best):
-    (d, seconds, cover), (d_worst, s_worst, c_worst), (d_best, s_best, c_best) = measured, worst, best
-    shares = (
-        (d - d_worst) / (d_best - d_worst),
-        math.log(seconds / s_worst) / math.log(s_best / s_worst),
-        (cover - c_worst) / (c_best - c_worst),
-    )
-    return tuple(min(1.0, max(0.0, share)) for share in shares)
-
-
 def _marks(rng: torch.Generator) -> list[Case]:
     cases = []
     for label, place in (
@@ -562,7 +553,7 @@ def _corners_unclipped(measured, worst, best):
 
 
 def _corners_backwards(measured, worst, best):
-    return _corners(measured, best, worst)
+    return corners(measured, best, worst)
 
 
 def _corners_all_logs(measured, worst, best):
@@ -573,7 +564,7 @@ def _corners_all_logs(measured, worst, best):
 
 
 def _corners_summing_to_one(measured, worst, best):
-    shares = _corners(measured, worst, best)
+    shares = corners(measured, worst, best)
     return tuple(share / (sum(shares) or 1.0) for share in shares)
 
 
@@ -582,7 +573,8 @@ quiz(
     points=3,
     minutes=7,
     title="Three numbers, three corners",
-    reference=_corners,
+    reference=corners,
+    library=(wishes,),
     cases=_marks,
     any_device=False,
     misconceptions=[
