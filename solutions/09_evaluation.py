@@ -309,7 +309,7 @@ ask("eval/what-the-report-misses", what_the_report_misses)
 # Good, fast, everything covered: notebook 00 said that each family grants two of three wishes. Speed is the one that you have not measured yet.
 #
 # ### {{heading eval/seconds}}
-# A stopwatch for programs. The clock is an argument, so that it can be tried with one that is known; here it will be `time.perf_counter`.
+# The clock is an argument, so that it can be tried with one that is known; here it will be `time.perf_counter`.
 
 
 # %% tags=["quiz"]
@@ -332,27 +332,47 @@ def seconds_per_image(draw, n, repeats, clock):
 # %% tags=["check"]
 seconds_per_image = check("eval/seconds", seconds_per_image)
 
+# %% [markdown]
+# ### {{heading eval/evaluations}}
+# Seconds depend on the machine. How often a network is asked doesn't.
+
+
+# %% tags=["quiz"]
+def evaluations(network, draw):
+    """How often `draw(1)` runs the network, which is afterwards as it was before.
+
+    network: an `nn.Module`;  draw: n -> images.
+    """
+    ### BEGIN SOLUTION
+    asked = []
+    with network.register_forward_hook(lambda *_: asked.append(1)):
+        draw(1)
+    return len(asked)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+evaluations = check("eval/evaluations", evaluations)
+
 # %%
 gan, unet = load_generator(train.name, lab.device), load_denoiser(train.name, lab.device)
 
 
-def walk(sampler, evaluations):
+def walk(sampler, strides):
     def draw(count):
         noise = torch.randn(count, *train.shape, generator=lab.generator(6), device=lab.device)
-        return last(sampler(clipped(unet), unet.schedule, noise, evaluations))
+        return last(sampler(clipped(unet), unet.schedule, noise, strides))
 
     return draw
 
 
 ways = {"GAN": (gan, gan.sample), "diffusion, DDIM": (unet.model, walk(ddim, 50))}
-ways |= {f"diffusion, {k} evaluations": (unet.model, walk(dpm_solver, k)) for k in (10, 5)}
+ways |= {f"diffusion, {k} strides": (unet.model, walk(dpm_solver, k)) for k in (10, 5)}
 at_a_time, seconds = lab.pick(smoke=4, cpu=25, gpu=100), {}
 for name, (network, draw) in ways.items():
-    asked = []
-    with network.register_forward_hook(lambda *_: asked.append(1)):
-        draw(1)
+    asked = evaluations(network, draw)
     seconds[name] = seconds_per_image(draw, at_a_time, 3, time.perf_counter)
-    print(f"{name:26s} {len(asked):3d} evaluations   {1000 * seconds[name]:8.2f} ms an image on this machine")
+    print(f"{name:26s} {asked:3d} evaluations   {1000 * seconds[name]:8.2f} ms an image on this machine")
 
 # %% [markdown]
 # ### Equal terms
@@ -375,7 +395,7 @@ for model, measured in trilemma.items():
 
 # %% [markdown]
 # ### {{heading eval/corners}}
-# To draw this, map three numbers to three shares, each 0 at a stated worst and 1 at a stated best: linearly in $d$ and in the coverage, linearly in the *logarithm* of the seconds, clipped to $[0,1]$.
+# To draw this, map three numbers to three shares, each 0 at a stated worst and 1 at a stated best: linearly in $d$ and in the coverage, linearly in the *logarithm* of the seconds, clipped to $[0,1]$. The ends will be the controls, and a second and a tenth of a millisecond for an image.
 
 
 # %% tags=["quiz"]
@@ -397,8 +417,32 @@ def corners(measured, worst, best):
 # %% tags=["check"]
 corners = check("eval/corners", corners)
 
+
 # %% [markdown]
-# The ends: real images and the pixel Gaussian for quality and coverage; a second and a tenth of a millisecond for an image.
+# ### Every seed *(extra)*
+# #### {{heading eval/places}}
+# Distances are roots of the table's $d^2$, its milliseconds are thousandths of a second, and controls have none.
+
+
+# %% tags=["quiz"]
+def places(models, worst, best):
+    """The corners of every model but the controls: {"name": [three shares for each seed]}.
+
+    models: {"name": {"distance": [d² of each seed], "milliseconds": [...], "coverage": [...]}}, as `trilemma` is;
+    worst, best: (distance, seconds per image, coverage).
+    """
+    ### BEGIN SOLUTION
+    found = {}
+    for name, values in models.items():
+        if "milliseconds" in values:
+            seeds = zip(values["distance"], values["milliseconds"], values["coverage"])
+            found[name] = [corners((d2**0.5, ms / 1000, cover), worst, best) for d2, ms, cover in seeds]
+    return found
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+places = check("eval/places", places)
 
 
 # %%
@@ -407,13 +451,10 @@ def end(model, seconds):
     return d2**0.5, seconds, cover
 
 
-worst, best, members = end("pixel Gaussian", 1.0), end("real images", 1e-4), {}
-for model, measured in trilemma.items():
-    if "milliseconds" in measured:
-        seeds = zip(measured["distance"], measured["milliseconds"], measured["coverage"])
-        shares = [corners((d2**0.5, ms / 1000, cover), worst, best) for d2, ms, cover in seeds]
-        good, fast, covered = torch.tensor(shares).mean(dim=0).tolist()
-        members[f"{model}\ngood {good:.2f}, fast {fast:.2f}, covered {covered:.2f}"] = shares
+members = {}
+for name, shares in places(trilemma, end("pixel Gaussian", 1.0), end("real images", 1e-4)).items():
+    good, fast, covered = map(statistics.fmean, zip(*shares))
+    members[f"{name}\ngood {good:.2f}, fast {fast:.2f}, covered {covered:.2f}"] = shares
 plots.triangle(
     ["good samples", "fast sampling", "every mode covered"],
     members,
@@ -508,19 +549,44 @@ while coin.image is not None:
 plots.image_grid(torch.stack(sheet), labels=range(1, 21), columns=10, title=f"{train.title}: ten of these are real")
 
 
+# %% [markdown]
+# ### The count *(extra)*
+# #### {{heading eval/error-rates}}
+# `game.answers` is a list of pairs: where an image came from, and what was said.
+
+
+# %% tags=["quiz"]
+def error_rates(answers, real="real images"):
+    """Error rate and both ends of its interval (9.7) for each source: {source: (rate, low, high)}.
+
+    answers: (source, "real" or "generated") for each image that was judged;  real: the source that no model is.
+    """
+    ### BEGIN SOLUTION
+    rates = {}
+    for source in sorted({source for source, _ in answers}):
+        said = [word for origin, word in answers if origin == source]
+        n, wrong = len(said), sum((word == "real") != (source == real) for word in said)
+        rates[source] = (wrong / n, *wilson_interval(wrong, n))
+    return rates
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+error_rates = check("eval/error-rates", error_rates)
+
+
 # %%
 def error_table(game):
-    """Errors of a player for each source, with the interval (9.7)."""
-    for source, (wrong, n) in game.errors().items():
-        rate = "{:6.0%}   {:.0%} to {:.0%}".format(wrong / n, *wilson_interval(wrong, n)) if n else "no answer yet"
-        print(f"{source:14s} {wrong:3d} of {n:3d} wrong {rate}")
+    for source, (rate, low, high) in error_rates(game.answers).items():
+        print(f"{source:14s} {rate:4.0%} wrong   (95 %: {low:.0%} to {high:.0%})")
 
 
 print("Key: " + ", ".join(f"{k} {answer.source}" for k, answer in enumerate(coin.answers, 1)) + "\n")
 error_table(coin)
 
 # %% [markdown]
-# Now you. Twenty images, one at a time: press a button, or **r** for real and **g** for generated; **n** begins another round. `game.answers` keeps your answers; only the next cell, which lays out a new game, forgets them.
+# ### Your turn
+# Twenty images, one at a time: press a button, or **r** for real and **g** for generated; **n** begins another round. `game.answers` keeps your answers; only the next cell, which lays out a new game, forgets them.
 
 # %%
 game = RealOrGenerated(drawn["test images"].cpu(), contestants, answers=20, seed=2)
@@ -563,11 +629,8 @@ for k, size in enumerate(sizes):
     print(f"     {size:6,} training images: {over_seeds('copies')[0][k]:.1%} copies")
 for name, spent in seconds.items():
     print(f"9.8  {name:26s} {1000 * spent:8.2f} ms an image")
-wrong, n = (sum(column) for column in zip(*game.errors().values()))
-print(
-    f"9.9  your answers: {n}"
-    + (f", {wrong} wrong: {wilson_interval(wrong, n)[0]:.0%} to {wilson_interval(wrong, n)[1]:.0%}" if n else "")
-)
+for source, (rate, low, high) in error_rates(game.answers).items():
+    print(f"9.9  your errors, {source:14s} {rate:4.0%}   (95 %: {low:.0%} to {high:.0%})")
 
 # %% [markdown]
 # **What to take along.** RECAP

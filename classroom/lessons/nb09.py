@@ -4,6 +4,7 @@ import math
 from statistics import NormalDist
 
 import torch
+from torch import nn
 
 from course_utils import metrics
 from course_utils.measured import corners, wishes
@@ -14,6 +15,7 @@ from ..quizzes.declarations import Case, Misconception, Option, concept, quiz
 
 concept(
     "eval/by-heart",
+    minutes=1,
     title="Learned by heart",
     question="""
     A model has no idea of clothes. It keeps all 60,000 training images in a drawer and draws one of them at random each
@@ -107,7 +109,7 @@ def _nearest_by_rows(points, among, count, at_once):
 quiz(
     "eval/nearest",
     points=3,
-    minutes=7,
+    minutes=6,
     title="The nearest training images",
     reference=_nearest,
     library=(metrics.nearest, metrics.copies),
@@ -154,6 +156,7 @@ quiz(
 
 concept(
     "eval/nearer-than-real",
+    minutes=1,
     title="Nearer than real",
     question="""
     A model's samples lie nearer to their nearest training images than fresh *test* images do: 6.6 against 7.5, in the
@@ -241,7 +244,7 @@ def _copies_by_a_limit(generated, training, ratio):
 quiz(
     "eval/copies",
     points=2,
-    minutes=5,
+    minutes=4,
     equation="9.6",
     title="Is it a copy?",
     reference=_copies,
@@ -387,6 +390,7 @@ quiz(
 
 concept(
     "eval/what-the-report-misses",
+    minutes=1,
     title="What slips through",
     question="""
     His report goes by the *second* nearest training image, for samples and for held-out images alike. Which copies does
@@ -493,7 +497,7 @@ def _images_a_second(draw, n, repeats, clock):
 quiz(
     "eval/seconds",
     points=3,
-    minutes=7,
+    minutes=5,
     title="Seconds per image",
     reference=_seconds_per_image,
     cases=_timings,
@@ -525,6 +529,109 @@ quiz(
     passed="Warm up, repeat, take the middle: a stopwatch for programs. And always say how many images were drawn at a "
     "time, since batches are cheaper by the piece.",
     explanation="The median ignores one hiccup in three. The minimum would be an honest choice too, if you say so.",
+)
+
+
+class _Asked(nn.Module):
+    """A network of two layers, one of which is asked twice for each answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(self.layer(x).tanh())
+
+
+def _try_counting(answer, times, seed):
+    """Counts twice, and looks at whether the network is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = _Asked()
+
+    def draw(n):
+        x = torch.ones(n, 3)
+        for _ in range(times):
+            x = network(x)
+        return x
+
+    with torch.no_grad():
+        before = network(torch.ones(2, 3))
+        counts = [answer(network, draw), answer(network, draw)]
+        unchanged = bool((network(torch.ones(2, 3)) == before).all())
+    if counts[0] is None:
+        return None
+    return {"evaluations": counts, "left behind": len(network._forward_hooks), "unchanged": unchanged}
+
+
+def _evaluations(network, draw):
+    asked = []
+    with network.register_forward_hook(lambda *_: asked.append(1)):
+        draw(1)
+    return len(asked)
+
+
+def _draws(rng: torch.Generator) -> list[Case]:
+    seed = int(torch.randint(1000, (1,), generator=rng))
+    times = [1, 5, int(torch.randint(20, 60, (1,), generator=rng))]
+    return [Case({"times": k, "seed": seed}, label=f"{k} evaluations") for k in times]
+
+
+def _evaluations_left_behind(network, draw):
+    asked = []
+    network.register_forward_hook(lambda *_: asked.append(1))
+    draw(1)
+    return len(asked)
+
+
+def _evaluations_of_layers(network, draw):
+    asked = []
+    hooks = [part.register_forward_hook(lambda *_: asked.append(1)) for part in network.modules()]
+    draw(1)
+    for hook in hooks:
+        hook.remove()
+    return len(asked)
+
+
+def _evaluations_of_two(network, draw):
+    asked = []
+    with network.register_forward_hook(lambda *_: asked.append(1)):
+        draw(1)
+        draw(1)
+    return len(asked)
+
+
+quiz(
+    "eval/evaluations",
+    points=2,
+    minutes=4,
+    title="How often is the network asked?",
+    reference=_evaluations,
+    cases=_draws,
+    probe=_try_counting,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "a hook left behind",
+            _evaluations_left_behind,
+            "Right, but your hook stays on the network, and counts for ever. Use it as a context: `with "
+            "network.register_forward_hook(...)`.",
+        ),
+        Misconception(
+            "its layers counted",
+            _evaluations_of_layers,
+            "You count the layers inside as well. One hook, on the network itself.",
+        ),
+        Misconception("two draws", _evaluations_of_two, "That is for two images. Draw one."),
+    ],
+    hints=[
+        "Something must count whenever the network runs, without knowing how `draw` goes about it.",
+        "`network.register_forward_hook(f)` calls f(network, inputs, output) after each run.",
+        "f may append to a list, `lambda *_: asked.append(1)`.",
+        "`with network.register_forward_hook(...): draw(1)` takes the hook off again; then `len(asked)`.",
+    ],
+    passed="Evaluations are the same on every machine, seconds aren't: report both.",
+    explanation="`list.append` returns None. A hook that returns anything else replaces the network's output.",
 )
 
 
@@ -571,7 +678,7 @@ def _corners_summing_to_one(measured, worst, best):
 quiz(
     "eval/corners",
     points=3,
-    minutes=7,
+    minutes=5,
     title="Three numbers, three corners",
     reference=corners,
     library=(wishes,),
@@ -610,8 +717,99 @@ quiz(
     explanation="The quotient turns over by itself where small is good: numerator and denominator are both negative.",
 )
 
+
+def _places(models, worst, best):
+    found = {}
+    for name, values in models.items():
+        if "milliseconds" in values:
+            seeds = zip(values["distance"], values["milliseconds"], values["coverage"])
+            found[name] = [corners((d2**0.5, ms / 1000, cover), worst, best) for d2, ms, cover in seeds]
+    return found
+
+
+def _tables(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for names, seeds in ((("VAE", "GAN"), 3), (("diffusion",), 1), (("a", "b", "c"), 2)):
+        u = torch.rand(len(names) + 2, 3, seeds, generator=rng, dtype=torch.float64)
+        models = {"real images": {"distance": (0.5 + u[0, 0]).tolist(), "coverage": (0.9 + 0.1 * u[0, 2]).tolist()}}
+        for k, name in enumerate(names, 1):
+            d2, ms, cover = 4 + 60 * u[k, 0], 0.2 * 2000 ** u[k, 1], 0.1 + 0.7 * u[k, 2]
+            models[name] = {"distance": d2.tolist(), "milliseconds": ms.tolist(), "coverage": cover.tolist()}
+        models["pixel Gaussian"] = {"distance": (90 + u[-1, 0]).tolist(), "coverage": (0.1 * u[-1, 2]).tolist()}
+        args = {"models": models, "worst": (10.0, 1.0, 0.0), "best": (0.5, 1e-4, 1.0)}
+        cases.append(Case(args, label=f"{len(names)} models and two controls, {seeds} seeds"))
+    return cases
+
+
+def _with_each(change):
+    """A wrong answer that changes each model's three numbers first."""
+
+    def places(models, worst, best):
+        found = {}
+        for name, values in models.items():
+            if "milliseconds" in values:
+                seeds = zip(values["distance"], values["milliseconds"], values["coverage"])
+                found[name] = [corners(change(*row), worst, best) for row in seeds]
+        return found
+
+    return places
+
+
+def _places_of_means(models, worst, best):
+    means = {
+        name: {quantity: [sum(row) / len(row)] for quantity, row in values.items()} for name, values in models.items()
+    }
+    return _places(means, worst, best)
+
+
+def _places_of_the_first_seed(models, worst, best):
+    return {name: rows[:1] for name, rows in _places(models, worst, best).items()}
+
+
+quiz(
+    "eval/places",
+    points=2,
+    minutes=4,
+    title="Every seed, every model",
+    reference=_places,
+    library=(wishes,),
+    cases=_tables,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "squared distances",
+            _with_each(lambda d2, ms, cover: (d2, ms / 1000, cover)),
+            "The table holds d², the ends are distances: take the root.",
+        ),
+        Misconception(
+            "milliseconds as seconds",
+            _with_each(lambda d2, ms, cover: (d2**0.5, ms, cover)),
+            "The table holds milliseconds, the ends are seconds: divide by 1,000.",
+        ),
+        Misconception(
+            "the mean over seeds",
+            _places_of_means,
+            "One place for each model. Keep every seed: how far apart they lie is the error bar of the picture.",
+        ),
+        Misconception(
+            "the first seed",
+            _places_of_the_first_seed,
+            "You return from within the loop over seeds, or take the first. Each seed has a place.",
+        ),
+    ],
+    hints=[
+        "Two loops: over the models, and over the seeds of each.",
+        'Controls have no "milliseconds": `if "milliseconds" in values`.',
+        '`zip(values["distance"], values["milliseconds"], values["coverage"])` gives one triple for each seed.',
+        "`corners((d2**0.5, ms / 1000, cover), worst, best)` is the place of one seed.",
+    ],
+    passed="Seeds drawn side by side are an error bar that nobody has to explain.",
+    explanation="A mean would do for a table. In a picture, the spread between seeds tells which gaps mean something.",
+)
+
 concept(
     "eval/lost-in-the-triangle",
+    minutes=1,
     title="Three shares, one place",
     question="""
     The triangle draws three shares as one place: (0.9, 0.9, 0.9) and (0.1, 0.1, 0.1) both lie in its middle. What can't
@@ -643,6 +841,7 @@ concept(
 
 concept(
     "eval/perfect-deceiver",
+    minutes=1,
     title="The best that a generator can do",
     question="""
     Half of the images that people are shown are real. A generator is perfect: its images are distributed exactly like
@@ -712,7 +911,7 @@ def _wilson_squared(wrong, n, z):
 quiz(
     "eval/wilson",
     points=3,
-    minutes=6,
+    minutes=5,
     equation="9.7",
     title="How sure is an error rate?",
     reference=_wilson,
@@ -752,8 +951,93 @@ quiz(
     """,
 )
 
+
+def _error_rates(answers, real):
+    rates = {}
+    for source in sorted({source for source, _ in answers}):
+        wrong = [(said == "real") != (source == real) for origin, said in answers if origin == source]
+        rates[source] = sum(wrong) / len(wrong), *metrics.wilson_interval(sum(wrong), len(wrong))
+    return rates
+
+
+def _played(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for models, n in ((("GAN", "diffusion"), 20), (("VAE",), 6), (("a", "b", "c"), 60)):
+        sources = ["photographs"] * (n // 2) + [models[k % len(models)] for k in range(n // 2)]
+        order = torch.randperm(n, generator=rng).tolist()
+        says = (torch.rand(n, generator=rng) < 0.6).tolist()
+        says[order.index(0)] = False  # a real image called generated is an error, too
+        answers = [(sources[k], "real" if yes else "generated") for k, yes in zip(order, says)]
+        cases.append(Case({"answers": answers, "real": "photographs"}, label=f"{n} answers, {len(models)} models"))
+    return cases
+
+
+def _rates_of_deceived(answers, real):
+    """Counts "real" as an error, whatever it was said of."""
+    rates = {}
+    for source in sorted({source for source, _ in answers}):
+        said = [said == "real" for origin, said in answers if origin == source]
+        rates[source] = sum(said) / len(said), *metrics.wilson_interval(sum(said), len(said))
+    return rates
+
+
+def _rates_right(answers, real):
+    return {k: (1 - rate, 1 - high, 1 - low) for k, (rate, low, high) in _error_rates(answers, real).items()}
+
+
+def _rates_of_all(answers, real):
+    """Errors with one model, divided by all answers."""
+    n, rates = len(answers), {}
+    for source in {source for source, _ in answers}:
+        wrong = sum((said == "real") != (origin == real) for origin, said in answers if origin == source)
+        rates[source] = wrong / n, *metrics.wilson_interval(wrong, n)
+    return rates
+
+
+def _rates_without_real(answers, real):
+    return {source: row for source, row in _error_rates(answers, real).items() if source != real}
+
+
+quiz(
+    "eval/error-rates",
+    points=3,
+    minutes=5,
+    title="Who deceived you?",
+    reference=_error_rates,
+    library=(metrics.wilson_interval,),
+    cases=_played,
+    misconceptions=[
+        Misconception(
+            "real images called real",
+            _rates_of_deceived,
+            "Of a generated image *real* is the error, of a real one *generated* is. You count *real* for both.",
+        ),
+        Misconception("right answers", _rates_right, "Those are rates of right answers."),
+        Misconception(
+            "divided by all",
+            _rates_of_all,
+            "Each source has its own n: the answers about *its* images.",
+        ),
+        Misconception(
+            "without real images",
+            _rates_without_real,
+            "The real images are missing. Without their row, somebody who calls everything generated looks perfect.",
+        ),
+    ],
+    hints=[
+        "First the sources that occur; then, for each, its own answers.",
+        "`{source for source, _ in answers}` are the sources.",
+        'When is an answer wrong? `(said == "real") != (source == real)` is True just then.',
+        "For each source: `n`, the sum of the wrong ones, and `wilson_interval(wrong, n)`.",
+        "`rates[source] = (wrong / n, *wilson_interval(wrong, n))`",
+    ],
+    passed="An error rate has an owner, an n and an interval; without one of them it can't be compared.",
+    explanation="Comparing two truth values with `!=` counts both kinds of error at once.",
+)
+
 concept(
     "eval/eight-of-twenty",
+    minutes=1,
     title="Eight of twenty",
     question="""
     You were wrong about 8 of 20 images, and (9.7) gives 22 % to 61 %. What do these twenty answers support?

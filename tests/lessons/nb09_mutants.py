@@ -216,6 +216,93 @@ def corners_log_after(measured, worst, best):
     return good, min(1.0, max(0.0, 1 + math.log10(max(fast, 1e-4)) / 4)), covered
 
 
+def evaluations_by_removing(network, draw):
+    count = 0
+
+    def more(*_):
+        nonlocal count
+        count += 1
+
+    hook = network.register_forward_hook(more)
+    draw(1)
+    hook.remove()
+    return count
+
+
+def evaluations_before(network, draw):
+    asked = []
+    with network.register_forward_pre_hook(lambda module, inputs: asked.append(inputs)):
+        draw(1)
+    return len(asked)
+
+
+def evaluations_by_patching(network, draw):
+    calls, original = [], network.forward
+    network.forward = lambda *inputs: calls.append(1) or original(*inputs)
+    draw(1)
+    del network.forward
+    return len(calls)
+
+
+def evaluations_of_the_layers_alone(network, draw):
+    asked, hooks = [], []
+    for part in network.children():
+        hooks.append(part.register_forward_hook(lambda *_: asked.append(1)))
+    draw(1)
+    for hook in hooks:
+        hook.remove()
+    return len(asked)
+
+
+def evaluations_of_one_run(network, draw):
+    asked = []
+    hook = network.register_forward_hook(lambda *_: (asked.append(1), hook.remove())[0])
+    draw(1)
+    return len(asked)
+
+
+def evaluations_from_one(network, draw):
+    return right("eval/evaluations")(network, draw) + 1
+
+
+def places_by_keys(models, worst, best):
+    keys = ("distance", "milliseconds", "coverage")
+    return {
+        name: [
+            right("eval/corners")((math.sqrt(d2), 1e-3 * ms, cover), worst, best)
+            for d2, ms, cover in zip(*(values[key] for key in keys))
+        ]
+        for name, values in models.items()
+        if set(keys) <= set(values)
+    }
+
+
+def places_by_index(models, worst, best):
+    found = {}
+    for name in models:
+        if name not in ("real images", "pixel Gaussian"):
+            row = models[name]
+            found[name] = []
+            for k in range(len(row["distance"])):
+                numbers = row["distance"][k] ** 0.5, row["milliseconds"][k] / 1000, row["coverage"][k]
+                found[name].append(right("eval/corners")(numbers, worst, best))
+    return found
+
+
+def places_turned(models, worst, best):
+    """Three lists of seeds for each model, not seeds of three shares."""
+    return {name: [list(row) for row in zip(*rows)] for name, rows in right("eval/places")(models, worst, best).items()}
+
+
+def places_ends_exchanged(models, worst, best):
+    return right("eval/places")(models, best, worst)
+
+
+def places_of_the_last_model(models, worst, best):
+    """The dictionary is made anew for each model."""
+    return dict([list(right("eval/places")(models, worst, best).items())[-1]]) if len(models) > 3 else {}
+
+
 # --------------------------------------------------------------------------------------------- 9.9 · real or generated?
 
 
@@ -257,6 +344,46 @@ def wilson_backwards(wrong, n, z=1.96):
     return high, low
 
 
+def rates_by_counts(answers, real="real images"):
+    n, wrong = {}, {}
+    for source, said in answers:
+        n[source] = n.get(source, 0) + 1
+        wrong[source] = wrong.get(source, 0) + (said == ("generated" if source == real else "real"))
+    return {source: (wrong[source] / n[source], *right("eval/wilson")(wrong[source], n[source])) for source in n}
+
+
+def rates_by_ifs(answers, real="real images"):
+    rates = {}
+    for source, _ in answers:
+        mine = [said for origin, said in answers if origin == source]
+        errors = mine.count("generated") if source == real else mine.count("real")
+        low, high = wilson_by_roots(errors, len(mine))
+        rates[source] = errors / len(mine), low, high
+    return rates
+
+
+def rates_textbook(answers, real="real images"):
+    """The textbook interval in place of (9.7)."""
+    found = {}
+    for source, (rate, *_) in right("eval/error-rates")(answers, real).items():
+        n = sum(origin == source for origin, _ in answers)
+        found[source] = rate, *slip("eval/wilson", "the textbook interval")(round(rate * n), n, 1.96)
+    return found
+
+
+def rates_of_the_first_half(answers, real="real images"):
+    return right("eval/error-rates")(answers[: len(answers) // 2], real)
+
+
+def rates_without_intervals(answers, real="real images"):
+    return {source: row[0] for source, row in right("eval/error-rates")(answers, real).items()}
+
+
+def rates_of_one_name(answers, real="real images"):
+    """Takes "real images" for the name of the real ones, whatever was said."""
+    return right("eval/error-rates")(answers, "real images")
+
+
 MUTANTS = {
     "eval/nearest": {
         "the first part": nearest_first_part,
@@ -289,6 +416,22 @@ MUTANTS = {
         "another order": corners_order,
         "the logarithm of the share": corners_log_after,
     },
+    "eval/evaluations": {
+        "its layers alone": evaluations_of_the_layers_alone,
+        "the first run": evaluations_of_one_run,
+        "one too many": evaluations_from_one,
+    },
+    "eval/places": {
+        "turned": places_turned,
+        "ends exchanged": places_ends_exchanged,
+        "the last model": places_of_the_last_model,
+    },
+    "eval/error-rates": {
+        "the textbook interval": rates_textbook,
+        "half of the answers": rates_of_the_first_half,
+        "no interval": rates_without_intervals,
+        "a fixed name": rates_of_one_name,
+    },
     "eval/wilson": {
         "Agresti and Coull": wilson_agresti,
         "always 95 %": wilson_always_95,
@@ -304,5 +447,12 @@ ALTERNATIVES = {
     "eval/somebody-elses-report": {"topk": report_by_topk, "sorted": report_sorted},
     "eval/seconds": {"median": seconds_by_median, "stops": seconds_by_stops},
     "eval/corners": {"tensors": corners_by_tensors, "by name": corners_by_name},
+    "eval/evaluations": {
+        "removed by hand": evaluations_by_removing,
+        "before each run": evaluations_before,
+        "forward replaced": evaluations_by_patching,
+    },
+    "eval/places": {"by keys": places_by_keys, "by index": places_by_index},
+    "eval/error-rates": {"counts": rates_by_counts, "ifs": rates_by_ifs},
     "eval/wilson": {"roots": wilson_by_roots, "counts": wilson_by_counts},
 }
