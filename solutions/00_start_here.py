@@ -280,11 +280,11 @@ plots.image_rows(
         "2 each pixel for itself": pixel_by_pixel(n, generator),
         "3 all pairs of pixels": one_gaussian(n, generator),
         "4 a small VAE": vae.sample(n, generator),
-        "a GAN (notebook 08)": load_generator(everything.name, lab.device).sample(n, generator),
+        "a GAN, see 08": load_generator(everything.name, lab.device).sample(n, generator),
         "the sampler of 0.1": samples[:n],
         "real images": x[:n],
     },
-    title="Four recipes, the sampler, and what they are after",
+    title="Four recipes, a GAN, the sampler, and what they are after",
 )
 
 # %% [markdown]

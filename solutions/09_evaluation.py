@@ -246,7 +246,7 @@ plots.curves(
 # TEXT ABOUT NUMBERS
 #
 # ### Somebody else's report *(extra)*
-# The second rule needs no ratio: a sample is too near if it is nearer to a training image than all but a share of held-out images are, the same training set for both. A colleague wrote it down, and reports of the parrot: *as good as no copies.* To make sure, you plant some.
+# The second rule needs no ratio: a sample is too near if it is nearer to a training image than all but a share of held-out images are, the same training set for both. A colleague wrote it down. His report finds fewer copies among the parrot's samples than (9.6) does, so you try it where the truth is known: on a hundred copies, each with a touch of noise.
 
 # %%
 planted = few.x.repeat(9, 1, 1, 1)[:100] + 0.02 * torch.randn(100, *train.shape, device=lab.device)
@@ -255,7 +255,7 @@ for name, images in {"the parrot's": said, "planted copies": planted}.items():
     print(f"{name:16s} {pitfalls.report(images, few.x, held_out, 0.01):.0%} too near, says the report")
 
 # %% [markdown]
-# A report that doesn't see planted copies can't see any.
+# All hundred are copies, and it hardly sees any.
 #
 # #### {{heading eval/somebody-elses-report}}
 
@@ -444,6 +444,9 @@ def places(models, worst, best):
 # %% tags=["check"]
 places = check("eval/places", places)
 
+# %% [markdown]
+# ### The triangle
+
 
 # %%
 def end(model, seconds):
@@ -573,6 +576,9 @@ def error_rates(answers, real="real images"):
 
 # %% tags=["check"]
 error_rates = check("eval/error-rates", error_rates)
+
+# %% [markdown]
+# ### The key
 
 
 # %%
