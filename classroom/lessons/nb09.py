@@ -952,11 +952,11 @@ quiz(
 )
 
 
-def _error_rates(answers, real):
+def _error_rates(answers, real="real images"):
     rates = {}
     for source in sorted({source for source, _ in answers}):
         wrong = [(said == "real") != (source == real) for origin, said in answers if origin == source]
-        rates[source] = sum(wrong) / len(wrong), *metrics.wilson_interval(sum(wrong), len(wrong))
+        rates[source] = sum(wrong) / len(wrong), *_wilson(sum(wrong), len(wrong))
     return rates
 
 
@@ -977,7 +977,7 @@ def _rates_of_deceived(answers, real):
     rates = {}
     for source in sorted({source for source, _ in answers}):
         said = [said == "real" for origin, said in answers if origin == source]
-        rates[source] = sum(said) / len(said), *metrics.wilson_interval(sum(said), len(said))
+        rates[source] = sum(said) / len(said), *_wilson(sum(said), len(said))
     return rates
 
 
@@ -990,7 +990,7 @@ def _rates_of_all(answers, real):
     n, rates = len(answers), {}
     for source in {source for source, _ in answers}:
         wrong = sum((said == "real") != (origin == real) for origin, said in answers if origin == source)
-        rates[source] = wrong / n, *metrics.wilson_interval(wrong, n)
+        rates[source] = wrong / n, *_wilson(wrong, n)
     return rates
 
 
