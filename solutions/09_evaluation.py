@@ -534,9 +534,9 @@ wilson_interval = check("eval/wilson", wilson_interval)
 # %%
 low, high = wilson_interval(10, 20)
 reveal("eval/how-wide", round(100 * (high - low), 1))
-for n in (5, 20, 80, 320):
-    low, high = wilson_interval(0, n)
-    print(f"no error in {n:3d} answers: the error rate may still be {high:.0%}")
+for count in (5, 20, 80, 320):
+    low, high = wilson_interval(0, count)
+    print(f"no error in {count:3d} answers: the error rate may still be {high:.0%}")
 
 # %% [markdown]
 # ### Play
@@ -592,7 +592,7 @@ error_table(coin)
 
 # %% [markdown]
 # ### Your turn
-# Twenty images, one at a time: press a button, or **r** for real and **g** for generated; **n** begins another round. `game.answers` keeps your answers; only the next cell, which lays out a new game, forgets them.
+# Twenty images, one at a time. Press a button; after the first press the keys do it as well: **r** for real, **g** for generated, **n** for another round. `game.answers` keeps your answers; only the next cell, which lays out a new game, forgets them.
 
 # %%
 game = RealOrGenerated(drawn["test images"].cpu(), contestants, answers=20, seed=2)

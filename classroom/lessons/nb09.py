@@ -112,7 +112,7 @@ quiz(
     minutes=6,
     title="The nearest training images",
     reference=_nearest,
-    library=(metrics.nearest, metrics.copies),
+    library=(metrics.nearest,),
     cases=_some_near_others,
     any_device=False,
     misconceptions=[
@@ -248,7 +248,7 @@ quiz(
     equation="9.6",
     title="Is it a copy?",
     reference=_copies,
-    library=(metrics.copies, metrics.nearest),
+    library=(metrics.copies,),
     cases=_some_copied,
     any_device=False,
     misconceptions=[
@@ -346,7 +346,6 @@ quiz(
     title="Somebody else's report",
     bug_hunt=True,
     reference=_report,
-    library=(metrics.nearest, metrics.copies),
     cases=_reported,
     any_device=False,
     misconceptions=[
@@ -1004,7 +1003,6 @@ quiz(
     minutes=5,
     title="Who deceived you?",
     reference=_error_rates,
-    library=(metrics.wilson_interval,),
     cases=_played,
     misconceptions=[
         Misconception(
