@@ -420,16 +420,17 @@ plots.curves(
 # ## 0.7 · Three wishes, two granted
 #
 # What should a generative model do? Draw **good samples**. Draw them **fast**. And **cover** everything in the data, rare things too. Xiao, Kreis and Vahdat (2022) called it the *generative learning trilemma*: each of the great families grants two of the wishes.
+# Here is a measurement: one model of each family, the same images, the same 300 seconds of training, and a mark for each time that it was done. Each quality counts from 0 (one Gaussian fitted to the pixels; a second for an image) to 1 (real images; a tenth of a millisecond).
 
 # %%
-plots.triangle(WISHES, wishes(shipped_table("trilemma")), title="Fashion-MNIST: each trained for 300 CPU seconds, three seeds")
+plots.triangle(WISHES, wishes(shipped_table("trilemma")), title="Fashion-MNIST: each trained for 300 CPU seconds")
 
 # %% [markdown]
 # * **VAE**: one pass through a decoder makes an image, and its training objective punishes leaving out any example. Its samples are blurred, as you saw above.
 # * **GAN**: one pass as well, and sharp, because a second network rejects what looks wrong. Nobody checks whether something is *missing*, and modes go missing.
 # * **Diffusion**: sharp, mostly, and nothing in the data is left out on purpose; but it asks its question tens to a thousand times for one image.
 #
-# The triangle is a map, not a law: the last years of research moved towards its middle. In notebook 09 you measure all three corners, on the same data with the same budget, and draw the triangle yourself.
+# That is their reputation, of large models after long training; compare it with the numbers. The triangle is a map, not a law: the last years of research moved towards its middle. In notebook 09 you draw it yourself.
 
 # %% [markdown]
 # ## 0.8 · How this course works
