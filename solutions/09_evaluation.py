@@ -237,13 +237,14 @@ plots.curves(
     {name: (sizes, over_seeds(column)[0]) for name, column in lines.items()},
     band={name: over_seeds(column)[1:] for name, column in lines.items()},
     log_x=True,
-    title="Fashion-MNIST: what was learned by heart (band: lowest to highest seed)",
+    title="Fashion-MNIST: learned by heart (bands: lowest to highest seed)",
     x_label="training images",
     y_label="share of samples",
 )
 
 # %% [markdown]
-# Each of a hundred images was seen 960 times, each of ten thousand about ten times: memory is a matter of how often. The control columns say what the rules take for a copy by mistake. And look at the last two columns: beside its distance to the *test* images a parrot looks respectable. Only the smaller distance to what it was trained on gives it away, and that one is rarely reported.
+# Each of a hundred images was seen 960 times, each of ten thousand about ten times: learning by heart is a matter of how often. The control columns say what the rules take for a copy by mistake.
+# Now the last column. By its distance to the *test* images, the model that copies is the best of the three: it had the least to learn, and the others aren't finished. Its distance to what it was trained on is smaller still, and that is a number which is rarely reported.
 #
 # ### Somebody else's report *(extra)*
 # The second rule needs no ratio: a sample is too near if it is nearer to a training image than all but a share of held-out images are, the same training set for both. A colleague wrote it down. His report finds fewer copies among the parrot's samples than (9.6) does, so you try it where the truth is known: on a hundred copies, each with a touch of noise.

@@ -56,6 +56,16 @@ def test_his_report_still_finds_copies_of_what_stands_there_twice():
     assert metrics.copies(planted + 0.02 * normal(30, 1, 4, 4, seed=4), twice).double().mean() < 0.2
 
 
+def test_what_the_text_says_of_memorization_holds_for_every_seed():
+    """A hundred images are copied, a thousand aren't; the copier is nearest to the test images, nearer to its own."""
+    of = measured.shipped_table("memorization")["images"]
+    hundred, others = of["100"], [of["1000"], of["10000"]]
+    assert min(hundred["copies"]) > 0.2 and max(max(other["copies"]) for other in others) < 0.01
+    assert max(max(row["control copies"]) for row in of.values()) < 0.01
+    assert max(hundred["to test"]) < min(min(other["to test"]) for other in others)
+    assert all(own < test for own, test in zip(hundred["to training"], hundred["to test"]))
+
+
 # ------------------------------------------------------------------------------------------------ the trilemma, a game
 
 
