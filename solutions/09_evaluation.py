@@ -605,6 +605,7 @@ play(game)
 # Run the next cell when a round is over.
 
 # %%
+print(f"{len(game.answers)} answers so far")
 error_table(game)
 
 # %% [markdown]
