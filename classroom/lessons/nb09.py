@@ -109,7 +109,7 @@ def _nearest_by_rows(points, among, count, at_once):
 quiz(
     "eval/nearest",
     points=3,
-    minutes=6,
+    minutes=5,
     title="The nearest training images",
     reference=_nearest,
     library=(metrics.nearest,),
@@ -603,7 +603,7 @@ def _evaluations_of_two(network, draw):
 quiz(
     "eval/evaluations",
     points=2,
-    minutes=4,
+    minutes=3,
     title="How often is the network asked?",
     reference=_evaluations,
     cases=_draws,
