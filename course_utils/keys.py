@@ -17,7 +17,7 @@ from typing import Any
 # Views come and go while a page is built and rebuilt, so names are set whenever something below the box changes; and
 # only where they differ, else our own change would call us again, for ever.
 _SCRIPT = """
-const box = this.closest('.keeps-keys'), names = NAMES;
+const box = this.closest('.keeps-keys'), names = NAMES, keys = KEYS;
 window.keepsKeys ??= !window.addEventListener('keydown', (event) => {
   const theirs = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === 'Enter');
   if (event.target.closest?.('.keeps-keys')) event.target.toggleAttribute('data-lm-suppress-shortcuts', !theirs);
@@ -38,21 +38,31 @@ const tend = () => {
     }
     for (const field of view.querySelectorAll('select, input:not([type=radio])')) put(field, 'aria-label', name);
   }
+  for (const [mark, key] of Object.entries(keys)) for (const view of box.querySelectorAll('.' + mark)) {
+    put(view, 'aria-keyshortcuts', key);
+  }
+};
+const press = (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.matches('input, select')) return;
+  const [mark] = Object.entries(keys).find(([, key]) => key === event.key.toLowerCase()) ?? [];
+  if (mark) box.querySelector('.' + mark)?.click();
 };
 if (box && !box.tended) {
   box.tended = new MutationObserver(tend);
   const attributeFilter = ['class', 'aria-valuetext'];
   box.tended.observe(box, {subtree: true, childList: true, characterData: true, attributeFilter});
+  box.addEventListener('keydown', press);
   tend();
 }
 """
 
 
-def keep_keys(box: Any, names: Mapping[Any, str] | None = None) -> Any:
+def keep_keys(box: Any, names: Mapping[Any, str] | None = None, keys: Mapping[Any, str] | None = None) -> Any:
     """Let every key go to the widgets in `box` and none to the notebook, and give each widget in `names` its name.
 
     box: an ipywidgets box, which gets one more child, without a size.  names: {widget: what a screen reader calls it};
-    for sliders, menus, radio buttons and boxes to tick, anywhere below the box.  Returns the box.
+    for sliders, menus, radio buttons and boxes to tick, anywhere below the box.  keys: {button: a letter}, which
+    presses the button while the focus is somewhere in the box, but not in a field.  Returns the box.
 
     >>> import ipywidgets
     >>> loudness = ipywidgets.IntSlider()
@@ -62,13 +72,18 @@ def keep_keys(box: Any, names: Mapping[Any, str] | None = None) -> Any:
     """
     import ipywidgets
 
-    marks = {}
-    for widget, name in (names or {}).items():
-        marks[f"named-{widget.model_id}"] = name
-        widget.add_class(f"named-{widget.model_id}")
     box.add_class("keeps-keys")
-    script = html.escape(_SCRIPT.replace("NAMES", json.dumps(marks)))
+    script = html.escape(_SCRIPT.replace("NAMES", _marked("named", names)).replace("KEYS", _marked("pressed", keys)))
     # a style sheet says when it has become part of the page; it need not be empty, but this one is
     keeper = ipywidgets.HTML(f'<style onload="{script}"></style>', layout={"height": "0", "margin": "0"})
     box.children = (*box.children, keeper)
     return box
+
+
+def _marked(how: str, words: Mapping[Any, str] | None) -> str:
+    """{class of a widget: its word} in JavaScript; every widget gets a class of its own."""
+    marks = {}
+    for widget, word in (words or {}).items():
+        marks[f"{how}-{widget.model_id}"] = word
+        widget.add_class(f"{how}-{widget.model_id}")
+    return json.dumps(marks)

@@ -42,10 +42,11 @@ from course_utils.data import load
 from course_utils.device import seeded
 from course_utils.cli.doctor import doctor
 from course_utils.explore import choice, explore, slider
+from course_utils.measured import WISHES, shipped_table, wishes
 from course_utils.models.vae import VAE, negative_elbo
 from classroom import ask, check, hint, predict, reveal
 from course_utils.training import fit
-from course_utils.weights import load_classifier, load_denoiser, shipped
+from course_utils.weights import load_classifier, load_denoiser, load_generator, shipped
 
 lab = setup("00")
 
@@ -280,10 +281,11 @@ plots.image_rows(
         "2 each pixel for itself": pixel_by_pixel(n, generator),
         "3 all pairs of pixels": one_gaussian(n, generator),
         "4 a small VAE": vae.sample(n, generator),
+        "a GAN, see 08": load_generator(everything.name, lab.device).sample(n, generator),
         "the sampler of 0.1": samples[:n],
         "real images": x[:n],
     },
-    title="Four recipes, the sampler, and what they are after",
+    title="Four recipes, a GAN, the sampler, and what they are after",
 )
 
 # %% [markdown]
@@ -419,25 +421,17 @@ plots.curves(
 # ## 0.7 · Three wishes, two granted
 #
 # What should a generative model do? Draw **good samples**. Draw them **fast**. And **cover** everything in the data, rare things too. Xiao, Kreis and Vahdat (2022) called it the *generative learning trilemma*: each of the great families grants two of the wishes.
+# Here is a measurement: one model of each family, the same images, the same 300 seconds of training, and a mark for each time that it was done. Each quality counts from 0 (one Gaussian fitted to the pixels; a second for an image) to 1 (real images; a tenth of a millisecond).
 
 # %%
-plots.triangle(
-    ["good samples", "fast sampling", "every mode covered"],
-    {
-        "GAN\nnotebook 08": (1, 1, 0),
-        "VAE\nnotebook 02": (0, 1, 1),
-        "diffusion\nnotebooks 03–07": (1, 0, 1),
-        "few-step samplers\nnotebooks 06, 09": (2, 3, 3),
-    },
-    title="Each family of models sits on an edge of the map",
-)
+plots.triangle(WISHES, wishes(shipped_table("trilemma")), title="Fashion-MNIST: each trained for 300 CPU seconds")
 
 # %% [markdown]
 # * **VAE**: one pass through a decoder makes an image, and its training objective punishes leaving out any example. Its samples are blurred, as you saw above.
 # * **GAN**: one pass as well, and sharp, because a second network rejects what looks wrong. Nobody checks whether something is *missing*, and modes go missing.
 # * **Diffusion**: sharp, mostly, and nothing in the data is left out on purpose; but it asks its question tens to a thousand times for one image.
 #
-# The triangle is a map, not a law: the last years of research moved towards its middle. In notebook 09 you measure all three corners, on the same data with the same budget, and draw the triangle yourself.
+# That is their reputation, of large models after long training; compare it with the numbers. The triangle is a map, not a law: the last years of research moved towards its middle. In notebook 09 you draw it yourself.
 
 # %% [markdown]
 # ## 0.8 · How this course works

@@ -28,7 +28,7 @@ def page(monkeypatch):
     from course_utils.explore import explorer as module
 
     shown = []
-    monkeypatch.setattr(module, "_in_notebook", lambda: True)
+    monkeypatch.setattr(module, "in_notebook", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda thing, **keywords: shown.append(thing))
     yield shown
     gc.unfreeze()
@@ -140,7 +140,7 @@ def test_a_picture_that_was_shown_before_is_not_drawn_again_until_another_cell_h
     for n in (1, 2, 1, 2, 1):
         explorer.widgets["n"].value = n
     assert drawn == [0, 1, 2] and on_page(explorer).startswith("slope 1.")
-    monkeypatch.setattr(module, "_execution", lambda: 7)
+    monkeypatch.setattr(module, "execution", lambda: 7)
     explorer.widgets["n"].value = 2
     assert drawn == [0, 1, 2, 2]
 

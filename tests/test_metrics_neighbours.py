@@ -127,6 +127,7 @@ def test_nearest_is_the_loop_and_exact_where_points_are_close():
     assert nearest(twins, twins).distances.abs().max() == 0
 
 
+@pytest.mark.equation("9.6")
 def test_copies():
     training = normal(30, 1, 4, 4)
     fresh, near = normal(20, 1, 4, 4, seed=1), training[:10] + 0.01 * normal(10, 1, 4, 4, seed=2)
@@ -158,6 +159,7 @@ def test_entropy_in_nats():
     assert class_entropy(torch.tensor([0, 0, 0, 1, -1, -1]), 5) == pytest.approx(expected)
 
 
+@pytest.mark.equation("9.7")
 def test_wilson_by_hand():
     """3 of 10, z = 1.95996: centre (0.3 + z²/20) / (1 + z²/10), half-width z √(0.021 + z²/400) / (1 + z²/10)."""
     z = 1.959964

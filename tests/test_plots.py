@@ -373,6 +373,19 @@ def test_words_in_a_triangle_stand_out():
         assert (b + 0.05) / (a + 0.05) >= 4.5, f"{text.get_color()} in the box of {text.get_text()}"
 
 
+def test_a_triangle_of_what_was_measured_shows_every_time():
+    members = {"twice\n8 ms": [(1, 1, 0), (0, 3, 0)], "once": (0, 0, 2)}
+    figure = plots.triangle("abc", members, title="T")
+    (axes,) = figure.axes
+    twice, once = (marks.get_offsets() for marks in axes.collections)
+    assert np.allclose(twice, [(-0.475, 0.25), (-0.95, -0.5)]) and np.allclose(once, [(0.95, -0.5)])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(members)
+    assert "twice, 8 ms (0.5, 2, 0), once (0, 0, 2)" in plots.alt_text(figure)
+    figure.draw_without_rendering()
+    legend = axes.get_legend().get_window_extent()
+    assert legend.x1 <= figure.bbox.x1 and legend.x0 > axes.transData.transform((0.5, 0.25))[0]  # nothing is covered
+
+
 def test_triangle_puts_a_member_where_its_shares_pull_it():
     figure = plots.triangle("abc", {"middle": (1, 1, 1), "edge": (2, 2, 0), "corner": (0, 0, 5)}, title="T")
     at = {text.get_text(): text.xy for text in figure.axes[0].texts}

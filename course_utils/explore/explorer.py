@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from .. import plots
 from ..keys import keep_keys
 from .controls import Control, short
+from .page import asleep, awake, execution, in_notebook, name_of, view
 
 REMEMBERED = 100  # pictures an explorer keeps, so that sweeping back is instant; 5 to 20 MB
 
@@ -80,7 +81,7 @@ class Explorer:
 
         One that was drawn before is taken from memory, unless a cell has run since: it may have changed the model.
         """
-        if self._known_since != _execution():
+        if self._known_since != execution():
             self._known.clear()
         if self._place() not in self._known:
             self.figure = self.picture(**self.values)
@@ -92,7 +93,7 @@ class Explorer:
 
     def _remember(self) -> None:
         """Keep the figure that was just drawn, as it is shown."""
-        self._known_since = _execution()
+        self._known_since = execution()
         self._known[self._place()] = plots.as_html(self.figure, quick=True), plots.alt_text(self.figure)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
@@ -130,20 +131,20 @@ class Explorer:
         self._picture = ipywidgets.HTML(self._drawn()[0])
         head = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
         box = ipywidgets.VBox([head, *rows, self._line, self._picture])
-        box.add_class(_name(box))
-        head.value += _awake(_name(box))
+        box.add_class(name_of(box))
+        head.value += awake(name_of(box))
         return keep_keys(box, {widget: self._label(name) for name, widget in self.widgets.items()})
 
     def _ipython_display_(self) -> None:
         """Show it again in another cell; in the cell that made it, it is on the page already."""
-        if self._shown_in != _execution():
+        if self._shown_in != execution():
             self.show()
 
     def show(self) -> None:
         """The explorer, and what stands in for it wherever it does not live."""
-        self._shown_in = _execution()
+        self._shown_in = execution()
         shown = f"this is the picture at {_spelled(self.values)}"
-        if not _in_notebook():
+        if not in_notebook():
             print(f"{self!r}\n  Controls need a notebook: {shown}: {self.alt}")
             return
         from IPython.display import display
@@ -155,17 +156,15 @@ class Explorer:
             display(self.figure)
             return
         _settle()
-        display(_view(box), raw=True)
-        display({"text/html": self._asleep(_name(box)), "text/plain": f"{self!r}\n{self.figure!r}"}, raw=True)
+        display(view(box, "Explorer(controls=...)"), raw=True)
+        display({"text/html": self._asleep(name_of(box)), "text/plain": f"{self!r}\n{self.figure!r}"}, raw=True)
 
     def _asleep(self, name: str) -> str:
         """What is shown while the explorer does not live: the picture as it is now, and how to wake the controls."""
         how = "To wake the controls, run this cell (Shift+Enter); after a restart first those above it"
         how = f"{how} (menu Run, Run All Above Selected Cell). Controls: {self._offers()}."
-        no_widget = f".jp-OutputArea-child:has(> .jupyter-widgets):has(+ .jp-OutputArea-child .asleep-{name})"
-        return (
-            f'<style>{no_widget}{{display:none}}</style><div class="asleep-{name}">'
-            f"<p><b>{html.escape(self.title)}</b><br>{html.escape(how)}</p>{plots.as_html(self.figure)}</div>"
+        return asleep(
+            name, f"<p><b>{html.escape(self.title)}</b><br>{html.escape(how)}</p>{plots.as_html(self.figure)}"
         )
 
 
@@ -180,55 +179,12 @@ def _settle() -> None:
     gc.freeze()
 
 
-# Of an explorer and what stands in for it, which is saved with the notebook, a page shows exactly one. ipywidgets marks
-# an explorer as disconnected when the kernel is restarted; the next day it is not there, but in its place a line that
-# says so in words for programmers. Names tell several explorers of a page apart.
-def _name(box: Any) -> str:
-    return f"explorer-{box.model_id}"
-
-
-def _awake(name: str) -> str:
-    """Hides the stand-in while the explorer lives, and the explorer when it does not.
-
-    (On a narrow page ipywidgets would cut radio buttons off below their names; here they go on in another line.)
-    """
-    return (
-        f"<style>:root:has(.{name}:not(.jupyter-widgets-disconnected)) .asleep-{name},"
-        f".{name}.jupyter-widgets-disconnected{{display:none}}"
-        f".{name} .widget-radio-box{{flex-wrap:wrap}}.{name} .widget-radio-box label{{flex-shrink:0}}</style>"
-    )
-
-
-def _view(box: Any) -> dict[str, Any]:
-    """The widget's view, with less than a list of Python objects for readers without widgets."""
-    bundle = box._repr_mimebundle_()
-    bundle = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-    bundle["text/plain"] = "Explorer(controls=...)"
-    return bundle
-
-
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!", "…")) else f"{text}."
 
 
 def _spelled(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {short(value)}" for name, value in values.items())
-
-
-def _shell() -> Any:
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return None
-    return get_ipython()
-
-
-def _in_notebook() -> bool:
-    return getattr(_shell(), "kernel", None) is not None
-
-
-def _execution() -> Any:
-    return getattr(_shell(), "execution_count", None)
 
 
 def explore(draw: Callable[..., Figure], *, title: str = "", alt: str = "", **controls: Any) -> Explorer:

@@ -15,7 +15,7 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's confidence interval of a share, as of wrong guesses in a game of n rounds: within [0, 1].
+    """Wilson's confidence interval of a share, equation (9.7), as of wrong answers in a game: within [0, 1].
 
     All shares p with |p̂ − p| ≤ z √(p (1 − p) / n), p̂ = successes / n and z the normal quantile (1.96 for 95 %): its
     ends are (p̂ + z²/2n ± z √(p̂ (1 − p̂) / n + z²/4n²)) / (1 + z²/n). Wilson 1927. Not empty at p̂ = 0 and 1, as

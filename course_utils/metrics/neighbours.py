@@ -117,7 +117,7 @@ def nearest(points: Float[Tensor, "n ..."], among: Float[Tensor, "m ..."], count
 def copies(
     generated: Float[Tensor, "n ..."], training: Float[Tensor, "m ..."], ratio: float = 1 / 3
 ) -> Bool[Tensor, " n"]:
-    """Which generated images are copies: much nearer to one training image than to all the others. (n,), bool.
+    """Which generated images are copies, equation (9.6): much nearer to one training image than to others. (n,), bool.
 
     Distance to the nearest training image < ratio · distance to the second nearest, in pixels, with 1/3 (Yoon et al.
     2023, "Diffusion probabilistic models generalize when they fail to memorize"; Gu et al. 2023, arXiv:2310.02664). An

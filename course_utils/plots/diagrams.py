@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .canvas import COLOURS, INK, WIDTH, new_figure, single, styled
@@ -75,32 +76,60 @@ def triangle(corners: Sequence[str], members: Mapping[str, Any], *, title: str) 
     """A triangle of three wishes, and who grants which.
 
     corners: the three names, the first one on top, then left and right. members: {"name": three shares}, how strongly
-    it is drawn to each corner; only their ratios count: (1, 1, 0) is the middle of the first edge.
+    it is drawn to each corner; only their ratios count: (1, 1, 0) is the middle of the first edge. Where shares were
+    measured several times, (n, 3), each time is a mark, alike for a member, and the names stand beside the triangle.
 
     >>> triangle(["good", "fast", "cheap"], {"a friend": (1, 0, 1)}, title="Choose two")
     [picture] Choose two. Triangle of good, fast, cheap: a friend (1, 0, 1)
+    >>> triangle(["good", "fast", "cheap"], {"a friend": [(1, 0, 1), (0.9, 0.1, 1)]}, title="Chosen twice")
+    [picture] Chosen twice. Triangle of good, fast, cheap: a friend (0.95, 0.05, 1)
     """
     if len(corners) != 3:
         raise ValueError(f"corners: expected three names, got {len(corners)}")
-    described = ", ".join(f"{name} {tuple(shares)}".replace("\n", ", ") for name, shares in members.items())
-    figure, axes = single(title, f"Triangle of {', '.join(corners)}: {described}", 7.4, 4.9)
+    shares = {name: _shares(name, values) for name, values in members.items()}
+    described = ", ".join(f"{name} {_in_brief(values)}".replace("\n", ", ") for name, values in shares.items())
+    measured = any(len(values) > 1 for values in shares.values())
+    figure, axes = single(title, f"Triangle of {', '.join(corners)}: {described}", WIDTH if measured else 7.4, 4.9)
     at = np.array([(0.0, 1.0), (-0.95, -0.5), (0.95, -0.5)])
     axes.fill(*at.T, facecolor="#f4f4f4", edgecolor="#888888", linewidth=1.5)
     axes.plot(*at.T, "o", color=INK, markersize=9)
     for name, corner, away, va in zip(corners, at, (12, -12, -12), ("bottom", "top", "top")):
         words = {"ha": "center", "va": va, "fontsize": 14, "fontweight": "bold"}
         axes.annotate(name, corner, (0, away), textcoords="offset points", **words)
-    for k, (name, shares) in enumerate(members.items()):
-        share = as_numbers(shares, name)
-        if share.shape != (3,) or share.min() < 0 or share.sum() == 0:
-            raise ValueError(f"{name!r}: expected three shares of 0 or more, got {shares}")
-        # a colour, and what stands out on it
-        colour, text = ((2, "white"), (0, "black"), (4, "white"), (8, "white"), (1, "black"), (9, "black"))[k % 6]
-        box = {"boxstyle": "round,pad=0.5", "facecolor": COLOURS[colour], "edgecolor": "none"}
-        axes.annotate(name, share @ at / share.sum(), ha="center", va="center", fontsize=12, color=text, bbox=box)
+    places = {name: values @ at / values.sum(1, keepdims=True) for name, values in shares.items()}
+    (_dotted if measured else _labelled)(axes, places)
     axes.set(xlim=(-1.4, 1.4), ylim=(-0.72, 1.2))
     axes.set_axis_off()
     return figure
+
+
+def _shares(name: str, values: Any) -> np.ndarray:
+    """(n, 3), one row for each time that they were measured."""
+    shares = np.atleast_2d(as_numbers(values, name))
+    if shares.ndim != 2 or shares.shape[1] != 3 or shares.min() < 0 or (shares.sum(1) == 0).any():
+        raise ValueError(f"{name!r}: expected three shares of 0 or more, got {values}")
+    return shares
+
+
+def _in_brief(shares: np.ndarray) -> str:
+    return f"({', '.join(f'{share:.3g}' for share in shares.mean(0))})"
+
+
+def _labelled(axes: Axes, places: Mapping[str, np.ndarray]) -> None:
+    """Each name in a box where it belongs."""
+    for k, (name, (place,)) in enumerate(places.items()):
+        # a colour, and what stands out on it
+        colour, text = ((2, "white"), (0, "black"), (4, "white"), (8, "white"), (1, "black"), (9, "black"))[k % 6]
+        box = {"boxstyle": "round,pad=0.5", "facecolor": COLOURS[colour], "edgecolor": "none"}
+        axes.annotate(name, place, ha="center", va="center", fontsize=12, color=text, bbox=box)
+
+
+def _dotted(axes: Axes, places: Mapping[str, np.ndarray]) -> None:
+    """A mark for each time, and beside the triangle what each mark means."""
+    for k, (name, spots) in enumerate(places.items()):
+        look = {"marker": "osD^vP*X"[k % 8], "color": COLOURS[k % len(COLOURS)], "edgecolor": INK, "linewidth": 0.8}
+        axes.scatter(*spots.T, s=95, label=name, zorder=3, **look)
+    axes.legend(loc="center left", bbox_to_anchor=(0.9, 0.6), labelspacing=1.1)
 
 
 @styled
