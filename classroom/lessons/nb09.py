@@ -67,8 +67,8 @@ concept(
         ),
         "c": Option(
             "No: mean and covariance of linear features follow from those of the pixels.",
-            "Right. They are $Wm+b$ and $W\\Sigma W^\\top$ for real images and for ghosts alike. Only a reader that "
-            "isn't linear sees what else makes a garment.",
+            "Right. Mean and covariance of linear features follow from those of the pixels, and ghosts have these from "
+            "real images. Only a reader that isn't linear sees what else makes a garment.",
             right=True,
         ),
         "d": Option(
