@@ -765,9 +765,12 @@ def test_objects_are_no_results(run):
 def test_there_is_no_source_to_read(run, unhurried):
     unhurried(30)  # it walks the whole file system and the whole memory
     cell = """
-    import gc, inspect, os, sys
+    import functools, gc, inspect, os, sys
     import course_utils.diffusion
     def answer(x):
+        return look()
+    @functools.cache  # once is enough for all cases
+    def look():
         found = []
         try:
             found.append(inspect.getsource(course_utils.diffusion.linear_schedule))
@@ -780,16 +783,19 @@ def test_there_is_no_source_to_read(run, unhurried):
             for folder, _, files in os.walk(base):
                 if os.path.basename(folder) in ("course_utils", "solutions"):
                     found += [f"{folder}/{name}" for name in files]
-        assert in_memory("since it is " "planted")
-        return str(found + in_memory("-in-a-comment-" "only"))
-    def in_memory(text):
+        here, there = in_memory("since it is " "planted", "-in-a-comment-" "only")
+        assert here
+        return str(found + there)
+    def in_memory(*texts):
         gc.unfreeze()
-        raw = text.encode()
-        found = []
+        found = [[] for _ in texts]
         for each in gc.get_referents(*gc.get_objects()):
-            if isinstance(each, str) and text in each or isinstance(each, (bytes, bytearray)) and raw in each:
-                found.append(repr(each)[:100])
-        return [each for each in found if each != repr(text)]
+            if not isinstance(each, (str, bytes, bytearray)):
+                continue
+            for text, hits in zip(texts, found):
+                if each != text and (text if isinstance(each, str) else text.encode()) in each:
+                    hits.append(repr(each)[:100])
+        return found
     planted = ["this text can be found, since it is planted"]
     """
     assert said(run(cell, notebook="none")) == "[]"

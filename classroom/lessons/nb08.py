@@ -105,7 +105,7 @@ concept(
     options={
         "a": Option(
             "1 everywhere, since by now each of the points could be a real one.",
-            "Then it would be surely wrong about each generated point, and $\\ln(1-D)$ would be $-\\infty$. Half of "
+            "Then it would be surely wrong about each generated point, and $\\ln(1-D)$ would be −∞. Half of "
             "what it is shown is generated.",
         ),
         "b": Option(
@@ -790,7 +790,7 @@ concept(
         ),
         "c": Option(
             "Where the real points lie densest, since $D$ must be highest there.",
-            "$D^*=p/(p+q)$ is highest where real points outnumber *generated* ones, which isn't where they are dense.",
+            "The best $D$ is highest where real points outnumber *generated* ones, which isn't where they are dense.",
         ),
         "d": Option(
             "All where $D$ happens to be highest, for whichever code $z$ they come from.",
