@@ -1215,6 +1215,14 @@ def frechet_divided_by_n(a, b):
     return ((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross).item()
 
 
+def frechet_not_centred(a, b):
+    """Second moments for covariances: the means count twice."""
+    a, b = a.double(), b.double()
+    of_a, of_b = a.T @ a / (len(a) - 1), b.T @ b / (len(b) - 1)
+    cross = torch.linalg.eigvals(of_a @ of_b).sqrt().real.sum()
+    return ((a.mean(0) - b.mean(0)).square().sum() + of_a.trace() + of_b.trace() - 2 * cross).item()
+
+
 def frechet_added(a, b):
     a, b = a.double(), b.double()
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
@@ -1467,6 +1475,7 @@ MUTANTS = {
     },
     "vae/frechet": {
         "covariances divided by n": frechet_divided_by_n,
+        "covariances without centring": frechet_not_centred,
         "added": frechet_added,
         "a tensor": lambda a, b: torch.tensor([right("vae/frechet")(a, b)]),
         "twice": lambda a, b: 2 * right("vae/frechet")(a, b),
