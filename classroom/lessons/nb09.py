@@ -342,10 +342,7 @@ quiz(
 
 
 def _at_infinity(sizes, distances):
-    x = 1 / torch.tensor(sizes, dtype=torch.float64)
-    y = torch.tensor(distances, dtype=torch.float64)
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-    return (y.mean() - slope * x.mean()).item(), slope.item()
+    return _fit([1 / size for size in sizes], distances)
 
 
 def _lines(rng: torch.Generator) -> list[Case]:
@@ -526,7 +523,7 @@ concept(
     equation="9.1",
     minutes=1,
     question="""
-    On the repaired board all entries are judged by 150 images. What may you say of its numbers?
+    On the repaired board all entries are judged by equally many images. What may you say of its numbers?
     """,
     options={
         "a": Option(
@@ -535,7 +532,7 @@ concept(
             "distance.",
         ),
         "b": Option(
-            "All are too large, not all by the same amount, and near rows may stand in the wrong order.",
+            "All are too large on average, by unequal amounts, and near rows may be in the wrong order.",
             "Right. Each row has its surplus c/n; for sets that resemble each other c is similar. And each number has "
             "noise of its own. Large gaps can be trusted, small ones need an error bar.",
             right=True,
@@ -664,7 +661,7 @@ quiz(
     ],
     passed="No Gaussian was assumed, and no bias is left: a value at 100 images and one at 10,000 estimate the same.",
     explanation="""
-    Without the diagonals each term is a mean over independent pairs, so its expectation is what it estimates, for any
+    Without the diagonals each term is a mean over pairs of independent images, so its expectation is what it estimates, for any
     n. The price is noise: pairs are many, but images are few.
     """,
 )
@@ -767,8 +764,8 @@ quiz(
     passed="One function, and every number of this notebook has an error bar, even one for which nobody knows a "
     "formula.",
     explanation="""
-    For a mean and groups of one it gives exactly std/√n. The values differ g − 1 times less than independent ones
-    would, hence the large factor.
+    For a mean and groups of one it gives exactly std/√n. Leaving a group out moves a mean g − 1 times less than the
+    group's own mean is off, hence the factor.
     """,
 )
 
@@ -858,7 +855,7 @@ quiz(
 # ----------------------------------------------------------------------------------------- 9.4 · sure, and of all kinds
 
 concept(
-    "eval/ten-good-images",
+    "eval/which-scores-best",
     title="Which set scores best?",
     equation="9.3",
     minutes=1,
@@ -879,7 +876,7 @@ concept(
             "Each row is the mean of all rows: the score is 1, the lowest there is.",
         ),
         "d": Option(
-            "Ten images, one of each class, of which the judge is sure, copied a hundred times.",
+            "A thousand images that are ten, one clear one of each class, copied a hundred times.",
             "Right. Sure of each, all classes equally often: nearly 10. It compares with no real image and can't see "
             "copies.",
             right=True,
@@ -1145,7 +1142,7 @@ quiz(
         "those of the columns, `radii(fake, k)[None, :]`. Which dimension is asked then?",
         "`near_real.any(dim=0).double().mean().item(), near_fake.any(dim=1).double().mean().item()`",
     ],
-    passed="Two numbers for two faults: a collapsed generator has precision and no recall, a sprayed one the reverse.",
+    passed="Two numbers for two faults, from one table of distances: asked by column, and by row.",
     explanation="""
     Both are one function with the sets exchanged. What lies on the edge is inside, so that a set has precision and
     recall 1 against itself.
@@ -1213,7 +1210,7 @@ quiz(
         "k · m. Coverage asks each *row*: is any entry true?",
         "`inside.double().sum() / (k * len(fake))` and `inside.any(dim=1).double().mean()`",
     ],
-    passed="A generator can't make a real point's ball wider. So these two can't be talked round by strays.",
+    passed="A generator can't make a real point's ball wider. So strays can't talk these two round. But density can be had by crowding.",
     explanation="""
     Density may exceed 1, where generated points crowd in the middle of the data. Coverage of perfect samples is about
     1 − 2⁻ᵏ if the sets are equally large.
@@ -1540,9 +1537,8 @@ quiz(
     ],
     passed="A fresh network is in training mode. `requires_grad_` and `no_grad` say nothing about that; `eval()` does.",
     explanation="""
-    In training mode `BatchNorm2d` normalises by the batch's own mean and variance. Sorted by class a batch holds one
-    kind of garment, and what makes it that kind is subtracted. `load_classifier` of the library calls `eval()` for
-    you.
+    In training mode `BatchNorm2d` normalises by the batch's own mean and variance. `load_classifier` of the
+    library calls `eval()` for you.
     """,
 )
 
@@ -1610,7 +1606,7 @@ concept(
             right=True,
         ),
     },
-    explanation='The control row "real images" of every table is such a drawer: nothing is better.',
+    explanation="Draws from it would fill a row like that of the test images in 9.6, and nothing is better.",
 )
 
 
@@ -1725,8 +1721,8 @@ concept(
     minutes=1,
     title="Nearer than real",
     question="""
-    A model's samples lie nearer to their nearest training images than fresh *test* images do: 6.6 against 7.5, in the
-    middle. Does it copy?
+    A model's samples lie nearer to their nearest training images than fresh *test* images do: medians of 6.6
+    and 7.5. Does it copy?
     """,
     options={
         "a": Option(
@@ -1972,8 +1968,8 @@ concept(
             "Those least of all: their second nearest image is far away, so they look especially original.",
         ),
         "c": Option(
-            "Copies of what stands in the training set twice, or nearly: then the second is near as well.",
-            "Right. With duplicates he finds what you would have missed by the ratio in (9.6); each rule has its own "
+            "Copies of what stands in the training set twice, exactly or very nearly.",
+            "Right. Then the second is near as well. He finds what you would have missed by the ratio in (9.6); each rule has its own "
             "blind spot.",
             right=True,
         ),
@@ -2616,7 +2612,7 @@ concept(
             "It holds 30 % as well, and that would be quite an eye. *Not shown* isn't *shown not to be*.",
         ),
         "c": Option(
-            "Your error rate is 40 % for this model, and more answers would confirm it.",
+            "Your error rate is 40 % for such images, and more answers would confirm it.",
             "More answers may well lead elsewhere, anywhere in the interval and sometimes out of it.",
         ),
         "d": Option(

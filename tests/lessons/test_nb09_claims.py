@@ -306,3 +306,13 @@ def test_eight_of_twenty(notebook):
     low, high = notebook["wilson_interval"](8, 20)
     assert (round(100 * low), round(100 * high)) == (22, 61)
     assert sum(math.comb(20, k) for k in range(9)) / 2**20 == pytest.approx(1 / 4, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["trilemma", "memorization"])
+def test_what_is_shipped_has_three_seeds(name):
+    assert measured.shipped_table(name)["seeds"] == [0, 1, 2]
+
+
+def test_all_models_of_the_trilemma_are_there():
+    families = {name.split(",")[0] for name in measured.shipped_table("trilemma")["models"]}
+    assert families == {"VAE", "DCGAN", "diffusion", "real images", "pixel Gaussian"}
