@@ -830,7 +830,7 @@ for name, (value, error) in table.items():
 
 for what, of in {"recall": precision_recall, "coverage": density_coverage}.items():
     more, half_width, _ = told_apart(
-        lambda a, b: of(a, b, 5)[1], real, known["diffusion, 10 steps"], known["GAN"], 10, T9
+        lambda a, b, of=of: of(a, b, 5)[1], real, known["diffusion, 10 steps"], known["GAN"], 10, T9
     )
     print(f"{what} of diffusion, 10 steps, less the GAN's: {more:+.2f} ± {half_width:.2f}")
 

@@ -661,8 +661,8 @@ quiz(
     ],
     passed="No Gaussian was assumed, and no bias is left: a value at 100 images and one at 10,000 estimate the same.",
     explanation="""
-    Without the diagonals each term is a mean over pairs of independent images, so its expectation is what it estimates, for any
-    n. The price is noise: pairs are many, but images are few.
+    Without the diagonals each term is a mean over pairs of independent images, so its expectation is what it
+    estimates, for any n. The price is noise: pairs are many, but images are few.
     """,
 )
 
@@ -1210,7 +1210,8 @@ quiz(
         "k · m. Coverage asks each *row*: is any entry true?",
         "`inside.double().sum() / (k * len(fake))` and `inside.any(dim=1).double().mean()`",
     ],
-    passed="A generator can't make a real point's ball wider. So strays can't talk these two round. But density can be had by crowding.",
+    passed="A generator can't make a real point's ball wider. So strays can't talk these two round. But density can be "
+    "had by crowding.",
     explanation="""
     Density may exceed 1, where generated points crowd in the middle of the data. Coverage of perfect samples is about
     1 − 2⁻ᵏ if the sets are equally large.
@@ -1969,8 +1970,8 @@ concept(
         ),
         "c": Option(
             "Copies of what stands in the training set twice, exactly or very nearly.",
-            "Right. Then the second is near as well. He finds what you would have missed by the ratio in (9.6); each rule has its own "
-            "blind spot.",
+            "Right. Then the second is near as well. He finds what you would have missed by the ratio in (9.6); each "
+            "rule has its own blind spot.",
             right=True,
         ),
         "d": Option(
