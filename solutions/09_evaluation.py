@@ -1204,7 +1204,8 @@ def seconds_per_image(draw, n, repeats, clock):
 seconds_per_image = check("eval/seconds", seconds_per_image)
 
 # %% [markdown]
-# ### {{heading eval/evaluations}}
+# ### How often is it asked? *(extra)*
+# #### {{heading eval/evaluations}}
 # Seconds depend on the machine; how often a network is asked doesn't. PyTorch calls a function of yours after each run of a module: `module.register_forward_hook(f)`, which is also a context manager.
 
 
@@ -1224,6 +1225,9 @@ def evaluations(network, draw):
 
 # %% tags=["check"]
 evaluations = check("eval/evaluations", evaluations)
+
+# %% [markdown]
+# ### Both, on this machine
 
 # %%
 unet = load_denoiser(train.name, lab.device)
