@@ -92,14 +92,14 @@ def quick_vae(steps):
     return model.eval()
 
 
-def diffusion(evaluations, part=250):
-    """n images of the course's diffusion model, of classes drawn by lot; the same noise for any number of evaluations."""
+def diffusion(calls, part=250):
+    """n images of the course's diffusion model, of classes drawn by lot; the same noise for any number of calls."""
     chance, denoiser = lab.generator(2, "cpu"), load_denoiser(train.name, lab.device)
     noise = torch.randn(n, *train.shape, generator=chance).to(lab.device)
     wanted = torch.randint(len(train.classes), (n,), generator=chance).to(lab.device)
     return torch.cat(
         [
-            last(dpm_solver(clipped(denoiser), denoiser.schedule, start, evaluations, y))
+            last(dpm_solver(clipped(denoiser), denoiser.schedule, start, calls, y))
             for start, y in zip(noise.split(part), wanted.split(part))
         ]
     )
@@ -1410,9 +1410,9 @@ wilson_interval = check("eval/wilson", wilson_interval)
 # %%
 low, high = wilson_interval(10, 20)
 reveal("eval/how-wide", round(100 * (high - low), 1))
-for count in (5, 20, 80, 320):
-    low, high = wilson_interval(0, count)
-    print(f"no error in {count:3d} answers: the error rate may still be {high:.0%}")
+for answered in (5, 20, 80, 320):
+    low, high = wilson_interval(0, answered)
+    print(f"no error in {answered:3d} answers: the error rate may still be {high:.0%}")
 
 # %% [markdown]
 # ### Play
