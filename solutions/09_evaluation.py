@@ -1137,10 +1137,10 @@ def somebody_elses_report(generated, training, held_out, rare):
 
     generated: (n, c, h, w);  training: (m, c, h, w);  held_out: (k, c, h, w);  rare: in (0, 1).  Returns a float.
     """
-    places = training.flatten(1)
+    flat = training.flatten(1)
     nearest_of = []
     for images in (generated, held_out):
-        table = torch.cdist(images.flatten(1), places)
+        table = torch.cdist(images.flatten(1), flat)
         ### BEGIN SOLUTION
         nearest_of.append(table.min(dim=1).values)
         ### END SOLUTION

@@ -24,7 +24,8 @@ def _entered(button):
 
 stopping.StopButton.__enter__ = _entered
 """
-TRAINING = {"00": 1, "01": 7, "02": 5, "03": 0, "04": 3, "05": 8, "06": 0, "07": 4, "08": 8, "09": 2}  # cells that train
+COUNTS = (1, 7, 5, 0, 3, 8, 0, 4, 8, 2)
+TRAINING = {f"{number:02}": count for number, count in enumerate(COUNTS)}  # cells that train
 
 
 @pytest.mark.slow
