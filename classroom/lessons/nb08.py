@@ -390,39 +390,27 @@ def _step_undetached(G, D, game, x, z, d_optimizer, g_optimizer):
     return d_loss.item(), g_loss.item()
 
 
-def _step_accumulating(G, D, game, x, z, d_optimizer, g_optimizer):
-    d_loss = game.discriminator(D, x, G(z).detach())
-    d_loss.backward()
-    d_optimizer.step()
-    g_loss = game.generator(D, x, G(z))
-    g_loss.backward()
-    g_optimizer.step()
-    return d_loss.item(), g_loss.item()
+def _step_clearing(of_d="before", of_g="before"):
+    """When each player's gradients are cleared: "before" its own backward, "after" its move, or never."""
 
+    def step(G, D, game, x, z, d_optimizer, g_optimizer):
+        fake, losses = G(z), []
+        turns = (
+            (d_optimizer, of_d, lambda: game.discriminator(D, x, fake.detach())),
+            (g_optimizer, of_g, lambda: game.generator(D, x, fake)),
+        )
+        for optimizer, when, loss_of in turns:
+            loss = loss_of()
+            if when == "before":
+                optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if when == "after":
+                optimizer.zero_grad()
+            losses.append(loss.item())
+        return tuple(losses)
 
-def _step_accumulating_d(G, D, game, x, z, d_optimizer, g_optimizer):
-    fake = G(z)
-    d_loss = game.discriminator(D, x, fake.detach())
-    d_loss.backward()
-    d_optimizer.step()
-    g_loss = game.generator(D, x, fake)
-    g_optimizer.zero_grad()
-    g_loss.backward()
-    g_optimizer.step()
-    return d_loss.item(), g_loss.item()
-
-
-def _step_cleared_after_its_move(G, D, game, x, z, d_optimizer, g_optimizer):
-    fake = G(z)
-    d_loss = game.discriminator(D, x, fake.detach())
-    d_loss.backward()
-    d_optimizer.step()
-    d_optimizer.zero_grad()
-    g_loss = game.generator(D, x, fake)
-    g_loss.backward()
-    g_optimizer.step()
-    g_optimizer.zero_grad()
-    return d_loss.item(), g_loss.item()
+    return step
 
 
 def _step_at_once(G, D, game, x, z, d_optimizer, g_optimizer):
@@ -477,18 +465,18 @@ quiz(
         ),
         Misconception(
             "gradients pile up",
-            _step_accumulating,
+            _step_clearing("never", "never"),
             "`.backward()` adds. The generator's backward runs through D as well and leaves a gradient there: clear "
             "each player's own before its backward.",
         ),
         Misconception(
             "the generator's gradient left in D",
-            _step_accumulating_d,
+            _step_clearing("never"),
             "The generator's backward runs through D too and leaves a gradient there, which D's next move takes along.",
         ),
         Misconception(
             "D cleared before the generator's backward",
-            _step_cleared_after_its_move,
+            _step_clearing("after", "after"),
             "The generator's backward runs through D too and leaves a gradient there: clear it right before D's own "
             "backward.",
         ),
