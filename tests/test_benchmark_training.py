@@ -390,6 +390,7 @@ def test_wrong_arguments(bench, wrong, capsys):
 
 
 # ----------------------------------------------------------------------------------------------------------- whole runs
+@pytest.mark.slow  # its parts are tested above
 def test_quick_run(bench, peers, monkeypatch, tmp_path, capsys):
     """Ours, the tutorial's and diffusers', small batches, one CPU second each; again: nothing is left to do."""
     monkeypatch.setattr(bench, "STEPS", 2)

@@ -137,6 +137,7 @@ NAMED = {"slider", "combobox", "checkbox", "radio", "radiogroup", "button", "tex
 NAMED |= {"listbox", "menuitem", "image", "img", "switch", "searchbox"}
 
 
+@pytest.mark.slow
 def test_an_explorer_lives_through_a_reload_and_after_a_restart_says_how_to_wake_it(page, lab, report):
     run_all(page, lab, write(lab, "life", SOURCE))
     wait_until_shown(page, alive="5, ")

@@ -100,6 +100,7 @@ def nothing_outlives(handed_in: Path, tmp_path: Path, number: int, everybody: bo
     return out
 
 
+@pytest.mark.slow
 def test_nothing_outlives_it(handed_in, tmp_path):
     """That it goes on to the same end is seen after a SIGKILL in test_grading.py, and below after every other end."""
     nothing_outlives(handed_in, tmp_path, *USUAL)

@@ -225,6 +225,7 @@ def test_any_bytes_are_taken_without_an_exception(clean, dicts):
             (answer.source or "").encode()  # no lone surrogates: it can be written down
 
 
+@pytest.mark.slow  # 96 answers of the worst kind
 def test_sources_that_python_cannot_take(clean, dicts):
     """Nested far too deep, far too long, or slow for a parser: an answer is still an answer, and time is bounded."""
     hostile = [

@@ -55,7 +55,7 @@ FOLDERS = {
     "600 of 16 bits": Folder(600, kind="16 bits"),
     "600 in twelve classes": Folder(600, 12, kind="colour"),
 }
-HARDEST = {"one": ["01", "02", "03"], "eight": ["00", "04", "05"]}
+HARDEST = {"one": ["01", "02"], "eight": ["00", "03", "04", "05"]}
 
 
 def blob(number: int, folder: Folder) -> Image.Image:
