@@ -1356,6 +1356,8 @@ lost_in_the_triangle = "b"
 ask("eval/lost-in-the-triangle", lost_in_the_triangle)
 
 # %% [markdown]
+# Two of three, then? DDIM comes half way in quality and coverage, the VAE and five steps in speed alone. The GAN and ten steps miss their third wish by about 0.01, less than their seeds differ. So "not in three" hangs on where the line is drawn. And in coverage the GAN, of which one says that it leaves things out, can't be told from diffusion by these seeds.
+#
 # What depends on the ends that we chose, and what doesn't? The places do, and so does "half way". Which of two models is ahead in *one* quality doesn't, as long as neither is clipped; whether that means anything, the seeds say. And the trilemma speaks of families at their best; these are small networks after 300 seconds.
 #
 # ## 9.9 · Real or generated?

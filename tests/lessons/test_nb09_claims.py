@@ -1,6 +1,7 @@
 """What notebook 09 defines by hand is what the library computes, and what its text says of the measures holds."""
 
 import math
+import statistics
 
 import masters
 import numpy as np
@@ -311,6 +312,29 @@ def test_eight_of_twenty(notebook):
 @pytest.mark.parametrize("name", ["trilemma", "memorization"])
 def test_what_is_shipped_has_three_seeds(name):
     assert measured.shipped_table(name)["seeds"] == [0, 1, 2]
+
+
+def test_who_comes_half_way():
+    """What the text says under the triangle."""
+    table = measured.shipped_table("trilemma")
+    places = {name.split("\n")[0]: shares for name, shares in measured.wishes(table).items()}
+    half_way = {
+        name: [wish for wish, share in zip(measured.WISHES, zip(*shares)) if statistics.fmean(share) >= 0.5]
+        for name, shares in places.items()
+    }
+    good, fast, covered = measured.WISHES
+    assert half_way == {
+        "VAE": [fast],
+        "DCGAN": [good, fast],
+        "diffusion, DDIM": [good, covered],
+        "diffusion, few steps": [good, covered],
+        "diffusion, very few steps": [fast],
+    }
+    for name, wish in (("DCGAN", covered), ("diffusion, few steps", fast)):
+        seeds = [share[measured.WISHES.index(wish)] for share in places[name]]
+        assert 0 < 0.5 - statistics.fmean(seeds) < 0.015 < max(seeds) - min(seeds)
+    gan, ddim = (table["models"][name]["coverage"] for name in ("DCGAN", "diffusion, DDIM"))
+    assert max(gan) > min(ddim) and max(ddim) > min(gan)
 
 
 def test_all_models_of_the_trilemma_are_there():
