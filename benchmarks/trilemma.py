@@ -88,9 +88,9 @@ def ddpm(shape: tuple[int, int, int], seed: int) -> tuple[Callable, Callable]:
     def rows(history):
         denoise = clipped(Denoiser(history.ema_model, schedule, recipes.PREDICTION_TYPE))
         walks = {
-            "diffusion, DDIM": (50, partial(ddim, steps=50)),
-            "diffusion, few steps": (10, partial(dpm_solver, steps=10)),
-            "diffusion, very few steps": (5, partial(dpm_solver, steps=5)),
+            "diffusion, 50 steps": (50, partial(ddim, steps=50)),
+            "diffusion, 10 steps": (10, partial(dpm_solver, steps=10)),
+            "diffusion, 5 steps": (5, partial(dpm_solver, steps=5)),
         }
 
         def draw(walk: Callable, n: int, chance: torch.Generator) -> Tensor:
@@ -194,7 +194,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         row = row | ({"milliseconds": 1000 * row["seconds"]} if "seconds" in row else {})
-        for key in COLUMNS.keys() & row.keys():
+        for key in (name for name in COLUMNS if name in row):
             found.setdefault(row["model"], {}).setdefault(key, []).append(row[key])
     return found
 
