@@ -200,7 +200,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Mean ± standard deviation over seeds."""
+    """Mean, and lowest to highest, over seeds."""
     lines = ["| model | " + " | ".join(name for name, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for model, values in summary(rows).items():
         cells = [training.spread(values[key], digits) if key in values else "" for key, (_, digits) in COLUMNS.items()]
