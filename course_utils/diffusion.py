@@ -236,7 +236,7 @@ def cosine_schedule(T: int = REFERENCE, s: float = 0.008, max_beta: float = 0.99
     >>> cosine_schedule(1000).alpha_bar[500]
     tensor(0.4938, dtype=torch.float64)
     """
-    _whole_T(T)
+    whole_T(T)
     u = torch.arange(T + 1, dtype=torch.float64) / T
     curve = ((u + s) / (1 + s) * math.pi / 2).cos().square()
     return Schedule.from_betas((1 - curve[1:] / curve[:-1]).clamp(0, max_beta), "cosine")
@@ -267,7 +267,7 @@ NOISE_SCHEDULES = {
 
 def _resampled(beta: Tensor, T: int, name: str) -> Schedule:
     """ln ᾱ of the published chain, read at T + 1 evenly spaced places (straight lines between its steps)."""
-    _whole_T(T)
+    whole_T(T)
     log = Schedule.from_betas(beta, name).alpha_bar.log()
     place = torch.arange(T + 1, dtype=torch.float64) * len(beta) / T
     left = place.floor().long().clamp(max=len(beta) - 1)
@@ -277,7 +277,7 @@ def _resampled(beta: Tensor, T: int, name: str) -> Schedule:
 # ---------------------------------------------------------------------------------------------------------------------
 # What a network may predict
 # ---------------------------------------------------------------------------------------------------------------------
-PREDICTION_TYPES = ("noise", "x0", "v")  # "epsilon", "sample" and "v_prediction" in `diffusers`
+PREDICTION_TYPES = ("noise", "x0", "v", "velocity")  # the first three: epsilon, sample, v_prediction in `diffusers`
 
 
 def prediction_target(
@@ -287,14 +287,16 @@ def prediction_target(
     noise: Float[Tensor, "b ..."],
     t: Int[Tensor, "b"],
 ) -> Float[Tensor, "b ..."]:
-    """What a network of this prediction type should answer: "noise" (ε), "x0", or "v", equation (5.5).
+    """What a network of this prediction type should answer: "noise" (ε), "x0", "v", equation (5.5), or "velocity", (10.2).
 
-    v = √ᾱ_t · noise − √(1−ᾱ_t) · x0.
+    v = √ᾱ_t · noise − √(1−ᾱ_t) · x0;  velocity = noise − x0, whatever t is.
     """
     _check_prediction_type(prediction_type)
-    if prediction_type != "v":
+    if prediction_type in ("noise", "x0"):
         return noise if prediction_type == "noise" else x0
     check_same_shape("prediction_target", x0=x0, noise=noise)
+    if prediction_type == "velocity":
+        return noise - x0
     signal_rate, noise_rate = schedule.rates(t, x0)
     return signal_rate * noise - noise_rate * x0
 
@@ -306,7 +308,7 @@ def predict_x0(
     x_t: Float[Tensor, "b ..."],
     t: Int[Tensor, "b"],
 ) -> Float[Tensor, "b ..."]:
-    """The clean image that a network's `output` implies, equation (5.6).
+    """The clean image that a network's `output` implies, equations (5.6) and (10.4).
 
     From "noise" it is (x_t − √(1−ᾱ_t) · ε̂) / √ᾱ_t, which nothing can compute where ᾱ_t = 0: zero-terminal-SNR
     schedules need "v" or "x0" (ValueError otherwise).
@@ -318,6 +320,8 @@ def predict_x0(
     signal_rate, noise_rate = schedule.rates(t, x_t)
     if prediction_type == "v":
         return signal_rate * x_t - noise_rate * output
+    if prediction_type == "velocity":
+        return (x_t - noise_rate * output) / (signal_rate + noise_rate)
     if x_t.device.type == "cpu" and bool((signal_rate == 0).any()):
         raise ValueError(f"predict_x0: {NO_SIGNAL}")
     return (x_t - noise_rate * output) / signal_rate
@@ -378,12 +382,12 @@ def drop_labels(
 def min_snr(schedule: Schedule, prediction_type: str, t: Int[Tensor, "b"], gamma: float = 5.0) -> Float[Tensor, "b"]:
     """The weight min(SNR_t, γ) of the squared error in x0, for a network of this prediction type: equation (5.10).
 
-    prediction_type: what the network predicts. An error in x0 is SNR_t times smaller than one in the noise, and
-    SNR_t + 1 times smaller than one in v (Hang et al. 2023). t: (b,) in 1..T. Returns (b,).
+    prediction_type: what the network predicts. A squared error in x0 is SNR_t times smaller than one in the noise,
+    SNR_t + 1 times smaller than one in v (Hang et al. 2023), and (√SNR_t + 1)² times than one in the velocity. t: (b,) in 1..T. Returns (b,).
     """
     _check_prediction_type(prediction_type)
     snr = schedule.snr.to(t.device)[t]
-    per_unit = {"x0": torch.ones_like(snr), "noise": snr, "v": snr + 1}[prediction_type]
+    per_unit = {"x0": torch.ones_like(snr), "noise": snr, "v": snr + 1, "velocity": (snr.sqrt() + 1) ** 2}[prediction_type]
     weight = snr.clamp(max=gamma) / per_unit
     return weight.nan_to_num(1.0) if prediction_type == "noise" else weight  # 0/0 at ᾱ_t = 0, where its limit is 1
 
@@ -398,7 +402,7 @@ def diffusion_loss(
 ) -> Callable:
     """Algorithm 1 (Ho et al. 2020), equation (5.4), for `training.fit`: draw t and ε, ask the network, measure.
 
-    prediction_type: what the network predicts, "noise", "x0" or "v";
+    prediction_type: what the network predicts, one of `PREDICTION_TYPES`;
     distance: "l2", "l1" or "huber", a mean over pixels;
     weight: None, or a function from t (b,) to weights (b,), such as `partial(min_snr, schedule, "v")`;
     draw: `draw(n, T, generator, device)` gives t;
@@ -480,6 +484,6 @@ def _falls(alpha_bar: Tensor) -> bool:
     return starts and bool((alpha_bar.diff() <= 0).all()) and bool(last >= 0) and bool((alpha_bar[:-1] > 0).all())
 
 
-def _whole_T(T: int) -> None:
+def whole_T(T: int) -> None:
     if not is_whole(T, 1):
         raise ValueError(f"T: expected a whole number of steps, at least 1, got {T!r}.")

@@ -111,6 +111,22 @@ class GaussianMixture:
             raise ValueError(f"alpha_bar: expected a number in [0, 1], got {a:g}.")
         return replace(self, means=a**0.5 * self.means, stds=(a * self.stds.square() + (1 - a)).sqrt())
 
+    def velocity(self, x: Float[Tensor, "n d"], u: float) -> Float[Tensor, "n d"]:
+        """E[ε − x_0 | x_u] of points x_u = (1−u) x_0 + u ε on straight paths to the noise, equation (10.5).
+
+        u: in [0, 1], 0 the data. Following it is the flow that carries the mixture to the standard normal, or back.
+
+        >>> GaussianMixture(torch.tensor([[2.0]]), 0.0).velocity(torch.tensor([[1.0], [2.5]]), 0.5).round()   # ε was 0, or 3
+        tensor([[-2.],
+                [ 1.]])
+        """
+        if not 0 <= u <= 1:
+            raise ValueError(f"u: expected a number in [0, 1], got {u:g}.")
+        size = math.hypot(1 - u, u)  # x_u is so many times the x_t that has the same signal-to-noise ratio
+        joint, offset, signal, var = self._joint(x / size, torch.tensor(((1 - u) / size) ** 2, dtype=torch.float64))
+        of_x0, of_noise = self.means.to(x) + signal / var * offset, u / size / var * offset
+        return (joint.softmax(1)[..., None] * (of_noise - of_x0)).sum(1)
+
     def denoiser(self, schedule) -> Callable[..., Tensor]:
         """The perfect denoiser E[x_0 | x_t] as (x_t, t, y=None) → x̂_0. No network can have a smaller squared error.
 
