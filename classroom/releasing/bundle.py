@@ -17,7 +17,7 @@ from .variants import Maker
 
 AS_THEY_ARE = ("LICENSE", "pyproject.toml", "requirements.txt")
 PACKAGES = ("course_utils", "classroom/quizzes")  # whole; of `classroom` besides, what a notebook imports: its words
-ENDINGS = {".py", ".safetensors", ".md"}  # what packages are made of; nothing that happens to lie there
+ENDINGS = {".py", ".safetensors", ".md", ".json"}  # what packages are made of; nothing that happens to lie there
 
 
 def release(
