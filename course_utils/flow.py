@@ -5,12 +5,17 @@ On a straight path x_u = (1 − u) · x_0 + u · ε, 0 ≤ u ≤ 1 (Lipman et al
 guidance and losses need to know nothing of flows: there is one more schedule, and one more thing to predict.
 """
 
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .arrays import check_same_shape
 from .diffusion import NO_SIGNAL, PREDICTION_TYPES, Schedule, whole_T
+from .sampling.loop import Step
 
 CONVERTIBLE = (*PREDICTION_TYPES, "score")
 
@@ -74,3 +79,72 @@ def convert(
         raise ValueError(f"convert: {NO_SIGNAL}")
     x0, noise = (b * value - q * x_t) / determinant, (p * x_t - a * value) / determinant
     return p_wanted * x0 + q_wanted * noise
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------------------------------
+def logit_normal_steps(mean: float = 0.0, std: float = 1.0) -> Callable[..., Tensor]:
+    """A `draw` for `diffusion_loss` that prefers the middle of the path: u = σ(mean + std · z), z standard normal (10.7).
+
+    (Esser et al. 2024.) Returns draw(n, T, generator, device) → (n,) steps in 1..T, stratified as `draw_steps` is.
+
+    >>> logit_normal_steps()(4, 1000, torch.Generator().manual_seed(0)).diff().min() > 0
+    tensor(True)
+    """
+
+    def draw(
+        n: int, T: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    ) -> Int[Tensor, " n"]:
+        start = torch.rand((), generator=generator, device=device)
+        z = torch.special.ndtri((torch.arange(n, device=device) + start) / n)
+        return ((mean + std * z).sigmoid() * T).ceil().long().clamp(1, T)
+
+    return draw
+
+
+def optimal_pairs(
+    x0: Float[Tensor, "b ..."], noise: Float[Tensor, "b ..."], y: Int[Tensor, "b"] | None = None
+) -> Float[Tensor, "b ..."]:
+    """The same noise, dealt out so that the sum of squared distances |x0 − noise|² of the batch is smallest.
+
+    (Pooladian et al. 2023; Tong et al. 2024.) Straight paths cross less often so. y: labels (b,), or None; with labels
+    noise changes places only within a class, so that each class still sees noise of all kinds.
+
+    >>> optimal_pairs(torch.tensor([[0.0], [9.0]]), torch.tensor([[8.0], [1.0]])).flatten()
+    tensor([1., 8.])
+    """
+    check_same_shape("optimal_pairs", x0=x0, noise=noise)
+    dealt, classes = noise.clone(), torch.zeros(len(x0), dtype=torch.long) if y is None else y
+    for one in classes.unique():
+        rows = (classes == one).nonzero().flatten().to(x0.device)
+        cost = torch.cdist(x0[rows].flatten(1).float(), noise[rows].flatten(1).float()).square()
+        _, columns = linear_sum_assignment(cost.cpu().numpy())
+        dealt[rows] = noise[rows[torch.from_numpy(columns).to(rows.device)]]
+    return dealt
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How straight?
+# ---------------------------------------------------------------------------------------------------------------------
+def straightness(steps: Iterable[Step], schedule: Schedule) -> float:
+    """How far a path strays from its chord: 0 for a straight line at constant speed (Liu et al. 2023), equation (10.8).
+
+    The mean over u of |ẋ_u − (x_1 − x_0)|², per pixel, with ẋ the speed between two steps on the straight-path scale.
+    steps: those of a sampler that draws no noise on the way, from T to 0. The finer they are, the nearer to the path.
+
+    >>> from course_utils.sampling import ddim
+    >>> schedule, point = flow_schedule(10), lambda x, t, y=None: torch.full_like(x, 0.5)
+    >>> round(straightness(ddim(point, schedule, torch.ones(2, 3), 5), schedule), 6)     # all data is one point
+    0.0
+    """
+    places = [
+        on_straight_path(schedule, step.x, torch.full((len(step.x),), step.t, device=step.x.device)) for step in steps
+    ]
+    (end, top), (start, bottom) = places[0], places[-1]
+    chord = (end - start) / (top - bottom)[0]
+    total = sum(
+        ((u - v)[0] * ((x - z) / (u - v)[0] - chord).square().mean() for (x, u), (z, v) in pairwise(places)),
+        start=chord.new_zeros(()),
+    )
+    return (total / (top - bottom)[0]).item()

@@ -1,13 +1,23 @@
 """Flows and diffusion are one thing: every arrow of the conversion table, and velocities against autograd."""
 
+import math
 from itertools import permutations
 
 import pytest
 import torch
+from scipy.integrate import quad
 
 from course_utils.data import GaussianMixture
 from course_utils.diffusion import cosine_schedule, linear_schedule, zero_terminal_snr
-from course_utils.flow import CONVERTIBLE, convert, flow_schedule, on_straight_path
+from course_utils.flow import (
+    CONVERTIBLE,
+    convert,
+    flow_schedule,
+    logit_normal_steps,
+    on_straight_path,
+    optimal_pairs,
+    straightness,
+)
 from course_utils.sampling import ddim
 
 SCHEDULES = {
@@ -89,3 +99,51 @@ def test_euler_along_the_flow_is_ddim_stride_by_stride(name):
         (x_u, u), (_, u_after) = (on_straight_path(schedule, before.x, t), on_straight_path(schedule, before.x, s))
         moved = x_u + (u_after - u)[:, None] * MIXTURE.velocity(x_u, u[0].item())
         torch.testing.assert_close(moved, on_straight_path(schedule, after.x, s)[0], rtol=1e-6, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------- straightness
+def gaussian(std: float) -> GaussianMixture:
+    return GaussianMixture(torch.zeros(1, 1, dtype=torch.float64), std)
+
+
+@pytest.mark.equation("10.8")
+def test_straightness_of_one_gaussian_in_closed_form():
+    """Of N(0, s²) the path is x_u = √((1−u)² s² + u²) z: its straightness is an integral that SciPy can do."""
+    s, z = 0.2, normal(50, 1)
+    speed = lambda u: (u - (1 - u) * s**2) / math.sqrt((1 - u) ** 2 * s**2 + u**2)  # noqa: E731
+    wanted = z.square().mean().item() * quad(lambda u: (speed(u) - (1 - s)) ** 2, 0, 1)[0]
+    schedule = flow_schedule(1000)
+    found = straightness(ddim(gaussian(s).denoiser(schedule), schedule, z, 1000), schedule)
+    assert found == pytest.approx(wanted, rel=5e-3)
+
+
+@pytest.mark.equation("10.8")
+def test_a_point_is_reached_on_straight_lines():
+    schedule = cosine_schedule(100)
+    assert straightness(ddim(gaussian(0.0).denoiser(schedule), schedule, normal(5, 1), 20), schedule) < 1e-12
+
+
+# ------------------------------------------------------------------------------------------------------- pairs, draws
+@pytest.mark.parametrize("classes", [1, 3])
+def test_no_exchange_of_two_brings_pairs_nearer(classes):
+    x0, noise = normal(24, 2), normal(24, 2, seed=1)
+    y = torch.arange(24) % classes
+    dealt = optimal_pairs(x0, noise, None if classes == 1 else y)
+    cost = torch.cdist(x0, dealt).square()
+    own = cost.diagonal()
+    gain = own[:, None] + own[None] - cost - cost.T  # of every exchange
+    assert gain[y[:, None] == y].max() < 1e-9
+    for k in range(classes):  # the same noise, within its class
+        assert torch.equal(dealt[y == k].sort(0).values, noise[y == k].sort(0).values)
+    assert own.sum() < (x0 - noise).square().sum()
+
+
+@pytest.mark.equation("10.7")
+@pytest.mark.parametrize("mean, std", [(0.0, 1.0), (-0.5, 0.7)])
+def test_times_are_logit_normal(mean, std):
+    t = logit_normal_steps(mean, std)(20_000, 1000, torch.Generator().manual_seed(0))
+    share = torch.tensor([(t <= k).double().mean() for k in (100, 300, 500, 700, 900)])
+    edges = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
+    wanted = torch.distributions.Normal(mean, std).cdf(edges.logit())
+    torch.testing.assert_close(share, wanted, rtol=0, atol=2e-3)
+    assert t.min() >= 1 and t.max() <= 1000
