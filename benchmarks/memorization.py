@@ -20,9 +20,9 @@ on where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import training
+import over_seeds
 
 from course_utils import recipes
 from course_utils.data import ImageSet, load
@@ -112,62 +112,35 @@ COLUMNS = {
 }
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """How many images -> quantity -> the values of all seeds, in the order in which they were measured."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for row in sorted(rows, key=lambda row: row["images"]):
-        for key in COLUMNS:
-            found.setdefault(str(row["images"]), {}).setdefault(key, []).append(row[key])
-    return found
+TABLE = over_seeds.Table("images", "training images", COLUMNS)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Mean, and the range over seeds."""
-    lines = ["| training images | " + " | ".join(name for name, _ in COLUMNS.values()) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 1) + "|")
-    for images, values in summary(rows).items():
-        cells = [training.spread(values[key], digits) for key, (_, digits) in COLUMNS.items()]
-        lines.append(f"| {int(images):,} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def by_size(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: row["images"])
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure what isn't in the file yet, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = over_seeds.parser(__doc__, SAMPLES)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="images to train on")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--samples", type=int, default=SAMPLES)
-    parser.add_argument("--data", default="fashion-mnist")
-    parser.add_argument("--json", type=Path, help="append each row to this file, and skip those that it has")
-    parser.add_argument("--report", action="store_true", help="measure nothing: the table of what is in the file")
-    parser.add_argument("--to", type=Path, help="write all seeds to this file, for the notebooks")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    key = {"data": options.data, "steps": options.steps, "samples": options.samples}
-    known = [row for row in training.read_rows(options.json) if key.items() <= row.items()]
-    rows = known if options.report else list(collect(options, key, known))
-    print(table(rows))
-    if options.to:
-        content = key | {"seeds": sorted({row["seed"] for row in rows}), "images": summary(rows)}
-        options.to.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return rows
+    settings = {"data": options.data, "steps": options.steps, "samples": options.samples}
+    return over_seeds.run(options, settings, collect, TABLE, "images", by_size)
 
 
 def collect(options: argparse.Namespace, key: dict[str, Any], known: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows that are known, and the others as they are measured."""
     data, judge = load(options.data, "train"), Judge(load(options.data, "test"))
+
+    def measure(size: int, seed: int) -> Iterator[dict[str, Any]]:
+        subset = data.first(size)
+        yield judge(samples_of(subset, options.steps, options.samples, seed), subset.x)
+
     for seed in options.seeds:
         for size in options.sizes:
             mine = key | {"images": size, "seed": seed}
-            row = next((row for row in known if mine.items() <= row.items()), None)
-            if row is None:
-                subset = data.first(size)
-                images = samples_of(subset, options.steps, options.samples, seed)
-                row = mine | judge(images, subset.x)
-                training.append_row(options.json, row)
-                print(row, file=sys.stderr, flush=True)
-            yield row
+            yield from over_seeds.kept(options.json, known, mine, partial(measure, size, seed))
 
 
 if __name__ == "__main__":

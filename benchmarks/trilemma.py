@@ -15,7 +15,6 @@ fitted to the pixels. Finished rows are appended to --json; the same command goe
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import training
+import over_seeds
 
 from course_utils import recipes
 from course_utils.adversarial import train_gan
@@ -189,46 +188,21 @@ COLUMNS = {
 }
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Model -> quantity -> the values of all seeds, in the order in which they were measured."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        row = row | ({"milliseconds": 1000 * row["seconds"]} if "seconds" in row else {})
-        for key in (name for name in COLUMNS if name in row):
-            found.setdefault(row["model"], {}).setdefault(key, []).append(row[key])
-    return found
+TABLE = over_seeds.Table("model", "model", COLUMNS)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Mean, and lowest to highest, over seeds."""
-    lines = ["| model | " + " | ".join(name for name, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for model, values in summary(rows).items():
-        cells = [training.spread(values[key], digits) if key in values else "" for key, (_, digits) in COLUMNS.items()]
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def in_milliseconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row | ({"milliseconds": 1000 * row["seconds"]} if "seconds" in row else {}) for row in rows]
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure what isn't in the file yet, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = over_seeds.parser(__doc__, SAMPLES)
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--budget", type=float, default=300.0, help="CPU seconds of training each")
-    parser.add_argument("--samples", type=int, default=SAMPLES)
-    parser.add_argument("--data", default="fashion-mnist")
-    parser.add_argument("--json", type=Path, help="append each row to this file, and skip those that it has")
-    parser.add_argument("--report", action="store_true", help="measure nothing: the table of what is in the file")
-    parser.add_argument("--to", type=Path, help="write means and seeds to this file, for the notebooks")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    key = {"data": options.data, "budget": options.budget, "samples": options.samples}
-    known = [row for row in training.read_rows(options.json) if key.items() <= row.items()]
-    rows = known if options.report else list(collect(options, key, known))
-    print(table(rows))
-    if options.to:
-        content = key | {"seeds": sorted({row["seed"] for row in rows}), "models": summary(rows)}
-        options.to.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return rows
+    settings = {"data": options.data, "budget": options.budget, "samples": options.samples}
+    return over_seeds.run(options, settings, collect, TABLE, "models", in_milliseconds)
 
 
 def collect(options: argparse.Namespace, key: dict[str, Any], known: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -242,13 +216,7 @@ def collect(options: argparse.Namespace, key: dict[str, Any], known: list[dict[s
         work["controls"] = partial(controls, data, judge, options.samples, seed)
         for name, rows_of in work.items():
             mine = key | {"contestant": name, "seed": seed}
-            found = [row for row in known if mine.items() <= row.items()]
-            if not found:
-                found = [mine | row for row in rows_of()]  # all rows of a training, or none
-                for row in found:
-                    training.append_row(options.json, row)
-                    print(row, file=sys.stderr, flush=True)
-            yield from found
+            yield from over_seeds.kept(options.json, known, mine, rows_of)
 
 
 if __name__ == "__main__":

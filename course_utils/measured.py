@@ -47,21 +47,35 @@ def corners(measured: Numbers, worst: Numbers, best: Numbers) -> tuple[float, fl
     return tuple(min(1.0, max(0.0, (value - low) / (high - low))) for value, low, high in zip(*rows))
 
 
-def wishes(table: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float]]]:
-    """For each model of the trilemma's table its `corners`, one triple a seed, ready for `plots.triangle`.
+def places(models: Mapping[str, Any], worst: Numbers, best: Numbers) -> dict[str, list[tuple[float, float, float]]]:
+    """The `corners` of each model, one triple a seed; controls, which have no time, are left out.
 
-    table: `shipped_table("trilemma")`. The distance is the root of the squared Fréchet distance. Of distance and
-    coverage the ends are the controls: one Gaussian fitted to the pixels, and real images. Of speed they are `SLOW` and
-    `FAST`. The names carry the means of the three.
+    models: name -> quantity -> one value a seed: "distance", the *squared* Fréchet distance, of which the root counts,
+    "milliseconds" for an image, and "coverage".  worst, best: as for `corners`.
+
+    >>> models = {"a model": {"distance": [36.0], "milliseconds": [10.0], "coverage": [0.5]}}
+    >>> places(models, worst=(10.0, 1.0, 0.0), best=(2.0, 0.0001, 1.0))
+    {'a model': [(0.5, 0.5, 0.5)]}
     """
-    models, found = table["models"], {}
-    worst, best = (_end(models[name], seconds) for name, seconds in (("pixel Gaussian", SLOW), ("real images", FAST)))
+    found = {}
     for name, values in models.items():
         if "milliseconds" in values:
             seeds = zip(values["distance"], values["milliseconds"], values["coverage"])
-            shares = [corners((d2**0.5, ms / 1000, cover), worst, best) for d2, ms, cover in seeds]
-            good, fast, covered = map(fmean, zip(*shares))
-            found[f"{name}\ngood {good:.2f}, fast {fast:.2f}, covered {covered:.2f}"] = shares
+            found[name] = [corners((d2**0.5, ms / 1000, cover), worst, best) for d2, ms, cover in seeds]
+    return found
+
+
+def wishes(table: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float]]]:
+    """For each model of the trilemma's table its `places`, ready for `plots.triangle`.
+
+    table: `shipped_table("trilemma")`. Of distance and coverage the ends are the controls: one Gaussian fitted to the
+    pixels, and real images. Of speed they are `SLOW` and `FAST`. The names carry the means of the three.
+    """
+    models, found = table["models"], {}
+    worst, best = (_end(models[name], seconds) for name, seconds in (("pixel Gaussian", SLOW), ("real images", FAST)))
+    for name, shares in places(models, worst, best).items():
+        good, fast, covered = map(fmean, zip(*shares))
+        found[f"{name}\ngood {good:.2f}, fast {fast:.2f}, covered {covered:.2f}"] = shares
     return found
 
 

@@ -1,13 +1,13 @@
 """The quizzes of notebook 09, "Evaluation and the trilemma"."""
 
 import math
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 import torch
 from torch import nn
 
 from course_utils import metrics
-from course_utils.measured import corners, wishes
+from course_utils.measured import corners, places, wishes
 from course_utils.models.classifier import Classifier
 
 from ..quizzes.declarations import Case, Fixture, Misconception, Option, Unfit, concept, fixture, quiz
@@ -674,13 +674,15 @@ def _jackknife(statistic, sets, groups):
     return statistic(*sets), ((groups - 1) * without.var(dim=0, correction=0)).sqrt()
 
 
-def _jackknife_with(keep=lambda i, groups, g: i % groups != g, error=None):
-    """keep(row numbers, groups, group) -> which stay;  error(values without, groups) -> the standard error."""
+def _jackknife_with(keep=lambda i, groups, g: i % groups != g, error=None, value=lambda of_all, v: of_all):
+    """keep(row numbers, groups, group) -> which stay;  error(values without, groups) -> the standard error;
+    value(the statistic, values without) -> what is returned for the statistic."""
     error = error or (lambda v, groups: ((groups - 1) * v.var(dim=0, correction=0)).sqrt())
 
     def jackknife(statistic, sets, groups):
         rest = [[rows[keep(torch.arange(len(rows)), groups, g)] for rows in sets] for g in range(groups)]
-        return statistic(*sets), error(torch.stack([statistic(*rows) for rows in rest]), groups)
+        without = torch.stack([statistic(*rows) for rows in rest])
+        return value(statistic(*sets), without), error(without, groups)
 
     return jackknife
 
@@ -688,12 +690,6 @@ def _jackknife_with(keep=lambda i, groups, g: i % groups != g, error=None):
 def _jackknife_the_first(statistic, sets, groups):
     first, *others = sets
     return _jackknife(lambda rows: statistic(rows, *others), [first], groups)
-
-
-def _jackknife_mean(statistic, sets, groups):
-    value, error = _jackknife(statistic, sets, groups)
-    rest = [[rows[torch.arange(len(rows)) % groups != g] for rows in sets] for g in range(groups)]
-    return torch.stack([statistic(*rows) for rows in rest]).mean(0), error
 
 
 def _statistics(rng: torch.Generator) -> list[Case]:
@@ -750,7 +746,7 @@ quiz(
         ),
         Misconception(
             "the mean of the values",
-            _jackknife_mean,
+            _jackknife_with(value=lambda of_all, v: v.mean(0)),
             "The value is the statistic of *all* rows; the values with a group missing are for its error only.",
         ),
     ],
@@ -1052,8 +1048,7 @@ def _heaps(rng: torch.Generator) -> list[Case]:
     return cases
 
 
-def _balls(points, k):
-    return torch.cdist(points, points).sort(dim=1).values[:, k]
+_balls = _radii_with()
 
 
 def _shares(real, fake, near_real, near_fake):
@@ -1852,38 +1847,18 @@ quiz(
 )
 
 
-def _flat_nearest(images, training, column):
-    return metrics.nearest(images, training, 2).distances[:, column]
-
-
 def _report(generated, training, held_out, rare):
-    limit = _flat_nearest(held_out, training, 0).quantile(rare)
-    return (_flat_nearest(generated, training, 0) < limit).double().mean().item()
+    return _report_of_columns(0, 0)(generated, training, held_out, rare)
 
 
-def _report_second(generated, training, held_out, rare):
-    limit = _flat_nearest(held_out, training, 1).quantile(rare)
-    return (_flat_nearest(generated, training, 1) < limit).double().mean().item()
+def _report_of_columns(of_generated, of_held_out):
+    """Goes by the nearest training image (0) or the second nearest (1)."""
 
+    def report(generated, training, held_out, rare):
+        near, limits = (metrics.nearest(images, training, 2).distances for images in (generated, held_out))
+        return (near[:, of_generated] < limits[:, of_held_out].quantile(rare)).double().mean().item()
 
-def _report_half_mended(generated, training, held_out, rare):
-    limit = _flat_nearest(held_out, training, 1).quantile(rare)
-    return (_flat_nearest(generated, training, 0) < limit).double().mean().item()
-
-
-def _report_other_half_mended(generated, training, held_out, rare):
-    limit = _flat_nearest(held_out, training, 0).quantile(rare)
-    return (_flat_nearest(generated, training, 1) < limit).double().mean().item()
-
-
-def _report_of_held_out(generated, training, held_out, rare):
-    limit = _flat_nearest(generated, training, 0).quantile(rare)
-    return (_flat_nearest(held_out, training, 0) < limit).double().mean().item()
-
-
-def _report_against_held_out(generated, training, held_out, rare):
-    limit = _flat_nearest(training, held_out, 0).quantile(rare)
-    return (_flat_nearest(generated, held_out, 0) < limit).double().mean().item()
+    return report
 
 
 def _reported(rng: torch.Generator) -> list[Case]:
@@ -1914,28 +1889,28 @@ quiz(
     misconceptions=[
         Misconception(
             "as it was handed out",
-            _report_second,
+            _report_of_columns(1, 1),
             "As it was handed out. Plant a copy, and follow it by hand: which column of the sorted table holds its "
             "distance, and which one is read?",
         ),
         Misconception(
             "mended for the samples only",
-            _report_half_mended,
+            _report_of_columns(0, 1),
             "Samples are measured to the nearest image now, but held-out ones to the second: far too many are near.",
         ),
         Misconception(
             "mended for the limit only",
-            _report_other_half_mended,
+            _report_of_columns(1, 0),
             "The limit is right now, but samples are still measured to the second nearest image.",
         ),
         Misconception(
             "the sets exchanged",
-            _report_of_held_out,
+            lambda generated, training, held_out, rare: _report(held_out, training, generated, rare),
             "The limit comes from held-out images, and the generated ones are counted. You have it the other way.",
         ),
         Misconception(
             "against held-out images",
-            _report_against_held_out,
+            lambda generated, training, held_out, rare: _report(generated, held_out, training, rare),
             "Near to held-out images is what good samples are. Copies are near to *training* images.",
         ),
     ],
@@ -1986,13 +1961,23 @@ concept(
 
 
 def _seconds_per_image(draw, n, repeats, clock):
-    draw(n)
-    spent = []
-    for _ in range(repeats):
-        began = clock()
-        draw(n)
-        spent.append(clock() - began)
-    return sorted(spent)[repeats // 2] / n
+    return _timed_with(lambda spent: sorted(spent)[repeats // 2])(draw, n, repeats, clock)
+
+
+def _timed_with(summary, warm=True):
+    """summary(seconds of all repeats) -> seconds of a call;  warm: whether a call that doesn't count goes before."""
+
+    def seconds_per_image(draw, n, repeats, clock):
+        spent = []
+        if warm:
+            draw(n)
+        for _ in range(repeats):
+            began = clock()
+            draw(n)
+            spent.append(clock() - began)
+        return summary(spent) / n
+
+    return seconds_per_image
 
 
 def _try_clock(answer, each, first, hiccup, n, repeats):
@@ -2021,35 +2006,8 @@ def _timings(rng: torch.Generator) -> list[Case]:
     return cases
 
 
-def _timed_cold(draw, n, repeats, clock):
-    spent = []
-    for _ in range(repeats):
-        began = clock()
-        draw(n)
-        spent.append(clock() - began)
-    return sum(spent) / repeats / n
-
-
-def _timed_mean(draw, n, repeats, clock):
-    draw(n)
-    began = clock()
-    for _ in range(repeats):
-        draw(n)
-    return (clock() - began) / repeats / n
-
-
 def _timed_per_call(draw, n, repeats, clock):
     return _seconds_per_image(draw, n, repeats, clock) * n
-
-
-def _timed_slowest(draw, n, repeats, clock):
-    draw(n)
-    spent = []
-    for _ in range(repeats):
-        began = clock()
-        draw(n)
-        spent.append(clock() - began)
-    return max(spent) / n
 
 
 def _images_a_second(draw, n, repeats, clock):
@@ -2068,17 +2026,17 @@ quiz(
     misconceptions=[
         Misconception(
             "the first call counted",
-            _timed_cold,
+            _timed_with(fmean, warm=False),
             "The first call is slower (memory is asked for, kernels are chosen) and yours counts. Call `draw(n)` once "
             "before you look at the clock.",
         ),
         Misconception(
             "the mean",
-            _timed_mean,
+            _timed_with(fmean),
             "One hiccup of the machine, and a mean is off. Time each repeat by itself and take the middle one.",
         ),
         Misconception("seconds per call", _timed_per_call, "That is for n images. Divide by n."),
-        Misconception("the slowest", _timed_slowest, "That is the slowest repeat. Take the middle one of them."),
+        Misconception("the slowest", _timed_with(max), "That is the slowest repeat. Take the middle one of them."),
         Misconception("images a second", _images_a_second, "Seconds for an image, not images in a second."),
     ],
     hints=[
@@ -2243,7 +2201,7 @@ quiz(
     minutes=5,
     title="Three numbers, three corners",
     reference=corners,
-    library=(wishes,),
+    library=(places, wishes),
     cases=_marks,
     any_device=False,
     misconceptions=[
@@ -2280,15 +2238,6 @@ quiz(
 )
 
 
-def _places(models, worst, best):
-    found = {}
-    for name, values in models.items():
-        if "milliseconds" in values:
-            seeds = zip(values["distance"], values["milliseconds"], values["coverage"])
-            found[name] = [corners((d2**0.5, ms / 1000, cover), worst, best) for d2, ms, cover in seeds]
-    return found
-
-
 def _tables(rng: torch.Generator) -> list[Case]:
     cases = []
     for names, seeds in ((("VAE", "GAN"), 3), (("diffusion",), 1), (("a", "b", "c"), 2)):
@@ -2321,11 +2270,11 @@ def _places_of_means(models, worst, best):
     means = {
         name: {quantity: [sum(row) / len(row)] for quantity, row in values.items()} for name, values in models.items()
     }
-    return _places(means, worst, best)
+    return places(means, worst, best)
 
 
 def _places_of_the_first_seed(models, worst, best):
-    return {name: rows[:1] for name, rows in _places(models, worst, best).items()}
+    return {name: rows[:1] for name, rows in places(models, worst, best).items()}
 
 
 quiz(
@@ -2333,7 +2282,7 @@ quiz(
     points=2,
     minutes=4,
     title="Every seed, every model",
-    reference=_places,
+    reference=places,
     library=(wishes,),
     cases=_tables,
     any_device=False,

@@ -287,6 +287,14 @@ def test_corners_are_the_librarys(notebook):
         assert notebook["corners"](numbers, *ends) == pytest.approx(measured.corners(numbers, *ends))
 
 
+def test_places_are_the_librarys(notebook):
+    models, ends = measured.shipped_table("trilemma")["models"], ((10.0, 1.0, 0.1), (2.0, 1e-4, 0.9))
+    ours, theirs = notebook["places"](models, *ends), measured.places(models, *ends)
+    assert list(ours) == list(theirs) and len(ours) == 5
+    for name, shares in ours.items():
+        assert [pytest.approx(share) for share in shares] == theirs[name]
+
+
 def test_the_stopwatch_ignores_a_slow_first_call_and_a_hiccup(notebook):
     times = iter([9.0, 0.2, 0.2, 5.0, 0.2, 0.2])
     now = [0.0]
