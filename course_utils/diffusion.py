@@ -287,7 +287,7 @@ def prediction_target(
     noise: Float[Tensor, "b ..."],
     t: Int[Tensor, "b"],
 ) -> Float[Tensor, "b ..."]:
-    """What a network of this prediction type should answer: "noise" (ε), "x0", "v", equation (5.5), or "velocity", (10.2).
+    """What a network of this type should answer: "noise" (ε), "x0", "v", equation (5.5), or "velocity", (10.2).
 
     v = √ᾱ_t · noise − √(1−ᾱ_t) · x0;  velocity = noise − x0, whatever t is.
     """
@@ -383,13 +383,21 @@ def min_snr(schedule: Schedule, prediction_type: str, t: Int[Tensor, "b"], gamma
     """The weight min(SNR_t, γ) of the squared error in x0, for a network of this prediction type: equation (5.10).
 
     prediction_type: what the network predicts. A squared error in x0 is SNR_t times smaller than one in the noise,
-    SNR_t + 1 times smaller than one in v (Hang et al. 2023), and (√SNR_t + 1)² times than one in the velocity. t: (b,) in 1..T. Returns (b,).
+    SNR_t + 1 times smaller than one in v (Hang et al. 2023), and (√SNR_t + 1)² times smaller than one in the velocity.
+    t: (b,) in 1..T. Returns (b,).
     """
     _check_prediction_type(prediction_type)
     snr = schedule.snr.to(t.device)[t]
-    per_unit = {"x0": torch.ones_like(snr), "noise": snr, "v": snr + 1, "velocity": (snr.sqrt() + 1) ** 2}[prediction_type]
-    weight = snr.clamp(max=gamma) / per_unit
+    per_unit = {"x0": torch.ones_like(snr), "noise": snr, "v": snr + 1, "velocity": (snr.sqrt() + 1) ** 2}
+    weight = snr.clamp(max=gamma) / per_unit[prediction_type]
     return weight.nan_to_num(1.0) if prediction_type == "noise" else weight  # 0/0 at ᾱ_t = 0, where its limit is 1
+
+
+def with_fresh_noise(
+    x: Float[Tensor, "b ..."], y: Int[Tensor, "b"] | None, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """The usual `pair` of `diffusion_loss`: the images as they are, and noise that knows nothing of them."""
+    return x, normal_like(x, generator)
 
 
 def diffusion_loss(
@@ -399,6 +407,7 @@ def diffusion_loss(
     weight: Callable[[Tensor], Tensor] | None = None,
     draw: Callable = draw_steps,
     null: int | None = None,
+    pair: Callable = with_fresh_noise,
 ) -> Callable:
     """Algorithm 1 (Ho et al. 2020), equation (5.4), for `training.fit`: draw t and ε, ask the network, measure.
 
@@ -406,7 +415,9 @@ def diffusion_loss(
     distance: "l2", "l1" or "huber", a mean over pixels;
     weight: None, or a function from t (b,) to weights (b,), such as `partial(min_snr, schedule, "v")`;
     draw: `draw(n, T, generator, device)` gives t;
-    null: None for a network without labels; else labels are passed on, a tenth of them as this null label.
+    null: None for a network without labels; else labels are passed on, a tenth of them as this null label;
+    pair: `pair(x, y, generator)` gives images and the noise that goes with each, both like x0: fresh noise, unless it
+    says otherwise (see `flow.optimal_pairs`, `few_steps.from_pairs`).
     Returns loss(model, x, y, generator) → a scalar, what `fit` takes.
 
     >>> loss = diffusion_loss(cosine_schedule(100), prediction_type="noise")
@@ -420,12 +431,13 @@ def diffusion_loss(
 
     def loss(model: Callable, x: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
         t = draw(len(x), schedule.T, generator, x.device)
-        noise = normal_like(x, generator)
+        x0, noise = pair(x, y, generator)
         if null is not None and y is None:
             raise ValueError(f"diffusion_loss: null = {null} is for a network with labels, but the data has none.")
         labels = () if null is None else (drop_labels(y, null, generator=generator),)
-        guess = model(schedule.add_noise(x, t, noise), t, *labels).float()
-        error = DISTANCES[distance](guess, prediction_target(schedule, prediction_type, x, noise, t)).flatten(1).mean(1)
+        guess = model(schedule.add_noise(x0, t, noise), t, *labels).float()
+        target = prediction_target(schedule, prediction_type, x0, noise, t)
+        error = DISTANCES[distance](guess, target).flatten(1).mean(1)
         return (error if weight is None else weight(t).to(error) * error).mean()
 
     return loss

@@ -85,9 +85,10 @@ def convert(
 # Training
 # ---------------------------------------------------------------------------------------------------------------------
 def logit_normal_steps(mean: float = 0.0, std: float = 1.0) -> Callable[..., Tensor]:
-    """A `draw` for `diffusion_loss` that prefers the middle of the path: u = σ(mean + std · z), z standard normal (10.7).
+    """A `draw` for `diffusion_loss` that prefers the middle of the path, equation (10.7).
 
-    (Esser et al. 2024.) Returns draw(n, T, generator, device) → (n,) steps in 1..T, stratified as `draw_steps` is.
+    u = sigmoid(mean + std · z), z standard normal (Esser et al. 2024). Returns draw(n, T, generator, device) → (n,)
+    steps in 1..T, stratified as `draw_steps` is.
 
     >>> logit_normal_steps()(4, 1000, torch.Generator().manual_seed(0)).diff().min() > 0
     tensor(True)

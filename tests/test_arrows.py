@@ -15,7 +15,7 @@ PACKAGES = ("course_utils", "classroom")
 BASE = {"arrays", "device", "files"}
 LIBRARY = BASE | {"data", "models", "diffusion", "sampling", "training", "recipes", "metrics", "weights", "plots"}
 LIBRARY |= {"adversarial", "explore", "keys", "notebook", "pitfalls", "together", "variational", "yardsticks"}
-LIBRARY |= {"flow", "measured"}
+LIBRARY |= {"few_steps", "flow", "measured"}
 
 # A module (or the package that it lies in) -> what of ours it may import, by the same short names. Every module needs
 # a line here. The library never imports the machine: no line of the first table holds anything of the second.
@@ -36,6 +36,7 @@ COURSE_UTILS = {
     "plots": BASE,
     "sampling": BASE | {"diffusion"},
     "flow": BASE | {"diffusion", "sampling"},
+    "few_steps": BASE | {"diffusion", "flow", "sampling"},
     "weights": BASE | {"models", "diffusion"},
     "explore": BASE | {"plots", "sampling", "diffusion", "keys"},
     "recipes": BASE | {"models", "diffusion", "training"},

@@ -116,7 +116,8 @@ class GaussianMixture:
 
         u: in [0, 1], 0 the data. Following it is the flow that carries the mixture to the standard normal, or back.
 
-        >>> GaussianMixture(torch.tensor([[2.0]]), 0.0).velocity(torch.tensor([[1.0], [2.5]]), 0.5).round()   # ε was 0, or 3
+        >>> point = GaussianMixture(torch.tensor([[2.0]]), 0.0)
+        >>> point.velocity(torch.tensor([[1.0], [2.5]]), 0.5).round()   # ε was 0, or 3
         tensor([[-2.],
                 [ 1.]])
         """
