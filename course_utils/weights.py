@@ -322,6 +322,7 @@ def units(kind: str) -> dict[str, str]:
     }
 
 
+PREDICTED = {"noise": "the noise ε", "x0": "the clean image x₀", "v": "v", "velocity": "the velocity ε − x₀"}
 HIDDEN = {"format", "kind", "model", "config", "weights", "torch", "checksum", "classes", "schedule", "prediction_type"}
 
 
@@ -338,7 +339,7 @@ def describe(name_or_path: str | os.PathLike) -> str:
         "classes": ", ".join(numbered(card["classes"])) or "none: it takes no labels",
     }
     if card["kind"] == "denoiser":
-        rows["predicts"] = {"noise": "the noise ε", "x0": "the clean image x₀", "v": "v"}[card["prediction_type"]]
+        rows["predicts"] = PREDICTED[card["prediction_type"]]
     if "schedule" in card:
         rows["schedule"] = f"{card['schedule']['name']}, T = {card['schedule']['T']}"
     rows |= {key: _words(value) for key, value in card.items() if key not in HIDDEN}
