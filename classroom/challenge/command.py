@@ -81,7 +81,7 @@ class Game:
             deal = Deal.drawn(budget, self.samples, data.shape, len(data.classes), self.seed)
             try:
                 images = play(self.samplers, entry, deal, self.seed, self.seconds)
-                self.judge.look_for_copies(images)
+                self.judge.look_for_copies(images, self.seed)
                 scores[budget] = self.judge.score(images)
             except Foul as foul:
                 fouls[budget] = str(foul)

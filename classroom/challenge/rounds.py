@@ -116,7 +116,8 @@ def _in_time(denoiser: Callable, seconds: float) -> Network:
         parts = []
         for rows in torch.arange(len(x)).split(CHUNK):
             start = time.monotonic()
-            parts.append(denoiser(x[rows], t[rows], None if y is None else y[rows]).float())
+            some = x[rows].contiguous(memory_format=torch.channels_last)
+            parts.append(denoiser(some, t[rows], None if y is None else y[rows]).float().contiguous())
             left -= time.monotonic() - start
             if left < 0:
                 raise Foul(f"its network takes more than the {seconds:.0f} s that it may have in a round")
