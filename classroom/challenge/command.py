@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import secrets
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from tqdm import tqdm
 from course_utils import device as devices
 from course_utils.cli import Refused, cli_errors
 from course_utils.data import load
-from course_utils.files import write_whole
+from course_utils.files import check_writable, write_whole
 
 from ..grading.sandbox import NoSandbox
 from ..grading.sandbox.warm import one_line
@@ -32,31 +34,24 @@ def run(arguments: argparse.Namespace) -> int:
     folders = entries.folders(arguments.submissions)
     torch.set_num_threads(devices.pick_threads())
     seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
-    with cli_errors(), _sandbox(arguments.unsafe) as samplers:  # which gets ready while the data are read
+    place = _judge(arguments.judge)
+    with cli_errors(arguments.csv):
+        if arguments.csv:
+            check_writable(arguments.csv.absolute().parent)  # now, and not when all is done
         train, test = (load(arguments.data, split) for split in ("train", "test"))
-        place = _judge(arguments.judge)
+    with cli_errors(), _sandbox(arguments.unsafe) as samplers:  # which gets ready while the judge looks at real images
         game = Game(samplers, Judge(place, train, test), arguments.samples, seed, arguments.seconds)
-        try:
-            samplers.ready()
-        except NoSandbox as reason:
-            raise Refused(str(reason)) from reason
+        samplers.ready()
         bar = tqdm(folders.items(), desc="challenge", unit="submission", file=sys.stderr, dynamic_ncols=True)
         rows = [game.row(name, folder) for name, folder in bar]
-        floor = game.judge.floor(game.samples)
-    about = {"judge": game.judge.checksum, "data": train.name, "samples": game.samples}
+        title = game.title()
     with cli_errors(arguments.csv):
-        if arguments.reference:
-            board.write_references(place.with_name(REFERENCES), about, rows)
-        rows += board.read_references(place.with_name(REFERENCES), about)
-        title = (
-            f"Squared Fréchet distance ± standard error of {game.samples:,} images to the test split of {train.title}, "
-            f"in the judge's features: lower is better.\nAs many training images get {floor.distance:.1f} ± "
-            f"{floor.error:.1f}. Seed {seed}."
-        )
-        print(board.text(rows, title), end="")
+        kept = [row for row in rows if row.scores and arguments.reference]
+        shown = [row for row in rows if row not in kept] + _to_beat(place, game, kept)
+        print(board.text(shown, title), end="")
         if arguments.csv:
-            write_whole(arguments.csv, board.as_csv(rows).encode("utf-8-sig"))
-    return 0 if any(row.scores for row in rows if not row.reference) else 1
+            write_whole(arguments.csv, board.as_csv(shown).encode("utf-8-sig"))
+    return 0 if any(row.scores for row in rows) else 1
 
 
 @dataclass(frozen=True)
@@ -87,10 +82,30 @@ class Game:
                 fouls[budget] = str(foul)
         return Row(shown, scores, fouls)
 
+    def title(self) -> str:
+        """What the numbers of the board are, and what real images get."""
+        floor = self.judge.floor(self.samples)
+        return (
+            f"Squared Fréchet distance ± standard error of {self.samples:,} images to the test split of "
+            f"{self.judge.train.title}, in the judge's features: lower is better.\n"
+            f"As many training images get {floor.distance:.1f} ± {floor.error:.1f}. Seed {self.seed}."
+        )
 
-def _sandbox(unsafe: bool) -> Samplers:
+
+def _to_beat(place: Path, game: Game, more: list[Row]) -> list[Row]:
+    """The rows beside this judge that were made as these are, and those that are to stand there from now on."""
+    path = place.with_name(REFERENCES)
+    about = {"judge": game.judge.checksum, "data": game.judge.train.name, "samples": game.samples}
+    if more:
+        board.write_references(path, about, more)
+    return board.read_references(path, about)
+
+
+@contextlib.contextmanager
+def _sandbox(unsafe: bool) -> Iterator[Samplers]:
     try:
-        return Samplers(unsafe=unsafe)
+        with Samplers(unsafe=unsafe) as samplers:
+            yield samplers
     except NoSandbox as reason:
         raise Refused(str(reason)) from reason
 

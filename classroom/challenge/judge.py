@@ -80,5 +80,5 @@ class Judge:
 
 
 def _seen_from(square: int, images: Tensor) -> Tensor:
-    """(n, d): means over squares of so many pixels a side, in which images that are near each other are near as well."""
+    """(n, d): means over squares of so many pixels a side, in which images near each other are near as well."""
     return F.avg_pool2d(images, square, ceil_mode=True).flatten(1)

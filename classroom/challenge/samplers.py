@@ -13,7 +13,7 @@ from ..grading.sandbox.bwrap import import_path, place
 from ..grading.sandbox.inside import protocol
 from ..grading.sandbox.luggage import LIBRARY, Luggage
 from ..grading.sandbox.warm import MB, Lost, Warm, one_line
-from ..grading.sources import library
+from ..grading.sources import module_name, shown
 from ..quizzes import wire
 from .records import Foul
 
@@ -140,7 +140,7 @@ class Samplers:
 
 def _settings(limits: Limits, unsafe: bool) -> dict[str, Any]:
     """What the warm process is told: limits, and of the course the library alone, as code, without any weights."""
-    needed = {name: text for name, text in library().items() if not name.startswith("classroom.lessons")}
+    needed = {module_name(path): path.read_text(encoding="utf-8") for path in shown() if "lessons" not in path.parts}
     return {
         "confined": not unsafe,
         "path": import_path() if unsafe else [place(folder) for folder in import_path()],
