@@ -1,4 +1,4 @@
-"""What teachers and authors call: `python -m classroom build`, `release`, `grade`."""
+"""What teachers and authors call: `python -m classroom build`, `release`, `grade`, `challenge`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from course_utils.cli import Refused, run_command
 from course_utils.cli.options import Parser
 
-from .options import add_build, add_grade, add_release
+from .options import add_build, add_challenge, add_grade, add_release
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add_build(commands).set_defaults(run=_build)
     add_release(commands).set_defaults(run=_release)
     add_grade(commands).set_defaults(run=_grade)
+    add_challenge(commands).set_defaults(run=_challenge)
     return top
 
 
@@ -46,6 +47,13 @@ def _release(arguments: argparse.Namespace) -> int:
 def _grade(arguments: argparse.Namespace) -> int:
     _from_a_clone()
     from .grading.command import run
+
+    return run(arguments)
+
+
+def _challenge(arguments: argparse.Namespace) -> int:
+    _from_a_clone()
+    from .challenge.command import run
 
     return run(arguments)
 

@@ -1,4 +1,4 @@
-"""The options of `build`, `release` and `grade`, with their help. (`--help` doesn't wait for PyTorch.)"""
+"""The options of `build`, `release`, `grade` and `challenge`, with their help. (`--help` doesn't wait for PyTorch.)"""
 
 from __future__ import annotations
 
@@ -57,6 +57,29 @@ examples:
   python -m classroom grade submitted --out grades.csv --scores canvas.csv "Week 3"
   python -m classroom grade submitted --out grades.csv --scheduler tcp://head-node:8786"""
 
+CHALLENGE = """\
+Who makes the best images with 1, 2 and 4 evaluations of a network? Judge what a class handed in, and print a board.
+
+A submission is a folder DIR/NAME/ (or DIR itself is one) with
+  model.safetensors  a diffusion model of this course, as `save` and `python -m course_utils train ddpm` write it
+  sampler.py         a function sample(denoise, schedule, noise, y, evaluations) that returns images like noise[0]
+
+denoise(x_t, t, y) is the network as a denoiser; a call, for all images at once, is one evaluation. noise is
+(evaluations, b, c, h, w): noise[0] to begin with, the others for samplers that add some on the way. Each image must be
+made of its own noise and label alone. The sampler runs in the sandbox, where neither weights nor images nor the judge
+are; the network is called out here, where nobody can call it without being counted."""
+CHALLENGE_EXAMPLES = """\
+a sampler.py to begin with:
+  from course_utils.sampling import ddim, last
+
+  def sample(denoise, schedule, noise, y, evaluations):
+      return last(ddim(denoise, schedule, noise[0], evaluations, y=y))
+
+examples:
+  python -m classroom challenge submitted
+  python -m classroom challenge submitted/ada --seed 1
+  python -m classroom challenge submitted --csv board.csv --judge checkpoints/our-judge"""
+
 
 def add_build(commands: argparse._SubParsersAction) -> Parser:
     """The command `build`."""
@@ -114,4 +137,22 @@ def add_grade(commands: argparse._SubParsersAction) -> Parser:
         "nothing is said at the end")  # fmt: skip
     add("--column", metavar="TITLE", help="with --roster: the column of names, as for `release`")
     add("--unsafe", action="store_true", help="run answers without a sandbox: for notebooks of your own only")
+    return parser
+
+
+def add_challenge(commands: argparse._SubParsersAction) -> Parser:
+    """The command `challenge`."""
+    short = "judge samplers with few evaluations, and print a board"
+    parser = command(commands, "challenge", short, CHALLENGE, CHALLENGE_EXAMPLES)
+    add = parser.add_argument
+    add("submissions", type=Path, metavar="DIR", help="a folder of submissions, or one submission")
+    add("--csv", type=Path, metavar="FILE", help="write the board there too")
+    add("--seed", type=whole(0), metavar="S", help="of noise and labels (a new one each time, which is said)")
+    add("--judge", type=Path, metavar="CLASSIFIER", help="a classifier of your own that nobody has seen, as `python -m "
+        "course_utils train classifier` leaves it: its folder or file (the one that no release holds)")  # fmt: skip
+    add("--data", default="fashion-mnist", metavar="SET", help="what the models were trained on (fashion-mnist)")
+    add("--samples", type=whole(100), default=2000, metavar="N", help="images in each round (2000)")
+    add("--seconds", type=positive, default=120.0, metavar="T", help="time for the network in each round (120)")
+    add("--reference", action="store_true", help="keep these rows, by their names, as rows to beat from now on")
+    add("--unsafe", action="store_true", help="run samplers without a sandbox: for your own only")
     return parser

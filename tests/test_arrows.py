@@ -53,10 +53,11 @@ CLASSROOM = {
     "authoring": {"quizzes", "lessons", "files", "device", "course_utils"},  # device: what seconds were measured on
     "roster": set(),
     "releasing": {"quizzes", "authoring", "roster", "files", "cli"},
-    "grading": {"quizzes", "lessons", "roster", "files", "cli", "course_utils"},
+    "grading": {"quizzes", "lessons", "roster", "files", "cli", "course_utils", "diffusion"},  # a sampler's schedule
+    "challenge": {"grading", "quizzes", "data", "device", "diffusion", "files", "metrics", "models", "weights", "cli"},
     "options": {"cli"},
     "classroom": {"quizzes"},
-    "classroom.__main__": {"options", "authoring", "releasing", "grading", "cli"},
+    "classroom.__main__": {"options", "authoring", "releasing", "grading", "challenge", "cli"},
 }
 MAY_IMPORT = {"course_utils": COURSE_UTILS, "classroom": CLASSROOM}
 WIDGETS = {

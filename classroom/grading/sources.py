@@ -26,7 +26,7 @@ def library() -> dict[str, str]:
         source = path.read_text(encoding="utf-8")
         if path.is_relative_to(ROOT / "classroom" / "lessons"):
             source = without_answers(source, {id: probe for id, probe in declared(source, "probe").items() if probe})
-        found[_module(path)] = source
+        found[module_name(path)] = source
     return found
 
 
@@ -51,12 +51,12 @@ def reader() -> dict[str, str]:
     """Module name -> source of what reads the cells of a notebook, where no answer runs."""
     here = ROOT / "classroom" / "grading"
     paths = [here / "records.py", here / "statements.py", here / "__init__.py", here.parent / "__init__.py"]
-    return {
-        _module(path): path.read_text(encoding="utf-8") for path in (*paths, *sorted((here / "handed_in").glob("*.py")))
-    }
+    paths += sorted((here / "handed_in").glob("*.py"))
+    return {module_name(path): path.read_text(encoding="utf-8") for path in paths}
 
 
-def _module(path: Path) -> str:
+def module_name(path: Path) -> str:
+    """As what a file of the course is imported."""
     return ".".join(part for part in path.relative_to(ROOT).with_suffix("").parts if part != "__init__")
 
 

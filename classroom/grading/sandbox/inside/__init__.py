@@ -9,5 +9,8 @@ process for each, and one runs answers (`server`). Behind the latter work
 * the one of a **question** reads the question itself, so that the others never hold it in memory, gives up all rights
   (`confinement`), runs the answer (`cell`) and writes down what came out.
 
+A challenge has a third one, `sampler`: it is the second, but that each submission is one sampler, which asks for every
+evaluation of its network on the outside.
+
 `protocol` is what they say to each other and to the outside.
 """

@@ -35,7 +35,7 @@ def answer(
         question = marshal.loads(receive(incoming, length))
         close_all_but(requests, results)
         os.write(results, b".")
-        _shut_in(limits, confined)
+        shut_in(limits, confined)
         _answer(question, notebooks, seconds, requests, results)
     except BaseException as error:
         with contextlib.suppress(BaseException):
@@ -44,7 +44,8 @@ def answer(
         os._exit(0)
 
 
-def _shut_in(limits: dict, confined: bool) -> None:
+def shut_in(limits: dict, confined: bool) -> None:
+    """From here on this process can do no harm, and has no way back."""
     import resource
 
     os.setsid()

@@ -5,17 +5,26 @@ The outside (`host`) starts it and talks to it through its standard input and ou
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+from collections.abc import Callable
+from typing import Any
 
 from . import confinement, submission
 from .preload import Notebooks, preload
 from .protocol import BEGIN, BROKEN, GONE, HEAD, READY, REFUSED, in_one_line, receive, send
 from .start import begin, in_another_process
 
+Serve = Callable[[int, int, Notebooks, dict, Any], None]
 
-def main() -> None:
-    """The warm process. Ends when the other side of its pipes has gone."""
+
+def main(serve: Serve = submission.serve) -> None:
+    """The warm process. Ends when the other side of its pipes has gone.
+
+    serve: what the first process of a submission does;  it takes the pipes from and to the outside, the notebooks, the
+    limits and, where there are walls, the watch over memory.
+    """
     incoming, outgoing, settings = begin()
     confined, limits = settings["confined"], settings["limits"]
     try:
@@ -46,7 +55,7 @@ def main() -> None:
             raise SystemExit(f"expected the beginning of a submission, got {kind!r}")
         trouble = ""
         try:
-            in_another_process(_submission, incoming, outgoing, notebooks, limits, confined)
+            in_another_process(_submission, functools.partial(serve, incoming, outgoing, notebooks, limits), confined)
         except OSError as error:
             trouble = str(error)
         send(outgoing, GONE, trouble.encode())
@@ -64,13 +73,13 @@ def _enter_and_leave() -> None:
     in_another_process(first)
 
 
-def _submission(incoming: int, outgoing: int, notebooks: Notebooks, limits: dict, confined: bool) -> None:
+def _submission(serve: Callable[[Any], None], confined: bool) -> None:
     if not confined:
         confinement.die_with_parent()
-        return submission.serve(incoming, outgoing, notebooks, limits, None)
+        return serve(None)
     confinement.own_namespaces()
-    return in_another_process(_first, incoming, outgoing, notebooks, limits)
+    return in_another_process(_first, serve)
 
 
-def _first(incoming: int, outgoing: int, notebooks: Notebooks, limits: dict) -> None:
-    submission.serve(incoming, outgoing, notebooks, limits, submission.enter())
+def _first(serve: Callable[[Any], None]) -> None:
+    serve(submission.enter())
