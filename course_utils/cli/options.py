@@ -120,7 +120,7 @@ def add_train(commands: argparse._SubParsersAction) -> Parser:
     parser = command(commands, "train", short, TRAIN, TRAIN_EXAMPLES)
     add = parser.add_argument
     add("kind", metavar="MODEL", choices=MODELS, help=", ".join(f"{name} ({text})" for name, text in MODELS.items()))
-    add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network, nor do shapes and photos, in "
+    add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network, nor do shapes and two-photos, in "
         "colour), or a folder of images, one subfolder for each class (fashion-mnist)")  # fmt: skip
     add("--size", type=int, metavar="PIXELS", help="side of the images: 28, 32 or 64 (28)")
     add("--labels", action="store_true", default=None,
