@@ -834,7 +834,7 @@ def test_a_full_disk_keeps_the_model_and_samples_of_before(capsys, leaves, monke
 
 
 def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_state(capsys, leaves, monkeypatch):
-    whole = runs.diffusion_loss
+    whole = kinds.diffusion_loss
 
     def poisoned(*arguments, **options):
         loss, calls = whole(*arguments, **options), []
@@ -845,7 +845,7 @@ def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_state(capsys, leaves, 
 
         return watched
 
-    monkeypatch.setattr(runs, "diffusion_loss", poisoned)
+    monkeypatch.setattr(kinds, "diffusion_loss", poisoned)
     run = ("train", "ddpm", "--data", leaves, "--steps", 20, "--batch", 8, "--save-every", 4, "--out", "run")
     status, _, err = call(capsys, *run)
     assert status == 1 and err.count("\n") == 1 and "the loss became nan in step 9 of 20" in err and "--lr" in err
