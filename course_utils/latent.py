@@ -61,4 +61,4 @@ def encoded(autoencoder: AutoencoderKL, data: Any) -> tuple[Float[Tensor, "n k i
     data: an ImageSet. Made once, not in every step: for 60,000 codes of 4 × 7 × 7 numbers that is 47 MB.
     """
     index = torch.arange(len(data.labels), device=data.labels.device)
-    return in_batches(lambda part: autoencoder.codes(data.take(part)), index), data.labels
+    return in_batches(lambda part: autoencoder.codes(data.take(part)), index, 250), data.labels

@@ -339,12 +339,13 @@ def test_a_run_on_codes_goes_on_without_its_autoencoder(capsys, leaves, models, 
     with monkeypatch.context() as patch:
         interrupted(patch, 3)
         assert call(capsys, *run, "cut")[0] == 130
-    Path("codes.safetensors").unlink()
+    Path("codes.safetensors").rename("elsewhere.safetensors")
     other = tiny("autoencoder", (1, 28, 28), None)
     save(tmp_path / "codes.safetensors", other, {})
     status, _, err = call(capsys, *run, "cut", "--resume")
     assert status == 2 and err.count("\n") == 1 and "was begun with another autoencoder" in err
-    assert call(capsys, "train", "latent-ddpm", "--out", "cut", "--resume")[0] == 0
+    moved = ("train", "latent-ddpm", "--out", "cut", "--resume", "--autoencoder", "elsewhere.safetensors")
+    assert call(capsys, *moved)[0] == 0
     assert all(map(torch.equal, weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")))
     assert call(capsys, "train", "latent-ddpm", "--out", "cut", "--resume", "--minutes", 0.001)[0] == 0
 

@@ -167,7 +167,7 @@ def _encode_and_decode(parts: Parts) -> Callable[..., History]:
 
 
 def _scaled(parts: Parts, data: ImageSet) -> AutoencoderKL:
-    set_scale(parts.network, data.first(5000).x)
+    set_scale(parts.network, data.first(2000).x)
     return parts.network
 
 

@@ -141,10 +141,13 @@ class Run:
         write_whole(folder / RECORD, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
     def refuse_others(self, folder: Path, arguments: argparse.Namespace) -> None:
-        """Raises Refused where something was typed that contradicts the run. (Images may move, and a run may grow.)"""
+        """Raises Refused where something was typed that contradicts the run.
+
+        (A run may grow; images and autoencoder may move, and what is in them is compared elsewhere.)
+        """
         for key, value in given(arguments).items():
             mine = getattr(self.settings, key)
-            if value != mine and key not in ("data", "steps", "minutes"):
+            if value != mine and key not in ("data", "steps", "minutes", "autoencoder"):
                 what = "it trains a" if key == "kind" else f"its --{key} is"
                 raise Refused(
                     f"--resume: '{folder}' holds another run: {what} {_said(mine)}, not {_said(value)}; leave that "

@@ -139,7 +139,7 @@ def set_scale(model: AutoencoderKL, images: Float[Tensor, "n c h w"]) -> float:
     images: some thousand of the training set. One number for all channels and places, 1 / their standard deviation
     about their common mean, as in Rombach et al. (2022). Raises ValueError where all codes are the same.
     """
-    means = in_batches(lambda part: model.encode(part)[0], images)
+    means = in_batches(lambda part: model.encode(part)[0], images, 250)
     spread = means.double().std(correction=0).item()
     if not spread > 0:
         raise ValueError("set_scale: all codes are the same number; train the autoencoder first.")
