@@ -5,8 +5,10 @@ each choice bought is measured in notebook 05, and with longer runs by `benchmar
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from .diffusion import Schedule, cosine_schedule, diffusion_loss
+from .models.dit import DiT
 from .models.unet import UNet
 from .training import Recipe
 
@@ -57,6 +59,40 @@ def ddpm_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | No
 def ddpm_loss(schedule: Schedule, model: UNet) -> Callable:
     """Squared error in v at stratified steps; for a model with classes a tenth of the labels become "any"."""
     return diffusion_loss(schedule, PREDICTION_TYPE, null=model.null)
+
+
+def dit_model(shape: tuple[int, int, int], num_classes: int | None = None, patch: int = 4) -> DiT:
+    """The default transformer for images of this shape (c, h, w), or with patch=1 for codes: 1.2 million weights.
+
+    >>> dit_model((3, 32, 32), num_classes=10).shape
+    (3, 32, 32)
+    """
+    return DiT(shape, patch=patch, num_classes=num_classes)
+
+
+def dit_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | None = 0.995) -> Recipe:
+    """As `ddpm_recipe`, but with Adam: a transformer has no filters for Muon.
+
+    >>> dit_recipe(1000).lr
+    0.002
+    """
+    return replace(ddpm_recipe(steps, seed, batch_size, ema), optimizer="adam", lr=2e-3)
+
+
+def latent_model(code_shape: tuple[int, int, int], num_classes: int | None = None, conditioning: str = "added") -> UNet:
+    """The default U-Net for codes of this shape (c, h, w): no patches, and one level less where a side is odd.
+
+    >>> latent_model((4, 7, 7)).config["widths"], latent_model((4, 8, 8)).config["widths"]
+    ((64,), (64, 128))
+    """
+    even = code_shape[1] % 2 == code_shape[2] % 2 == 0
+    widths = (64, 128) if even else (64,)
+    return UNet(code_shape, widths=widths, patch=1, num_classes=num_classes, conditioning=conditioning)
+
+
+def autoencoder_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | None = 0.995) -> Recipe:
+    """For `AutoencoderKL` and its loss, as `ddpm_recipe`: it too is made of filters."""
+    return ddpm_recipe(steps, seed, batch_size, ema)
 
 
 def dcgan_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | None = 0.995) -> Recipe:

@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,17 +25,22 @@ from torch import Tensor, nn
 
 from .diffusion import Denoiser, Schedule
 from .files import write_whole
+from .latent import LatentDenoiser
 from .models import unet
+from .models.autoencoder_kl import AutoencoderKL
 from .models.classifier import Classifier, NoisyClassifier
 from .models.dcgan import Generator
+from .models.dit import DiT
 
 __all__ = [
     "WeightsRefused",
     "build",
     "describe",
+    "load_autoencoder",
     "load_classifier",
     "load_denoiser",
     "load_generator",
+    "load_latent_denoiser",
     "load_noisy_classifier",
     "read_card",
     "save",
@@ -45,21 +50,26 @@ __all__ = [
 SHIPPED = Path(__file__).resolve().parent / "shipped"
 ENDING = ".safetensors"
 IN_A_FOLDER = f"model{ENDING}"  # what `train` leaves in the folder of a run
-MODELS = {"UNet": unet.UNet, "Generator": Generator, "Classifier": Classifier, "NoisyClassifier": NoisyClassifier}
+MODELS = {model.__name__: model for model in (unet.UNet, DiT, AutoencoderKL, Generator, Classifier, NoisyClassifier)}
 PARTS = {part.__name__: part for part in (unet.ResidualBlock, unet.ConvNeXtBlock, unet.Attention, unet.LinearAttention)}
 KINDS = {
     "denoiser": "a diffusion model",
+    "latent-denoiser": "a diffusion model of codes, with their autoencoder",
+    "autoencoder": "an autoencoder for latent diffusion",
     "generator": "the generator of a GAN",
     "classifier": "a classifier",
     "noisy-classifier": "a classifier of noisy images",
 }
 KIND_OF = {
     "UNet": "denoiser",
+    "DiT": "denoiser",
+    "AutoencoderKL": "autoencoder",
     "Generator": "generator",
     "Classifier": "classifier",
     "NoisyClassifier": "noisy-classifier",
 }
 ALPHA_BAR = "schedule.alpha_bar"  # beside the weights, so that the schedule comes back to the last bit
+AUTOENCODER = "autoencoder."  # before the names of its weights, in the file of a diffusion model of its codes
 
 
 class WeightsRefused(ValueError):
@@ -71,15 +81,15 @@ class WeightsRefused(ValueError):
 # ---------------------------------------------------------------------------------------------------------------------
 def save(
     path: str | os.PathLike,
-    model: Denoiser | Generator | Classifier | NoisyClassifier,
+    model: Denoiser | AutoencoderKL | Generator | Classifier | NoisyClassifier,
     card: Mapping[str, Any],
     classes: Iterable[str] = (),
     schedule: Schedule | None = None,
 ) -> Path:
     """Write a trained model to `path` (.safetensors) and its card beside it (.md). Returns the path.
 
-    model: a `Denoiser` around a `UNet`, a `Generator`, a `Classifier`, or a `NoisyClassifier` with the `schedule` of
-        its noise;
+    model: a `Denoiser` around a `UNet` or a `DiT`, a `LatentDenoiser` (its autoencoder goes into the same file), an
+        `AutoencoderKL`, a `Generator`, a `Classifier`, or a `NoisyClassifier` with the `schedule` of its noise;
     card: what there is to know about it, in numbers, words, lists and dictionaries, such as data, steps, seed, command,
     quality;  classes: their names, none for a model without.
     Floats are stored as float16: half the size, and harmless (measured: pixels of samples move by 0.0002 on average).
@@ -91,14 +101,19 @@ def save(
     about = {"kind": KIND_OF[about["model"]], **about}
     if isinstance(model, Denoiser):
         about["prediction_type"], schedule = model.prediction_type, model.schedule
-    if schedule is None and not isinstance(model, Classifier | Generator):
-        raise ValueError("save expects a schedule with a NoisyClassifier, and a UNet inside a Denoiser, which has one.")
+    if schedule is None and not isinstance(model, AutoencoderKL | Classifier | Generator):
+        raise ValueError(
+            "save expects a schedule with a NoisyClassifier, and a UNet or DiT inside a Denoiser, which has one."
+        )
     if schedule is not None:
         about["schedule"] = {"name": schedule.name, "T": schedule.T}
     about["classes"] = [str(name) for name in classes]
     if len(about["classes"]) != (network.num_classes or 0):
         raise ValueError(f"save expects {network.num_classes or 0} names of classes, got {len(about['classes'])}.")
     beside = {} if schedule is None else {ALPHA_BAR: schedule.alpha_bar.cpu()}
+    if isinstance(model, LatentDenoiser):
+        about["kind"], about["autoencoder"] = "latent-denoiser", architecture(model.autoencoder)
+        beside |= {AUTOENCODER + name: _small(tensor) for name, tensor in model.autoencoder.state_dict().items()}
     return _write(Path(path), network, {**about, **card}, beside)
 
 
@@ -110,8 +125,26 @@ def load_denoiser(name_or_path: str | os.PathLike, device: torch.device | str = 
     A model with classes also knows the label `denoiser.model.null`, "any class"; it is taken where y is None.
     Raises WeightsRefused in one line.
     """
-    network, schedule, about = _load(name_or_path, "denoiser", device)
+    network, schedule, _, about = _load(name_or_path, "denoiser", device)
     return _with_card(Denoiser(network, schedule, about["prediction_type"]).eval(), about)
+
+
+def load_latent_denoiser(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> LatentDenoiser:
+    """A trained diffusion model of codes, as `load_denoiser` gives one of images; `.decode(codes)` makes images.
+
+    name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-latent-denoiser".
+    """
+    network, schedule, autoencoder, about = _load(name_or_path, "latent-denoiser", device)
+    return _with_card(LatentDenoiser(network, schedule, autoencoder, about["prediction_type"]).eval(), about)
+
+
+def load_autoencoder(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> AutoencoderKL:
+    """A trained autoencoder with its scale, in eval mode and without gradients; its card is in `.card`.
+
+    name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-autoencoder".
+    """
+    model, _, _, about = _load(name_or_path, "autoencoder", device)
+    return _with_card(model, about)
 
 
 def load_generator(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> Generator:
@@ -120,7 +153,7 @@ def load_generator(name_or_path: str | os.PathLike, device: torch.device | str =
 
     name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-generator".
     """
-    model, _, about = _load(name_or_path, "generator", device)
+    model, _, _, about = _load(name_or_path, "generator", device)
     return _with_card(model, about)
 
 
@@ -130,7 +163,7 @@ def load_classifier(name_or_path: str | os.PathLike, device: torch.device | str 
 
     name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-classifier".
     """
-    model, _, about = _load(name_or_path, "classifier", device)
+    model, _, _, about = _load(name_or_path, "classifier", device)
     return _with_card(model, about)
 
 
@@ -139,14 +172,14 @@ def load_noisy_classifier(name_or_path: str | os.PathLike, device: torch.device 
 
     name_or_path: as in `load_denoiser`; "fashion-mnist" means the shipped "fashion-mnist-noisy-classifier".
     """
-    model, model.schedule, about = _load(name_or_path, "noisy-classifier", device)
+    model, model.schedule, _, about = _load(name_or_path, "noisy-classifier", device)
     return _with_card(model, about)
 
 
 def shipped(kind: str | None = None) -> list[str]:
     """Names of the models that come with the course: all, or those of a kind.
 
-    kind: "denoiser", "generator", "classifier" or "noisy-classifier".
+    kind: one of `KINDS`, such as "denoiser", "generator" or "classifier".
     """
     paths = sorted(SHIPPED.glob(f"*{ENDING}"))
     return [path.stem for path in paths if kind is None or _header(path)["kind"] == kind]
@@ -274,10 +307,19 @@ def _header(path: Path) -> dict[str, Any]:
     return card
 
 
-def _load(
-    name_or_path: str | os.PathLike, kind: str, device: torch.device | str
-) -> tuple[nn.Module, Schedule | None, dict[str, Any]]:
-    """The network in eval mode and without gradients, the schedule it was trained with (if any), and its card."""
+class Read(NamedTuple):
+    """What a file holds: networks in eval mode and without gradients.
+
+    schedule: the one it was trained with, if any;  autoencoder: of the codes that it knows, if it knows codes.
+    """
+
+    network: nn.Module
+    schedule: Schedule | None
+    autoencoder: AutoencoderKL | None
+    about: dict[str, Any]
+
+
+def _load(name_or_path: str | os.PathLike, kind: str, device: torch.device | str) -> Read:
     if isinstance(name_or_path, str) and f"{name_or_path}-{kind}" in shipped():
         name_or_path = f"{name_or_path}-{kind}"
     path = _find(name_or_path, kind)
@@ -292,13 +334,23 @@ def _load(
     if _checksum(tensors) != about.get("checksum"):
         raise WeightsRefused(f"'{path}' is damaged: its weights are not those that were written.")
     alpha_bar = tensors.pop(ALPHA_BAR, None)
+    of_autoencoder = {name: tensors.pop(name) for name in [*tensors] if name.startswith(AUTOENCODER)}
     try:
-        network = build(about)
-        network.load_state_dict(tensors)  # float16 becomes what the model computes in, float32
+        network = _built(about, tensors, device)
+        autoencoder = None
+        if "autoencoder" in about:
+            tensors = {name.removeprefix(AUTOENCODER): tensor for name, tensor in of_autoencoder.items()}
+            autoencoder = _built(about["autoencoder"], tensors, device)
     except (RuntimeError, ValueError, TypeError, LookupError):
         raise WeightsRefused(f"'{path}' does not fit the {about['model']} of this version of the course.") from None
     schedule = None if alpha_bar is None else Schedule(alpha_bar, about["schedule"]["name"]).to(device)
-    return network.to(device).eval().requires_grad_(False), schedule, about
+    return Read(network, schedule, autoencoder, about)
+
+
+def _built(about: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device | str) -> nn.Module:
+    network = build(about)
+    network.load_state_dict(tensors)  # float16 becomes what the model computes in, float32
+    return network.to(device).eval().requires_grad_(False)
 
 
 def _with_card(model: nn.Module, about: dict[str, Any]) -> nn.Module:
@@ -315,30 +367,29 @@ def units(kind: str) -> dict[str, str]:
     >>> units("generator")["Fréchet distance"]
     'squared, of 1,000 samples, in the features of a classifier'
     """
-    how = " (50 steps, η = 0)" if kind == "denoiser" else ""
+    how = " (50 steps, η = 0)" if kind.endswith("denoiser") else ""
     return {
-        "loss": "mean squared error per pixel of what it predicts",
+        "loss": f"mean squared error per {'number of a code' if kind == 'latent-denoiser' else 'pixel'} of what it "
+        "predicts",
+        "error": "mean squared error per pixel of what is encoded and decoded",
         "Fréchet distance": f"squared, of 1,000 samples{how}, in the features of a classifier",
     }
 
 
 PREDICTED = {"noise": "the noise ε", "x0": "the clean image x₀", "v": "v", "velocity": "the velocity ε − x₀"}
 HIDDEN = {"format", "kind", "model", "config", "weights", "torch", "checksum", "classes", "schedule", "prediction_type"}
+HIDDEN |= {"autoencoder"}
 
 
 def describe(name_or_path: str | os.PathLike) -> str:
     """The card of a model in Markdown, all of it from the file itself."""
     path = _find(name_or_path)
     card = _header(path)
-    c, h, w = card["config"]["shape"]
-    shown = {key: _words(value) for key, value in card["config"].items() if key not in ("shape", "num_classes")}
-    rows = {
-        "network": f"{card['model']}({', '.join(f'{key}={value}' for key, value in shown.items())})",
-        "size": f"{card['weights']:,} weights, {path.stat().st_size / 1e6:.2f} MB",
-        "images": f"{c} × {h} × {w} (channels, height, width), in [−1, 1]",
+    rows = {"network": _signature(card), "size": f"{card['weights']:,} weights, {path.stat().st_size / 1e6:.2f} MB"}
+    rows |= _shapes(card) | {
         "classes": ", ".join(numbered(card["classes"])) or "none: it takes no labels",
     }
-    if card["kind"] == "denoiser":
+    if "prediction_type" in card:
         rows["predicts"] = PREDICTED[card["prediction_type"]]
     if "schedule" in card:
         rows["schedule"] = f"{card['schedule']['name']}, T = {card['schedule']['T']}"
@@ -351,6 +402,22 @@ def describe(name_or_path: str | os.PathLike) -> str:
     title = path.stem if path.name != IN_A_FOLDER else path.parent.name or "model"
     kind = KINDS[card["kind"]]
     return f"# {title}\n\n{kind[0].upper()}{kind[1:]}.\n\n| | |\n|---|---|\n{table}\n"
+
+
+def _signature(about: Mapping[str, Any]) -> str:
+    """How a network is built: "UNet(widths=(32, 64), ...)"."""
+    shown = {key: _words(value) for key, value in about["config"].items() if key not in ("shape", "num_classes")}
+    return f"{about['model']}({', '.join(f'{key}={value}' for key, value in shown.items())})"
+
+
+def _shapes(card: Mapping[str, Any]) -> dict[str, str]:
+    """Rows on the images, and on their codes where a model works on those."""
+    codes = {}
+    if "autoencoder" in card:
+        size = " × ".join(map(str, card["config"]["shape"]))
+        codes = {"codes": f"{size}, by an {_signature(card['autoencoder'])} that lies in the same file"}
+    c, h, w = card.get("autoencoder", card)["config"]["shape"]
+    return {"images": f"{c} × {h} × {w} (channels, height, width), in [−1, 1]"} | codes
 
 
 def numbered(classes: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ PACKAGES = ("course_utils", "classroom")
 BASE = {"arrays", "device", "files"}
 LIBRARY = BASE | {"data", "models", "diffusion", "sampling", "training", "recipes", "metrics", "weights", "plots"}
 LIBRARY |= {"adversarial", "explore", "keys", "notebook", "pitfalls", "together", "variational", "yardsticks"}
-LIBRARY |= {"few_steps", "flow", "measured"}
+LIBRARY |= {"few_steps", "flow", "latent", "measured"}
 
 # A module (or the package that it lies in) -> what of ours it may import, by the same short names. Every module needs
 # a line here. The library never imports the machine: no line of the first table holds anything of the second.
@@ -37,7 +37,8 @@ COURSE_UTILS = {
     "sampling": BASE | {"diffusion"},
     "flow": BASE | {"diffusion", "sampling"},
     "few_steps": BASE | {"diffusion", "flow", "sampling"},
-    "weights": BASE | {"models", "diffusion"},
+    "latent": BASE | {"models", "diffusion"},
+    "weights": BASE | {"models", "diffusion", "latent"},
     "explore": BASE | {"plots", "sampling", "diffusion", "keys"},
     "recipes": BASE | {"models", "diffusion", "training"},
     "notebook": BASE | {"data", "plots"},

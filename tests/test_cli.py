@@ -25,21 +25,27 @@ from course_utils import device as devices
 from course_utils import sampling
 from course_utils.__main__ import main, parser
 from course_utils.arrays import normal_like
-from course_utils.cli import defaults, drawing, options, runs, samplers
+from course_utils.cli import defaults, drawing, kinds, options, runs, samplers
 from course_utils.cli import train as train_command
 from course_utils.cli.sample import number_of
+from course_utils.data import load
 from course_utils.device import generators
 from course_utils.diffusion import Denoiser
 from course_utils.files import sole_user, write_whole
+from course_utils.models.autoencoder_kl import AutoencoderKL, set_scale
 from course_utils.models.classifier import Classifier, NoisyClassifier
 from course_utils.models.dcgan import Generator
+from course_utils.models.dit import DiT
 from course_utils.models.unet import UNet
 from course_utils.sampling import clipped, dpm_solver, last
 from course_utils.training import checkpoints, watching
 from course_utils.weights import (
+    KINDS,
+    load_autoencoder,
     load_classifier,
     load_denoiser,
     load_generator,
+    load_latent_denoiser,
     load_noisy_classifier,
     read_card,
     save,
@@ -47,9 +53,15 @@ from course_utils.weights import (
 
 
 def tiny(
-    kind: str, shape: tuple[int, int, int], classes: int | None, conditioning: str = "added"
-) -> UNet | Generator | Classifier | NoisyClassifier:
+    kind: str, shape: tuple[int, int, int], classes: int | None, conditioning: str = "added", network: str = "unet"
+) -> torch.nn.Module:
     """Models that train in no time."""
+    if network == "dit":
+        return DiT(shape, width=16, depth=1, heads=2, patch=1 if kind == "latent-ddpm" else 7, num_classes=classes)
+    if kind == "latent-ddpm":
+        return UNet(shape, widths=(16,), patch=1, num_classes=classes, conditioning=conditioning)
+    if kind == "autoencoder":
+        return AutoencoderKL(shape, channels=2, widths=(4, 8))
     if kind == "dcgan":
         return Generator(shape, latent=5, widths=(4, 8))
     if kind == "ddpm":
@@ -94,6 +106,10 @@ def models(tmp_path_factory) -> Path:
         denoiser = Denoiser(model, defaults.schedule("cosine", 100), "v")
         save(folder / name / "model.safetensors", denoiser, {}, classes)
     save(folder / "judge.safetensors", tiny("classifier", (1, 28, 28), 2), {}, ("Maple", "oak"))
+    torch.manual_seed(0)
+    codes = tiny("autoencoder", (1, 28, 28), None)
+    set_scale(codes, torch.rand(9, 1, 28, 28) * 2 - 1)
+    save(folder / "codes.safetensors", codes, {"seed": 0})
     (folder / "broken.safetensors").write_bytes((folder / "with" / "model.safetensors").read_bytes()[:-9])
     return folder
 
@@ -239,7 +255,7 @@ def test_train_a_dcgan_and_draw_with_it(capsys, leaves, models, tmp_path):
 def test_a_dcgan_that_was_stopped_goes_on_to_the_same_end(capsys, leaves, tmp_path, monkeypatch):
     run = ("train", "dcgan", "--data", leaves, "--steps", 6, "--batch", 8, "--save-every", 1, "--out")
     assert call(capsys, *run, "whole")[0] == 0
-    train_gan = runs.train_gan
+    train_gan = kinds.train_gan
 
     def stopped_at_3(*players_and_data, **watch):
         def press(step, *_):
@@ -249,10 +265,89 @@ def test_a_dcgan_that_was_stopped_goes_on_to_the_same_end(capsys, leaves, tmp_pa
         return train_gan(*players_and_data, **watch, on_step=press, every=1)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "train_gan", stopped_at_3)
+        patched.setattr(kinds, "train_gan", stopped_at_3)
         assert call(capsys, *run, "parts")[0] == 130
     assert call(capsys, "train", "dcgan", "--out", "parts", "--resume")[0] == 0
     assert all(map(torch.equal, weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")))
+
+
+def test_train_a_transformer_and_draw_with_it(capsys, leaves):
+    run = ("train", "ddpm", "--data", leaves, "--network", "dit", "--labels", "--steps", 4, "--batch", 8, "--out", "a")
+    assert call(capsys, *run)[0] == 0
+    denoiser = load_denoiser("a")
+    assert isinstance(denoiser.model, DiT) and denoiser.classes == ("Maple", "oak")
+    assert "--labels --network dit --steps 4" in read_card("a")["command"] and "--lr" not in read_card("a")["command"]
+    assert read_card("a")["recipe"]["optimizer"] == "adam"
+    assert call(capsys, "sample", "a", "-n", 2, "--steps", 2, "--label", "oak", "--guidance", 2)[0] == 0
+
+
+def test_a_run_of_before_there_was_a_choice_of_network_goes_on(capsys, leaves, tmp_path):
+    for name in ("old", "new"):
+        call(capsys, "train", "ddpm", "--data", leaves, "--steps", 2, "--batch", 8, "--out", name)
+    record = json.loads(Path("old/run.json").read_text())
+    record["network"] = record.pop("architecture")
+    del record["autoencoder"]
+    Path("old/run.json").write_text(json.dumps(record))
+    for name in ("old", "new"):
+        assert call(capsys, "train", "ddpm", "--out", name, "--resume", "--steps", 4)[0] == 0
+    assert equal_runs(tmp_path / "old", tmp_path / "new")
+
+
+def test_train_an_autoencoder(capsys, leaves):
+    run = ("train", "autoencoder", "--data", leaves, "--steps", 6, "--batch", 8, "--out", "codes")
+    status, out, _ = call(capsys, *run)
+    assert status == 0 and "error on the test split 0." in out and "of what is encoded and decoded" in out
+    model = load_autoencoder("codes")
+    x = load(str(leaves), "train").x
+    assert model.codes(x).std(correction=0).item() == pytest.approx(1, abs=0.02)  # its scale was measured
+    error = (model(load(str(leaves), "test").x) - load(str(leaves), "test").x).square().mean().item()
+    assert model.card["on the test split"]["error"] == pytest.approx(error, rel=1e-2)
+    assert losses("codes")[0].keys() == {"step", "loss", "error", "kl"} and Path("codes/samples.png").exists()
+
+
+@pytest.mark.parametrize("network", ["unet", "dit"])
+def test_train_on_codes_and_draw_images(capsys, leaves, models, network):
+    run = ("train", "latent-ddpm", "--data", leaves, "--autoencoder", models / "codes.safetensors", "--labels")
+    run += ("--network", network, "--evaluator", models / "judge.safetensors", "--steps", 4, "--batch", 8, "--out", "a")
+    status, out, err = call(capsys, *run)
+    assert status == 0 and err == "" and "(mean squared error per number of a code of what it predicts)" in out
+    denoiser = load_latent_denoiser("a")
+    assert denoiser.shape == (2, 7, 7) and denoiser.image_shape == (1, 28, 28) and denoiser.classes == ("Maple", "oak")
+    theirs = load_autoencoder(models / "codes.safetensors")
+    x = torch.rand(3, 1, 28, 28) * 2 - 1
+    assert torch.equal(denoiser.autoencoder.codes(x), theirs.codes(x))
+    card = read_card("a")
+    assert card["on the test split"].keys() == {"loss", "Fréchet distance"}
+    assert "--autoencoder codes.safetensors" in card["command"]
+
+    images = drawn(capsys, "a", "-n", 3, "--steps", 4, "--label", "oak")["images"]
+    assert images.shape == (3, 1, 28, 28) and np.abs(images).max() <= 1
+    noise = normal_like(torch.empty(3, 2, 7, 7), generators(0, 3))
+    own = last(sampling.ddim(denoiser, denoiser.schedule, noise, 4, torch.full((3,), 1)))
+    assert np.abs(denoiser.decode(own).numpy() - images).mean() < 0.01
+    assert call(capsys, "sample", "a", "-n", 2, "--steps", 3, "--out", "way.gif")[0] == 0
+    assert Image.open("way.gif").size == (4 * 58, 4 * 28)  # images, and not codes
+    status, _, err = call(capsys, "sample", "a", "-n", 10**9, "--out", "x.png")
+    assert status == 2 and "1,000,000,000 images take 5,8" in err  # room for the images
+
+
+def test_a_run_on_codes_goes_on_without_its_autoencoder(capsys, leaves, models, tmp_path, monkeypatch):
+    shutil.copy(models / "codes.safetensors", "codes.safetensors")
+    run = ("train", "latent-ddpm", "--data", leaves, "--steps", 8, "--batch", 8, "--save-every", 1)
+    run += ("--autoencoder", "codes.safetensors", "--out")
+    call(capsys, *run, "whole")
+    with monkeypatch.context() as patch:
+        interrupted(patch, 3)
+        assert call(capsys, *run, "cut")[0] == 130
+    Path("codes.safetensors").rename("elsewhere.safetensors")
+    other = tiny("autoencoder", (1, 28, 28), None)
+    save(tmp_path / "codes.safetensors", other, {})
+    status, _, err = call(capsys, *run, "cut", "--resume")
+    assert status == 2 and err.count("\n") == 1 and "was begun with another autoencoder" in err
+    moved = ("train", "latent-ddpm", "--out", "cut", "--resume", "--autoencoder", "elsewhere.safetensors")
+    assert call(capsys, *moved)[0] == 0
+    assert all(map(torch.equal, weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")))
+    assert call(capsys, "train", "latent-ddpm", "--out", "cut", "--resume", "--minutes", 0.001)[0] == 0
 
 
 def test_two_ways_for_a_class_to_come_in(capsys, leaves):
@@ -301,7 +396,7 @@ def test_minutes_become_steps_before_the_run_begins(capsys, leaves, monkeypatch)
 
 
 def test_stopped_while_its_speed_is_measured_a_run_has_learned_nothing_yet(capsys, leaves, monkeypatch):
-    fit = runs.fit
+    fit = kinds.fit
 
     def stopped(model, loss, *rest, **options):
         def pressed(*batch):
@@ -310,14 +405,14 @@ def test_stopped_while_its_speed_is_measured_a_run_has_learned_nothing_yet(capsy
 
         return fit(model, pressed, *rest, **options)
 
-    monkeypatch.setattr(runs, "fit", stopped)
+    monkeypatch.setattr(kinds, "fit", stopped)
     status, out, err = call(capsys, "train", "ddpm", "--data", leaves, "--minutes", 1, "--out", "run")
     assert (status, out, err) == (130, "", "Stopped by hand.\n") and not list(Path("run").iterdir())
 
 
 def test_minutes_that_were_not_used_up_are_said(capsys, leaves, monkeypatch):
     """The machine was busy while its speed was measured, and then it wasn't."""
-    monkeypatch.setattr(train_command, "_steps_in", lambda minutes, run, data: 2)
+    monkeypatch.setattr(train_command, "_steps_in", lambda *_: 2)
     status, out, _ = call(capsys, "train", "ddpm", "--data", leaves, "--minutes", 5, "--batch", 8, "--out", "run")
     assert status == 0 and "That took 0.0 of 5 minutes" in out
     said = shlex.split(out.splitlines()[-1].split("For the rest: ")[1])
@@ -740,7 +835,7 @@ def test_a_full_disk_keeps_the_model_and_samples_of_before(capsys, leaves, monke
 
 
 def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_state(capsys, leaves, monkeypatch):
-    whole = runs.diffusion_loss
+    whole = kinds.diffusion_loss
 
     def poisoned(*arguments, **options):
         loss, calls = whole(*arguments, **options), []
@@ -751,7 +846,7 @@ def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_state(capsys, leaves, 
 
         return watched
 
-    monkeypatch.setattr(runs, "diffusion_loss", poisoned)
+    monkeypatch.setattr(kinds, "diffusion_loss", poisoned)
     run = ("train", "ddpm", "--data", leaves, "--steps", 20, "--batch", 8, "--save-every", 4, "--out", "run")
     status, _, err = call(capsys, *run)
     assert status == 1 and err.count("\n") == 1 and "the loss became nan in step 9 of 20" in err and "--lr" in err
@@ -938,6 +1033,7 @@ WRONG = {
         ("{models}", "holds no model.safetensors"),
         ("{models}/broken.safetensors", "is damaged"),
         ("{models}/judge.safetensors", "holds a classifier; expected a diffusion model"),
+        ("{models}/codes.safetensors", "holds an autoencoder for latent diffusion; expected a diffusion model"),
         ("{models}/with --label cat", "expected one of 0 Maple, 1 oak; got 'cat'"),
         ("{models}/with --label 2", "expected one of 0 Maple, 1 oak; got '2'"),
         ("{models}/with --label -1", "expected one of 0 Maple, 1 oak; got '-1'"),
@@ -968,6 +1064,20 @@ WRONG = {
     ],
     "train": [
         ("vae", "invalid choice: 'vae'"),
+        ("latent-ddpm --data {leaves}", "--autoencoder: latent-ddpm learns the codes of one; say which"),
+        ("latent-ddpm --data {leaves} --autoencoder {models}/judge.safetensors", "expected an autoencoder"),
+        (
+            "latent-ddpm --data {leaves} --size 32 --autoencoder {models}/codes.safetensors",
+            "--autoencoder: it looks at images of shape (1, 28, 28), these are (1, 32, 32)",
+        ),
+        ("ddpm --data {leaves} --autoencoder {models}/codes.safetensors", "--autoencoder is for latent-ddpm: it makes"),
+        (
+            "dcgan --data {leaves} --network dit",
+            "--network is for ddpm and latent-ddpm: it says which network predicts",
+        ),
+        ("autoencoder --data {leaves} --labels", "an autoencoder takes no labels"),
+        ("ddpm --data {leaves} --network dit --labels --conditioning plane", "leave it out with a dit"),
+        ("ddpm --data {leaves} --network mlp", "invalid choice: 'mlp'"),
         ("", "required: MODEL"),
         ("ddpm --data fashin-mnist", "--data: unknown data set 'fashin-mnist'; did you mean 'fashion-mnist'?"),
         ("ddpm --data no/such/folder", "--data: no data set and no folder"),
@@ -995,9 +1105,12 @@ WRONG = {
         ("classifier --data {leaves} --labels", "--labels is for ddpm"),
         ("noisy-classifier --data {leaves} --labels", "--labels is for ddpm"),
         ("dcgan --data {leaves} --labels", "a DCGAN takes no labels"),
-        ("classifier --data {leaves} --evaluator {models}/judge.safetensors", "--evaluator is for ddpm and dcgan"),
+        (
+            "classifier --data {leaves} --evaluator {models}/judge.safetensors",
+            "--evaluator is for ddpm, latent-ddpm and dcgan",
+        ),
         ("ddpm --data {leaves} --conditioning plane", "--conditioning says how the classes come in"),
-        ("classifier --data {leaves} --conditioning added", "it is for ddpm, and needs --labels"),
+        ("classifier --data {leaves} --conditioning added", "--conditioning is for ddpm and latent-ddpm"),
         ("ddpm --data {leaves} --labels --conditioning beside", "invalid choice: 'beside'"),
     ],
 }
@@ -1069,14 +1182,21 @@ def test_help_has_examples_that_can_be_typed(capsys, command):
 def test_help_gives_the_defaults_that_are_used(capsys):
     _, out, _ = call(capsys, "train", "--help")
     out = " ".join(out.split())
-    assert f"training steps ({defaults.STEPS['ddpm']})" in out and len(set(defaults.STEPS.values())) == 1
-    batch, lr, clean = defaults.BATCH, defaults.LR, "classifier"
-    assert f"(ddpm and dcgan {batch['ddpm']}, classifiers {batch[clean]})" in out
-    assert batch["ddpm"] == batch["dcgan"] and batch[clean] == batch["noisy-classifier"]
-    assert f"(dcgan and classifier {lr[clean]:g}, others {lr['ddpm']:g})" in out
-    assert lr[clean] == lr["dcgan"] and lr["ddpm"] == lr["noisy-classifier"]
+    assert f"training steps ({defaults.STEPS})" in out
+    assert "images in a step (64, for classifiers 128)" in out
+    assert "(0.01; dcgan, classifier and --network dit 0.002)" in out
+    slow = {("dcgan", "unet"), ("classifier", "unet"), ("ddpm", "dit"), ("latent-ddpm", "dit")}
+    for kind, network in [*((name, "unet") for name in kinds.KINDS), ("ddpm", "dit"), ("latent-ddpm", "dit")]:
+        recipe = defaults.recipe(kind, 100, network=network)
+        assert recipe.batch_size == (128 if "classifier" in kind else 64), kind
+        assert recipe.lr == (0.002 if (kind, network) in slow else 0.01), kind
     _, out, _ = call(capsys, "sample", "--help")
     assert "(16)" in out and "(50)" in out and "(0)" in out
+
+
+def test_what_can_be_typed_is_what_can_be_trained():
+    assert list(options.MODELS) == list(kinds.KINDS)
+    assert all(kind.makes in KINDS and kind.options <= set(kinds.OPTIONS) for kind in kinds.KINDS.values())
 
 
 def test_help_does_not_wait_for_pytorch(root):

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import math
 import os
 import shutil
 import subprocess
@@ -22,7 +23,18 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils.data import DataUnavailable, ImageSet, digits, fetching, load, loading, pixels, where
+from course_utils.data import (
+    DataUnavailable,
+    ImageSet,
+    digits,
+    fetching,
+    load,
+    loading,
+    pixels,
+    shapes,
+    two_photos,
+    where,
+)
 from course_utils.data.sets import SETS, Published
 from course_utils.plots import image_grid
 
@@ -219,7 +231,9 @@ def test_a_coloured_set_in_files_of_another_kind_is_one_entry(coloured, server):
     assert server.asked == ["all.npz"] and where()["tiles"].endswith("tiles")
     grey = (coloured[:20, :, :, 2:34] * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
     assert (load("tiles", size=32, colour=False).images - grey).abs().max() <= 0.501
-    with pytest.raises(ValueError, match="expected one of fashion-mnist, mnist, kmnist, digits, tiles"):
+    with pytest.raises(
+        ValueError, match="expected one of fashion-mnist, mnist, kmnist, digits, shapes, two-photos, tiles"
+    ):
         load("tails and heads")
 
 
@@ -283,6 +297,117 @@ def test_enlarged_digits_keep_their_shape():
     small = torch.nn.functional.interpolate(inner, size=8, mode="bilinear", antialias=True)
     correlation = torch.corrcoef(torch.stack([small.flatten(), originals.flatten()]))[0, 1]
     assert correlation > 0.9
+
+
+# ------------------------------------------------------------------------------------------------ shapes and two photos
+
+
+@pytest.mark.parametrize(("name", "classes"), [("shapes", 8), ("two-photos", 2)])
+def test_colour_that_needs_no_network(name, classes):
+    few, test = load(name, size=64, limit=60), load(name, "test", size=64, limit=60)
+    assert where()[name] == "with the course" and few.shape == (3, 64, 64) and len(few.classes) == classes
+    assert torch.equal(load(name, size=64, limit=20).images, few.images[:20])
+    assert not torch.equal(load(name, size=64, limit=60, seed=1).images, few.images)
+    assert torch.equal(load(name, "test", size=64, limit=60, seed=-1).images, test.images)
+    assert torch.bincount(few.labels, minlength=classes).min() > 0
+    seen = {image.numpy().tobytes() for image in torch.cat([few.images, load(name, size=64, limit=60, seed=1).images])}
+    assert len(seen) == 120 and not seen & {image.numpy().tobytes() for image in test.images}
+    assert load(name, size=32, limit=5).shape == (3, 32, 32) and load(name, limit=5, colour=False).shape == (1, 28, 28)
+    spread = few.images.float().std((0, 2, 3))
+    assert spread.min() > 30  # colours differ
+
+
+def area(name: str, side: int = 801) -> tuple[float, torch.Tensor]:
+    """Of the inside of an outline, counted; and how fast the distance grows, close to the outline."""
+    place = torch.linspace(-1.3, 1.3, side)
+    x, y = place.expand(side, side), -place[:, None].expand(side, side)
+    distance = shapes.FORMULAS[name](x, y)
+    step = (place[1] - place[0]).item()
+    down, right = torch.gradient(distance, spacing=step)
+    return (distance < 0).sum().item() * step**2, down.hypot(right)[distance.abs() < 0.05]
+
+
+def crescent(large: float, small: float, apart: float) -> float:
+    """The area of a disc without that of its overlap with another, by the formula for a lens."""
+    a, b = (math.acos((apart**2 + r**2 - s**2) / (2 * apart * r)) for r, s in ((large, small), (small, large)))
+    lens = large**2 * (a - math.sin(2 * a) / 2) + small**2 * (b - math.sin(2 * b) / 2)
+    return math.pi * large**2 - lens
+
+
+AREAS = {
+    "circle": math.pi * 0.9**2,
+    "ring": math.pi * (0.92**2 - 0.44**2),
+    "square": 1.24**2 + 4 * 1.24 * 0.16 + math.pi * 0.16**2,
+    "triangle": 3 * math.sqrt(3) * 0.52**2,
+    "star": 5 * 0.45 * math.sin(math.pi / 5),
+    "heart": 1 + math.pi / 4,
+    "moon": crescent(0.9, 0.72, math.hypot(0.42, 0.22)),
+}
+
+
+@pytest.mark.parametrize("name", shapes.FORMULAS)
+def test_outlines_have_the_area_of_the_figure_and_edges_of_one_pixel(name):
+    found, slope = area(name)
+    if name in AREAS:
+        assert found == pytest.approx(AREAS[name], rel=0.01)
+    else:  # five round petals and a disc: what is in any of them, counted at random places
+        places = np.random.default_rng(0).uniform(-1, 1, (400_000, 2))
+        angles = 2 * np.pi * np.arange(5) / 5
+        petals = np.stack([0.56 * np.sin(angles), 0.56 * np.cos(angles)], 1)
+        near = (np.linalg.norm(places[:, None] - petals, axis=2) < 0.36).any(1)
+        assert found == pytest.approx(4 * (near | (np.linalg.norm(places, axis=1) < 0.4)).mean(), rel=0.01)
+    assert slope.median() == pytest.approx(1, abs=0.01)
+
+
+def test_colours_against_published_ones():
+    """OKLCH of the screen's primaries, as https://bottosson.github.io/posts/oklab and CSS Color 4 have them."""
+    known = {(255, 0, 0): (0.62796, 0.25768, 29.234), (0, 255, 0): (0.86644, 0.29483, 142.495),
+             (0, 0, 255): (0.45201, 0.31321, 264.052), (255, 255, 255): (1.0, 0.0, 0.0)}  # fmt: skip
+    for rgb, (lightness, chroma, degrees) in known.items():
+        one = torch.ones(1, 1, 1)
+        colour = shapes._to_bytes(shapes._colour(lightness * one, chroma * one, degrees / 360 * one))
+        assert (colour.flatten() - torch.tensor(rgb)).abs().max() <= 1
+
+
+def test_a_shape_lies_on_its_ground_and_stands_out():
+    numbers = torch.rand(40, shapes.NUMBERS, generator=torch.Generator().manual_seed(0))
+    drawn = {
+        name: shapes._draw(numbers, torch.full((40,), shapes.CLASSES.index(name))).float()
+        for name in ("circle", "ring")
+    }
+    other = (drawn["circle"] - drawn["ring"]).abs().amax(1) > 0
+    reach = torch.stack([other.any(1).sum(1), other.any(2).sum(1)]).amax(0)
+    assert (reach > 0).all() and (reach <= 64 * 2 * shapes.RADIUS[1] + 20).all()  # elsewhere the ground is the same
+    centre = ((numbers[:, :2] - 0.5) * 2 * shapes.PLACE * torch.tensor([64.0, -64.0]) + 32).long()
+    inside, hole = (
+        torch.stack([x[i, :, row, column] for i, (column, row) in enumerate(centre.tolist())]) for x in drawn.values()
+    )
+    assert ((inside - hole).norm(dim=1) > 40).all()
+
+
+def test_no_pixel_of_a_photograph_is_in_both_splits(monkeypatch):
+    from sklearn.datasets import load_sample_image
+
+    for own, name in zip(two_photos._photographs(), two_photos.FILES):
+        assert np.array_equal(np.asarray(own), load_sample_image(name))
+
+    def marked():
+        """Noise in red; green on the right of the border alone; blue tells the photographs apart."""
+        for k, border in enumerate(two_photos.BORDER):
+            pixels = np.zeros((427, 640, 3), np.uint8)
+            pixels[..., 0] = 255 * (np.indices((427, 640)).sum(0) // 40 % 2)
+            pixels[:, border:, 1], pixels[..., 2] = 255, 255 * k
+            yield Image.fromarray(pixels)
+
+    monkeypatch.setattr(two_photos, "_photographs", marked)
+    for split, green in (("train", 255), ("test", 0)):
+        images, labels = two_photos.two_photos(split, 3, 300)
+        assert (images[:, 1] == green).all() and (images[:, 2] == 255 * labels[:, None, None]).all()
+
+
+def test_pieces_of_photographs_are_not_plain():
+    images = load("two-photos", size=64, limit=200).images.float()
+    assert images.std((2, 3)).amax(1).min() > 0.95 * two_photos.PLAIN
 
 
 # ------------------------------------------------------------------------------------------------------------- ImageSet

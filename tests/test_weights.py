@@ -17,17 +17,22 @@ from torch import nn
 
 from course_utils import weights
 from course_utils.diffusion import Denoiser, cosine_schedule, linear_schedule, zero_terminal_snr
+from course_utils.latent import LatentDenoiser
 from course_utils.models import unet
+from course_utils.models.autoencoder_kl import AutoencoderKL, set_scale
 from course_utils.models.classifier import Classifier, NoisyClassifier
 from course_utils.models.dcgan import Generator
+from course_utils.models.dit import DiT
 from course_utils.weights import (
     WeightsRefused,
     architecture,
     build,
     describe,
+    load_autoencoder,
     load_classifier,
     load_denoiser,
     load_generator,
+    load_latent_denoiser,
     load_noisy_classifier,
     read_card,
     save,
@@ -38,6 +43,8 @@ SHAPE = (1, 8, 12)
 NAMES = ("boot", "bag", "coat")
 LOAD = {
     "denoiser": load_denoiser,
+    "latent-denoiser": load_latent_denoiser,
+    "autoencoder": load_autoencoder,
     "generator": load_generator,
     "classifier": load_classifier,
     "noisy-classifier": load_noisy_classifier,
@@ -104,6 +111,65 @@ def test_a_number_too_large_for_float16_is_kept_in_float32(tmp_path):
     path = save(tmp_path / "m.safetensors", Denoiser(model, cosine_schedule()), {}, NAMES)
     assert load_denoiser(path).model.stem.bias[0] == 1e5
     assert load_file(path)["stem.weight"].dtype == torch.float16
+
+
+def stirred(model: nn.Module) -> nn.Module:
+    """Weights that float16 holds exactly, none of them 0."""
+    torch.manual_seed(0)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.1)
+        weight.data = weight.data.half().float()
+    return model.eval()
+
+
+def test_a_transformer_comes_back_as_a_denoiser(tmp_path):
+    before = Denoiser(stirred(DiT(SHAPE, width=16, depth=2, heads=2, num_classes=3)), cosine_schedule(), "noise")
+    path = save(tmp_path / "m.safetensors", before, {}, NAMES)
+    assert torch.equal(answers(load_denoiser(path)), answers(before).detach())
+    assert "| network | DiT(width=16, depth=2, heads=2, patch=4) |" in describe(path)
+
+
+def autoencoder() -> AutoencoderKL:
+    model = stirred(AutoencoderKL(SHAPE, channels=2, widths=(4, 8)))
+    set_scale(model, torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(2)))
+    return model.half().float()
+
+
+def test_an_autoencoder_comes_back_with_its_scale(tmp_path):
+    before = autoencoder()
+    path = save(tmp_path / "a.safetensors", before, {"seed": 3})
+    after, x = load_autoencoder(path), torch.randn(5, *SHAPE)
+    assert torch.equal(after.codes(x), before.codes(x)) and torch.equal(after(x), before(x)) and before.scale != 1
+    assert after.card["seed"] == 3 and "\nAn autoencoder for latent diffusion.\n" in describe(path)
+    assert "holds an autoencoder for latent diffusion; expected a diffusion model." in refused(path)
+
+
+def test_a_latent_denoiser_comes_back_with_its_autoencoder_in_one_file(tmp_path):
+    model = stirred(unet.UNet((2, 2, 3), widths=(16,), patch=1, num_classes=3))
+    before = LatentDenoiser(model, cosine_schedule(), autoencoder(), "x0")
+    path = save(tmp_path / "m.safetensors", before, {"seed": 3}, NAMES)
+    after, codes = load_latent_denoiser(path), torch.randn(5, 2, 2, 3)
+    assert torch.equal(answers(after), answers(before).detach()) and after.prediction_type == "x0"
+    assert torch.equal(after.decode(codes), before.decode(codes)) and after.decode(codes).shape == (5, *SHAPE)
+    assert (after.shape, after.image_shape, after.classes) == ((2, 2, 3), SHAPE, NAMES)
+    assert not any(weight.requires_grad or after.training for weight in after.parameters())
+    assert "| images | 1 × 8 × 12 " in describe(path)
+    assert "| codes | 2 × 2 × 3, by an AutoencoderKL(channels=2, widths=(4, 8)) that lies in" in describe(path)
+    assert "holds a diffusion model of codes, with their autoencoder; expected a diffusion model." in refused(path)
+    with pytest.raises(ValueError, match=r"a model of codes of shape \(2, 2, 3\), .* got one of \(1, 8, 12\)"):
+        LatentDenoiser(network(), cosine_schedule(), autoencoder())
+
+
+def test_a_latent_denoiser_that_lost_its_autoencoder_is_refused(tmp_path):
+    model = stirred(unet.UNet((2, 2, 3), widths=(16,), patch=1))
+    path = save(tmp_path / "m.safetensors", LatentDenoiser(model, cosine_schedule(), autoencoder()), {})
+    tensors, card = load_file(path), read_card(path)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("autoencoder.decoder")}
+    save_file(kept, path, {"course_utils": json.dumps(card)})
+    assert "its weights are not those that were written" in refused(path, load_latent_denoiser)
+    card["checksum"] = weights._checksum(kept)
+    save_file(kept, path, {"course_utils": json.dumps(card)})
+    assert "does not fit the UNet" in refused(path, load_latent_denoiser)
 
 
 def test_a_classifier_comes_back_with_its_running_averages(tmp_path):
@@ -259,7 +325,7 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, model, classes, m
 
 
 def test_a_model_that_is_not_the_librarys(tmp_path):
-    with pytest.raises(ValueError, match="UNet, Generator, Classifier or NoisyClassifier, got Linear"):
+    with pytest.raises(ValueError, match="UNet, DiT, AutoencoderKL, Generator, Classifier or NoisyClassifier, got"):
         architecture(nn.Linear(2, 2))
 
 

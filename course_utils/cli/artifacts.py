@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from .. import plots
-from ..arrays import Images, Labels, normal_like
-from ..data import ImageSet, load
-from ..device import generator
-from ..diffusion import Denoiser, Schedule, diffusion_loss
+from ..data import load
 from ..files import write_whole
-from ..metrics import frechet_distance
-from ..models.classifier import Classifier, NoisyClassifier
-from ..models.dcgan import Generator
 from ..notebook import describe
 from ..training import History
 from ..weights import WeightsRefused, read_card, save, units
-from .drawing import draw
+from .measuring import distance
 from .runs import Job
 
 MODEL = "model.safetensors"
@@ -31,23 +24,21 @@ SAID = ("steps", "batch_size", "seed", "channels_last")  # elsewhere on the card
 
 def keep(job: Job, history: History) -> int:
     """Write everything. A full disk is one line, and what lay there before stays. Returns 0, or 1 if it was full."""
-    folder, schedule, settings = job.folder, job.made.schedule, job.run.settings
+    folder, settings, parts = job.folder, job.run.settings, job.made.parts
     lying = _lying(folder / MODEL)
     if lying > (len(history.steps), len(history.steps) == settings.steps):
         print(f"'{folder / MODEL}' stays: it is this run after {lying[0]:,} steps, finished or further than now")
         return 0
-    model = history.ema_model or job.made.model
-    if settings.kind == "ddpm":
-        model = Denoiser(model, schedule, job.run.prediction_type)
+    model = settings.of.finished(parts._replace(network=history.ema_model or parts.network), job.data)
     said = _measured(job, model)
     card = _card(job, history) | {"on the test split": said}
     try:
         if lying[1] and lying[0] < len(history.steps):
             _set_aside(folder / MODEL, lying[0])
         write_whole(folder / "loss.csv", _table(history).encode())
-        save(folder / MODEL, model, card, job.data.classes if settings.with_classes else (), schedule)
-        if settings.kind in ("ddpm", "dcgan"):
-            write_whole(folder / "samples.png", plots.png(_samples(model, job.data, card["steps"])))
+        save(folder / MODEL, model, card, job.data.classes if settings.with_classes else (), parts.schedule)
+        if settings.of.shown is not None:
+            write_whole(folder / "samples.png", plots.png(_picture(job, model, card["steps"])))
     except OSError as error:
         print(
             f"train: not everything could be written to '{folder}' ({error.strerror or error}); what was there is "
@@ -55,7 +46,7 @@ def keep(job: Job, history: History) -> int:
             file=sys.stderr,
         )
         return 1
-    unit = {key: f" ({text})" for key, text in units("denoiser" if settings.kind == "ddpm" else settings.kind).items()}
+    unit = {key: f" ({text})" for key, text in units(settings.of.makes).items()}
     found = "".join(f"; {key} on the test split {value:.4g}{unit.get(key, '')}" for key, value in said.items())
     print(f"Kept in {folder}{found}")
     return 0
@@ -99,79 +90,20 @@ def _table(history: History) -> str:
     return "\n".join([",".join(["step", *names]), *lines]) + "\n"
 
 
-def _samples(model: Denoiser | Generator, data: ImageSet, steps: str) -> plots.Figure:
-    """Eight images of each class (of the first twelve), a row for each; or 64 where there are no labels."""
-    title = f"{data.title} after {steps} steps"
-    if isinstance(model, Generator) or model.model.num_classes is None:
-        return plots.image_grid(draw(model, 64), title=title, columns=8)
-    names = data.classes[:12]
-    images = draw(model, 8 * len(names), y=torch.arange(len(names)).repeat_interleave(8))
-    return plots.image_rows(dict(zip(names, images.split(8))), title=title)
+def _picture(job: Job, model: nn.Module, steps: str) -> plots.Figure:
+    """What the model draws, or what it makes of images: rows where they have names, else a grid."""
+    shown, title = job.run.settings.of.shown(model, job.data), f"{job.data.title} after {steps} steps"
+    if isinstance(shown, dict):
+        return plots.image_rows(shown, title=title)
+    return plots.image_grid(shown, title=title, columns=8)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Measured on images that the model has never seen
-# ---------------------------------------------------------------------------------------------------------------------
-def _measured(job: Job, model: Denoiser | Generator | Classifier | NoisyClassifier) -> dict[str, float]:
+def _measured(job: Job, model: nn.Module) -> dict[str, float]:
     """What there is to say about a model; nothing where a folder of images has too few to set some aside."""
     data, settings = job.data, job.run.settings
     try:
         test = load(settings.data, "test", size=settings.size, colour=data.shape[0] == 3, device=data.device)
     except ValueError:
         return {}
-    if settings.kind == "classifier":
-        return {"accuracy": accuracy(model, test)}
-    if settings.kind == "noisy-classifier":
-        return accuracy_by_step(model, job.made.schedule, test)
-    found = {} if settings.kind == "dcgan" else {"loss": test_loss(model, test)}
+    found = settings.of.measured(model, job.made.parts.schedule, test)
     return found if job.evaluator is None else found | {"Fréchet distance": distance(model, test, job.evaluator)}
-
-
-def _pieces(data: ImageSet, size: int = 500) -> Iterator[tuple[Images, Labels]]:
-    """Images in [-1, 1] and their labels, a few hundred at a time, to stay small in memory."""
-    for i in torch.arange(len(data), device=data.device).split(size):
-        yield data.take(i), data.labels[i]
-
-
-@torch.no_grad()
-def accuracy(model: Classifier, test: ImageSet) -> float:
-    """The share of images whose class is found, in [0, 1]."""
-    return sum(int((model(x).argmax(1) == y).sum()) for x, y in _pieces(test)) / len(test)
-
-
-@torch.no_grad()
-def accuracy_by_step(model: NoisyClassifier, schedule: Schedule, test: ImageSet, most: int = 2000) -> dict[str, float]:
-    """The share of at most 2,000 noised images whose class is found, at step 1 and after each quarter of the chain."""
-    few, chance, T = test.first(most), generator(0, test.device), schedule.T
-    found = dict.fromkeys(sorted({1, T // 4 or 1, T // 2 or 1, 3 * T // 4 or 1, T}), 0)
-    for x, y in _pieces(few):
-        for step in found:
-            t = torch.full((len(x),), step, device=x.device)
-            x_t = schedule.add_noise(x, t, normal_like(x, chance))
-            found[step] += int((model(x_t, t).argmax(1) == y).sum())
-    return {f"accuracy at t = {step}": right / len(few) for step, right in found.items()}
-
-
-@torch.no_grad()
-def test_loss(denoiser: Denoiser, test: ImageSet, most: int = 2000) -> float:
-    """The training loss, without any labels left out, on at most 2,000 images; the same noise for every model."""
-    few, loss = test.first(most), diffusion_loss(denoiser.schedule, denoiser.prediction_type)
-    chance, total = generator(0, test.device), 0.0
-    for x, y in _pieces(few, 250):
-        labels = () if denoiser.model.num_classes is None else (y,)
-        total += len(x) * loss(lambda x_t, t, y=labels: denoiser.model(x_t, t, *y), x, None, chance).item()
-    return total / len(few)
-
-
-@torch.no_grad()
-def distance(model: Denoiser | Generator, test: ImageSet, evaluator: Classifier, n: int = 1000) -> float:
-    """The Fréchet distance of n samples to the test split, in the features of a classifier.
-
-    A denoiser takes 50 steps with η = 0; if it has classes, its samples have the labels of test images, so that the
-    classes are as frequent.
-    """
-    with_classes = isinstance(model, Denoiser) and model.model.num_classes is not None
-    labels = {"y": test.labels[torch.arange(n) % len(test)]} if with_classes else {}
-    samples = draw(model, n, **labels).to(test.device)
-    real = torch.cat([evaluator.features(x) for x, _ in _pieces(test)])
-    return frechet_distance(torch.cat([evaluator.features(piece) for piece in samples.split(500)]), real)

@@ -223,7 +223,7 @@ def _data(name: str) -> Found:
     if place == "not here yet":
         advice = "comes by itself at its first use, given a network; without one the course goes on with digits"
         return place, "note", advice if name == "fashion-mnist" else ""
-    return place if name == "digits" else short(place)
+    return short(place) if Path(place).is_dir() else place
 
 
 def _widgets() -> Found:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ..arrays import normal_like
 from ..device import autocast, generators, quiet
 from ..diffusion import Denoiser
+from ..latent import LatentDenoiser
 from ..models.dcgan import Generator
 from ..plots.images import mosaic
 from ..sampling import Step, cfg, clipped
@@ -53,13 +54,14 @@ def walks(
             return denoiser(x_t.contiguous(memory_format=torch.channels_last), t, labels)
 
     denoise = quick if y is None else cfg(quick, w, denoiser.model.null)
+    denoise = denoise if isinstance(denoiser, LatentDenoiser) else clipped(denoise)  # codes have no bounds
     for start in range(0, n, PIECE):
         chance = generators(seed, min(PIECE, n - start), first=start)
         noise = normal_like(torch.empty(len(chance), *denoiser.shape), chance).to(device)
         labels = None if y is None else y[start : start + PIECE].to(device)
         draws = {"eta": eta, "generator": chance}
         draws = {name: draws[name] for name in options_of(sampler)}
-        yield function_of(sampler)(clipped(denoise), denoiser.schedule, noise, steps, labels, **draws)
+        yield function_of(sampler)(denoise, denoiser.schedule, noise, steps, labels, **draws)
 
 
 def draw(model: Denoiser | Generator, n: int, steps: int = 50, **how: Any) -> Float[Tensor, "n c h w"]:
@@ -71,8 +73,14 @@ def draw(model: Denoiser | Generator, n: int, steps: int = 50, **how: Any) -> Fl
         for way in walks(denoiser, n, steps, **how):
             for step in way:
                 bar.update(step.x0 is not None)
-            pieces.append(step.x.float().cpu().clamp(-1, 1))
+            pieces.append(_as_images(denoiser, step.x))
     return torch.cat(pieces)
+
+
+def _as_images(denoiser: Denoiser, x: Tensor) -> Float[Tensor, "n c h w"]:
+    """What a sampler makes as images in [-1, 1] on the CPU: of codes, what they stand for."""
+    x = denoiser.decode(x) if isinstance(denoiser, LatentDenoiser) else x
+    return x.float().cpu().clamp(-1, 1)
 
 
 @torch.no_grad()
@@ -87,7 +95,7 @@ def trajectory_frames(denoiser: Denoiser, n: int, steps: int = 50, *, most: int 
     (way,) = walks(denoiser, n, steps, **how)
     kept = {round(k * steps / min(steps, most - 1)) for k in range(min(steps, most - 1) + 1)}
     bar = tqdm(way, total=steps + 1, unit="step", desc="sampling", disable=quiet())
-    frames = [step.x.float().cpu().clamp(-1, 1) for k, step in enumerate(bar) if k in kept]
+    frames = [_as_images(denoiser, step.x) for k, step in enumerate(bar) if k in kept]
     # Noise can't be compressed: fewer grey levels on the way (not in the result) make the file half as large.
     return [picture((x * 31.5).round() / 31.5, width=300) for x in frames[:-1]] + [picture(frames[-1], width=300)]
 

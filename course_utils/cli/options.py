@@ -13,6 +13,14 @@ from typing import NoReturn
 
 from .samplers import SAMPLERS
 
+MODELS = {  # what `train` can train (course_utils/cli/kinds.py says how) -> what `--help` says of it
+    "ddpm": "a diffusion model",
+    "autoencoder": "images to small codes and back",
+    "latent-ddpm": "a diffusion model of such codes: it needs --autoencoder",
+    "dcgan": "the generator of a GAN",
+    "classifier": "it judges what others draw",
+    "noisy-classifier": "of noisy images: it guides a ddpm to a class",
+}
 TRAIN = """\
 Train a model and keep it in a folder: its weights with a card, samples, the loss of every step, and a checkpoint.
 Stop it at any time (Ctrl-C, or by pulling the plug) and go on later with --resume: the result is the same (on a CPU
@@ -20,9 +28,9 @@ with as many threads: bit for bit). A finished run goes on with --resume --steps
 M more: the learning rate climbs and falls once more, and the model that was there is kept beside the new one.
 
 The folder then holds
-  model.safetensors  the averaged weights, for `sample` and for load_denoiser(...), load_generator(...)
+  model.safetensors  the averaged weights, for `sample` and for load_denoiser(...), load_generator(...), ...
   model.md           its card: data, steps, seed, command, measured quality
-  samples.png        what it draws (ddpm, dcgan)
+  samples.png        what it draws, or (autoencoder) images and what comes back of them
   loss.csv           step, loss
   run.json           what this run is: --resume reads it
   checkpoint.pt      everything that --resume needs; delete it when the run needs no more training"""
@@ -33,6 +41,9 @@ examples:
   python -m course_utils train ddpm --out checkpoints/clothes --resume
   python -m course_utils train ddpm --out checkpoints/clothes --resume --minutes 20
   python -m course_utils train ddpm --data ~/pictures/leaves --size 64 --minutes 30
+  python -m course_utils train ddpm --network dit --minutes 30
+  python -m course_utils train autoencoder --data fashion-mnist --minutes 5 --out checkpoints/codes
+  python -m course_utils train latent-ddpm --data fashion-mnist --autoencoder checkpoints/codes --labels
   python -m course_utils train dcgan --data fashion-mnist --minutes 5
   python -m course_utils train classifier --data fashion-mnist
   python -m course_utils train noisy-classifier --data fashion-mnist --steps 3000"""
@@ -105,32 +116,35 @@ def command(commands: argparse._SubParsersAction, name: str, short: str, text: s
 
 def add_train(commands: argparse._SubParsersAction) -> Parser:
     """The command `train`. Options that weren't given are None: with --resume they come from the run's own record."""
-    parser = command(commands, "train", "train a diffusion model, a GAN or a classifier", TRAIN, TRAIN_EXAMPLES)
+    short = "train a diffusion model, an autoencoder, a GAN or a classifier"
+    parser = command(commands, "train", short, TRAIN, TRAIN_EXAMPLES)
     add = parser.add_argument
-    add("kind", metavar="MODEL", choices=("ddpm", "dcgan", "classifier", "noisy-classifier"), help="ddpm, dcgan, "
-        "classifier, or noisy-classifier (of noisy images: it guides a ddpm to a class)")  # fmt: skip
-    add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network), or a folder of images, one "
-        "subfolder for each class (fashion-mnist)")  # fmt: skip
+    add("kind", metavar="MODEL", choices=MODELS, help=", ".join(f"{name} ({text})" for name, text in MODELS.items()))
+    add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network, nor do shapes and two-photos, in "
+        "colour), or a folder of images, one subfolder for each class (fashion-mnist)")  # fmt: skip
     add("--size", type=int, metavar="PIXELS", help="side of the images: 28, 32 or 64 (28)")
     add("--labels", action="store_true", default=None,
-        help="ddpm: learn the classes too, so that you can ask for one; a tenth of the labels is left out while "
-        "training, so that the model can also draw without")  # fmt: skip
+        help="ddpm, latent-ddpm: learn the classes too, so that you can ask for one; a tenth of the labels is left "
+        "out while training, so that the model can also draw without")  # fmt: skip
     add("--conditioning", choices=("added", "plane"), help="with --labels, how the class comes in: added to the "
         "embedding of the step, or as a plane beside the input of each block (added)")  # fmt: skip
+    add("--network", choices=("unet", "dit"), help="ddpm, latent-ddpm: a U-Net, or a transformer over patches (unet)")
+    add("--autoencoder", metavar="MODEL", help="latent-ddpm: the autoencoder whose codes it learns (a folder, a file, "
+        "or a model of the course)")  # fmt: skip
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=whole(1), metavar="N", help="training steps (2000)")
     length.add_argument("--minutes", type=positive, metavar="M",
                         help="train for about M minutes: the speed is measured first, and gives N")  # fmt: skip
-    add("--batch", type=whole(1), metavar="B", help="images in a step (ddpm and dcgan 64, classifiers 128)")
+    add("--batch", type=whole(1), metavar="B", help="images in a step (64, for classifiers 128)")
     add("--lr", type=positive, metavar="RATE", help="learning rate; it falls over the second half of the run "
-        "(dcgan and classifier 0.002, others 0.01)")  # fmt: skip
+        "(0.01; dcgan, classifier and --network dit 0.002)")  # fmt: skip
     add("--seed", type=seed, metavar="S", help="of first weights, order of images and noise (0)")
     add("--out", type=folder, metavar="DIR", help="the folder (checkpoints/MODEL-SET)")
     add("--resume", action="store_true", help="go on with the run in DIR, to its end; with --steps or --minutes also "
         "beyond it; with --data where its images have moved")  # fmt: skip
-    add("--evaluator", metavar="CLASSIFIER", help="ddpm, dcgan: also draw 1,000 images and put their Fréchet "
-        "distance to the test split on the card, in the features of this classifier (a folder, a file, or a model "
-        "of the course)")  # fmt: skip
+    add("--evaluator", metavar="CLASSIFIER", help="ddpm, latent-ddpm, dcgan: also draw 1,000 images and put their "
+        "Fréchet distance to the test split on the card, in the features of this classifier (a folder, a file, or a "
+        "model of the course)")  # fmt: skip
     add("--save-every", type=whole(1), default=100, metavar="N", help="steps between checkpoints (100)")
     add("--device", type=device, metavar="DEVICE", help=DEVICES)
     return parser

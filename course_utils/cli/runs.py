@@ -12,24 +12,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from .. import device as devices
-from ..adversarial import train_gan
 from ..data import ImageSet
 from ..data.sets import SETS
-from ..diffusion import Schedule, diffusion_loss, noisy_classifier_loss
 from ..files import write_whole
-from ..models.classifier import Classifier, classifier_loss
-from ..models.dcgan import Discriminator
-from ..training import History, Recipe, fingerprint, fit, same_rates
+from ..models.autoencoder_kl import AutoencoderKL
+from ..models.classifier import Classifier
+from ..training import History, Recipe, fingerprint, same_rates
 from ..weights import architecture, build
 from . import Refused, defaults
+from .kinds import KINDS, Kind, Parts
 
 RECORD = "run.json"
 PROGRAM = ("python", "-m", "course_utils")
@@ -39,11 +36,13 @@ PROGRAM = ("python", "-m", "course_utils")
 class Settings:
     """What can be typed about a run. The names are those of the options of `train`."""
 
-    kind: str  # ddpm, dcgan, classifier or noisy-classifier
+    kind: str  # one of KINDS
     data: str = "fashion-mnist"
     size: int = 28
     labels: bool = False
     conditioning: str = "added"
+    network: str = "unet"
+    autoencoder: str | None = None  # what it is called; the thing itself lies in the folder of the run
     steps: int
     minutes: float | None = None
     batch: int
@@ -53,18 +52,24 @@ class Settings:
     @classmethod
     def typed(cls, arguments: argparse.Namespace) -> Settings:
         """What was typed, and defaults for the rest."""
-        kind = arguments.kind
-        own = {"steps": defaults.STEPS[kind], "batch": defaults.BATCH[kind], "lr": defaults.LR[kind]}
-        return cls(**own | given(arguments))
+        typed = given(arguments)
+        usual = defaults.recipe(typed["kind"], defaults.STEPS, network=typed.get("network", cls.network))
+        own = {"steps": defaults.STEPS, "batch": usual.batch_size, "lr": usual.lr}
+        return cls(**own | typed)
+
+    @property
+    def of(self) -> Kind:
+        """What it is that is trained."""
+        return KINDS[self.kind]
 
     @property
     def with_classes(self) -> bool:
         """Does the model learn about classes?"""
-        return self.labels or "classifier" in self.kind
+        return self.labels or self.of.classes
 
     def recipe(self, restart: int = 0) -> Recipe:
         """How it is trained. restart: the step from which it is trained on, with a learning rate that begins anew."""
-        alone = defaults.recipe(self.kind, self.steps - restart, self.batch, self.lr, self.seed)
+        alone = defaults.recipe(self.kind, self.steps - restart, self.batch, self.lr, self.seed, self.network)
         return replace(alone, steps=self.steps, restart=restart)
 
 
@@ -74,13 +79,9 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 class Made(NamedTuple):
-    """What a run trains, and how.
+    """What a run trains, and how: `train(data, recipe, **watch)` is the whole training."""
 
-    schedule: of the noise; None where there is none;  train: `train(data, recipe, **watch)`, the whole training.
-    """
-
-    model: nn.Module
-    schedule: Schedule | None
+    parts: Parts
     train: Callable[..., History]
 
 
@@ -89,7 +90,7 @@ class Run:
     """Everything that decides the numbers of a run. run.json holds it, and --resume reads it there."""
 
     settings: Settings
-    network: dict[str, Any]  # as weights.build takes it
+    architecture: dict[str, Any]  # as weights.build takes it
     recipe: Recipe
     schedule: dict[str, Any] | None = None  # {"name": ..., "T": ...}, of the noise
     prediction_type: str | None = None
@@ -98,17 +99,20 @@ class Run:
     earlier: list[dict[str, int]] = field(default_factory=list)  # {"steps", "done"}: planned and made, before a restart
 
     @classmethod
-    def new(cls, settings: Settings, data: ImageSet) -> Run:
-        """A run that begins with these images."""
+    def new(cls, settings: Settings, data: ImageSet, autoencoder: AutoencoderKL | None = None) -> Run:
+        """A run that begins with these images, or with their codes."""
         classes = len(data.classes) if settings.with_classes else None
+        shape = data.shape if autoencoder is None else autoencoder.code_shape
         noisy = {"schedule": defaults.SCHEDULE, "prediction_type": defaults.PREDICTION_TYPE}
         return cls(
             settings=settings,
-            network=architecture(defaults.model(settings.kind, data.shape, classes, settings.conditioning)),
+            architecture=architecture(
+                defaults.model(settings.kind, shape, classes, settings.conditioning, settings.network)
+            ),
             recipe=settings.recipe(),
             threads=torch.get_num_threads(),
             images=fingerprint(data),
-            **(noisy if settings.kind in ("ddpm", "noisy-classifier") else {}),
+            **(noisy if settings.of.noisy else {}),
         )
 
     @classmethod
@@ -118,6 +122,8 @@ class Run:
             content = json.loads((folder / RECORD).read_bytes())
             if content.pop("format") != 1:
                 raise LookupError
+            if isinstance(content["network"], dict):  # of before there was a choice of it
+                content["architecture"] = content.pop("network")
             settings = Settings(**{f.name: content.pop(f.name) for f in fields(Settings) if f.name in content})
             settings = replace(settings, data=_found(settings.data, content.pop("data_from_here", None), folder))
             return cls(settings=settings, recipe=Recipe(**content.pop("recipe")), **content)
@@ -135,31 +141,25 @@ class Run:
         write_whole(folder / RECORD, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
     def refuse_others(self, folder: Path, arguments: argparse.Namespace) -> None:
-        """Raises Refused where something was typed that contradicts the run. (Images may move, and a run may grow.)"""
+        """Raises Refused where something was typed that contradicts the run.
+
+        (A run may grow; images and autoencoder may move, and what is in them is compared elsewhere.)
+        """
         for key, value in given(arguments).items():
             mine = getattr(self.settings, key)
-            if value != mine and key not in ("data", "steps", "minutes"):
+            if value != mine and key not in ("data", "steps", "minutes", "autoencoder"):
                 what = "it trains a" if key == "kind" else f"its --{key} is"
                 raise Refused(
                     f"--resume: '{folder}' holds another run: {what} {_said(mine)}, not {_said(value)}; leave that "
                     "out to go on with it, or begin another with another --out"
                 )
 
-    def make(self, device: torch.device) -> Made:
+    def make(self, device: torch.device, autoencoder: AutoencoderKL | None = None) -> Made:
         """Model with its first weights, noise schedule and training, on this device."""
         schedule = None if self.schedule is None else defaults.schedule(**self.schedule).to(device)
         with devices.seeded(self.settings.seed):
-            model = build(self.network).to(device)
-            if self.settings.kind == "dcgan":
-                discriminator = Discriminator(model.shape, model.config["widths"]).to(device)
-                return Made(model, schedule, partial(train_gan, model, discriminator))
-        if self.settings.kind == "classifier":
-            loss = classifier_loss
-        elif self.settings.kind == "noisy-classifier":
-            loss = noisy_classifier_loss(schedule)
-        else:
-            loss = diffusion_loss(schedule, self.prediction_type, null=model.null)
-        return Made(model, schedule, partial(fit, model, loss))
+            parts = Parts(build(self.architecture).to(device), schedule, self.prediction_type, autoencoder)
+            return Made(parts, self.settings.of.training(parts))
 
     def train_on(self, done: int, steps: int) -> Run:
         """The same run with so many steps in all, of which `done` are made.
@@ -180,13 +180,14 @@ class Run:
 
         (Minutes depend on the machine, steps don't.)
 
-        >>> settings = Settings(kind="ddpm", data="digits", labels=True, steps=9, batch=5, lr=defaults.LR["ddpm"])
-        >>> Run(settings=settings, network={}, recipe=settings.recipe(), threads=1).command(Path("out"))
+        >>> settings = Settings(kind="ddpm", data="digits", labels=True, steps=9, batch=5, lr=0.01)
+        >>> Run(settings=settings, architecture={}, recipe=settings.recipe(), threads=1).command(Path("out"))
         '`python -m course_utils train ddpm --data digits --labels --steps 9 --batch 5 --seed 0 --out out`'
         """
         kind, words, out = self.settings.kind, [], ("--out", folder.resolve().name)
-        usual = {"size": Settings.size, "labels": False, "conditioning": Settings.conditioning}
-        usual |= {"batch": defaults.BATCH[kind], "lr": defaults.LR[kind]}
+        plain = defaults.recipe(kind, defaults.STEPS, network=self.settings.network)
+        usual = {name: getattr(Settings, name) for name in ("size", "labels", "conditioning", "network", "autoencoder")}
+        usual |= {"batch": plain.batch_size, "lr": plain.lr}
         steps = [*(part["steps"] for part in self.earlier), self.settings.steps]
         shown = asdict(self.settings) | {"data": Path(self.settings.data).name, "steps": steps[0]}
         for name, value in shown.items():

@@ -16,8 +16,9 @@ from torch import Tensor
 from .. import device as devices
 from ..diffusion import Denoiser
 from ..files import check_writable, write_whole
+from ..latent import LatentDenoiser
 from ..models.dcgan import Generator
-from ..weights import load_denoiser, load_generator, numbered, read_card
+from ..weights import load_denoiser, load_generator, load_latent_denoiser, numbered, read_card
 from . import Refused, cli_errors
 from .doctor import GIB, memory
 from .drawing import PIECE, draw, picture, trajectory_frames
@@ -32,9 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     with cli_errors():
         device = devices.pick_device(arguments.device)
         torch.set_num_threads(devices.pick_threads())
-        if read_card(arguments.checkpoint)["kind"] == "generator":
+        holds = read_card(arguments.checkpoint)["kind"]
+        if holds == "generator":
             return _in_one_pass(arguments, load_generator(arguments.checkpoint, device), out)
-        denoiser = load_denoiser(arguments.checkpoint, device)
+        load = load_latent_denoiser if holds == "latent-denoiser" else load_denoiser
+        denoiser = load(arguments.checkpoint, device)
     _possible(arguments, denoiser, out)
     label = None if arguments.label is None else number_of(arguments.label, denoiser.classes)
     y = None if label is None else torch.full((n,), label)
@@ -108,7 +111,8 @@ def _possible(arguments: argparse.Namespace, denoiser: Denoiser, out: Path) -> N
         raise Refused("--guidance: leads to a class; say which with --label")
     if out.suffix.lower() == ".gif" and arguments.n > PIECE:
         raise Refused(f"-n: a .gif shows at most {PIECE} images, got {arguments.n}; write .png or .npz")
-    _room_for(arguments.n, denoiser.shape, out)
+    shape = denoiser.image_shape if isinstance(denoiser, LatentDenoiser) else denoiser.shape
+    _room_for(arguments.n, shape, out)
 
 
 def _room_for(n: int, shape: tuple[int, ...], out: Path) -> None:

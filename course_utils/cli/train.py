@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -18,15 +19,25 @@ from ..data import ImageSet, load
 from ..data.loading import resolve
 from ..data.sets import SETS
 from ..files import check_writable, clear_left_overs, sole_user
+from ..models.autoencoder_kl import AutoencoderKL
 from ..models.classifier import Classifier
 from ..notebook import describe
 from ..training import CheckpointRefused, TrainingDiverged, fingerprint, steps_in
-from ..weights import load_classifier
+from ..weights import load_autoencoder, load_classifier, save
 from . import Refused, cli_errors
 from .artifacts import MODEL, keep
+from .kinds import KINDS, OPTIONS, fitting
 from .runs import RECORD, Job, Run, Settings, to_type
 
 CHECKPOINT = "checkpoint.pt"
+AUTOENCODER = "autoencoder.safetensors"  # a copy: the run goes on wherever the other one has gone
+
+
+class Others(NamedTuple):
+    """Trained models that a run needs: who judges what it draws, and who makes the codes that it learns."""
+
+    evaluator: Classifier | None
+    autoencoder: AutoencoderKL | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,6 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.data is not None:
             arguments.data = _data_name(arguments.data)
         evaluator = None if arguments.evaluator is None else load_classifier(arguments.evaluator, device)
+        autoencoder = None if arguments.autoencoder is None else load_autoencoder(arguments.autoencoder, device)
+    others = Others(evaluator, autoencoder)
+    if autoencoder is not None:
+        arguments.autoencoder = Path(arguments.autoencoder).resolve().name
     torch.set_num_threads(devices.pick_threads())
     folder = _folder(arguments)
     with cli_errors(folder):
@@ -45,27 +60,33 @@ def run(arguments: argparse.Namespace) -> int:
     with _alone_in(folder):
         if resumed is None:
             settings = _new_settings(folder, arguments)
-            data = _images(settings, evaluator, device)
-            run = _begin(folder, settings, data, arguments.batch)
+            data = _images(settings, others, device)
+            run = _begin(folder, settings, data, others, arguments.batch)
         else:
             resumed.refuse_others(folder, arguments)
-            run, data = _resume(folder, resumed, arguments, evaluator, device)
+            others = _as_begun(folder, resumed, others, device)
+            run, data = _resume(folder, resumed, arguments, others, device)
         with cli_errors():
-            job = Job(folder, run, data, run.make(device), evaluator)
+            job = Job(folder, run, data, run.make(device, others.autoencoder), evaluator)
         _announce(job)
         return _train(job, arguments)
 
 
 def _fit_together(arguments: argparse.Namespace) -> None:
     """Raises Refused for options that don't go together."""
-    draws = "classifier" not in arguments.kind
-    if arguments.kind != "ddpm" and arguments.labels:
-        why = "a DCGAN takes no labels" if draws else "a classifier always learns the classes"
-        raise Refused(f"--labels is for ddpm: {why}")
-    if arguments.evaluator and not draws:
-        raise Refused("--evaluator is for ddpm and dcgan: it judges images that were drawn")
+    kind = KINDS[arguments.kind]
+    for option, purpose in OPTIONS.items():
+        if getattr(arguments, option) and option not in kind.options:
+            raise Refused(f"--{option} is for {fitting(option)}: {kind.refuses.get(option, purpose)}")
     if arguments.conditioning and not (arguments.labels or arguments.resume):
-        raise Refused("--conditioning says how the classes come in: it is for ddpm, and needs --labels")
+        raise Refused("--conditioning says how the classes come in: it needs --labels")
+    if arguments.conditioning == "plane" and arguments.network == "dit":
+        raise Refused("--conditioning: a plane goes beside the input of a U-Net's blocks; leave it out with a dit")
+    if "autoencoder" in kind.options and not (arguments.autoencoder or arguments.resume):
+        raise Refused(
+            f"--autoencoder: {arguments.kind} learns the codes of one; say which, such as the folder that train "
+            "autoencoder wrote"
+        )
 
 
 @contextlib.contextmanager
@@ -102,17 +123,18 @@ def _new_settings(folder: Path, arguments: argparse.Namespace) -> Settings:
     return Settings.typed(arguments)
 
 
-def _images(settings: Settings, evaluator: Classifier | None, device: torch.device) -> ImageSet:
+def _images(settings: Settings, others: Others, device: torch.device) -> ImageSet:
     if settings.size not in (28, 32, 64):
         raise Refused(f"--size: expected 28, 32 or 64 pixels, got {settings.size}")
     with cli_errors():
         data = load(settings.data, "train", size=settings.size, device=device)
-    if evaluator is not None and evaluator.shape != data.shape:
-        raise Refused(f"--evaluator: it looks at images of shape {evaluator.shape}, these are {data.shape}")
+    for option, other in others._asdict().items():
+        if other is not None and other.shape != data.shape:
+            raise Refused(f"--{option}: it looks at images of shape {other.shape}, these are {data.shape}")
     return data
 
 
-def _begin(folder: Path, settings: Settings, data: ImageSet, batch: int | None) -> Run:
+def _begin(folder: Path, settings: Settings, data: ImageSet, others: Others, batch: int | None) -> Run:
     """Fix everything that decides the numbers of the run, the number of steps among it, and write it down.
 
     batch: as it was typed; where it wasn't, a small set is one batch.
@@ -120,16 +142,29 @@ def _begin(folder: Path, settings: Settings, data: ImageSet, batch: int | None) 
     if batch is not None and batch > len(data):
         raise Refused(f"--batch: there are {len(data):,} images to train on; expected at most that, got {batch:,}")
     with cli_errors():
-        run = Run.new(replace(settings, batch=min(settings.batch, len(data))), data)
+        run = Run.new(replace(settings, batch=min(settings.batch, len(data))), data, others.autoencoder)
     if settings.minutes is not None:
-        run = run.train_on(0, _steps_in(settings.minutes, run, data))
+        run = run.train_on(0, _steps_in(settings.minutes, run, data, others))
     with cli_errors(folder):
+        if others.autoencoder is not None:
+            save(folder / AUTOENCODER, others.autoencoder, others.autoencoder.card)
         run.write(folder)
     return run
 
 
+def _as_begun(folder: Path, run: Run, others: Others, device: torch.device) -> Others:
+    """The autoencoder that a run was begun with, from its folder; refuses another one that was typed."""
+    if run.settings.autoencoder is None:
+        return others
+    with cli_errors():
+        own = load_autoencoder(folder / AUTOENCODER, device)
+    if others.autoencoder is not None and others.autoencoder.card["checksum"] != own.card["checksum"]:
+        raise Refused(f"--resume: '{folder}' was begun with another autoencoder; leave --autoencoder out to go on")
+    return others._replace(autoencoder=own)
+
+
 def _resume(
-    folder: Path, run: Run, arguments: argparse.Namespace, evaluator: Classifier | None, device: torch.device
+    folder: Path, run: Run, arguments: argparse.Namespace, others: Others, device: torch.device
 ) -> tuple[Run, ImageSet]:
     """The run as it goes on, wherever its images are now, and longer if that was asked for."""
     before = run
@@ -141,7 +176,7 @@ def _resume(
             f"--resume: its images are no longer in '{run.settings.data}'; say where they are: --out {out} --resume "
             "--data FOLDER"
         )
-    data = _images(run.settings, evaluator, device)
+    data = _images(run.settings, others, device)
     if run.images is not None and run.images != (here := fingerprint(data)):
         raise Refused(
             f"--resume: '{folder}' was begun with other images: {run.images}, not {here}; give those to --data"
@@ -153,7 +188,7 @@ def _resume(
             f"--resume: '{folder}' holds a model, but no {CHECKPOINT} to go on from; the model stays as it is: "
             "to train another, choose another --out"
         )
-    longer = _longer(run, arguments, done, data)
+    longer = _longer(run, arguments, done, data, others)
     if longer != before:
         with cli_errors(folder):
             longer.write(folder)
@@ -169,12 +204,12 @@ def _checkpoint_errors() -> Iterator[None]:
         raise Refused(f"--resume: {reason}; begin anew with another --out, or remove that folder") from None
 
 
-def _longer(run: Run, arguments: argparse.Namespace, done: int, data: ImageSet) -> Run:
+def _longer(run: Run, arguments: argparse.Namespace, done: int, data: ImageSet, others: Others) -> Run:
     """The run with more steps or minutes, if those were typed; what becomes of its learning rate is said."""
     planned, steps = run.settings.steps, arguments.steps or run.settings.steps
     if arguments.minutes is not None and (done == planned or arguments.minutes != run.settings.minutes):
         run = replace(run, settings=replace(run.settings, minutes=arguments.minutes))
-        steps = done + _steps_in(arguments.minutes, run, data)
+        steps = done + _steps_in(arguments.minutes, run, data, others)
     if steps == planned:
         return run
     if steps <= done:
@@ -190,9 +225,9 @@ def _longer(run: Run, arguments: argparse.Namespace, done: int, data: ImageSet) 
     return run
 
 
-def _steps_in(minutes: float, run: Run, data: ImageSet) -> int:
+def _steps_in(minutes: float, run: Run, data: ImageSet, others: Others) -> int:
     """Minutes as steps, tried on a copy of the model: the learning rate must know the end of the run beforehand."""
-    made, recipe = run.make(data.device), replace(run.recipe, restart=0)
+    made, recipe = run.make(data.device, others.autoencoder), replace(run.recipe, restart=0)
 
     def seconds_for(steps: int) -> float:
         history = made.train(data, replace(recipe, steps=steps), progress=False, say=None)
@@ -214,7 +249,7 @@ def _steps_in(minutes: float, run: Run, data: ImageSet) -> int:
 def _announce(job: Job) -> None:
     run, settings, now = job.run, job.run.settings, torch.get_num_threads()
     size = f"{len(job.data):,} images of {'×'.join(map(str, job.data.shape))}"
-    weights = sum(weight.numel() for weight in job.made.model.parameters())
+    weights = sum(weight.numel() for weight in job.made.parts.network.parameters())
     print(
         f"{settings.kind} on {job.data.title}: {size}; {weights:,} weights; {settings.steps:,} steps of "
         f"{settings.batch}; {describe(job.data.device, now)}; in {job.folder}",

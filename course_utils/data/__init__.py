@@ -1,4 +1,5 @@
-"""Image sets (Fashion-MNIST, MNIST, Kuzushiji-MNIST, digits, or a folder of your own), and toys with exact scores.
+"""Image sets (Fashion-MNIST, MNIST, Kuzushiji-MNIST, digits; shapes and two photos in colour; or a folder of your own),
+and toys with exact scores.
 
 >>> train = load("digits", "train", limit=100)      # or "fashion-mnist", or the path of a folder
 >>> train.take([0, 1, 2]).shape                     # floats in [-1, 1]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .digits import CLASSES, digits
+from . import digits, shapes, two_photos
 
 
 def read_idx(split: str, images: bytes, labels: bytes) -> tuple[Tensor, Tensor]:
@@ -122,6 +122,10 @@ KMNIST = Published(
     },
     splits={"train": TRAIN, "test": TEST},
 )
-DIGITS = Made(name="digits", title="digits", classes=CLASSES, make=digits)
+DIGITS = Made(name="digits", title="digits", classes=digits.CLASSES, make=digits.digits)
+SHAPES = Made(name="shapes", title="shapes", classes=shapes.CLASSES, make=shapes.shapes)
+TWO_PHOTOS = Made(name="two-photos", title="two photos", classes=two_photos.CLASSES, make=two_photos.two_photos)
 
-SETS: dict[str, Published | Made] = {entry.name: entry for entry in (FASHION_MNIST, MNIST, KMNIST, DIGITS)}
+SETS: dict[str, Published | Made] = {
+    entry.name: entry for entry in (FASHION_MNIST, MNIST, KMNIST, DIGITS, SHAPES, TWO_PHOTOS)
+}

@@ -76,11 +76,12 @@ def kl_to_standard_normal(mean: Float[Tensor, "b d"], log_var: Float[Tensor, "b 
 
 
 def reparameterize(
-    mean: Float[Tensor, "b d"], log_var: Float[Tensor, "b d"], noise: Float[Tensor, "b d"]
-) -> Float[Tensor, "b d"]:
+    mean: Float[Tensor, "b *d"], log_var: Float[Tensor, "b *d"], noise: Float[Tensor, "b *d"]
+) -> Float[Tensor, "b *d"]:
     """z = mean + σ · noise with σ = exp(log_var / 2): a draw from q(z|x) that gradients flow through, equation (2.5).
 
     mean, log_var: (b, d);  noise: (b, d), standard normal, fresh for every image and every latent. Returns z, (b, d).
+    A code may be a small image instead of d numbers: then all four are (b, c, h, w).
 
     >>> reparameterize(torch.ones(1, 1), torch.full((1, 1), 4.0).log(), torch.tensor([[0.5]]))
     tensor([[2.]])
