@@ -120,8 +120,8 @@ def add_train(commands: argparse._SubParsersAction) -> Parser:
     parser = command(commands, "train", short, TRAIN, TRAIN_EXAMPLES)
     add = parser.add_argument
     add("kind", metavar="MODEL", choices=MODELS, help=", ".join(f"{name} ({text})" for name, text in MODELS.items()))
-    add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network, nor do shapes and two-photos, in "
-        "colour), or a folder of images, one subfolder for each class (fashion-mnist)")  # fmt: skip
+    add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network, nor do shapes and two-photos, "
+        "in colour), or a folder of images, one subfolder for each class (fashion-mnist)")  # fmt: skip
     add("--size", type=int, metavar="PIXELS", help="side of the images: 28, 32 or 64 (28)")
     add("--labels", action="store_true", default=None,
         help="ddpm, latent-ddpm: learn the classes too, so that you can ask for one; a tenth of the labels is left "
@@ -157,7 +157,7 @@ def add_sample(commands: argparse._SubParsersAction) -> Parser:
     add("checkpoint", metavar="CHECKPOINT", help="the folder of a run, a .safetensors file, or the name of a model "
         "that comes with the course")  # fmt: skip
     add("-n", type=whole(1), default=16, metavar="N", help="how many images (16)")
-    add("--steps", type=whole(1), metavar="K", help="steps from noise to image, 1 to T (50)")
+    add("--steps", type=whole(1), metavar="K", help="steps from noise to image, 1 to T (50, or what the model is made for)")
     each = ", ".join(f"{name} ({text})" for name, text in SAMPLERS.items())
     add("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME", help=f"{each}; ddim if none is named")
     add("--eta", type=number("a number in [0, 1]", lambda eta: 0 <= eta <= 1), default=0.0, metavar="E",

@@ -29,7 +29,7 @@ ENDINGS = (".npz", ".png", ".gif")
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, write, say so. Raises Refused for whatever is wrong with the arguments, before anything is drawn."""
-    out, n, steps = _file(arguments.out), arguments.n, arguments.steps or 50
+    out, n = _file(arguments.out), arguments.n
     with cli_errors():
         device = devices.pick_device(arguments.device)
         torch.set_num_threads(devices.pick_threads())
@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         load = load_latent_denoiser if holds == "latent-denoiser" else load_denoiser
         denoiser = load(arguments.checkpoint, device)
     _possible(arguments, denoiser, out)
+    steps = arguments.steps or denoiser.card.get("strides", 50)  # a distilled model is made for so many
     label = None if arguments.label is None else number_of(arguments.label, denoiser.classes)
     y = None if label is None else torch.full((n,), label)
 

@@ -43,7 +43,8 @@ def load(
     split: "train" or "test", disjoint and the same in every run.  size: 28, 32 or 64 pixels a side.
     colour: three channels or one; None takes what the images are.  limit: so many images drawn at random (a larger
     limit holds the smaller one's images); more than there are gives all.
-    seed: of that draw and of what is made for training (in digits, the moved copies), never of the split.  device: where the images live.
+    seed: of that draw and of what is made for training (in digits, the moved copies), never of the split.
+    device: where the images live.
     fallback: "digits" for who must go on, as a notebook must: digits stand in where a published set is not available;
     images of a folder that has fewer than a notebook needs (`FEWEST`) are repeated; where none is left for a split, the
     other's serve. Says so; of digits and of repeated images also in `.title`.
