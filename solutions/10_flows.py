@@ -501,8 +501,8 @@ with seeded(0):
     network = recipes.ddpm_model(train.shape, len(names)).to(lab.device)
 how = recipes.ddpm_recipe(lab.pick(smoke=4, cpu=300, gpu=4000), batch_size=lab.pick(smoke=16, cpu=64, gpu=128))
 history = fit(network, loss_of_a_batch, train, how)
-own = Denoiser(network.requires_grad_(False), straight, "velocity")
-print(f"loss at the end {torch.tensor(history.losses[-50:]).mean():.3f}, of which a perfect network keeps its share")
+own = Denoiser(history.ema_model.eval().requires_grad_(False), straight, "velocity")
+print(f"loss at the end {torch.tensor(history.loss[-50:]).mean():.3f}, of which a perfect network keeps its share")
 
 # %% [markdown]
 # ### A better way to walk *(extra)*
@@ -801,3 +801,111 @@ explore(
     title="How many strides does a bent path take?",
     alt="Left a bent path among six blobs with Euler's strides and the straight chord, right an image drawn in as many strides beside one drawn in 40.",
 )
+
+# %% [markdown]
+# ## 10.5 · Who goes with whom? *(extra)*
+#
+# So far each image got any noise. But the noises of a batch may be dealt out as we like, say so that the sum of squared distances between images and their noises is least: **optimal transport** in the batch (Pooladian et al. 2023; Tong et al. 2024). In such a batch no two lines meet at the same time, for exchanging their noises would shorten both.
+#
+# ### {{heading flows/optimal-pairs}}
+# `linear_sum_assignment(cost)` takes a NumPy table (images by noises) and gives rows and columns of the cheapest pairing.
+
+
+# %% tags=["quiz"]
+def optimal_pairs(x0, noise, y=None):
+    """The same noises, like noise (b, ...), dealt out so that the sum of |x0 − noise|² over the batch is least.
+
+    x0, noise: (b, ...);  y: labels (b,), or None.  With labels, noises change places only within a class.
+    """
+    ### BEGIN SOLUTION
+    dealt = noise.clone()
+    classes = torch.zeros(len(x0), dtype=torch.long) if y is None else y
+    for one in classes.unique():
+        rows = (classes == one).nonzero().flatten()
+        cost = torch.cdist(x0[rows].flatten(1), noise[rows].flatten(1)).square()
+        _, columns = linear_sum_assignment(cost.cpu().numpy())
+        dealt[rows] = noise[rows[torch.from_numpy(columns)]]
+    return dealt
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+optimal_pairs = check("flows/optimal-pairs", optimal_pairs)
+
+# %% [markdown]
+# ### {{heading flows/noise-and-label}}
+# {{question flows/noise-and-label}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+noise_and_label = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# noise_and_label = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("flows/noise-and-label", noise_and_label)
+
+# %% [markdown]
+# Five small networks on the six blobs, each blob a class: two that aren't told the class and three that are. Three seeds each. How well their samples fit is the squared Wasserstein distance to fresh data, for which `optimal_pairs` serves a second time (with labels: within each class). Below them real data, the floor.
+
+
+# %%
+def small_flow(pairing, told, seed):
+    """A velocity (x, u, y) of the six blobs, trained on pairs dealt by `pairing`; told: 1.0 to hear the class, or 0.0."""
+    with seeded(seed):
+        layers = [nn.Linear(9, 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU(), nn.Linear(96, 2)]
+    model, chance = nn.Sequential(*layers), lab.generator(50 + seed, "cpu")
+    steps = lab.pick(smoke=10, cpu=500, gpu=2000)
+    optimizer = torch.optim.Adam(model.parameters(), 4e-3)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
+
+    def say(x, u, y):
+        return model(torch.cat([x, u[:, None], told * nn.functional.one_hot(y, 6)], dim=1))
+
+    for _ in until_stopped(range(steps)):
+        x0, y = ring.labelled(96, chance)
+        noise = pairing(x0, torch.randn(x0.shape, generator=chance), y)
+        u = torch.rand(len(x0), generator=chance)
+        x_u, velocity = straight_path(x0, noise, u)
+        loss = (say(x_u, u, y) - velocity).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        falling.step()
+    return say
+
+
+# %%
+n_toy, chance = lab.pick(smoke=60, cpu=600, gpu=1200), lab.generator(60, "cpu")
+toy_noise, toy_labels = torch.randn(n_toy, 2, generator=chance), torch.arange(n_toy) % 6
+fresh, again = (ring.means[toy_labels] + 0.15 * torch.randn(n_toy, 2, generator=chance) for _ in range(2))
+
+
+def wasserstein(ends, y):
+    return (optimal_pairs(fresh, ends, y) - fresh).square().sum(1).mean().item()
+
+
+def judged(say, y):
+    """Squared Wasserstein distance after 1, 2 and 40 strides, and S in percent."""
+    row = []
+    with torch.no_grad():
+        for k in (1, 2, 40):
+            us = torch.linspace(1, 0, k + 1).tolist()
+            ways = euler(lambda x, u: say(x, torch.full((len(x),), u), toy_labels), toy_noise, us)
+            row.append(wasserstein(ways[-1], y))
+    return [*row, bent(ways, us)]
+
+
+dealt = {"any noise": lambda x0, noise, y: noise, "the nearest": lambda x0, noise, y: optimal_pairs(x0, noise)}
+in_class = {"the nearest, by class": optimal_pairs}
+pairings = {f"no label, {name}": (pairing, 0.0) for name, pairing in dealt.items()}
+pairings |= {f"label, {name}": (pairing, 1.0) for name, pairing in (dealt | in_class).items()}
+transport = {}
+print(f"{'W² after':28s}{'1 stride':>18s}{'2 strides':>18s}{'40 strides':>18s}{'S in %':>16s}")
+for name, (pairing, told) in pairings.items():
+    rows = torch.tensor([judged(small_flow(pairing, told, seed), toy_labels if told else None) for seed in range(3)])
+    transport[name] = (rows.mean(0).tolist(), rows.std(0).tolist())
+    print(f"{name:28s}" + "".join(f"{mean:9.3f} ± {std:.3f} " for mean, std in zip(*transport[name])))
+print(f"{'real data':28s}{'':36s}{wasserstein(again, None):9.3f}, by class {wasserstein(again, toy_labels):.3f}")

@@ -1156,3 +1156,122 @@ quiz(
     the path: with one stride S is 0, whatever the flow. Compare walks of one fineness.
     """,
 )
+
+# --------------------------------------------------------------------------------------------- 10.5 · who goes with whom?
+
+
+def _batches_of_pairs(rng: torch.Generator) -> list[Case]:
+    cases = []
+    for k, (b, shape, dtype) in enumerate(((8, (1, 5, 7), torch.float32), (9, (2,), torch.float64), (1, (3, 4, 6), torch.float32))):
+        x0, noise = _normal(rng, b, *shape, dtype=dtype), _normal(rng, b, *shape, dtype=dtype)
+        cases.append(Case({"x0": x0, "noise": noise, "y": None}))
+        if b > 1:
+            y = torch.randint(3 - k, (b,), generator=rng)
+            cases.append(Case({"x0": x0, "noise": noise, "y": y}, label=f"x0 {(b, *shape)} with labels"))
+    return cases
+
+
+def _dealt_with(cost=lambda x0, noise: torch.cdist(x0, noise).square(), inverse=False, labels=True):
+    """Optimal pairs, with a place for each of the mistakes that people make."""
+
+    def optimal_pairs(x0, noise, y=None):
+        dealt, classes = noise.clone(), torch.zeros(len(x0), dtype=torch.long) if y is None or not labels else y
+        for one in classes.unique():
+            rows = (classes == one).nonzero().flatten()
+            table = cost(x0[rows].flatten(1), noise[rows].flatten(1))
+            columns = torch.from_numpy(flow.linear_sum_assignment(table.numpy())[1])
+            dealt[rows] = noise[rows[columns.argsort() if inverse else columns]]
+        return dealt
+
+    return optimal_pairs
+
+
+def _nearest(x0, noise, y=None):
+    return noise[torch.cdist(x0.flatten(1), noise.flatten(1)).argmin(1)]
+
+
+def _images_dealt(x0, noise, y=None):
+    columns = torch.from_numpy(flow.linear_sum_assignment(torch.cdist(noise.flatten(1), x0.flatten(1)).square().numpy())[1])
+    return x0[columns]
+
+
+quiz(
+    "flows/optimal-pairs",
+    points=3,
+    minutes=7,
+    title="Deal the noises out",
+    reference=flow.optimal_pairs,
+    cases=_batches_of_pairs,
+    any_device=False,
+    misconceptions=[
+        Misconception(
+            "the nearest noise for each image",
+            _nearest,
+            "Some noise comes twice in yours, and some not at all. What is dealt out must stay *the same noises*, or it "
+            "isn't standard normal any more.",
+        ),
+        Misconception(
+            "labels not heard",
+            _dealt_with(labels=False),
+            "With labels, a noise may change places only with noises of its own class.",
+        ),
+        Misconception(
+            "dealt the other way",
+            _dealt_with(inverse=True),
+            "Row i of the answer is the noise *for image i*: `noise[columns]`. You have put noise i where it goes to "
+            "in a table turned round.",
+        ),
+        Misconception(
+            "distances that aren't squared",
+            _dealt_with(cost=lambda x0, noise: torch.cdist(x0, noise)),
+            "The sum of *squared* distances is to be least; that of distances has another minimum.",
+        ),
+        Misconception(
+            "images in place of noises", _images_dealt, "What is wanted are the noises, in the order of the images."
+        ),
+    ],
+    hints=[
+        "Without labels: a table of squared distances, `torch.cdist(x0.flatten(1), noise.flatten(1)).square()`.",
+        "`_, columns = linear_sum_assignment(cost.cpu().numpy())`: image i gets noise columns[i].",
+        "`torch.from_numpy(columns)` is an index for tensors: `noise[torch.from_numpy(columns)]`.",
+        "With labels do the same for the rows of each class: `rows = (y == one).nonzero().flatten()`, and write "
+        "into a copy of the noise at these rows.",
+        "`dealt[rows] = noise[rows[torch.from_numpy(columns)]]`",
+    ],
+    passed="The same noises, other partners. In a batch of 96 that is a small approximation of the true transport; a "
+    "whole data set would take another algorithm.",
+    explanation="""
+    The assignment problem is solved exactly in about b³ operations, here milliseconds. Squared distances, since these
+    are the energy ∫|velocity|² of straight paths.
+    """,
+)
+
+concept(
+    "flows/noise-and-label",
+    title="Noise dealt out over all classes",
+    question="""
+    Noises are dealt over a whole batch, whatever the labels, and the network is told each image's class. Later you ask
+    for one class, with fresh noise. What should you expect?
+    """,
+    options={
+        "a": Option(
+            "Better images than without dealing, since each class has learned on straighter lines.",
+            "Straighter they were. But which noise did a class get to see in training?",
+        ),
+        "b": Option(
+            "Worse images for some noise, namely noise that in training went to other classes.",
+            "Right. Each class has seen the noises near to it. Asked for a class from any noise, the network stands "
+            "where it was never trained (Cheng and Schwing 2025).",
+            right=True,
+        ),
+        "c": Option(
+            "Images of other classes, since it is the noise that now decides and not the label.",
+            "The network does hear the label. It was trained for each pair of noise and label that came, and some "
+            "never did.",
+        ),
+        "d": Option(
+            "Equally good images, since the noise of a batch stays standard normal when it is dealt.",
+            "That of the whole batch, yes. And that of one class?",
+        ),
+    },
+)
