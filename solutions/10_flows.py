@@ -233,13 +233,13 @@ def draw_paths(axes, ways, title):
 
 
 figure, (left, right) = plots.new_figure(8, 4.2, 1, 2, sharex=True, sharey=True)
-draw_paths(left, torch.stack([starts[:80], points[:80]]), "Straight lines: each to its own image")
-draw_paths(right, paths, "The flow: the mean of all lines")
+draw_paths(left, torch.stack([starts[:80], points[:80]]), "Straight lines")
+draw_paths(right, paths, "The flow, their mean")
 figure.set_label("Left straight lines from noise to six blobs that cross everywhere; right bent paths that never cross")
 figure
 
 # %% [markdown]
-# Both start from the same noise (black) and end in the same ring. On the left lines cross, and nobody could follow one by looking only at where it is. On the right is what can be followed. Two paths never cross, as each place has *one* velocity; so they bend.
+# Both start from the same noise (black) and end in the same ring. On the left lines cross, and nobody could follow one by looking only at where it is and at the clock. On the right is what can be followed. Two paths are never at one place at the same time, for there is *one* velocity for them; so they bend.
 #
 # ### {{heading flows/one-stride}}
 # {{question flows/one-stride}}
@@ -365,14 +365,14 @@ plots.image_rows(rows, labels=names, title=f"{train.title}: the course's model a
 # %% [markdown]
 # DDIM *is* Euler's method on straight paths: equal but for rounding. So nothing has to be trained anew to call a model a flow. And one stride from pure noise gives, for each class, the mean of all that is possible; what a shoe looks like is decided on the way.
 #
-# ### One table for all predictions
+# ### One table for all predictions *(extra)*
 # Notebook 05 had a formula for each pair of predictions. There is one for all: each quantity is $p\,x_0+q\,\varepsilon$,
 #
 # $$\begin{array}{c|cccccc} & x_0 & \varepsilon & v & \text{velocity} & \text{score} & x_t\\\hline p & 1 & 0 & -b & -1 & 0 & a\\ q & 0 & 1 & a & 1 & -1/b & b\end{array} \tag{10.4}$$
 #
 # A network's answer and $x_t$ are two equations for two unknowns, $x_0$ and $\varepsilon$. Solve them, and put together what is wanted.
 #
-# ### {{heading flows/convert}}
+# #### {{heading flows/convert}}
 
 
 # %% tags=["quiz"]
@@ -444,7 +444,8 @@ def flow_loss(model, x0, y, noise, t, schedule):
 flow_loss = check("flows/loss", flow_loss)
 
 # %% [markdown]
-# ### {{heading flows/why-middle}}
+# ### Times that prefer the middle *(extra)*
+# #### {{heading flows/why-middle}}
 # {{question flows/why-middle}}
 
 # %% tags=["quiz"]
@@ -465,7 +466,7 @@ ask("flows/why-middle", why_middle)
 #
 # a **logit-normal** time: with $m=0$ the middle comes most often, and the ends hardly ever.
 #
-# ### {{heading flows/logit-normal}}
+# #### {{heading flows/logit-normal}}
 # A batch without gaps wants its times spread: given numbers $r$ that are spread evenly over $(0,1)$, put out the times below which (10.7) falls with probability $r$. `torch.special.ndtri` turns $r$ into such a $z$.
 
 
@@ -484,6 +485,10 @@ def logit_normal_steps(r, T, mean=0.0, std=1.0):
 
 # %% tags=["check"]
 logit_normal_steps = check("flows/logit-normal", logit_normal_steps)
+
+# %% [markdown]
+# ### Train it
+# Your loss, with times from (10.7), which prefer the middle of the path.
 
 # %%
 straight = Schedule(flow_alpha_bar(1000), "flow")
@@ -765,15 +770,17 @@ for name, values in how_bent.items():
 reveal("flows/how-straight", round(torch.tensor(how_bent["the course's model"]).mean().item(), 1))
 
 # %% [markdown]
-# The lines of the training were straight, and the flow isn't, for any of the three. **Straight training lines don't make straight paths**; what bends them is that they cross.
+# The lines of the training were straight, and the flow isn't, for any of the three: **straight training lines don't make straight paths.** What bends them is that they cross. (Images come out straighter than blobs, for most of an image's chord is noise in 784 pixels that has to go, and all lines agree about that.)
 #
-# ### A path, its strides and its chord
+# ### A path, its strides and its chord *(extra)*
 # Left a particle among the six blobs: its true path, Euler's strides, and the dashed chord. Right what as many strides make of one noise with the course's model. From how many strides on do you see no change, on either side?
 
 # %%
 offered, particles = [1, 2, 3, 4, 6, 8, 12, 20], lab.pick(smoke=2, cpu=6, gpu=6)
+most_bent = (paths[50] - (paths[0] + paths[-1]) / 2).norm(dim=1).argsort(descending=True)[:particles]
 ways = {
-    k: torch.stack(euler(ring.velocity, starts[:particles], torch.linspace(1, 0, k + 1).tolist())) for k in (*offered, 200)
+    k: torch.stack(euler(ring.velocity, starts[most_bent], torch.linspace(1, 0, k + 1).tolist()))
+    for k in (*offered, 200)
 }
 album = {
     k: last(ddim(denoise, schedule, pure_noise(particles, 3), k, labels_for(particles) + 5)).cpu() for k in (*offered, 40)

@@ -11,7 +11,7 @@ from course_utils.data import GaussianMixture
 
 from ..quizzes.declarations import Case, Fixture, Misconception, Option, Tolerance, concept, fixture, quiz
 
-# ---------------------------------------------------------------------------------------------------- inputs for cases
+# -------------------------------------------------------------------------------------------------- inputs for cases
 
 
 @fixture("flows/schedule")
@@ -75,7 +75,7 @@ def _like_images(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return values.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
 
 
-# ------------------------------------------------------------------------------------------ 10.1 · another way to mix
+# ---------------------------------------------------------------------------------------- 10.1 · another way to mix
 
 
 def _path_with(place=lambda x0, noise, u: (1 - u) * x0 + u * noise, speed=lambda x0, noise, u: noise - x0):
@@ -101,7 +101,7 @@ def _lines(rng: torch.Generator) -> list[Case]:
 quiz(
     "flows/straight-path",
     points=2,
-    minutes=3,
+    minutes=2,
     equation="10.1",
     title="A straight line, and how fast one goes",
     reference=_path_with(),
@@ -141,10 +141,11 @@ quiz(
 
 concept(
     "flows/crossing",
+    minutes=1,
     title="Where two lines cross",
     equation="10.2",
     question="""
-    Two straight lines, equally likely, pass through the same place at the same $u$, one with velocity $(2, 0)$, one with
+    Two straight lines, equally likely, pass through one place at the same $u$, one with velocity $(2, 0)$, one with
     $(0, 2)$. A network sees the place and $u$ alone, and is trained with the squared error. What does it come to answer
     there?
     """,
@@ -198,7 +199,7 @@ def _places(rng: torch.Generator) -> list[Case]:
 quiz(
     "flows/marginal-velocity",
     points=3,
-    minutes=6,
+    minutes=5,
     equation="10.5",
     title="The mean of all lines through a place",
     reference=_marginal_with(),
@@ -280,7 +281,7 @@ def _euler_with(stride):
 quiz(
     "flows/euler",
     points=2,
-    minutes=3,
+    minutes=2,
     equation="10.6",
     title="Follow it",
     reference=_euler,
@@ -321,6 +322,7 @@ quiz(
 
 concept(
     "flows/one-stride",
+    minutes=1,
     title="One stride from noise",
     equation="10.5",
     question="""
@@ -337,8 +339,8 @@ concept(
         ),
         "c": Option(
             "At some blurred image, and at another one for each noise that one begins with.",
-            "$x_1=\\varepsilon$ says nothing about $x_0$ when noise and image are drawn independently. So what does the "
-            "mean depend on?",
+            "$x_1=\\varepsilon$ says nothing about $x_0$ when noise and image are drawn independently. So what does "
+            "the mean depend on?",
         ),
         "d": Option(
             "At the mean of all images, and at the same one whatever noise one begins with.",
@@ -349,7 +351,7 @@ concept(
     },
 )
 
-# ----------------------------------------------------------------------------------- 10.2 · the model you have is a flow
+# --------------------------------------------------------------------------------- 10.2 · the model you have is a flow
 
 
 def _alpha_bar(T):
@@ -364,7 +366,7 @@ def _alpha_bar_with(formula):
 quiz(
     "flows/alpha-bar",
     points=1,
-    minutes=3,
+    minutes=2,
     equation="10.3",
     title="The schedule of straight paths",
     reference=_alpha_bar,
@@ -445,7 +447,7 @@ def _on_schedules(rng: torch.Generator) -> list[Case]:
 quiz(
     "flows/velocity-of",
     points=4,
-    minutes=8,
+    minutes=7,
     equation="10.6",
     title="Any denoiser is a velocity",
     reference=_velocity_with(),
@@ -495,6 +497,7 @@ quiz(
 
 concept(
     "flows/which-sampler",
+    minutes=1,
     title="Whom do you know by another name?",
     equation="10.6",
     question="""
@@ -504,14 +507,14 @@ concept(
     options={
         "a": Option(
             "Equal but for rounding, since either stride keeps its guess of $x_0$ and of $\\varepsilon$.",
-            "Right. Both hold $\\hat x_0$ and $\\hat\\varepsilon$ for a stride and mix them anew, once as $(1-u',u')$, once "
-            "as $(a,b)$: the same place, but for the factor $a+b$.",
+            "Right. Both hold $\\hat x_0$ and $\\hat\\varepsilon$ for a stride and mix them anew, once as $(1-u',u')$, "
+            "once as $(a,b)$: the same place, but for the factor $a+b$.",
             right=True,
         ),
         "b": Option(
             "Alike, but Euler's are worse, since DDIM was made for this schedule and its curved path.",
-            "DDIM goes along a curve, $a\\,\\hat x_0+b\\,\\hat\\varepsilon$, but in $x_t/(a+b)$ that curve is a straight "
-            "line.",
+            "DDIM goes along a curve, $a\\,\\hat x_0+b\\,\\hat\\varepsilon$, but in $x_t/(a+b)$ that curve is a "
+            "straight line.",
         ),
         "c": Option(
             "Alike, but Euler's are better, since straight lines make smaller errors than arcs do.",
@@ -600,15 +603,15 @@ quiz(
         "Cramer's rule: x₀ = (b · value − q · x_t) / (p b − q a). And ε?",
         "ε = (p · x_t − a · value) / (p b − q a). Then p_wanted · x₀ + q_wanted · ε.",
     ],
-    passed="Twenty formulas are one. Where the determinant is 0, the prediction says nothing new: for ε at ᾱ = 0, since "
-    "there x_t *is* the noise.",
+    passed="Twenty formulas are one. Where the determinant is 0, the prediction says nothing new: for ε at ᾱ = 0, "
+    "since there x_t *is* the noise.",
     explanation="""
     The determinant p b − q a is −1 for v, −(a + b) for the velocity, b for x₀, −a for ε and a/b for the score: only the
     last two can vanish, where a = 0.
     """,
 )
 
-# ------------------------------------------------------------------------------------------ 10.3 · a flow of your own
+# ---------------------------------------------------------------------------------------- 10.3 · a flow of your own
 
 
 def _loss_with(
@@ -642,7 +645,7 @@ def _for_losses(rng: torch.Generator) -> list[Case]:
 quiz(
     "flows/loss",
     points=2,
-    minutes=4,
+    minutes=3,
     equation="10.2",
     title="Flow matching",
     reference=_loss_with(),
@@ -683,6 +686,7 @@ quiz(
 
 concept(
     "flows/why-middle",
+    minutes=1,
     title="Where is there something to learn?",
     equation="10.7",
     question="""
@@ -712,7 +716,9 @@ concept(
 )
 
 
-def _steps_with(time=torch.sigmoid, whole=lambda u, T: (u * T).ceil().long().clamp(1, T), shape=lambda m, s, z: m + s * z):
+def _steps_with(
+    time=torch.sigmoid, whole=lambda u, T: (u * T).ceil().long().clamp(1, T), shape=lambda m, s, z: m + s * z
+):
     def logit_normal_steps(r, T, mean=0.0, std=1.0):
         return whole(time(shape(mean, std, torch.special.ndtri(r))), T)
 
@@ -782,7 +788,9 @@ quiz(
 )
 
 
-def _heun_with(second=lambda velocity, end, u, after: velocity(end, after), mix=lambda one, two: (one + two) / 2, last=True):
+def _heun_with(
+    second=lambda velocity, end, u, after: velocity(end, after), mix=lambda one, two: (one + two) / 2, last=True
+):
     def heun(velocity, x, us):
         places = [x]
         for u, after in pairwise(us):
@@ -836,7 +844,7 @@ quiz(
         "`end = x + (after - u) * (slope + velocity(end, after)) / 2`",
     ],
     passed="Order 2 for twice the evaluations: worth it as soon as strides are short, and not for one or two.",
-    explanation="The mean of the slopes at both ends is the trapezium rule; its error falls with the square of the stride.",
+    explanation="The mean of the slopes at both ends is the trapezium rule: errors fall with the square of the stride.",
 )
 
 
@@ -894,7 +902,7 @@ def _loans(rng: torch.Generator) -> list[Case]:
 quiz(
     "flows/somebody-elses-clock",
     points=3,
-    minutes=6,
+    minutes=5,
     title="Somebody else's clock",
     bug_hunt=True,
     reference=_borrowed_with(),
@@ -936,6 +944,7 @@ quiz(
 
 concept(
     "flows/what-the-clock-did",
+    minutes=1,
     title="What a turned clock does",
     question="""
     His network was told $\\tau=1$ on pure noise, and $\\tau=0$ at the end. Why did more strides not help?
@@ -1055,9 +1064,11 @@ quiz(
 
 concept(
     "flows/what-the-clip-did",
+    minutes=1,
     title="What clipping first does",
     question="""
-    Besides leaving the range, what does clipping both guesses *before* guiding do to the direction that $w$ exaggerates?
+    Besides leaving the range: what does clipping both guesses *before* guiding do to the direction that $w$
+    exaggerates?
     """,
     options={
         "a": Option(
@@ -1081,7 +1092,7 @@ concept(
     },
 )
 
-# -------------------------------------------------------------------------------------------------- 10.4 · how straight?
+# ------------------------------------------------------------------------------------------------ 10.4 · how straight?
 
 
 def _straightness(places, us):
@@ -1104,8 +1115,14 @@ def _ways(rng: torch.Generator) -> list[Case]:
     return [*cases, Case({"places": line, "us": [1.0, 0.6, 0.5, 0.0]}, label="a straight line at constant speed")]
 
 
-def _straight_with(speed=lambda x, z, u, v: (x - z) / (u - v), length=lambda u, v: u - v, whole=lambda us: us[0] - us[-1],
-                   error=lambda d: d.square()):  # fmt: skip
+def _straight_with(
+    speed=lambda x, z, u, v: (x - z) / (u - v),
+    length=lambda u, v: u - v,
+    whole=lambda us: us[0] - us[-1],
+    error=lambda d: d.square(),
+):
+    """(10.8), with a place for each of the mistakes that people make."""
+
     def straightness(places, us):
         chord, total, lengths = (places[0] - places[-1]) / whole(us), 0.0, 0.0
         for (x, z), (u, v) in zip(pairwise(places), pairwise(us)):
@@ -1119,7 +1136,7 @@ def _straight_with(speed=lambda x, z, u, v: (x - z) / (u - v), length=lambda u, 
 quiz(
     "flows/straightness",
     points=3,
-    minutes=5,
+    minutes=4,
     equation="10.8",
     title="How far from its chord?",
     reference=_straightness,
@@ -1157,12 +1174,14 @@ quiz(
     """,
 )
 
-# --------------------------------------------------------------------------------------------- 10.5 · who goes with whom?
+# ------------------------------------------------------------------------------------------- 10.5 · who goes with whom?
 
 
 def _batches_of_pairs(rng: torch.Generator) -> list[Case]:
     cases = []
-    for k, (b, shape, dtype) in enumerate(((8, (1, 5, 7), torch.float32), (9, (2,), torch.float64), (1, (3, 4, 6), torch.float32))):
+    for k, (b, shape, dtype) in enumerate(
+        ((8, (1, 5, 7), torch.float32), (9, (2,), torch.float64), (1, (3, 4, 6), torch.float32))
+    ):
         x0, noise = _normal(rng, b, *shape, dtype=dtype), _normal(rng, b, *shape, dtype=dtype)
         cases.append(Case({"x0": x0, "noise": noise, "y": None}))
         if b > 1:
@@ -1191,7 +1210,9 @@ def _nearest(x0, noise, y=None):
 
 
 def _images_dealt(x0, noise, y=None):
-    columns = torch.from_numpy(flow.linear_sum_assignment(torch.cdist(noise.flatten(1), x0.flatten(1)).square().numpy())[1])
+    columns = torch.from_numpy(
+        flow.linear_sum_assignment(torch.cdist(noise.flatten(1), x0.flatten(1)).square().numpy())[1]
+    )
     return x0[columns]
 
 
@@ -1207,8 +1228,8 @@ quiz(
         Misconception(
             "the nearest noise for each image",
             _nearest,
-            "Some noise comes twice in yours, and some not at all. What is dealt out must stay *the same noises*, or it "
-            "isn't standard normal any more.",
+            "Some noise comes twice in yours, and some not at all. What is dealt out must stay *the same noises*, or "
+            "it isn't standard normal any more.",
         ),
         Misconception(
             "labels not heard",
@@ -1248,6 +1269,7 @@ quiz(
 
 concept(
     "flows/noise-and-label",
+    minutes=1,
     title="Noise dealt out over all classes",
     question="""
     Noises are dealt over a whole batch, whatever the labels, and the network is told each image's class. Later you ask

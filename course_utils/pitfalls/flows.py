@@ -1,4 +1,4 @@
-"""What notebook 10 finds: a borrowed network that is told the wrong time, and guidance whose guesses are clipped first."""
+"""What notebook 10 finds: a borrowed network told the wrong time, and guesses clipped before they are guided."""
 
 from __future__ import annotations
 
