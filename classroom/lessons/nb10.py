@@ -447,7 +447,7 @@ def _on_schedules(rng: torch.Generator) -> list[Case]:
 quiz(
     "flows/velocity-of",
     points=4,
-    minutes=7,
+    minutes=6,
     equation="10.6",
     title="Any denoiser is a velocity",
     reference=_velocity_with(),
@@ -902,7 +902,7 @@ def _loans(rng: torch.Generator) -> list[Case]:
 quiz(
     "flows/somebody-elses-clock",
     points=3,
-    minutes=5,
+    minutes=4,
     title="Somebody else's clock",
     bug_hunt=True,
     reference=_borrowed_with(),
@@ -1259,7 +1259,7 @@ quiz(
         "into a copy of the noise at these rows.",
         "`dealt[rows] = noise[rows[torch.from_numpy(columns)]]`",
     ],
-    passed="The same noises, other partners. In a batch of 96 that is a small approximation of the true transport; a "
+    passed="The same noises, other partners. In a batch of 64 that is a small approximation of the true transport; a "
     "whole data set would take another algorithm.",
     explanation="""
     The assignment problem is solved exactly in about b³ operations, here milliseconds. Squared distances, since these
