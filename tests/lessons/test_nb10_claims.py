@@ -30,6 +30,7 @@ def evenly(strides: int) -> list[float]:
 
 
 # ----------------------------------------------------------------------------------------- 10.1 · another way to mix
+@pytest.mark.equation("10.1", "10.2")
 def test_the_velocity_is_the_derivative_of_the_path(notebook):
     x0, noise, u, h = normal(5, 2, 3), normal(5, 2, 3, seed=1), torch.linspace(0.1, 0.9, 5, dtype=torch.float64), 1e-6
     before, velocity = notebook["straight_path"](x0, noise, u - h)
@@ -116,7 +117,7 @@ def test_the_borrowed_network_is_right_and_only_the_clock_is_wrong(notebook):
         torch.cdist(pitfalls.borrowed(theirs, noise, k), RING.means.double()).min(1).values.mean().item()
         for k in (20, 100)
     ]
-    assert max(far) < 0.3 and min(astray) > 3 * max(far)  # more strides don't help
+    assert max(far) < 0.3 and min(astray) > 2 * max(far)  # more strides don't help
     assert astray[1] == pytest.approx(astray[0], rel=0.3)
 
 
