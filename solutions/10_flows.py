@@ -445,6 +445,20 @@ flow_loss = check("flows/loss", flow_loss)
 
 # %% [markdown]
 # ### Times that prefer the middle *(extra)*
+# Where on the path is the squared error of a trained model large? The course's, on test images:
+
+# %%
+some, losses = test.first(lab.pick(smoke=10, cpu=100, gpu=500)), {}
+for u in (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98):
+    x_u, wanted = straight_path(some.x, pure_noise(len(some)), torch.full((len(some),), u, device=lab.device))
+    with torch.no_grad():
+        losses[u] = (velocity_of(teacher, schedule, some.labels)(x_u, u) - wanted).square().mean().item()
+plots.curves(
+    {"the course's model": (list(losses), list(losses.values()))},
+    title="The loss of a velocity is largest at both ends", x_label="u, the share of noise", y_label="squared error",
+)
+
+# %% [markdown]
 # #### {{heading flows/why-middle}}
 # {{question flows/why-middle}}
 
@@ -460,7 +474,7 @@ why_middle = "c"
 ask("flows/why-middle", why_middle)
 
 # %% [markdown]
-# At both ends of the path the best answer is easy: near the noise it is $x_u$ less the mean image, near the data it is some noise that can't be seen, less $x_u$. What has to be learned lies between. So Esser et al. (2024) draw
+# At both ends the best answer is easy: near the noise $x_u$ less the mean image, near the data, where so little noise can hardly be seen, about $-x_u$. What has to be learned lies between. So Esser et al. (2024) draw
 #
 # $$u=\operatorname{sigmoid}(m+s\,z),\qquad z\sim\mathcal N(0,1), \tag{10.7}$$
 #
@@ -812,7 +826,7 @@ explore(
 # %% [markdown]
 # ## 10.5 · Who goes with whom? *(extra)*
 #
-# So far each image got any noise. But the noises of a batch may be dealt out as we like, say so that the sum of squared distances between images and their noises is least: **optimal transport** in the batch (Pooladian et al. 2023; Tong et al. 2024). In such a batch no two lines meet at the same time, for exchanging their noises would shorten both.
+# So far each image got any noise. But the noises of a batch may be dealt out as we like, say so that the sum of squared distances between images and their noises is least: **optimal transport** in the batch (Pooladian et al. 2023; Tong et al. 2024). In such a batch no two lines meet at the same time, for then exchanging their noises would make the sum smaller.
 #
 # ### {{heading flows/optimal-pairs}}
 # `linear_sum_assignment(cost)` takes a NumPy table (images by noises) and gives rows and columns of the cheapest pairing.

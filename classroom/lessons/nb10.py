@@ -690,8 +690,8 @@ concept(
     title="Where is there something to learn?",
     equation="10.7",
     question="""
-    The loss of a perfect network is about as large at both ends of the path as between them. Why do many train it most
-    often in the middle all the same?
+    The loss of a good network is largest at both ends of the path. Why do many choose times that are most often in the
+    middle all the same?
     """,
     options={
         "a": Option(
