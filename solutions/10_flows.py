@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 10 · Straight lines: flow matching, and few steps
 #
-# Large image models of today are mostly trained as *flows*: their networks predict neither noise nor image, but a velocity. Is that another kind of model? You will find that the one you have is a flow already. Then comes the question behind it: why does a sampler need so many steps, and what would a network have to know to do with one or two?
+# Many of today's large image models are trained as *flows* (Esser et al. 2024, for one): their networks predict neither noise nor image, but a velocity. Is that another kind of model? You will find that the one you have is a flow already. Then comes the question behind it: why does a sampler need so many steps, and what would a network have to know to do with one or two?
 # The whole notebook in one sentence: **a velocity says which way a path sets out; few steps need to know where it leads.**
 #
 # **What you will be able to do**
@@ -420,7 +420,7 @@ print(f"the network's v as a velocity, against your velocity_of: {gap:.0e}")
 #
 # $$L=\mathbb E_{x_0,\varepsilon,u}\big|v_\theta(x_u,u)-(\varepsilon-x_0)\big|^2 .$$
 #
-# Our network is shown $x_t$ instead of $x_u$, which always has variance about 1 (you know the factor). Then every sampler and wrapper of this course takes it.
+# Our network is shown $x_t$, which always has variance about 1, instead of $x_u$ (you know the factor). Then every sampler and wrapper of this course takes it.
 #
 # ### {{heading flows/loss}}
 
@@ -661,7 +661,7 @@ def guided_way(guide):
 rows = {"somebody else's": guided_way(pitfalls.guided)}
 plots.image_rows(rows, labels=names[:10], title="w = 6: who left the range of images?")
 
-# %%
+# %% [markdown]
 # Find what is wrong here, and fix it.
 
 
@@ -902,6 +902,7 @@ def small_flow(pairing, told, seed):
 n_toy, chance = lab.pick(smoke=60, cpu=600, gpu=1200), lab.generator(60, "cpu")
 toy_noise, toy_labels = torch.randn(n_toy, 2, generator=chance), torch.arange(n_toy) % 6
 fresh, again = (ring.means[toy_labels] + 0.15 * torch.randn(n_toy, 2, generator=chance) for _ in range(2))
+mixed = ring.sample(n_toy, chance)
 
 
 def wasserstein(ends, y):
@@ -929,9 +930,9 @@ for name, (pairing, told) in pairings.items():
     of_seeds = torch.tensor([judged(small_flow(pairing, told, seed), toy_labels if told else None) for seed in range(3)])
     transport[name] = (of_seeds.mean(0).tolist(), of_seeds.std(0).tolist())
     print(f"{name:28s}" + "".join(f"{mean:9.3f} ± {std:.3f} " for mean, std in zip(*transport[name])))
-print(f"{'real data':28s}{'':36s}{wasserstein(again, None):9.3f}, by class {wasserstein(again, toy_labels):.3f}")
+print(f"real data: {wasserstein(mixed, None):.3f} without labels, {wasserstein(again, toy_labels):.3f} by class")
 
 # %% [markdown]
-# **Without labels** dealing does what was hoped: the flow becomes almost straight, and a single stride does about what forty do. After forty the two can hardly be told apart. **With labels**, dealt over all classes, the samples are the worst of the three, and *more* strides make them worse: it is the flow that is wrong, not the solver. In training each class saw the noise on its own side of the ring; when you ask, noise comes from everywhere. (Cheng & Schwing (2025) found it on images.) **Dealt within each class**, every class sees all noise, and two strides gain.
+# **Without labels** dealing does what was hoped: the flow becomes almost straight, and a single stride does about what forty do. After forty the two can hardly be told apart. **With labels**, dealt over all classes, the samples end as the worst of the three, and *more* strides make them worse: it is the flow that is wrong, not the solver. In training each class saw the noise on its own side of the ring; when you ask, noise comes from everywhere. Cheng & Schwing (2025) call it the curse of conditions. **Dealt within each class**, every class sees all noise, and two strides gain.
 #
 # With ten classes that is easy. With captions, of which hardly two are equal, there is nobody to change places with. And a batch straightens only what a batch can see: of 64 images in 784 dimensions no noise is *near* any. The next way asks the model itself who belongs to whom.
