@@ -24,6 +24,9 @@ def ddim(
     """From noise at T to images at 0, equations (6.4) and (6.5). η = 0 is deterministic (DDIM, Song et al. 2021, their
     12 and 16), η = 1 is ancestral sampling (DDPM) with the posterior's variance.
 
+    With η = 0 a stride is one of Euler's along straight paths, equation (10.6): x_u' = x_u + (u' − u) · velocity, where
+    x_u = x_t / (√ᾱ_t + √(1−ᾱ_t)), and `flow.convert` makes the velocity of x̂_0.
+
     noise: (b, ...), mostly images (b, c, h, w), standard normal;  steps: strides, 1..T, or the timesteps themselves;
     y: (b,) labels, or None;  eta: in [0, 1];  generator: of the noise on the way, or a list of b, one for each image.
 
