@@ -287,7 +287,7 @@ def prediction_target(
     noise: Float[Tensor, "b ..."],
     t: Int[Tensor, "b"],
 ) -> Float[Tensor, "b ..."]:
-    """What a network of this type should answer: "noise" (ε), "x0", "v", equation (5.5), or "velocity", equation (10.2).
+    """What such a network should answer: "noise" (ε), "x0", "v", equation (5.5), or "velocity", equation (10.2).
 
     v = √ᾱ_t · noise − √(1−ᾱ_t) · x0;  velocity = noise − x0, whatever t is.
     """

@@ -29,8 +29,13 @@
 # The text describes what you see at effort `cpu` or above, on Fashion-MNIST. At `smoke` nothing is trained for long enough: sentences about pictures and rankings don't hold there.
 
 # %% tags=["setup"]
+import copy
+import inspect
+import statistics
+import tempfile
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -39,13 +44,23 @@ from torch import nn
 from course_utils import plots, recipes, setup
 from course_utils.data import GaussianMixture, load
 from course_utils.device import seeded
-from course_utils.diffusion import Denoiser, Schedule, cosine_schedule, drop_labels
+from course_utils.diffusion import (
+    Denoiser,
+    Schedule,
+    cosine_schedule,
+    draw_steps,
+    drop_labels,
+    predict_noise,
+    predict_x0,
+    prediction_target,
+)
 from course_utils.explore import choice, explore, slider
+from course_utils.measured import shipped_table
 from course_utils.metrics import frechet_distance
-from course_utils.pitfalls import flows as pitfalls
-from course_utils.sampling import cfg, clipped, ddim, last
-from course_utils.training import fit, until_stopped
-from course_utils.weights import load_classifier, load_denoiser, shipped
+from course_utils.pitfalls import few_steps, flows
+from course_utils.sampling import cfg, clipped, ddim, dpm_solver, last
+from course_utils.training import Recipe, fit, until_stopped
+from course_utils.weights import load_classifier, load_denoiser, save, shipped
 from classroom import ask, check, predict, reveal
 
 lab = setup("10")
@@ -83,7 +98,7 @@ def features(images):
     return torch.cat([judge.features(part.clamp(-1, 1)).cpu() for part in images.split(250)]).double()
 
 
-real = features(test.first(lab.pick(smoke=200, cpu=2000, gpu=10_000)).x)
+real = features(test.first(lab.pick(smoke=200, cpu=10_000, gpu=10_000)).x)
 
 
 def distance(images):
@@ -578,8 +593,8 @@ plots.image_rows(rows, labels=names[:10], title=f"Your flow after {how.steps} st
 # A colleague borrows a flow from a paper whose clock runs the other way: $\tau=0$ is noise, $\tau=1$ is the image, and its network tells $\mathrm dx/\mathrm d\tau$. He adapts it to our samplers. "It was good in the paper," he says, "and more strides don't help."
 
 # %%
-theirs = pitfalls.another_house(teacher)
-rows = {f"his, {k} strides": pitfalls.borrowed(theirs, pure_noise(10), k, labels_for(10)) for k in (5, strides)}
+theirs = flows.another_house(teacher)
+rows = {f"his, {k} strides": flows.borrowed(theirs, pure_noise(10), k, labels_for(10)) for k in (5, strides)}
 plots.image_rows(rows, labels=names[:10], title="Somebody else's samples: edges, and nothing to wear")
 
 # %% [markdown]
@@ -658,7 +673,7 @@ def guided_way(guide):
     return places[-1]
 
 
-rows = {"somebody else's": guided_way(pitfalls.guided)}
+rows = {"somebody else's": guided_way(flows.guided)}
 plots.image_rows(rows, labels=names[:10], title="w = 6: who left the range of images?")
 
 # %% [markdown]
@@ -936,3 +951,722 @@ print(f"real data: {wasserstein(mixed, None):.3f} without labels, {wasserstein(a
 # **Without labels** dealing does what was hoped: the flow becomes almost straight, and a single stride does about what forty do. After forty the two can hardly be told apart. **With labels**, dealt over all classes, the samples end as the worst of the three, and *more* strides make them worse: it is the flow that is wrong, not the solver. In training each class saw the noise on its own side of the ring; when you ask, noise comes from everywhere. Cheng & Schwing (2025) call it the curse of conditions. **Dealt within each class**, every class sees all noise, and two strides gain.
 #
 # With ten classes that is easy. With captions, of which hardly two are equal, there is nobody to change places with. And a batch straightens only what a batch can see: of 64 images in 784 dimensions no noise is *near* any. The next way asks the model itself who belongs to whom.
+
+# %% [markdown]
+# ## 10.6 · Straighten it
+#
+# A velocity says which way a path sets out. With one stride you go that way to the end, and so you need a path that never turns. Where a path of *any* model leads, from $x_t$ to $x_s$, one other velocity would have led in a single stride: the **chord**,
+#
+# $$\bar v=\frac{x_u-x_{u'}}{u-u'}=\frac1{u-u'}\int_{u'}^{u}v(x_\tau,\tau)\,d\tau, \tag{10.9}$$
+#
+# the *average* velocity between $u$ and $u'$, with both ends on the straight path (10.1): $x_u=x_t/(\sqrt{\bar\alpha_t}+\sqrt{1-\bar\alpha_t})$, and $u=\sqrt{1-\bar\alpha_t}/(\sqrt{\bar\alpha_t}+\sqrt{1-\bar\alpha_t})$.
+#
+# ### {{heading flows/chord}}
+
+
+# %% tags=["quiz"]
+def chord(schedule, x_t, t, x_s, s):
+    """The velocity that leads from x_t to x_s in one stride, equation (10.9): a tensor like x_t.
+
+    x_t, x_s: (b, ...), at steps t and s, (b,) each, s < t, of any schedule;
+    schedule: `schedule.rates(t, x_t)` gives √ᾱ_t and √(1−ᾱ_t), shaped to multiply x_t.
+    """
+    ### BEGIN SOLUTION
+    (a, b), (a_s, b_s) = schedule.rates(t, x_t), schedule.rates(s, x_s)
+    x_u, u = x_t / (a + b), b / (a + b)
+    x_v, v = x_s / (a_s + b_s), b_s / (a_s + b_s)
+    return (x_u - x_v) / (u - v)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+chord = check("flows/chord", chord)
+
+# %% [markdown]
+# How far is the velocity of the course's model from the chord of the whole path, on the way?
+
+# %%
+shape, kinds = train.shape, len(train.classes)
+
+
+def start(n, seed):
+    """Noise (n, c, h, w) and labels (n,), every class equally often."""
+    return pure_noise(n, seed), labels_for(n)
+
+
+def at(t, x):
+    return torch.full((len(x),), t, device=x.device)
+
+
+watched = lab.pick(smoke=8, cpu=50, gpu=500)
+
+
+def how_straight(model):
+    """S of a model's paths, in percent of the chord's mean square, on the same noise for every model."""
+    return bent(*walks(clipped(model), model.schedule, 20))
+
+
+z, y = start(watched, 20)
+way = list(ddim(denoise, schedule, z, 20, y))
+whole_chord = chord(schedule, way[0].x, at(schedule.T, z), way[-1].x, at(0, z))
+turned = {}
+for before, after in pairwise(way):
+    piece = chord(schedule, before.x, at(before.t, z), after.x, at(after.t, z))
+    turned[before.t / schedule.T] = (piece - whole_chord).square().mean().item()
+plots.curves(
+    {"squared distance per pixel": (list(turned), list(turned.values()))},
+    title="How far a path's velocity is from its chord, on the way",
+    x_label="t / T, from image to noise",
+    y_label="squared, per pixel",
+)
+
+# %% [markdown]
+# The paths bend at both ends: near the noise, where the first guess is a mean and then becomes one thing, and near the image, where the last details come in.
+#
+# **Rectification** (Liu et al. 2023) makes the chord a target. Let the model draw images without noise on the way, and keep for each the noise it began with. Then train Algorithm 1 again, on these pairs.
+#
+# ### {{heading flows/why-pairs-straighten}}
+# {{question flows/why-pairs-straighten}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+why_pairs_straighten = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# why_pairs_straighten = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("flows/why-pairs-straighten", why_pairs_straighten)
+
+# %% [markdown]
+# ### {{heading flows/pairs}}
+
+
+# %% tags=["quiz"]
+def draw_pairs(draw, shape, n, num_classes, generator, batch):
+    """What a model makes of n draws of noise: (examples, labels).
+
+    draw: (noise (b, c, h, w), labels (b,)) -> images;  shape: (c, h, w);  labels: 0..num_classes-1, evenly, by chance;
+    batch: `draw` is asked for no more at a time. All chance from `generator` (`device=generator.device`).
+    Returns examples (n, 2c, h, w), each an image and behind it, as more channels, its noise; and labels (n,).
+    """
+    ### BEGIN SOLUTION
+    examples, labels = [], []
+    for first in range(0, n, batch):
+        count = min(batch, n - first)
+        noise = torch.randn(count, *shape, generator=generator, device=generator.device)
+        y = torch.randint(num_classes, (count,), generator=generator, device=generator.device)
+        examples.append(torch.cat([draw(noise, y), noise], dim=1))
+        labels.append(y)
+    return torch.cat(examples), torch.cat(labels)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+draw_pairs = check("flows/pairs", draw_pairs)
+
+# %% [markdown]
+# ### {{heading flows/pair-loss}}
+# The network goes on from the weights that it has, so it goes on predicting v. Steps $t$ are handed in.
+
+
+# %% tags=["quiz"]
+def pair_loss(model, examples, y, t, schedule):
+    """Squared error of v, a mean over batch and pixels, where each image goes with its own noise.
+
+    model: (x_t, t, y) -> v;  examples: (b, 2c, h, w) of `draw_pairs`;  y, t: (b,);  schedule: has `.add_noise`.
+    """
+    ### BEGIN SOLUTION
+    images, noise = examples.chunk(2, dim=1)
+    x_t = schedule.add_noise(images, t, noise)
+    v = prediction_target(schedule, "v", images, noise, t)
+    return (model(x_t, t, y).float() - v).square().mean()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+pair_loss = check("flows/pair-loss", pair_loss)
+
+# %% [markdown]
+# **Predict, then run.** After a hundred steps or so on such pairs, what is the straightness of the paths, in percent of what it was?
+
+# %% tags=["predict"]
+guess = predict("flows/straighter", "Straightness after, in percent of before", 0, 200, unit="%")
+
+
+# %%
+def tuned(loss, data, steps, lr, seed=0):
+    """The teacher's weights, trained on with a loss (model, x, y, generator)."""
+    model = copy.deepcopy(teacher.model).requires_grad_(True)
+    how = Recipe(steps, batch_size=64, optimizer="muon", lr=lr, lr_schedule="linear-half", ema=0.95, seed=seed)
+    fit(model, loss, data, how)
+    return Denoiser(model, schedule, teacher.prediction_type).eval().requires_grad_(False)
+
+
+def on_pairs(model, x, y, generator):
+    return pair_loss(model, x, y, draw_steps(len(x), schedule.T, generator, x.device), schedule)
+
+
+def old_model(noise, y):
+    return last(dpm_solver(denoise, schedule, noise, lab.pick(smoke=2, cpu=6, gpu=12), y))
+
+
+many, tuning_steps = lab.pick(smoke=(64, 2), cpu=(2000, 100), gpu=(20_000, 2000))
+pairs = draw_pairs(old_model, shape, many, kinds, lab.generator(21), 250)
+straightened = tuned(on_pairs, pairs, tuning_steps, 0.01)
+bends = {"the course's model": how_straight(teacher), "straightened": how_straight(straightened)}
+print("\n".join(f"{who:20s} S = {value:.1f} %" for who, value in bends.items()))
+reveal("flows/straighter", round(100 * bends["straightened"] / bends["the course's model"]))
+
+# %%
+n_scored, sets = lab.pick(smoke=(70, 2), cpu=(250, 3), gpu=(1000, 4))
+
+
+def d2_of(model, strides, sampler=ddim):
+    """d² of several sets of images, each from noise of its own; the same noise for every model."""
+    found = []
+    for seed in range(sets):
+        z, y = start(n_scored, 30 + seed)
+        found.append(distance(last(sampler(clipped(model), model.schedule, z, strides, y))))
+    return found
+
+
+def mean_and_spread(values):
+    return f"{statistics.fmean(values):6.1f} ± {statistics.stdev(values):3.1f}"
+
+
+both = {"before": teacher, "after": straightened}
+few = {who: {k: d2_of(model, k) for k in (1, 2, 4)} for who, model in both.items()}
+print(f"d² of {n_scored} images, mean and spread over {sets} sets of noise")
+print("evaluations" + "".join(f"{k:14d}" for k in (1, 2, 4)))
+for who, found in few.items():
+    print(f"{who:11s}" + "".join(f"{mean_and_spread(values):>14s}" for values in found.values()))
+z, y = start(10, 3)
+rows = {f"{who}, {k}": last(ddim(clipped(model), schedule, z, k, y)) for who, model in both.items() for k in (1, 2)}
+plots.image_rows(rows, labels=train.classes[:10], title="One and two evaluations, before and after: the same noise")
+
+# %% [markdown]
+# A stride that was hopeless now gives images: grainy, but each of one thing, where before every noise led to about the same mean. Keep two claims apart. The paths *are* straighter, several times over, and one and two evaluations are the better for it. Yet at four nothing is won: a straightened model has learned from its pairs, so it can't be expected to be better than they are, and these were drawn in six evaluations by a model that errs. The more rounds, the more such errors add up (Liu et al. 2023).
+#
+# ### {{heading flows/somebody-elses-pairs}}
+# A colleague has done the same. His pairs look fine: good images, and noise beside them. "It doesn't work", he says. "I trained as long as you, on as many pairs."
+
+# %%
+his_pairs = few_steps.pairs(old_model, shape, lab.pick(smoke=64, cpu=1000, gpu=5000), kinds, lab.generator(22), 250)
+plots.image_rows(
+    {"image": his_pairs[0][:10, : shape[0]], "its noise": his_pairs[0][:10, shape[0] :] / 3},
+    title="Ten of his pairs",
+)
+
+# %%
+short = lab.pick(smoke=2, cpu=35, gpu=500)
+his = tuned(on_pairs, his_pairs, short, 0.01)
+mine = tuned(on_pairs, tuple(each[: len(his_pairs[0])] for each in pairs), short, 0.01)
+found = {"before": bends["the course's model"]}
+found |= {"after his training": how_straight(his), "after yours": how_straight(mine)}
+print("\n".join(f"{who:20s} S = {value:.1f} %" for who, value in found.items()))
+plots.image_rows(
+    {who: last(ddim(clipped(model), schedule, z, 1, y)) for who, model in {"his": his, "yours": mine}.items()},
+    labels=train.classes[:10],
+    title="One evaluation each, after equally long training",
+)
+
+# %% [markdown]
+# Find what is wrong in the cell below and fix it.
+
+
+# %% tags=["quiz"]
+def somebody_elses_pairs(draw, shape, n, num_classes, generator, batch):
+    """Examples (n, 2c, h, w), an image and its own noise each, and labels (n,).  Arguments as in `draw_pairs`."""
+    device = generator.device
+
+    # all of one class, then all of the next: each is drawn equally often
+    labels = torch.arange(n, device=device) * num_classes // n
+    images, noises = [], []
+    for y in labels.split(batch):
+        noise = torch.randn(len(y), *shape, generator=generator, device=device)
+        images.append(draw(noise, y))
+        noises.append(noise)
+    images = torch.cat(images)
+    noises = torch.cat(noises)
+
+    # a batch of training must not be of one class only
+    order = torch.randperm(n, generator=generator, device=device)
+    ### BEGIN SOLUTION
+    images, noises, labels = images[order], noises[order], labels[order]
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # images, labels = images[order], labels[order]
+    ### END HANDED OUT
+
+    return torch.cat([images, noises], dim=1), labels
+
+
+# %% tags=["check"]
+somebody_elses_pairs = check("flows/somebody-elses-pairs", somebody_elses_pairs)
+
+# %%
+repaired = somebody_elses_pairs(old_model, shape, 40, kinds, lab.generator(23), 40)
+for who, (found, labels) in {"his": his_pairs, "repaired": repaired}.items():
+    image, noise = found[:40].chunk(2, dim=1)
+    gap = (old_model(noise, labels[:40]) - image).abs().mean()
+    print(f"{who:10s} image and what its noise gives differ by {gap:.4f} per pixel")
+
+# %% [markdown]
+# ### {{heading flows/what-shuffled-pairs-teach}}
+# {{question flows/what-shuffled-pairs-teach}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+what_shuffled_pairs_teach = "a"
+### END SOLUTION
+### BEGIN HANDED OUT
+# what_shuffled_pairs_teach = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("flows/what-shuffled-pairs-teach", what_shuffled_pairs_teach)
+
+# %% [markdown]
+# ## 10.7 · Two strides in one
+#
+# Rectification asks for the whole path at once. **Progressive distillation** (Salimans & Ho 2022) asks for less: a student that makes in *one* stride what its teacher makes in two. Then the student becomes the teacher, and so on: 8 strides, 4, 2, 1. Wherever the teacher's two strides of DDIM land, the target is the chord that leads there,
+#
+# $$x_t\xrightarrow{\ \text{teacher}\ }x_{m}\xrightarrow{\ \text{teacher}\ }x_s,\qquad \bar v=\frac{x_u-x_{u'}}{u-u'},\qquad L=\mathbb E\,\big|v_\theta(x_t,t)-v[\bar v]\big|^2, \tag{10.10}$$
+#
+# where $v[\bar v]$ is the v that means the same: $\bar v$ says which $\hat x_0$ lies on the line, this says which $\hat\varepsilon$, and both make (5.5).
+#
+# ### {{heading flows/why-one-stride-blurs}}
+# {{question flows/why-one-stride-blurs}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+why_one_stride_blurs = "c"
+### END SOLUTION
+### BEGIN HANDED OUT
+# why_one_stride_blurs = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("flows/why-one-stride-blurs", why_one_stride_blurs)
+
+# %% [markdown]
+# ### {{heading flows/two-strides}}
+
+
+# %% tags=["quiz"]
+def two_strides(teacher, schedule, x_t, t, middle, s, y):
+    """The v that leads from x_t in one stride where the teacher arrives in two, equation (10.10): like x_t.
+
+    teacher: (x_t, t, y) -> x̂_0;  t, middle, s: (b,) steps, t > middle > s, for each image its own;  y: (b,).
+    `schedule.add_noise(x0, t, noise)`, `predict_noise(schedule, x0, x_t, t)`,
+    `predict_x0(schedule, prediction_type, output, x_t, t)`, `prediction_target(schedule, prediction_type, x0, noise, t)`.
+    """
+    ### BEGIN SOLUTION
+    x = x_t
+    for here, there in ((t, middle), (middle, s)):
+        x0 = teacher(x, here, y)
+        x = schedule.add_noise(x0, there, predict_noise(schedule, x0, x, here))
+    speed = chord(schedule, x_t, t, x, s)
+    x0 = predict_x0(schedule, "velocity", speed, x_t, t)
+    noise = predict_noise(schedule, x0, x_t, t)
+    return prediction_target(schedule, "v", x0, noise, t)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+two_strides = check("flows/two-strides", two_strides)
+
+# %% [markdown]
+# ### {{heading flows/halving-loss}}
+
+
+# %% tags=["quiz"]
+def halving_loss(model, teacher, schedule, times, x0, y, generator):
+    """Squared error of v at the student's steps, equation (10.10), a mean over batch and pixels.
+
+    model: the student, (x_t, t, y) -> v;  teacher: (x_t, t, y) -> x̂_0;  x0: (b, c, h, w), real images;  y: (b,);
+    times: the teacher's timesteps, 2K + 1 of them, falling to 0. The student's are every second one. For each image
+    one of its K steps, all equally likely, and fresh noise; from `generator`, on `generator.device`.
+    """
+    ### BEGIN SOLUTION
+    stops = torch.tensor(times, device=x0.device)
+    k = 2 * torch.randint(len(times) // 2, (len(x0),), generator=generator, device=x0.device)
+    t, middle, s = stops[k], stops[k + 1], stops[k + 2]
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    x_t = schedule.add_noise(x0, t, noise)
+    target = two_strides(teacher, schedule, x_t, t, middle, s, y)
+    return (model(x_t, t, y).float() - target).square().mean()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+halving_loss = check("flows/halving-loss", halving_loss)
+
+# %% [markdown]
+# One halving, from 8 strides to 4, of a student that begins as a copy.
+
+# %%
+eight = schedule.timesteps(8)
+
+
+def halving(model, x, y, generator):
+    return halving_loss(model, denoise, schedule, eight, x, y, generator)
+
+
+student = tuned(halving, train, lab.pick(smoke=2, cpu=80, gpu=1500), 0.003)
+halved = {"teacher, 8": d2_of(teacher, 8), "teacher, 4": few["before"][4], "student, 4": d2_of(student, 4)}
+for who, values in halved.items():
+    print(f"{who} evaluations: d² {mean_and_spread(values)}")
+gained = [old - new for old, new in zip(halved["teacher, 4"], halved["student, 4"])]
+print(f"what the student gains at 4, on the same noise: {mean_and_spread(gained)}")
+
+# %% [markdown]
+# Asked four times, the student is ahead of its teacher at four, set by set on the same noise, and not yet where the teacher is at eight: it had a minute, and the teacher's error at eight is the best that it can reach. From there the chain goes on. The end of one that was given more time comes with the course, as does a longer rectification.
+
+# %%
+kept = {}
+for end in ("rectified", "distilled"):
+    if f"{train.name}-{end}" in shipped():
+        kept[end] = load_denoiser(f"{train.name}-{end}", lab.device)
+z, y = start(10, 3)
+one_stride = {"before": teacher, "straightened": straightened} | kept
+plots.image_rows(
+    {who: last(ddim(clipped(model), model.schedule, z, 1, y)) for who, model in one_stride.items()},
+    labels=train.classes[:10],
+    title=f"{train.title}: one evaluation each, from the same noise",
+)
+
+# %% [markdown]
+# ## 10.8 · Anywhere to anywhere *(extra)*
+#
+# Both ways need a teacher, and know one stride length each. Could a network know the average velocity $\bar v(x_u,u,r)$ from *any* $u$ down to *any* $r$? Then one question gives an image, and as many as one likes give a better one.
+#
+# ### {{heading flows/no-integral}}
+# {{question flows/no-integral}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+no_integral = "d"
+### END SOLUTION
+### BEGIN HANDED OUT
+# no_integral = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("flows/no-integral", no_integral)
+
+# %% [markdown]
+# The definition is $(u-r)\,\bar v(x_u,u,r)=\int_r^u v(x_\tau,\tau)\,d\tau$. Move $u$ along the path, $r$ stays: on the right there is $v$, on the left the product rule. Solved for $\bar v$ (Geng et al. 2025, *mean flow*),
+#
+# $$\bar v(x_u,u,r)=v(x_u,u)-(u-r)\,\frac{d}{du}\bar v(x_u,u,r),\qquad \frac{d}{du}=v\cdot\nabla_{x}+\frac{\partial}{\partial u}. \tag{10.11}$$
+#
+# The right side is the target, without a gradient. And since $v$ is a mean of $\varepsilon-x_0$, and enters linearly if $\bar v$ is held fixed, one line's own $\varepsilon-x_0$ will do in its place, as in flow matching.
+#
+# ### {{heading flows/mean-flow-target}}
+# `torch.func.jvp(f, inputs, tangents)` gives `f(*inputs)` and how fast it changes if each input moves with its tangent.
+
+
+# %% tags=["quiz"]
+def mean_flow_target(average, x_u, u, r, velocity):
+    """The right side of equation (10.11), like x_u, without a gradient.
+
+    average: (x_u, u, r) -> velocities;  x_u: (b, d);  u, r: (b, 1), 0 ≤ r ≤ u ≤ 1;  velocity: like x_u, of x_u.
+    """
+    ### BEGIN SOLUTION
+    tangents = (velocity, torch.ones_like(u), torch.zeros_like(r))
+    _, change = torch.func.jvp(average, (x_u, u, r), tangents)
+    target = velocity - (u - r) * change
+    return target.detach()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+mean_flow_target = check("flows/mean-flow-target", mean_flow_target)
+
+# %% [markdown]
+# ### {{heading flows/mean-flow-loss}}
+
+
+# %% tags=["quiz"]
+def mean_flow_loss(average, x0, noise, u, r):
+    """Squared error of the average velocity, a mean over points and coordinates.
+
+    average: (x_u, u, r) -> velocities;  x0, noise: (b, d), data and noise;  u, r: (b, 1).
+    """
+    ### BEGIN SOLUTION
+    x_u = (1 - u) * x0 + u * noise
+    velocity = noise - x0
+    target = mean_flow_target(average, x_u, u, r, velocity)
+    return (average(x_u, u, r) - target).square().mean()
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+mean_flow_loss = check("flows/mean-flow-loss", mean_flow_loss)
+
+# %% [markdown]
+# ### {{heading flows/true-average}}
+# On a mixture the marginal velocity is known (10.5), so the true average is too: walk the path finely, and take its chord. Then a network can be held against the truth.
+
+
+# %% tags=["quiz"]
+def true_average(velocity, x, u, r, steps):
+    """The average velocity from u down to r of the path through x at u, by Heun's method (6.9) in equal strides.
+
+    velocity: (x (n, d), u) -> (n, d);  x: (n, d);  u, r: two numbers, 0 ≤ r < u ≤ 1. Returns a tensor like x.
+    """
+    ### BEGIN SOLUTION
+    z, h = x, (u - r) / steps
+    for k in range(steps):
+        now, then = u - k * h, u - (k + 1) * h
+        first = velocity(z, now)
+        second = velocity(z - h * first, then)
+        z = z - h * (first + second) / 2
+    return (x - z) / (u - r)
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+true_average = check("flows/true-average", true_average)
+
+
+# %%
+class Average(nn.Module):
+    """v̄(x_u, u, r) of points in the plane."""
+
+    def __init__(self, width=64):
+        super().__init__()
+        sizes = [4, width, width, width]
+        layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.SiLU())]
+        self.net = nn.Sequential(*layers, nn.Linear(width, 2))
+
+    def forward(self, x, u, r):
+        return self.net(torch.cat([x, u, u - r], dim=1))
+
+
+def trained_average(share, steps, seed=0):
+    """share: of the pairs of times, those with r = u."""
+
+    def loss(model, x0, y, generator):
+        noise = torch.randn(x0.shape, generator=generator)
+        r, u = torch.rand(len(x0), 2, generator=generator).sort(1).values.split(1, dim=1)
+        r = torch.where(torch.rand(len(x0), 1, generator=generator) < share, u, r)
+        return mean_flow_loss(model, x0, noise, u, r)
+
+    with seeded(seed):
+        model = Average()
+    points = three.sample(20_000, lab.generator(40, "cpu"))
+    fit(
+        model,
+        loss,
+        points,
+        Recipe(steps, batch_size=1024, lr=8e-3, lr_schedule="cosine", clip=1.0, ema=0.99, seed=seed),
+    )
+    return model
+
+
+# %% [markdown]
+# Three blobs; a network of three layers, trained as above, with a quarter of the pairs at $r=u$. Beside it the same network and training with *all* of them at $r=u$, an ordinary flow: that is how failing would look. Both are asked once, from $u=1$ to $r=0$, and so are the exact velocity (one Euler step) and the truth.
+
+# %%
+three = GaussianMixture(torch.tensor([[-1.3, -0.7], [1.3, -0.7], [0.0, 1.3]]), 0.25)
+
+
+def exact_velocity(x, u):
+    return three.velocity(x, min(max(u, 0.0), 1.0))
+
+
+rounds = lab.pick(smoke=20, cpu=800, gpu=6000)
+averages = {"mean flow": trained_average(0.25, rounds), "all at r = u": trained_average(1.0, rounds)}
+drops = torch.randn(1000, 2, generator=lab.generator(41, "cpu"))
+ones, zeros = torch.ones(len(drops), 1), torch.zeros(len(drops), 1)
+truth = true_average(exact_velocity, drops, 1.0, 0.0, lab.pick(smoke=20, cpu=100, gpu=200))
+with torch.no_grad():
+    answers = {"truth": truth} | {who: model(drops, ones, zeros) for who, model in averages.items()}
+answers["exact velocity"] = exact_velocity(drops, 1.0)
+
+
+def near_a_blob(x):
+    """The share of points within three standard deviations of a blob's middle."""
+    return (torch.cdist(x, three.means).amin(1) < 3 * 0.25).float().mean().item()
+
+
+scores = {
+    who: {"near a blob": near_a_blob(drops - v), "error (rms)": (v - truth).square().mean().sqrt().item()}
+    for who, v in answers.items()
+}
+some = three.sample(200, lab.generator(42, "cpu"))
+plots.two_sets(
+    {who: (some, (drops - v)[:200]) for who, v in answers.items()},
+    scores,
+    (-2.2, 2.2, -2.0, 2.4),
+    title="One evaluation each, from noise to data",
+)
+
+# %% [markdown]
+# The exact velocity is of no use for one stride: at $u=1$ it points at the mean of all data, whatever the noise, and the ordinary flow has learned just that. The average velocity tells the blobs apart, and a student who never saw a path has learned most of it. What it gets wrong lies between the blobs, where neighbours among the noise part ways: there $\bar v$ turns sharply, and a small network rounds it off.
+#
+# ## 10.9 · The race
+#
+# ### {{heading flows/what-the-race-counts}}
+# {{question flows/what-the-race-counts}}
+
+# %% tags=["quiz"]
+### BEGIN SOLUTION
+what_the_race_counts = "b"
+### END SOLUTION
+### BEGIN HANDED OUT
+# what_the_race_counts = ""    # type a, b, c or d between the quotes
+### END HANDED OUT
+
+# %% tags=["check"]
+ask("flows/what-the-race-counts", what_the_race_counts)
+
+# %% [markdown]
+# Longer trainings than a notebook has time for, three seeds each, measured by `benchmarks/few_steps.py`: $d^2$ of as many samples for every entry, ± the standard deviation over seeds. The last line is yours.
+
+# %%
+try:
+    race = shipped_table("few_steps")
+except ValueError:  # until the table comes with the course
+    race = {"samples": 2000, "models": {}}
+budgets, entrants = (1, 2, 4, 8, 50), {}
+for line, found in race["models"].items():
+    who, _, rest = line.rpartition(", ")
+    entrants.setdefault(who, {})[int(rest.split()[0])] = found["distance"]
+mine_at = {}
+for k in (1, 2):
+    z, y = start(lab.pick(smoke=100, cpu=race["samples"], gpu=race["samples"]), 50)
+    parts = zip(z.split(250), y.split(250))
+    images = torch.cat([last(ddim(clipped(straightened), schedule, part, k, of)) for part, of in parts])
+    mine_at[k] = [distance(images)]
+
+
+def cell(values):
+    return mean_and_spread(values) if len(values) > 1 else f"{values[0]:.1f}"
+
+
+print(f"{'evaluations':24s}" + "".join(f"{k:>14d}" for k in budgets))
+for who, found in (entrants | {"yours, straightened": mine_at}).items():
+    print(f"{who:24s}" + "".join(f"{cell(found[k]) if k in found else '':>14s}" for k in budgets))
+
+# %% [markdown]
+# ### The challenge *(extra)*
+# **The best images with 1, 2 and 4 evaluations.** Hand in a folder with `model.safetensors`, a network of this course's kind with whatever weights you have trained, and `sampler.py`, with one function
+# `sample(denoise, schedule, noise, y, evaluations)`. `python -m classroom challenge FOLDER` deals out noise and classes, runs your sampler where neither weights nor images are, answers each of its questions to the network and counts them, and prints a board. Judged is by $d^2$ to the test split in the features of a classifier that you don't have: whoever trains against the one above has trained against the wrong one. An image must be made of its own noise and label alone, by the network. The board's reference rows are the first line of the table above, and others.
+#
+# #### {{heading flows/meter}}
+# First a price tag. Guidance asks twice in one batch of double size: count images, "rows".
+
+
+# %% tags=["quiz"]
+class Meter:
+    """A denoiser around another one, which counts and refuses.
+
+    denoise: (x_t, t, y=None) -> x̂_0;  allowed: how many rows may be asked for in all.
+    .rows: how many were, a call about x_t asks for len(x_t). A call that would go beyond `allowed` is a ValueError,
+    and neither reaches `denoise` nor counts.
+    """
+
+    ### BEGIN SOLUTION
+    def __init__(self, denoise, allowed):
+        self.denoise, self.allowed = denoise, allowed
+        self.rows = 0
+
+    def __call__(self, x_t, t, y=None):
+        rows = self.rows + len(x_t)
+        if rows > self.allowed:
+            raise ValueError(f"expected at most {self.allowed} rows, got {rows}")
+        self.rows = rows
+        return self.denoise(x_t, t, y)
+
+    ### END SOLUTION
+    ### BEGIN HANDED OUT
+    # def __init__(self, denoise, allowed):
+    #     raise NotImplementedError("quiz flows/meter: not answered yet")
+    #
+    # def __call__(self, x_t, t, y=None):
+    #     raise NotImplementedError("quiz flows/meter: not answered yet")
+    ### END HANDED OUT
+
+
+# %% tags=["check"]
+Meter = check("flows/meter", Meter)
+
+# %% [markdown]
+# #### {{heading flows/entry}}
+# It will stand in a file of its own, so it must not need anything from this notebook but `torch`, `pairwise`, and what it imports itself from `course_utils`.
+
+
+# %% tags=["quiz"]
+def sample(denoise, schedule, noise, y, evaluations):
+    """Images (b, c, h, w), made with at most `evaluations` calls of denoise, each for all of them.
+
+    denoise: (x_t, t, y) -> x̂_0, t of shape (b,) in 1..T;  schedule: has `.timesteps(steps)`, `.add_noise`, `.rates`;
+    noise: (evaluations, b, c, h, w); begin at noise[0], the others are for samplers that add some;  y: (b,).
+    """
+    ### BEGIN SOLUTION
+    x, stops = noise[0], schedule.timesteps(evaluations)
+    for t, s in pairwise(stops):
+        now, then = (torch.full((len(x),), step, device=x.device) for step in (t, s))
+        x0 = denoise(x, now, y).clamp(-1, 1)
+        x = schedule.add_noise(x0, then, predict_noise(schedule, x0, x, now))
+    return x
+    ### END SOLUTION
+
+
+# %% tags=["check"]
+sample = check("flows/entry", sample)
+
+# %%
+HEAD = "from itertools import pairwise\n\nimport torch\nfrom course_utils.diffusion import predict_noise\n\n\n"
+folder = Path(tempfile.mkdtemp()) / "mine"
+folder.mkdir()
+(folder / "sampler.py").write_text(HEAD + inspect.getsource(sample), encoding="utf-8")
+save(folder / "model.safetensors", straightened, {"data": train.name}, train.classes)
+
+entered, code = load_denoiser(folder / "model.safetensors", lab.device), {}
+exec((folder / "sampler.py").read_text(encoding="utf-8"), code)
+rows = {}
+for k in (1, 2, 4):
+    z, (_, y) = torch.randn(k, 10, *shape, generator=lab.generator(60), device=lab.device), start(10, 60)
+    metered = Meter(clipped(entered), 10 * k)
+    rows[f"evaluations: {k}"] = code["sample"](metered, schedule, z, y, k)
+    alike = torch.equal(rows[f"evaluations: {k}"], sample(clipped(entered), schedule, z, y, k))
+    print(f"{k} evaluations: {metered.rows} rows for {len(y)} images; what your function draws: {alike}")
+plots.image_rows(rows, title=f"From {folder.name}/, as it would be handed in")
+
+# %% [markdown]
+# What may be better than evenly spaced stops and DDIM? The stops are yours to choose, and so are guidance (at its price) and what is remembered from one stop to the next. Above all the weights are: distil longer, from a better teacher.
+#
+# ## Recap of this run
+#
+# Your points so far, in all notebooks of this folder: `from classroom import progress; progress()` in a new cell.
+
+# %%
+print(f"effort {lab.effort}, {train.title}\n")
+for who, value in bends.items():
+    print(f"10.6  {who:20s} S = {value:.1f} %")
+for who, found in few.items():
+    print(f"10.6  {who:20s} " + ", ".join(f"{k}: d² {mean_and_spread(values)}" for k, values in found.items()))
+for who, values in halved.items():
+    print(f"10.7  {who:20s} d² {mean_and_spread(values)}")
+for who, values in scores.items():
+    print(f"10.8  {who:20s} " + ", ".join(f"{what} {value:.2f}" for what, value in values.items()))
+
+# %% [markdown]
+# **What to take along.** A velocity says which way a path sets out; few steps need to know where it leads, and that is an average velocity. Three ways to it: draw both ends of whole paths and train on these pairs; halve a teacher's strides again and again; or tie the average to its own derivative, without a teacher. What they cost is paid before the first image is drawn, and no row of a table shows it.
+#
+# ## Go further *(ungraded)*
+# 1. **Once more.** Draw pairs from your straightened model and train on these. Straighter? And $d^2$ at one evaluation?
+# 2. **Better pairs.** Draw them with guidance, or in twelve evaluations instead of six. What does one evaluation gain, and what does it cost in all?
+# 3. **Down to one.** Halve your student twice more. Where is most of the quality lost?
+# 4. **Mean flow on images.** Give a U-Net a second time. `torch.func.jvp` goes through it as through three layers, at twice the memory.
+#
+# ## References
+# * X. Liu, C. Gong, Q. Liu, *Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow*, ICLR 2023. arXiv:2209.03003
+# * T. Salimans, J. Ho, *Progressive Distillation for Fast Sampling of Diffusion Models*, ICLR 2022. arXiv:2202.00512
+# * Z. Geng, M. Deng, X. Bai, J. Z. Kolter, K. He, *Mean Flows for One-step Generative Modeling*, 2025. arXiv:2505.13447
+# * C. Lu et al., *DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models*, 2022. arXiv:2211.01095

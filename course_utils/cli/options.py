@@ -157,7 +157,12 @@ def add_sample(commands: argparse._SubParsersAction) -> Parser:
     add("checkpoint", metavar="CHECKPOINT", help="the folder of a run, a .safetensors file, or the name of a model "
         "that comes with the course")  # fmt: skip
     add("-n", type=whole(1), default=16, metavar="N", help="how many images (16)")
-    add("--steps", type=whole(1), metavar="K", help="steps from noise to image, 1 to T (50, or what the model is made for)")
+    add(
+        "--steps",
+        type=whole(1),
+        metavar="K",
+        help="steps from noise to image, 1 to T (50, or what the model is for)",
+    )
     each = ", ".join(f"{name} ({text})" for name, text in SAMPLERS.items())
     add("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME", help=f"{each}; ddim if none is named")
     add("--eta", type=number("a number in [0, 1]", lambda eta: 0 <= eta <= 1), default=0.0, metavar="E",

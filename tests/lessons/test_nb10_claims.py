@@ -1,5 +1,6 @@
-"""What notebook 10 defines by hand is what the library computes, and what its text says of flows is so."""
+"""What notebook 10 defines by hand is what the library computes, and what it says of flows and few steps is so."""
 
+import inspect
 from itertools import pairwise, permutations
 
 import masters
@@ -7,10 +8,15 @@ import pytest
 import torch
 
 from course_utils import diffusion as library
-from course_utils import flow
+from course_utils import few_steps, flow
 from course_utils.data import GaussianMixture
+from course_utils.diffusion import cosine_schedule, diffusion_loss
+from course_utils.flow import convert, flow_schedule, on_straight_path
+from course_utils.pitfalls import few_steps as few_steps_pitfalls
 from course_utils.pitfalls import flows as pitfalls
-from course_utils.sampling import cfg, clipped, ddim
+from course_utils.sampling import cfg, clipped, ddim, last
+
+from .answers import right
 
 COSINE, FLOW = library.cosine_schedule(200), flow.flow_schedule(200)
 RING = GaussianMixture.ring(6, radius=1.8, std=0.15)
@@ -197,3 +203,203 @@ def test_places_of_a_walk_begin_with_its_start(notebook):
         places = notebook[name](RING.velocity, x, evenly(4))
         assert len(places) == 5 and torch.equal(places[0], x)
         assert all(not torch.equal(a, b) for a, b in pairwise(places))
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# ---------------------------------------------------------------------------------------------------- straighten it
+
+
+@pytest.mark.parametrize("schedule", [cosine_schedule(60), flow_schedule(60)], ids=["cosine", "flow"])
+def test_a_stride_along_the_chord_arrives(notebook, schedule):
+    x_t, x_s, t, s = (
+        normal(5, 3),
+        normal(5, 3, seed=1),
+        torch.tensor([60, 40, 9, 2, 30]),
+        torch.tensor([10, 0, 3, 1, 29]),
+    )
+    speed = notebook["chord"](schedule, x_t, t, x_s, s)
+    (x_u, u), (x_v, v) = on_straight_path(schedule, x_t, t), on_straight_path(schedule, x_s, s)
+    torch.testing.assert_close(x_u - (u - v)[:, None] * speed, x_v)
+
+
+def some_sampler(noise, y):
+    return (0.5 * noise + y[:, None, None, None] / 4).tanh()
+
+
+def apart(pairs) -> float:
+    """How far the images of pairs are from what their own noise gives."""
+    (examples, labels) = pairs
+    image, noise = few_steps.from_pairs(examples)
+    return (image - some_sampler(noise, labels)).abs().max().item()
+
+
+def test_pairs_belong_together_where_nobody_shuffled_them(notebook):
+    arguments = (some_sampler, (1, 4, 6), 50, 3)
+    assert apart(notebook["draw_pairs"](*arguments, rng(), 16)) < 1e-6
+    assert apart(notebook["somebody_elses_pairs"](*arguments, rng(), 16)) < 1e-6
+    assert apart(few_steps_pitfalls.pairs(*arguments, rng(), 16)) > 0.3
+
+
+def test_shuffled_pairs_are_good_images_good_noise_and_right_labels():
+    """So no picture of them shows what is wrong."""
+    examples, labels = few_steps_pitfalls.pairs(some_sampler, (1, 4, 6), 400, 4, rng(), 100)
+    image, noise = few_steps.from_pairs(examples)
+    assert torch.bincount(labels).tolist() == [100] * 4
+    assert noise.mean().abs() < 0.05 and abs(noise.std() - 1) < 0.05
+    means = torch.stack([image[labels == k].mean() for k in range(4)])
+    assert (means.diff() > 0.1).all()  # an image is of its label
+    assert torch.corrcoef(torch.stack([image.flatten(), noise.flatten()]))[0, 1].abs() < 0.05
+
+
+def test_his_handed_out_code_is_what_drew_the_picture(notebook):
+    """The bug hunt's symptom comes from the code that is handed out, number for number."""
+    code = masters.path("10").read_text(encoding="utf-8")
+    start = code.index("def somebody_elses_pairs")
+    code = code[start : code.index("\n\n\n# %%", start)]
+    before, rest = code.split("    ### BEGIN SOLUTION\n")
+    given = rest.split("### BEGIN HANDED OUT\n")[1].split("    ### END HANDED OUT\n")
+    found = {"torch": torch}
+    exec(before + given[0].replace("    # ", "    ") + given[1], found)
+    arguments = (some_sampler, (1, 4, 6), 50, 3)
+    for mine, theirs in zip(
+        found["somebody_elses_pairs"](*arguments, rng(), 16), few_steps_pitfalls.pairs(*arguments, rng(), 16)
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_the_loss_on_pairs_is_algorithm_1_on_pairs(notebook):
+    """The same steps, and no label dropped: the library's loss."""
+    schedule, examples, t = cosine_schedule(30), normal(6, 4, 3, 5).float(), torch.tensor([1, 5, 12, 20, 29, 30])
+    model = lambda x, t, y=None: 0.3 * x + t[:, None, None, None] / 50  # noqa: E731
+    loss = diffusion_loss(schedule, "v", pair=few_steps.from_pairs, draw=lambda *_: t)
+    mine = notebook["pair_loss"](model, examples, torch.zeros(6).long(), t, schedule)
+    torch.testing.assert_close(mine, loss(model, examples, None, rng()))
+
+
+def test_one_line_through_each_point_straightens_and_independent_noise_does_not():
+    """Least squares on a Gaussian, whose best velocity at u is linear in x_u: on its own pairs the error is 0."""
+    x0, u = 0.3 * normal(4000, 1), 0.5
+    own, fresh = x0 / 0.3, normal(4000, 1, seed=1)
+
+    def left_over(noise):
+        x_u, velocity = (1 - u) * x0 + u * noise, noise - x0
+        return (velocity - (x_u * velocity).mean() / x_u.square().mean() * x_u).square().mean().item()
+
+    assert left_over(own) < 1e-20 and left_over(fresh) > 0.1
+
+
+# ------------------------------------------------------------------------------------------------ two strides in one
+
+MIXTURE = GaussianMixture(torch.tensor([[-1.0, 0.5], [0.8, -0.3]]).double(), torch.tensor([0.2, 0.4]).double())
+
+
+def test_whoever_says_the_target_lands_where_the_teacher_does(notebook):
+    schedule, x_t, y = cosine_schedule(48), normal(7, 2), torch.zeros(7).long()
+    teacher = MIXTURE.denoiser(schedule)
+    unlabelled = lambda x, t, y=None: teacher(x, t)  # noqa: E731
+    t, middle, s = (torch.full((7,), k) for k in (36, 24, 12))
+    v = notebook["two_strides"](unlabelled, schedule, x_t, t, middle, s, y)
+    landing = last(ddim(unlabelled, schedule, x_t, [36, 24, 12]))
+    at_once = last(ddim(lambda *_: convert(schedule, "v", "x0", v, x_t, t), schedule, x_t, [36, 12]))
+    torch.testing.assert_close(at_once, landing, rtol=1e-6, atol=1e-6)
+    assert (landing - last(ddim(unlabelled, schedule, x_t, [36, 12]))).abs().max() > 0.05
+
+
+def test_the_loss_of_halving_is_the_librarys_in_the_mean(notebook):
+    schedule, times = cosine_schedule(40), [40, 30, 20, 10, 0]
+    teacher = MIXTURE.denoiser(schedule)
+    unlabelled = lambda x, t, y=None: teacher(x, t)  # noqa: E731
+    student = lambda x, t, y=None: 0.5 * x  # noqa: E731
+    x0 = MIXTURE.sample(4000, rng()).double()
+    theirs = few_steps.halving_loss(unlabelled, schedule, "v", times)(student, x0, None, rng(1))
+    mine = notebook["halving_loss"](student, unlabelled, schedule, times, x0, torch.zeros(4000).long(), rng(2))
+    assert mine.item() == pytest.approx(theirs.item(), rel=0.1)
+
+
+# -------------------------------------------------------------------------------------------- anywhere to anywhere
+
+
+def average_of_a_gaussian(x, u, r, s=0.5):
+    """Of N(0, s²) paths are x_u = g(u) z with g² = (1−u)² s² + u²."""
+
+    def g(u):
+        return ((1 - u) ** 2 * s**2 + u**2) ** 0.5
+
+    return x * (1 - g(r) / g(u)) / (u - r)
+
+
+def test_the_true_average_is_the_closed_form_and_its_error_is_of_second_order(notebook):
+    gaussian = GaussianMixture(torch.zeros(1, 1).double(), torch.tensor(0.5).double())
+    x, found = normal(20, 1), {}
+    for steps in (20, 40):
+        mine = notebook["true_average"](lambda x, u: gaussian.velocity(x, max(u, 0.0)), x, 0.9, 0.2, steps)
+        found[steps] = (mine - average_of_a_gaussian(x, 0.9, 0.2)).abs().max().item()
+    assert found[40] < 1e-3 and found[20] / found[40] == pytest.approx(4, rel=0.15)
+
+
+def test_a_target_may_take_one_lines_velocity_for_the_mean(notebook):
+    """It is linear in the velocity: the mean of the targets is the target of the mean."""
+    x, u, r, velocities = (
+        normal(3, 2),
+        torch.full((3, 1), 0.8).double(),
+        torch.full((3, 1), 0.1).double(),
+        normal(9, 3, 2),
+    )
+    average = lambda x, u, r: (x * u + r).sin()  # noqa: E731
+    targets = [notebook["mean_flow_target"](average, x, u, r, v) for v in velocities]
+    mean = notebook["mean_flow_target"](average, x, u, r, velocities.mean(0))
+    torch.testing.assert_close(torch.stack(targets).mean(0), mean)
+
+
+def test_at_r_equal_to_u_it_is_flow_matching(notebook):
+    x0, noise, u = normal(6, 2), normal(6, 2, seed=1), torch.rand(6, 1, generator=rng()).double()
+    average = lambda x, u, r: (3 * x * u).sin()  # noqa: E731
+    plain = (average((1 - u) * x0 + u * noise, u, u) - (noise - x0)).square().mean()
+    torch.testing.assert_close(notebook["mean_flow_loss"](average, x0, noise, u, u), plain)
+
+
+def test_the_exact_velocity_at_the_noise_points_at_the_mean_of_all_data():
+    z = normal(50, 2)
+    torch.testing.assert_close(z - MIXTURE.velocity(z, 1.0), MIXTURE.means.mean(0).expand(50, 2))
+
+
+# ------------------------------------------------------------------------------------------------------------ the race
+
+
+def test_a_meter_lets_through_what_was_paid_and_no_more(notebook):
+    reached = []
+    meter = notebook["Meter"](lambda x, t, y=None: reached.append(len(x)) or x, 10)
+    x, t = torch.zeros(4, 1, 2, 2), torch.ones(4).long()
+    meter(x, t)
+    meter(torch.cat([x, x[:2]]), torch.ones(6).long())
+    with pytest.raises(ValueError, match="10"):
+        meter(x[:1], t[:1])
+    assert (meter.rows, reached) == (10, [4, 6])
+
+
+def test_the_entry_is_ddim_in_so_many_evaluations(notebook):
+    schedule, noise, asked = cosine_schedule(60), normal(4, 3, 1, 2, 5), []
+
+    def denoise(x, t, y):
+        asked.append(len(x))
+        return (x + y[:, None, None, None]).tanh()
+
+    y = torch.tensor([0, 1, 2])
+    mine = notebook["sample"](denoise, schedule, noise, y, 4)
+    assert asked == [3] * 4
+    torch.testing.assert_close(mine, last(ddim(denoise, schedule, noise[0], 4, y)))
+
+
+def test_the_entrys_reference_stands_in_a_file_of_its_own():
+    """The notebook writes the source of whatever `check` returned behind these imports."""
+    code = masters.path("10").read_text(encoding="utf-8")
+    head = next(line for line in code.splitlines() if line.startswith("HEAD = "))
+    found: dict = {}
+    exec(head, found)
+    exec(found["HEAD"] + inspect.getsource(right("flows/entry")), found)
+    schedule, noise = flow_schedule(20), normal(2, 3, 1, 2, 2)
+    images = found["sample"](lambda x, t, y: x.tanh(), schedule, noise, torch.zeros(3).long(), 2)
+    assert images.shape == noise[0].shape
