@@ -234,10 +234,10 @@ def test_without_walls_for_ones_own_samplers(denoiser):
 
 
 def test_real_images_come_first_then_good_ones_then_noise(referee, digits, denoiser):
-    deal = Deal.drawn(1, N, SHAPE, CLASSES, seed=0)
+    deal = Deal.drawn(1, 200, SHAPE, CLASSES, seed=0)
     noise = deal.noise[0].clamp(-1, 1)
     good = last(ddim(denoiser, denoiser.schedule, deal.noise[0], 8, y=deal.y))
-    found = [referee.floor(N), referee.score(good), referee.score(noise)]
+    found = [referee.floor(200), referee.score(good), referee.score(noise)]
     assert [s.distance for s in found] == sorted(s.distance for s in found)
     assert found[0].distance + 3 * found[0].error < found[2].distance
 
