@@ -21,6 +21,7 @@ from thinning import one_in
 
 from classroom.__main__ import main
 from classroom.challenge import board, entries, judge, rounds
+from classroom.challenge import command as commands
 from classroom.challenge.command import Game
 from classroom.challenge.judge import OWN, Judge
 from classroom.challenge.records import BUDGETS, Deal, Entry, Foul, Row, Score
@@ -219,6 +220,13 @@ def test_the_deal_is_balanced_fresh_for_each_seed_and_the_same_for_all_budgets()
     assert torch.equal(one.noise[0], four.noise[0]) and torch.equal(one.y, four.y)
     assert not torch.equal(one.noise, other.noise) and not torch.equal(one.y, other.y)
     assert torch.bincount(one.y).tolist() == [N // CLASSES] * CLASSES
+
+
+def test_whoever_finds_out_the_seed_of_the_noise_does_not_know_what_is_looked_at():
+    """PyTorch takes 32 bits of a seed, few enough to try them all."""
+    one, other = 5, 5 + 2**40
+    assert torch.equal(*(Deal.drawn(1, 10, SHAPE, CLASSES, each).noise for each in (one, other)))
+    assert commands._unseen(one) != commands._unseen(other)
 
 
 @pytest.mark.slow
