@@ -147,7 +147,8 @@ def add_challenge(commands: argparse._SubParsersAction) -> Parser:
     add = parser.add_argument
     add("submissions", type=Path, metavar="DIR", help="a folder of submissions, or one submission")
     add("--csv", type=Path, metavar="FILE", help="write the board there too")
-    add("--seed", type=whole(0), metavar="S", help="of noise and labels (a new one each time, which is said)")
+    add("--seed", type=whole(0), metavar="S", help="of noise and labels, a long one that nobody can guess (a new one "
+        "each time, which is said)")  # fmt: skip
     add("--judge", type=Path, metavar="CLASSIFIER", help="a classifier of your own that nobody has seen, as `python -m "
         "course_utils train classifier` leaves it: its folder or file (the one that no release holds)")  # fmt: skip
     add("--data", default="fashion-mnist", metavar="SET", help="what the models were trained on (fashion-mnist)")

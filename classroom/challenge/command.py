@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import secrets
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Judge all submissions, print the board; returns 0, or 1 where none of them has a score."""
     folders = entries.folders(arguments.submissions)
     torch.set_num_threads(devices.pick_threads())
-    seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
+    seed = secrets.randbits(62) if arguments.seed is None else arguments.seed
     place = _judge(arguments.judge)
     with cli_errors(arguments.csv):
         if arguments.csv:
@@ -75,8 +76,8 @@ class Game:
         for budget in BUDGETS:
             deal = Deal.drawn(budget, self.samples, data.shape, len(data.classes), self.seed)
             try:
-                images = play(self.samplers, entry, deal, self.seed, self.seconds)
-                self.judge.look_for_copies(images, self.seed)
+                images = play(self.samplers, entry, deal, _unseen(self.seed), self.seconds)
+                self.judge.look_for_copies(images, _unseen(self.seed))
                 scores[budget] = self.judge.score(images)
             except Foul as foul:
                 fouls[budget] = str(foul)
@@ -90,6 +91,12 @@ class Game:
             f"{self.judge.train.title}, in the judge's features: lower is better.\n"
             f"As many training images get {floor.distance:.1f} ± {floor.error:.1f}. Seed {self.seed}."
         )
+
+
+def _unseen(seed: int) -> int:
+    """Another seed, of what a sampler must not know: PyTorch's generator takes 32 bits of `seed`, which its own noise
+    would tell to whoever tries them all."""
+    return int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big")
 
 
 def _to_beat(place: Path, game: Game, more: list[Row]) -> list[Row]:

@@ -68,10 +68,10 @@ class Judge:
         moves = list(product(range(-MOVED, MOVED + 1), repeat=2))
         for seen in (each.roll(move, (-2, -1)) for each in (images, images.flip(-1)) for move in moves):
             rows = nearest(_seen_from(AFAR, seen), self._afar, min(CANDIDATES, len(self.train))).indices
-            for k, candidates in enumerate(rows):
-                apart = _seen_from(NEARBY, self.train.take(candidates) - seen[k]).norm(dim=1)
-                first, second = apart.topk(2, largest=False).values
-                found[k] |= bool((first < NEAR * second) | (first == 0))
+            apart = self.train.take(rows.flatten()) - seen.repeat_interleave(rows.shape[1], dim=0)
+            distances = _seen_from(NEARBY, apart).norm(dim=1).reshape(rows.shape)
+            first, second = distances.topk(2, largest=False).values.T
+            found |= (first < NEAR * second) | (first == 0)
         return float(found.float().mean())
 
     @torch.no_grad()
