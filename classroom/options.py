@@ -77,7 +77,7 @@ a sampler.py to begin with:
 
 examples:
   python -m classroom challenge submitted
-  python -m classroom challenge submitted/ada --seed 1
+  python -m classroom challenge submitted/ada --samples 500
   python -m classroom challenge submitted --csv board.csv --judge checkpoints/our-judge"""
 
 
