@@ -331,6 +331,13 @@ def test_train_on_codes_and_draw_images(capsys, leaves, models, network):
     assert status == 2 and "1,000,000,000 images take 5,8" in err  # room for the images
 
 
+def test_the_size_of_the_images_is_that_of_the_autoencoder(capsys, leaves):
+    run = ("--data", leaves, "--steps", 2, "--batch", 8, "--out")
+    assert call(capsys, "train", "autoencoder", "--size", 32, *run, "codes")[0] == 0
+    assert call(capsys, "train", "latent-ddpm", "--autoencoder", "codes", *run, "a")[0] == 0
+    assert load_latent_denoiser("a").image_shape == (1, 32, 32) and "--size 32" in read_card("a")["command"]
+
+
 def test_a_run_on_codes_goes_on_without_its_autoencoder(capsys, leaves, models, tmp_path, monkeypatch):
     shutil.copy(models / "codes.safetensors", "codes.safetensors")
     run = ("train", "latent-ddpm", "--data", leaves, "--steps", 8, "--batch", 8, "--save-every", 1)
@@ -1184,12 +1191,13 @@ def test_help_gives_the_defaults_that_are_used(capsys):
     out = " ".join(out.split())
     assert f"training steps ({defaults.STEPS})" in out
     assert "images in a step (64, for classifiers 128)" in out
-    assert "(0.01; dcgan, classifier and --network dit 0.002)" in out
-    slow = {("dcgan", "unet"), ("classifier", "unet"), ("ddpm", "dit"), ("latent-ddpm", "dit")}
+    assert "(0.01; dcgan and classifier 0.002, --network dit 0.004)" in out
+    rates = {("dcgan", "unet"): 0.002, ("classifier", "unet"): 0.002}
+    rates |= {("ddpm", "dit"): 0.004, ("latent-ddpm", "dit"): 0.004}
     for kind, network in [*((name, "unet") for name in kinds.KINDS), ("ddpm", "dit"), ("latent-ddpm", "dit")]:
         recipe = defaults.recipe(kind, 100, network=network)
         assert recipe.batch_size == (128 if "classifier" in kind else 64), kind
-        assert recipe.lr == (0.002 if (kind, network) in slow else 0.01), kind
+        assert recipe.lr == rates.get((kind, network), 0.01), kind
     _, out, _ = call(capsys, "sample", "--help")
     assert "(16)" in out and "(50)" in out and "(0)" in out
 

@@ -33,7 +33,8 @@ The folder then holds
   samples.png        what it draws, or (autoencoder) images and what comes back of them
   loss.csv           step, loss
   run.json           what this run is: --resume reads it
-  checkpoint.pt      everything that --resume needs; delete it when the run needs no more training"""
+  checkpoint.pt      everything that --resume needs; delete it when the run needs no more training
+and with a latent-ddpm autoencoder.safetensors, a copy of the one whose codes it learns."""
 TRAIN_EXAMPLES = """\
 examples:
   python -m course_utils train ddpm --data digits --minutes 1
@@ -122,7 +123,7 @@ def add_train(commands: argparse._SubParsersAction) -> Parser:
     add("kind", metavar="MODEL", choices=MODELS, help=", ".join(f"{name} ({text})" for name, text in MODELS.items()))
     add("--data", metavar="SET", help="fashion-mnist, mnist, digits (needs no network, nor do shapes and two-photos, "
         "in colour), or a folder of images, one subfolder for each class (fashion-mnist)")  # fmt: skip
-    add("--size", type=int, metavar="PIXELS", help="side of the images: 28, 32 or 64 (28)")
+    add("--size", type=int, metavar="PIXELS", help="side of the images: 28, 32 or 64 (28, or that of --autoencoder)")
     add("--labels", action="store_true", default=None,
         help="ddpm, latent-ddpm: learn the classes too, so that you can ask for one; a tenth of the labels is left "
         "out while training, so that the model can also draw without")  # fmt: skip
@@ -137,7 +138,7 @@ def add_train(commands: argparse._SubParsersAction) -> Parser:
                         help="train for about M minutes: the speed is measured first, and gives N")  # fmt: skip
     add("--batch", type=whole(1), metavar="B", help="images in a step (64, for classifiers 128)")
     add("--lr", type=positive, metavar="RATE", help="learning rate; it falls over the second half of the run "
-        "(0.01; dcgan, classifier and --network dit 0.002)")  # fmt: skip
+        "(0.01; dcgan and classifier 0.002, --network dit 0.004)")  # fmt: skip
     add("--seed", type=seed, metavar="S", help="of first weights, order of images and noise (0)")
     add("--out", type=folder, metavar="DIR", help="the folder (checkpoints/MODEL-SET)")
     add("--resume", action="store_true", help="go on with the run in DIR, to its end; with --steps or --minutes also "

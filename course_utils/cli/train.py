@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     others = Others(evaluator, autoencoder)
     if autoencoder is not None:
         arguments.autoencoder = Path(arguments.autoencoder).resolve().name
+        arguments.size = arguments.size or autoencoder.shape[1]
     torch.set_num_threads(devices.pick_threads())
     folder = _folder(arguments)
     with cli_errors(folder):
