@@ -132,7 +132,7 @@ def test_every_evaluation_is_counted_by_the_one_who_makes_it(played):
     assert sum(rows) == 2 * N + 2 * min(rounds.AGAIN, N // 2)  # and none for the run with another network
 
 
-@pytest.mark.parametrize("name", one_in(2, CAUGHT))
+@pytest.mark.parametrize("name", one_in(4, CAUGHT))
 def test_cheats_are_caught_and_hurt_nobody(played, samplers, name):
     name, _, words = name.partition(" | ")
     start = time.monotonic()
