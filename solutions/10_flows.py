@@ -948,7 +948,7 @@ for name, (pairing, told) in pairings.items():
 print(f"real data: {wasserstein(mixed, None):.3f} without labels, {wasserstein(again, toy_labels):.3f} by class")
 
 # %% [markdown]
-# **Without labels** dealing does what was hoped: the flow becomes almost straight, and a single stride does about what forty do. After forty the two can hardly be told apart. **With labels**, dealt over all classes, the samples end as the worst of the three, and *more* strides make them worse: it is the flow that is wrong, not the solver. In training each class saw the noise on its own side of the ring; when you ask, noise comes from everywhere. Cheng & Schwing (2025) call it the curse of conditions. **Dealt within each class**, every class sees all noise, and two strides gain.
+# **Without labels** dealing does what was hoped: the flow becomes almost straight, and a single stride does about what forty do. After forty the two can hardly be told apart. **With labels**, dealt over all classes, the samples are the best of three after one stride and by far the worst after forty. *More* strides make them worse: it is the flow that is wrong, not the solver. In training each class saw the noise on its own side of the ring; when you ask, noise comes from everywhere. Cheng & Schwing (2025) call it the curse of conditions. **Dealt within each class**, every class sees all noise, and two strides gain, though a single one doesn't.
 #
 # With ten classes that is easy. With captions, of which hardly two are equal, there is nobody to change places with. And a batch straightens only what a batch can see: of 64 images in 784 dimensions no noise is *near* any. The next way asks the model itself who belongs to whom.
 

@@ -748,7 +748,7 @@ quiz(
     points=2,
     minutes=4,
     equation="10.7",
-    title="Times that prefer the middle",
+    title="A step for every quantile",
     reference=_steps_with(),
     library=(flow.logit_normal_steps,),
     cases=_quantiles,
