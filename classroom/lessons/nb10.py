@@ -1366,8 +1366,8 @@ concept(
     options={
         "a": Option(
             "The images of a model are smoother than real images, and smooth images have straighter paths to noise.",
-            "Pair the same smooth images with fresh noise, and the paths bend as before: below, somebody does just "
-            "that. What matters is who goes with whom.",
+            "Were it so, the model would have had straight paths to them all along. What is new are not the images: "
+            "it is who goes with whom.",
         ),
         "b": Option(
             "Through a point there now pass few lines, and they agree, since a noise comes with one image only.",
