@@ -20,7 +20,8 @@
 # * write flow matching from the straight line to the trained network, and say what its network can't know;
 # * read any diffusion model as a flow, and turn each of five predictions into any other;
 # * find what a borrowed clock, and a clip in the wrong place, do to the samples;
-# * measure how straight a path is, and say who has to be paired with whom to straighten it.
+# * measure how straight a path is, and straighten it, with pairs of a model's own;
+# * teach a network to make one stride of two, and race with one, two and four evaluations.
 #
 # **Before you start:** notebooks 03 (the laboratory of Gaussian mixtures), 05 (what a network may predict), 06 (DDIM and Heun), 07 (guidance).
 #
@@ -1089,10 +1090,10 @@ def pair_loss(model, examples, y, t, schedule):
 pair_loss = check("flows/pair-loss", pair_loss)
 
 # %% [markdown]
-# **Predict, then run.** After a hundred steps or so on such pairs, what is the straightness of the paths, in percent of what it was?
+# **Predict, then run.** After a hundred steps or so on such pairs, what is $S$ of the paths, in percent of what it was?
 
 # %% tags=["predict"]
-guess = predict("flows/straighter", "Straightness after, in percent of before", 0, 200, unit="%")
+guess = predict("flows/straighter", "S after, in percent of before", 0, 200, unit="%")
 
 
 # %%
@@ -1662,7 +1663,12 @@ for who, values in scores.items():
 # 4. **Mean flow on images.** Give a U-Net a second time. `torch.func.jvp` goes through it as through three layers, at twice the memory.
 #
 # ## References
+# * Y. Lipman et al., *Flow Matching for Generative Modeling*, ICLR 2023. arXiv:2210.02747
 # * X. Liu, C. Gong, Q. Liu, *Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow*, ICLR 2023. arXiv:2209.03003
+# * P. Esser et al., *Scaling Rectified Flow Transformers for High-Resolution Image Synthesis*, ICML 2024. arXiv:2403.03206
+# * A.-A. Pooladian et al., *Multisample Flow Matching: Straightening Flows with Minibatch Couplings*, ICML 2023. arXiv:2304.14772
+# * A. Tong et al., *Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport*, TMLR 2024. arXiv:2302.00482
+# * H. K. Cheng, A. Schwing, *The Curse of Conditions: Analyzing and Improving Optimal Transport for Conditional Flow-Based Generation*, ICCV 2025. arXiv:2503.10636
 # * T. Salimans, J. Ho, *Progressive Distillation for Fast Sampling of Diffusion Models*, ICLR 2022. arXiv:2202.00512
 # * Z. Geng, M. Deng, X. Bai, J. Z. Kolter, K. He, *Mean Flows for One-step Generative Modeling*, 2025. arXiv:2505.13447
 # * C. Lu et al., *DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models*, 2022. arXiv:2211.01095
