@@ -163,14 +163,14 @@ def kept_as(folder: Path | None, setting: Setting, seed: int, row: Row, trained:
             "seed": seed,
             "command": f"python benchmarks/few_steps.py --only {name} --seeds {seed} --models {folder.as_posix()}",
             **({"strides": 1} if name == "distilled" else {}),  # `sample` makes as many where nobody says how many
-            "squared Fréchet distance": _measured(row, (1,) if name == "distilled" else EVALUATIONS),
+            "on the test split": _measured(row, (1,) if name == "distilled" else EVALUATIONS),
         }
         save(folder / f"{setting.data.name}-{name}.safetensors", model, card, setting.data.classes)
 
 
-def _measured(row: Row, evaluations: tuple[int, ...]) -> str:
+def _measured(row: Row, evaluations: tuple[int, ...]) -> dict[str, float]:
     """For the card. Of a chain of students the last is kept, which is made for one evaluation."""
-    return "; ".join(f"{row[f'at {k}']:.1f} in {k} evaluation{'s' * (k > 1)}" for k in evaluations)
+    return {f"squared Fréchet distance in {k} evaluation{'s' * (k > 1)}": row[f"at {k}"] for k in evaluations}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -983,6 +983,14 @@ def test_a_sampler_that_is_not_made_for_a_schedule_is_one_line(capsys, tmp_path)
     assert status == 2 and err.count("\n") == 1 and "use ddim or dpm_solver" in err and not Path("x.png").exists()
 
 
+def test_a_distilled_model_is_drawn_in_the_strides_that_it_is_made_for(capsys, tmp_path):
+    denoiser = Denoiser(tiny("ddpm", (1, 28, 28), None), defaults.schedule("cosine", 100), "v")
+    save(tmp_path / "quick.safetensors", denoiser, {"strides": 2}, ())
+    for typed, steps in (((), 2), (("--steps", 3), 3)):
+        status, out, _ = call(capsys, "sample", "quick.safetensors", "-n", 1, *typed, "--out", "few.npz")
+        assert status == 0 and f"{steps} steps each" in out
+
+
 def test_every_sampler_is_in_the_help(capsys):
     _, out, _ = call(capsys, "sample", "--help")
     assert all(f"{name} ({text})" in " ".join(out.split()) for name, text in samplers.SAMPLERS.items())

@@ -162,7 +162,7 @@ def add_sample(commands: argparse._SubParsersAction) -> Parser:
         "--steps",
         type=whole(1),
         metavar="K",
-        help="steps from noise to image, 1 to T (50, or what the model is for)",
+        help="steps from noise to image, 1 to T, or what a model is distilled for (50)",
     )
     each = ", ".join(f"{name} ({text})" for name, text in SAMPLERS.items())
     add("--sampler", choices=SAMPLERS, default="ddim", metavar="NAME", help=f"{each}; ddim if none is named")
