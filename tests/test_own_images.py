@@ -99,8 +99,9 @@ def stopped(tmp_path) -> Callable[[str, str, list[str]], dict[str, list[str]]]:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["one", pytest.param("eight", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", HARDEST)
 def test_the_hardest_folders(name, stopped):
     found = stopped(name, "untouched", HARDEST[name])
     assert found == {number: [] for number in HARDEST[name]}

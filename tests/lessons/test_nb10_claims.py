@@ -12,6 +12,7 @@ from course_utils import few_steps, flow
 from course_utils.data import GaussianMixture
 from course_utils.diffusion import cosine_schedule, diffusion_loss
 from course_utils.flow import convert, flow_schedule, on_straight_path
+from course_utils.measured import shipped_table
 from course_utils.pitfalls import few_steps as few_steps_pitfalls
 from course_utils.pitfalls import flows as pitfalls
 from course_utils.sampling import cfg, clipped, ddim, last
@@ -403,3 +404,20 @@ def test_the_entrys_reference_stands_in_a_file_of_its_own():
     schedule, noise = flow_schedule(20), normal(2, 3, 1, 2, 2)
     images = found["sample"](lambda x, t, y: x.tanh(), schedule, noise, torch.zeros(3).long(), 2)
     assert images.shape == noise[0].shape
+
+
+# ----------------------------------------------------------------------------------------------------------- the race
+def test_what_the_text_says_of_the_race():
+    race = {
+        who: {k: torch.tensor(v) for k, v in found.items()}
+        for who, found in shipped_table("few_steps")["models"].items()
+    }
+    ddim_, dpm, straight, halved = (race[who] for who in ("DDIM", "DPM-Solver++", "rectified", "distilled"))
+    assert all(len(ddim_[k]) == 3 for k in ddim_) and len(halved["at 1"]) == len(straight["at 1"]) == 1
+    for k in ("at 4", "at 8"):
+        assert (dpm[k] < ddim_[k] - 0.5).all()
+    assert abs(dpm["at 8"].mean() - ddim_["at 50"].mean()) < 0.5
+    for one in (straight, halved):
+        assert 0.8 < one["at 1"].mean() / ddim_["at 4"].mean() < 2 and one["at 1"].mean() < 0.25 * ddim_["at 1"].mean()
+    assert all((halved[k] < straight[k] - 1).all() for k in ("at 1", "at 2", "at 4", "at 8"))
+    assert (straight["at 50"] > ddim_["at 50"].mean() + 1).all()
