@@ -502,7 +502,7 @@ quiz(
 concept(
     "flows/which-sampler",
     minutes=1,
-    title="Whom do you know by another name?",
+    title="Two walks from one noise",
     equation="10.6",
     question="""
     Euler's strides (10.6) along the velocity of the course's model, from one noise, stopping at the $u$ of twenty steps
@@ -714,7 +714,8 @@ concept(
         ),
         "d": Option(
             "Because the velocity is largest in the middle, so that errors made there are larger.",
-            "$\\varepsilon-x_0$ doesn't depend on $u$, and its *mean* given $x_u$ isn't largest in the middle either.",
+            "Its mean given $x_u$ is indeed longest there, since what the loss lacks it has. But the errors aren't "
+            "larger: the curve above is *lowest* in the middle.",
         ),
     },
 )
@@ -1846,7 +1847,7 @@ def _halving_teacher(curve: str = "cosine", T: int = 50, seed: int = 0):
 concept(
     "flows/why-one-stride-blurs",
     minutes=1,
-    title="The same error, two different means",
+    title="A squared error once more",
     equation="10.10",
     question="""
     At $t=T$ a network that was trained by the squared error on images and fresh noise answers with a blur. A student
@@ -1951,7 +1952,7 @@ quiz(
             "the second guess",
             _second_guess,
             "Your target is the teacher's x̂₀ at `middle`. The student is to land where the second stride *lands*, "
-            "which is not the same unless s = 0 and even then not from here.",
+            "which is the same only where s = 0.",
         ),
         Misconception(
             "x₀ in the place of v",
@@ -2206,7 +2207,7 @@ quiz(
     hints=[
         "As in every loss of this kind: steps, noise, a noisy image, a target, a squared error. Only steps and target "
         "are new.",
-        "With K strides of the teacher there are K/2 double ones. Draw k = 0, 2, 4, … for each image: "
+        "With 2K strides of the teacher there are K double ones. Draw k = 0, 2, 4, … for each image: "
         "`2 * torch.randint(len(times) // 2, (len(x0),), generator=generator)`.",
         "`torch.tensor(times)[k]` is t, `[k + 1]` the stop between, `[k + 2]` s. Your `two_strides` gives the target.",
         "`(model(x_t, t, y).float() - two_strides(teacher, schedule, x_t, t, middle, s, y)).square().mean()`",
@@ -2548,7 +2549,7 @@ concept(
         ),
         "c": Option(
             "Their d² are of different images, so that the differences between rows are mostly chance.",
-            "All rows are judged by one judge, on as many samples; what chance does to them is the ± beside them.",
+            "One judge, as many samples, and over sets of noise DDIM's differ by far less than rows do at one evaluation.",
         ),
         "d": Option(
             "The distilled network is a smaller one than its teacher, so that its evaluations cost less.",
