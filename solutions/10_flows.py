@@ -1115,7 +1115,7 @@ def old_model(noise, y):
     return last(dpm_solver(denoise, schedule, noise, lab.pick(smoke=2, cpu=6, gpu=12), y))
 
 
-many, tuning_steps = lab.pick(smoke=(64, 2), cpu=(2000, 100), gpu=(20_000, 2000))
+many, tuning_steps = lab.pick(smoke=(80, 2), cpu=(2000, 100), gpu=(20_000, 2000))
 pairs = draw_pairs(old_model, shape, many, kinds, lab.generator(21), 250)
 straightened = tuned(on_pairs, pairs, tuning_steps, 0.01)
 bends = {"the course's model": how_straight(teacher), "straightened": how_straight(straightened)}

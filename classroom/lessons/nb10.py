@@ -2549,7 +2549,7 @@ concept(
         ),
         "c": Option(
             "Their d² are of different images, so that the differences between rows are mostly chance.",
-            "One judge, as many samples, and over sets of noise DDIM's differ by far less than rows do at one evaluation.",
+            "One judge, as many samples; over sets of noise DDIM's differ by far less than rows do at one evaluation.",
         ),
         "d": Option(
             "The distilled network is a smaller one than its teacher, so that its evaluations cost less.",
