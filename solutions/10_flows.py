@@ -802,7 +802,7 @@ for name, values in how_bent.items():
 reveal("flows/how-straight", round(torch.tensor(how_bent["the course's model"]).mean().item(), 1))
 
 # %% [markdown]
-# The lines of the training were straight, and the flow isn't, for any of the three: **straight training lines don't make straight paths.** What bends them is that they cross. (Of images the lines through one place agree far better than on the ring: compare the share of the loss that stayed, above, with that of the six blobs. The many pixels tell nearly which line one is on.)
+# (More than 100 % is possible: $S$ is the mean square of the speed less that of the chord.) The lines of the training were straight, and the flow isn't, for any of the three: **straight training lines don't make straight paths.** What bends them is that they cross. (Of images the lines through one place agree far better than on the ring: compare the share of the loss that stayed, above, with that of the six blobs. The many pixels tell nearly which line one is on.)
 #
 # ### A path, its strides and its chord *(extra)*
 # On the left, a particle among the six blobs: its true path, Euler's strides, and the dashed chord. Right what as many strides make of one noise with the course's model. From how many strides on do you see no change, on either side?
@@ -1643,11 +1643,10 @@ for k in (1, 2, 4):
     rows[f"evaluations: {k}"] = code["sample"](metered, schedule, z, y, k)
     alike = torch.allclose(rows[f"evaluations: {k}"], sample(clipped(entered), schedule, z, y, k), atol=1e-4)
     print(f"{k} evaluations: {metered.rows} rows for {len(y)} images; what your function draws: {alike}")
-print(f"python -m classroom challenge {folder}")
 plots.image_rows(rows, title=f"From {folder.name}/, as it would be handed in")
 
 # %% [markdown]
-# What may be better than evenly spaced stops and DDIM? The stops are yours to choose, and so are guidance (at its price) and what is remembered from one stop to the next. Above all the weights are: distil longer, from a better teacher. (Your two losses dropped no labels: guidance wants networks that still learn "any".)
+# `print(folder)` says where it lies, and `python -m classroom challenge` with that path judges it (on Linux, from a clone of the course). What may be better than evenly spaced stops and DDIM? The stops are yours to choose, and so are guidance (at its price) and what is remembered from one stop to the next. Above all the weights are: distil longer, from a better teacher. (Your two losses dropped no labels: guidance wants networks that still learn "any".)
 #
 # ## Recap of this run
 #

@@ -691,7 +691,7 @@ quiz(
 concept(
     "flows/why-middle",
     minutes=1,
-    title="Where is there something to learn?",
+    title="Why the middle?",
     equation="10.7",
     question="""
     The loss of a good network is largest at both ends of the path. Why do many choose times that are most often in the
