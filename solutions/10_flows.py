@@ -759,11 +759,11 @@ def straightness(places, us):
     """
     ### BEGIN SOLUTION
     whole = us[0] - us[-1]
-    chord = (places[0] - places[-1]) / whole
+    average = (places[0] - places[-1]) / whole
     total = 0.0
     for (x, z), (u, v) in zip(pairwise(places), pairwise(us)):
         speed = (x - z) / (u - v)
-        total += (u - v) * (speed - chord).square().mean().item()
+        total += (u - v) * (speed - average).square().mean().item()
     return total / whole
     ### END SOLUTION
 

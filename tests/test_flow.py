@@ -1,7 +1,7 @@
 """Flows and diffusion are one thing: every arrow of the conversion table, and velocities against autograd."""
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from course_utils.flow import (
     straightness,
 )
 from course_utils.sampling import ddim
+from course_utils.weights import load_denoiser, shipped
 
 SCHEDULES = {
     "cosine": cosine_schedule(200),
@@ -94,11 +95,26 @@ def test_euler_along_the_flow_is_ddim_stride_by_stride(name):
     """x_u' = x_u + (u' − u) · velocity in the one coordinates, DDIM's stride in the other, on any schedule."""
     schedule, denoise = SCHEDULES[name], MIXTURE.denoiser(SCHEDULES[name])
     steps = [*ddim(denoise, schedule, normal(30, 2), 10)]
-    for before, after in zip(steps, steps[1:]):
+    for before, after in pairwise(steps):
         t, s = (torch.full((30,), step.t) for step in (before, after))
         (x_u, u), (_, u_after) = (on_straight_path(schedule, before.x, t), on_straight_path(schedule, before.x, s))
         moved = x_u + (u_after - u)[:, None] * MIXTURE.velocity(x_u, u[0].item())
         torch.testing.assert_close(moved, on_straight_path(schedule, after.x, s)[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.equation("10.6")
+@pytest.mark.parametrize("name", shipped("denoiser"))
+def test_euler_along_the_shipped_models_is_ddim_stride_by_stride(name):
+    """In float64, with labels; the velocity is read off the network's own v, not off its x̂_0."""
+    model = load_denoiser(name).double()
+    schedule, y = model.schedule, torch.tensor([0, 3])
+    steps = [*ddim(model, schedule, normal(2, *model.shape), 8, y)]
+    for before, after in pairwise(steps):
+        t, s = (torch.full((2,), step.t) for step in (before, after))
+        with torch.no_grad():
+            velocity = convert(schedule, model.prediction_type, "velocity", model.model(before.x, t, y), before.x, t)
+        (x_u, u), (x_v, v) = (on_straight_path(schedule, step.x, at) for step, at in ((before, t), (after, s)))
+        torch.testing.assert_close(x_u + (v - u)[:, None, None, None] * velocity, x_v, rtol=1e-6, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------- straightness

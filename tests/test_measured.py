@@ -15,7 +15,7 @@ CONTROLS = {
 
 
 def test_another_name_is_answered_with_those_that_there_are():
-    with pytest.raises(ValueError, match=r"one of memorization.*, got 'dilemma'"):
+    with pytest.raises(ValueError, match=r"one of few_steps, memorization.*, got 'dilemma'"):
         shipped_table("dilemma")
 
 
@@ -24,7 +24,9 @@ def test_a_table_says_how_it_was_made_and_has_a_value_for_every_seed(path: Path)
     table = json.loads(path.read_text(encoding="utf-8"))
     rows = table.get("models") or table["images"]
     assert table["data"] == "fashion-mnist" and table["samples"] >= 1000 and len(table["seeds"]) >= 1
-    assert {len(values) for row in rows.values() for values in row.values()} == {len(table["seeds"])}
+    of_each = {name: {len(values) for values in row.values()} for name, row in rows.items()}
+    trained_once = {"rectified", "distilled"} if path.stem == "few_steps" else set()  # as notebook 10 says
+    assert of_each == {name: {1 if name in trained_once else len(table["seeds"])} for name in rows}
 
 
 def test_corners_by_hand():

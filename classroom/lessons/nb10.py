@@ -82,6 +82,11 @@ def _like_images(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------------------------------- 10.1 · another way to mix
 
 
+def _straight_path(x0, noise, u):
+    u = _like_images(u, x0)
+    return (1 - u) * x0 + u * noise, noise - x0
+
+
 def _path_with(place=lambda x0, noise, u: (1 - u) * x0 + u * noise, speed=lambda x0, noise, u: noise - x0):
     """(10.1) and (10.2), with a place for each of the mistakes that people make."""
 
@@ -108,7 +113,7 @@ quiz(
     minutes=2,
     equation="10.1",
     title="A straight line, and how fast one goes",
-    reference=_path_with(),
+    reference=_straight_path,
     cases=_lines,
     misconceptions=[
         Misconception(
@@ -175,6 +180,12 @@ concept(
 )
 
 
+def _marginal_velocity(x, u, data):
+    noise = (x[:, None] - (1 - u) * data) / u
+    weights = (-noise.square().sum(-1) / 2).softmax(1)
+    return (weights[..., None] * (noise - data)).sum(1)
+
+
 def _marginal_with(
     weights=lambda noise, u: -noise.square().sum(-1) / 2, speed=lambda noise, data, u: noise - data, softmax=True
 ):
@@ -206,7 +217,7 @@ quiz(
     minutes=5,
     equation="10.5",
     title="The mean of all lines through a place",
-    reference=_marginal_with(),
+    reference=_marginal_velocity,
     library=(GaussianMixture.velocity, GaussianMixture.denoiser),
     cases=_places,
     misconceptions=[
@@ -407,6 +418,17 @@ quiz(
 )
 
 
+def _velocity_of(denoise, schedule, y=None):
+    a, b = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+
+    def velocity(x_u, u):
+        t = int((b / (a + b) - u).abs().argmin())
+        steps = torch.full((len(x_u),), t, device=x_u.device)
+        return (x_u - denoise((a[t] + b[t]).item() * x_u, steps, y)) / u
+
+    return velocity
+
+
 def _velocity_with(size=lambda a, b: a + b, speed=lambda x_u, x0, u: (x_u - x0) / u, step=lambda t: t, told=True):
     """velocity_of, with a place for each of the mistakes that people make."""
 
@@ -454,7 +476,7 @@ quiz(
     minutes=6,
     equation="10.6",
     title="Any denoiser is a velocity",
-    reference=_velocity_with(),
+    reference=_velocity_of,
     cases=_on_schedules,
     probe=_ask_velocities,
     any_device=False,
@@ -618,6 +640,11 @@ quiz(
 # ---------------------------------------------------------------------------------------- 10.3 · a flow of your own
 
 
+def _flow_loss(model, x0, y, noise, t, schedule):
+    a, b = schedule.rates(t, x0)
+    return (model(a * x0 + b * noise, t, y) - (noise - x0)).square().mean()
+
+
 def _loss_with(
     target=lambda x0, noise, a, b: noise - x0,
     shown=lambda x0, noise, a, b: a * x0 + b * noise,
@@ -652,7 +679,7 @@ quiz(
     minutes=3,
     equation="10.2",
     title="Flow matching",
-    reference=_loss_with(),
+    reference=_flow_loss,
     library=(library.diffusion_loss,),
     cases=_for_losses,
     misconceptions=[
@@ -721,6 +748,11 @@ concept(
 )
 
 
+def _logit_normal_steps(r, T, mean=0.0, std=1.0):
+    u = torch.sigmoid(mean + std * torch.special.ndtri(r))
+    return (u * T).ceil().long().clamp(1, T)
+
+
 def _steps_with(
     time=torch.sigmoid, whole=lambda u, T: (u * T).ceil().long().clamp(1, T), shape=lambda m, s, z: m + s * z
 ):
@@ -750,7 +782,7 @@ quiz(
     minutes=4,
     equation="10.7",
     title="A step for every quantile",
-    reference=_steps_with(),
+    reference=_logit_normal_steps,
     library=(flow.logit_normal_steps,),
     cases=_quantiles,
     misconceptions=[
@@ -793,6 +825,18 @@ quiz(
 )
 
 
+def _heun(velocity, x, us):
+    places = [x]
+    for u, after in pairwise(us):
+        slope = velocity(x, u)
+        end = x + (after - u) * slope
+        if after > 0:
+            end = x + (after - u) * (slope + velocity(end, after)) / 2
+        x = end
+        places.append(x)
+    return places
+
+
 def _heun_with(
     second=lambda velocity, end, u, after: velocity(end, after), mix=lambda one, two: (one + two) / 2, last=True
 ):
@@ -816,7 +860,7 @@ quiz(
     minutes=5,
     equation="6.9",
     title="Heun on a flow",
-    reference=_heun_with(),
+    reference=_heun,
     cases=_walks,
     answered_by=("flows/somebody-elses-clock",),
     misconceptions=[
@@ -877,6 +921,13 @@ def _another_house(seed: int = 0):
     return network
 
 
+def _borrowed(theirs, noise, strides, y=None):
+    def velocity(x, u):
+        return -theirs(x, torch.full((len(x),), 1 - u, device=x.device), y)
+
+    return _heun(velocity, noise, torch.linspace(1, 0, strides + 1).tolist())[-1]
+
+
 def _borrowed_with(clock=lambda u: 1 - u, sign=-1.0, first_only=False):
     def somebody_elses_clock(theirs, noise, strides, y=None):
         x = noise
@@ -910,7 +961,7 @@ quiz(
     minutes=4,
     title="Somebody else's clock",
     bug_hunt=True,
-    reference=_borrowed_with(),
+    reference=_borrowed,
     cases=_loans,
     misconceptions=[
         Misconception(
@@ -977,6 +1028,18 @@ concept(
 )
 
 
+def _guided(denoise, schedule, w, null, y):
+    a, b = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+
+    def velocity(x_u, u):
+        t = int((b / (a + b) - u).abs().argmin())
+        x_t, steps = (a[t] + b[t]).item() * x_u, torch.full((len(x_u),), t, device=x_u.device)
+        of_any, of_y = (denoise(x_t, steps, label) for label in (torch.full_like(y, null), y))
+        return (x_u - (of_any + w * (of_y - of_any)).clamp(-1, 1)) / u
+
+    return velocity
+
+
 def _guided_with(
     before=lambda guess: guess, after=lambda guess: guess.clamp(-1, 1), mix=lambda n, y, w: n + w * (y - n)
 ):
@@ -1026,7 +1089,7 @@ quiz(
     equation="10.6",
     title="Somebody else's guided velocity",
     bug_hunt=True,
-    reference=_guided_with(),
+    reference=_guided,
     cases=_for_guides,
     probe=_ask_guided,
     any_device=False,
@@ -2455,6 +2518,12 @@ quiz(
 )
 
 
+def _mean_flow_loss(average, x0, noise, u, r):
+    x_u = (1 - u) * x0 + u * noise
+    target = few_steps.mean_flow_target(average, x_u, u, r, noise - x0)
+    return (average(x_u, u, r) - target).square().mean()
+
+
 def _mean_flow_loss_with(
     place=lambda x0, noise, u: (1 - u) * x0 + u * noise,
     speed=lambda x0, noise: noise - x0,
@@ -2467,9 +2536,6 @@ def _mean_flow_loss_with(
         return mean((ask(average, x_u, u, r) - target(average, x_u, u, r, velocity)).square())
 
     return mean_flow_loss
-
-
-_mean_flow_loss = _mean_flow_loss_with()
 
 
 def _mean_flow_loss_cases(rng: torch.Generator) -> list[Case]:
