@@ -83,13 +83,13 @@ def dit_recipe(steps: int, seed: int = 0, batch_size: int = 64, ema: float | Non
 
 
 def latent_model(code_shape: tuple[int, int, int], num_classes: int | None = None, conditioning: str = "added") -> UNet:
-    """The default U-Net for codes of this shape (c, h, w): no patches, and one level less where a side is odd.
+    """The default U-Net for codes of this shape (c, h, w): no patches, and its wide level alone where a side is odd.
 
     >>> latent_model((4, 7, 7)).config["widths"], latent_model((4, 8, 8)).config["widths"]
-    ((64,), (64, 128))
+    ((64,), (32, 64))
     """
     even = code_shape[1] % 2 == code_shape[2] % 2 == 0
-    widths = (64, 128) if even else (64,)
+    widths = (32, 64) if even else (64,)
     return UNet(code_shape, widths=widths, patch=1, num_classes=num_classes, conditioning=conditioning)
 
 

@@ -41,7 +41,7 @@ COURSE_UTILS = {
     "weights": BASE | {"models", "diffusion", "latent"},
     "explore": BASE | {"plots", "sampling", "diffusion", "keys"},
     "recipes": BASE | {"models", "diffusion", "training"},
-    "notebook": BASE | {"data", "plots"},
+    "notebook": BASE | {"data", "plots", "weights"},
     "yardsticks": BASE | {"data", "metrics", "models", "weights"},
     "together": BASE | {"models", "diffusion", "training"},
     "cli": LIBRARY | {"course_utils"},

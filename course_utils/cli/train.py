@@ -22,7 +22,7 @@ from ..files import check_writable, clear_left_overs, sole_user
 from ..models.autoencoder_kl import AutoencoderKL
 from ..models.classifier import Classifier
 from ..notebook import describe
-from ..training import CheckpointRefused, TrainingDiverged, fingerprint, steps_in
+from ..training import CheckpointRefused, TrainingDiverged, fingerprint, steps_in, steps_within
 from ..weights import load_autoencoder, load_classifier, save
 from . import Refused, cli_errors
 from .artifacts import MODEL, keep
@@ -227,23 +227,11 @@ def _longer(run: Run, arguments: argparse.Namespace, done: int, data: ImageSet, 
 
 
 def _steps_in(minutes: float, run: Run, data: ImageSet, others: Others) -> int:
-    """Minutes as steps, tried on a copy of the model: the learning rate must know the end of the run beforehand."""
+    """Minutes as steps, tried on a copy of the model."""
     made, recipe = run.make(data.device, others.autoencoder), replace(run.recipe, restart=0)
-
-    def seconds_for(steps: int) -> float:
-        history = made.train(data, replace(recipe, steps=steps), progress=False, say=None)
-        if history.interrupted:
-            raise KeyboardInterrupt
-        return history.seconds
-
-    seconds_for(3)  # the first steps are slower
-    steps, spent = 0, 0.0
-    while spent < min(3.0, 3 * minutes):
-        more = max(1, 2 * steps)
-        steps, spent = steps + more, spent + seconds_for(more)
-    each = spent / steps
-    steps = max(1, round(60 * minutes / each))
-    print(f"{1000 * each:.1f} ms a step: {steps:,} steps take about {minutes:g} minutes.")
+    quietly = {"progress": False, "say": None}
+    steps = steps_within(60 * minutes, lambda steps: made.train(data, replace(recipe, steps=steps), **quietly))
+    print(f"{60_000 * minutes / steps:.1f} ms a step: {steps:,} steps take about {minutes:g} minutes.")
     return steps
 
 

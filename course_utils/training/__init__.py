@@ -27,6 +27,7 @@ from .loop import fit, train
 from .muon import Muon
 from .recipe import Recipe, learning_rate_factor, same_rates
 from .stopping import until_stopped
+from .timing import steps_within
 from .watching import Watch
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "same_rates",
     "steps_in",
     "steps_made",
+    "steps_within",
     "train",
     "until_stopped",
 ]
