@@ -1,16 +1,17 @@
 """Images in 1, 2, 4 and 8 evaluations: solvers of the shipped model, a flow, a rectified and a distilled model.
 
-    python benchmarks/few_steps.py --json few_steps.jsonl                 seeds 0 to 2: about two hours on one core
+    python benchmarks/few_steps.py --json few_steps.jsonl                 seeds 0 to 2: about four hours on one core
     python benchmarks/few_steps.py --json few_steps.jsonl --report        the table of what is there
     python benchmarks/few_steps.py --json few_steps.jsonl --report --to course_utils/shipped/few_steps.json
     python benchmarks/few_steps.py --only rectified distilled --seeds 0 --models course_utils/shipped
 
-Four ways begin with the shipped diffusion model: two solvers, which train nothing; rectification with 20,000 pairs of
-its own; and progressive distillation, from 16 strides down to one, with a network for each of 8, 4, 2 and 1 strides.
-The flow is trained from nothing, for --budget CPU seconds. 2,000 samples with labels, evenly drawn, are compared with
-all test images: squared Fréchet distance (2.10) in the features of the course's small classifier. Straightness is that
-of equation (10.8) over 50 strides. A seed decides the training and the samples; where nothing is trained, the samples.
-Finished rows are appended to --json; the same command goes on where it stopped. --models keeps what was trained.
+Five ways begin with the shipped diffusion model: two solvers, which train nothing; rectification with 20,000 pairs of
+its own; progressive distillation, from 16 strides down to one, with a network for each of 8, 4, 2 and 1 strides; and as
+many networks that learn chords of 20,000 of its paths, drawn once. The flow is trained from nothing, for --budget CPU
+seconds. 2,000 samples with labels, evenly dealt, are compared with all test images: squared Fréchet distance (2.10) in
+the features of the course's small classifier. Straightness is that of equation (10.8) over 50 strides. A seed decides
+the training and the samples; where nothing is trained, the samples. Finished rows are appended to --json; the same
+command goes on where it stopped. --models keeps what was trained.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import over_seeds
@@ -33,9 +34,9 @@ from trilemma import steps_in
 from course_utils import recipes
 from course_utils.data import load
 from course_utils.device import generator, seeded
-from course_utils.diffusion import Denoiser, Schedule, diffusion_loss
-from course_utils.few_steps import draw_pairs, from_pairs, halving_loss
-from course_utils.flow import flow_schedule, logit_normal_steps, straightness
+from course_utils.diffusion import Denoiser, Schedule, diffusion_loss, drop_labels
+from course_utils.few_steps import chord, draw_pairs, from_pairs, halving_loss
+from course_utils.flow import convert, flow_schedule, logit_normal_steps, straightness
 from course_utils.metrics import frechet_distance
 from course_utils.models.autoencoder import in_batches
 from course_utils.sampling import clipped, ddim, dpm_solver, last
@@ -45,7 +46,7 @@ from course_utils.weights import load_classifier, load_denoiser, save
 SAMPLES, PART = 2000, 250
 EVALUATIONS = (1, 2, 4, 8, 50)
 PAIRS, STRIDES = 20_000, 16  # of the shipped model, and how many strides of DPM-Solver++ make one
-STEPS = {"rectified": 3000, "distilled": 1500}  # of training; for "distilled" at each of four halvings
+STEPS = {"rectified": 3000, "distilled": 1500, "chords": 1500}  # of training; of the last two for each of four students
 QUIET = {"progress": False, "say": None}
 
 
@@ -59,11 +60,13 @@ class Setting:
         self.samples, self.budget, self.scale = samples, budget, scale
 
     @torch.no_grad()
-    def distance(self, denoise: Callable, schedule: Schedule, steps: int, seed: int, solver: Callable = ddim) -> float:
+    def distance(
+        self, denoise: Callable, schedule: Schedule, steps: int | Sequence[int], seed: int, solver: Callable = ddim
+    ) -> float:
         """Of samples in so many evaluations to the test images."""
         chance = generator(1_000_003 + seed)
         noise = torch.randn(self.samples, *self.data.shape, generator=chance)
-        y = torch.randint(len(self.data.classes), (self.samples,), generator=chance)
+        y = torch.arange(self.samples) % len(self.data.classes)  # labels by chance would move d² by 1 from seed to seed
         pieces = zip(noise.split(PART), y.split(PART), strict=True)
         images = torch.cat([last(solver(clipped(denoise), schedule, x, steps, labels)) for x, labels in pieces])
         return frechet_distance(self.real, in_batches(self.judge.features, images.clamp(-1, 1), size=500).detach())
@@ -143,7 +146,53 @@ def distilled(setting: Setting, seed: int) -> Iterator[tuple[str, Row, Trained]]
     yield "distilled", row | {"steps": 4 * steps}, trained
 
 
-CONTESTANTS = {"solvers": solvers, "flow": flow, "rectified": rectified, "distilled": distilled}
+def chords(setting: Setting, seed: int) -> Iterator[tuple[str, Row, Trained]]:
+    """Four students of the same paths of the shipped model, for 8, 4, 2 and 1 strides; no student teaches another."""
+    schedule, row, trained = setting.teacher.schedule, {}, {}
+    steps = max(1, round(STEPS["chords"] * setting.scale))
+    times = schedule.timesteps(STRIDES)
+    paths, labels = draw_paths(setting, times, seed)
+    for strides in (8, 4, 2, 1):
+        model, every = setting.student(), STRIDES // strides
+        loss = chord_loss(schedule, times[::every], model.null)
+        history = fit(model, loss, (paths[:, ::every], labels), recipes.ddpm_recipe(steps, seed), **QUIET)
+        trained["chords"] = Denoiser(finished(history), schedule, "v").eval()
+        row[f"at {strides}"] = setting.distance(trained["chords"], schedule, times[::every], seed)
+    yield "chords", row | {"steps": 4 * steps}, trained
+
+
+@torch.no_grad()
+def draw_paths(setting: Setting, times: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
+    """Where images of the shipped model were at every stop, and their labels: (n, stops, c, h, w) and (n,)."""
+    teacher, n = setting.teacher, round(PAIRS * setting.scale)
+    noise = torch.randn(n, *setting.data.shape, generator=generator(seed))
+    y = torch.arange(n) % len(setting.data.classes)
+    parts = []
+    for x, labels in zip(noise.split(PART), y.split(PART), strict=True):
+        steps = dpm_solver(clipped(teacher), teacher.schedule, x, times, labels)
+        parts.append(torch.stack([step.x for step in steps], dim=1))
+    return torch.cat(parts), y
+
+
+def chord_loss(schedule: Schedule, times: Sequence[int], null: int) -> Callable:
+    """Equation (10.10) along paths that were drawn beforehand: each from one of its stops to the next."""
+    stops = torch.tensor([*times])
+
+    def loss(model: Callable, path: Tensor, y: Tensor, chance: torch.Generator) -> Tensor:
+        k = torch.randint(len(stops) - 1, (len(path),), generator=chance)
+        every, t, s = torch.arange(len(path)), stops[k], stops[k + 1]
+        x_t, x_s = path[every, k], path[every, k + 1]
+        target = convert(schedule, "velocity", "v", chord(schedule, x_t, t, x_s, s), x_t, t)
+        guess = model(x_t, t, drop_labels(y, null, generator=chance)).float()
+        return (guess - target).square().mean()
+
+    return loss
+
+
+CONTESTANTS = {"solvers": solvers, "flow": flow, "rectified": rectified, "distilled": distilled, "chords": chords}
+
+
+ONE_STRIDE = ("distilled", "chords")  # of their four students the last is kept, which is made for one evaluation
 
 
 def finished(history: History) -> nn.Module:
@@ -162,14 +211,14 @@ def kept_as(folder: Path | None, setting: Setting, seed: int, row: Row, trained:
             "batch": 64,
             "seed": seed,
             "command": f"python benchmarks/few_steps.py --only {name} --seeds {seed} --models {folder.as_posix()}",
-            **({"strides": 1} if name == "distilled" else {}),  # `sample` makes as many where nobody says how many
-            "on the test split": _measured(row, (1,) if name == "distilled" else EVALUATIONS),
+            **({"strides": 1} if name in ONE_STRIDE else {}),  # `sample` makes as many where nobody says how many
+            "on the test split": _measured(row, (1,) if name in ONE_STRIDE else EVALUATIONS),
         }
         save(folder / f"{setting.data.name}-{name}.safetensors", model, card, setting.data.classes)
 
 
 def _measured(row: Row, evaluations: tuple[int, ...]) -> dict[str, float]:
-    """For the card. Of a chain of students the last is kept, which is made for one evaluation."""
+    """For the card."""
     return {f"squared Fréchet distance in {k} evaluation{'s' * (k > 1)}": row[f"at {k}"] for k in evaluations}
 
 

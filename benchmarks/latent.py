@@ -1,4 +1,4 @@
-"""Pixels or codes, U-Net or transformer, at equal CPU seconds, on grey images of 28 and colour images of 32 and 64 pixels.
+"""Pixels or codes, U-Net or transformer at equal CPU seconds, grey and in colour, 28 to 64 pixels.
 
     python benchmarks/latent.py --json latent.jsonl                          seeds 0 to 2: many hours on one core
     python benchmarks/latent.py --json latent.jsonl --budget 60 --seeds 0    one seed of the smallest budget

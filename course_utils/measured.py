@@ -20,8 +20,9 @@ def shipped_table(name: str) -> dict[str, Any]:
     """A table of measurements: how they were made, and every value of every seed.
 
     name: "trilemma" (`benchmarks/trilemma.py`: "models" -> quantity -> one value a seed) or "memorization"
-    (`benchmarks/memorization.py`: "images", how many a model was trained on -> quantity -> one value a seed) or
-    "few_steps" (`benchmarks/few_steps.py`: "models" -> "at 1", "at 2", … evaluations -> one value a seed).
+    (`benchmarks/memorization.py`: "images", how many a model was trained on -> quantity -> one value a seed),
+    "few_steps" (`benchmarks/few_steps.py`: "models" -> "at 1", "at 2", … evaluations -> one value a seed) or
+    "latent" (`benchmarks/latent.py`: "models", by images, network and CPU seconds -> quantity -> one value a seed).
     Raises ValueError for another name.
 
     >>> shipped_table("memorization")["samples"]

@@ -42,8 +42,9 @@ def test_students_learn_pairs_and_strides_and_the_last_one_is_kept(setting, monk
         return real(model, loss, data, recipe, **how)
 
     monkeypatch.setattr(few_steps, "fit", fit)
-    rows = few_steps.main([*TINY, "--only", "rectified", "distilled", "--models", str(tmp_path)])
-    assert seen == [("tuple", 3)] + [("ImageSet", 2)] * 4
+    rows = few_steps.main([*TINY, "--only", "rectified", "distilled", "chords", "--models", str(tmp_path)])
+    assert seen == [("tuple", 3)] + [("ImageSet", 2)] * 4 + [("tuple", 2)] * 4
+    assert {"at 1", "at 2", "at 4", "at 8", "steps"} <= set(rows[2])
     assert set(rows[0]) >= {"at 1", "at 50", "straightness"} and set(rows[1]) >= {"at 1", "at 2", "at 4", "at 8"}
     card = read_card(tmp_path / "digits-distilled.safetensors")
     assert (
@@ -54,6 +55,30 @@ def test_students_learn_pairs_and_strides_and_the_last_one_is_kept(setting, monk
     assert "strides" not in read_card(tmp_path / "digits-rectified.safetensors")
     model = load_denoiser(tmp_path / "digits-distilled.safetensors")
     assert model.classes == setting.data.classes and model.prediction_type == "v"
+
+
+def test_a_chord_is_learned_from_a_path_that_was_drawn(setting):
+    """A network that says what leads along the true path has no loss; the path is the teacher's own."""
+    times = setting.teacher.schedule.timesteps(4)
+    setting.scale = 6 / few_steps.PAIRS
+    paths, labels = few_steps.draw_paths(setting, times, seed=0)
+    assert paths.shape == (6, 5, 1, 28, 28) and labels.tolist() == [0, 1, 2, 3, 4, 5]
+    noise = torch.randn(6, 1, 28, 28, generator=few_steps.generator(0))
+    steps = few_steps.dpm_solver(few_steps.clipped(setting.teacher), setting.teacher.schedule, noise, times, labels)
+    torch.testing.assert_close(paths, torch.stack([step.x for step in steps], dim=1), atol=1e-4, rtol=1e-4)
+    schedule = setting.teacher.schedule
+
+    def model(x_t, t, y):
+        """Leads from wherever it is asked to the next stop of that path."""
+        k = torch.tensor([times.index(step) for step in t.tolist()])
+        which = [(paths[:, int(stop)] - x).flatten(1).norm(dim=1).argmin() for x, stop in zip(x_t, k)]
+        x_s, s = paths[torch.stack(which), k + 1], torch.tensor(times)[k + 1]
+        return few_steps.convert(schedule, "velocity", "v", few_steps.chord(schedule, x_t, t, x_s, s), x_t, t)
+
+    loss = few_steps.chord_loss(schedule, times, null=10)
+    chance = torch.Generator().manual_seed(1)
+    assert loss(model, paths, labels, chance) < 1e-8
+    assert loss(lambda *batch: 0.9 * model(*batch), paths, labels, chance) > 1e-3
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path, capsys, monkeypatch):

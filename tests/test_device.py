@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 import course_utils
 from course_utils import device as devices
-from course_utils.notebook import Lab, setup
+from course_utils.notebook import Lab, load_known, setup
 
 
 @pytest.fixture(autouse=True)
@@ -195,3 +196,9 @@ def test_importing_the_package_is_light(root):
     assert done.stdout.split() == [course_utils.__version__, "False"]
     with pytest.raises(AttributeError, match="nothing_like_it"):
         _ = course_utils.nothing_like_it
+
+
+def test_images_that_no_trained_model_knows_give_way_to_digits_and_say_so():
+    lab = setup("11", effort="smoke", device="cpu")
+    known, other = (load_known(replace(lab, data=name), "test") for name in ("digits", "two-photos"))
+    assert known.name == other.name == "digits" and not known.note and other.note.startswith("instead of")

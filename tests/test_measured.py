@@ -23,8 +23,14 @@ def test_another_name_is_answered_with_those_that_there_are():
 def test_a_table_says_how_it_was_made_and_has_a_value_for_every_seed(path: Path):
     table = json.loads(path.read_text(encoding="utf-8"))
     rows = table.get("models") or table["images"]
-    assert table["data"] == "fashion-mnist" and table["samples"] >= 1000 and len(table["seeds"]) >= 1
+    assert table["samples"] >= 1000 and len(table["seeds"]) >= 1
     of_each = {name: {len(values) for values in row.values()} for name, row in rows.items()}
+    if path.stem == "latent":  # its lines say their data, and the longer trainings were not done with every seed
+        sizes = {name: seeds.pop() for name, seeds in of_each.items() if len(seeds) == 1}
+        assert sizes.keys() == rows.keys() and {1, len(table["seeds"])} >= {*sizes.values()}
+        assert all(sizes[name] == len(table["seeds"]) for name in rows if name.endswith(", 60"))
+        return
+    assert table["data"] == "fashion-mnist"
     trained_once = {"rectified", "distilled"} if path.stem == "few_steps" else set()  # as notebook 10 says
     assert of_each == {name: {1 if name in trained_once else len(table["seeds"])} for name in rows}
 

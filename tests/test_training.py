@@ -30,6 +30,7 @@ from course_utils.training import (
     learning_rate_factor,
     loop,
     steps_in,
+    steps_within,
     train,
     until_stopped,
 )
@@ -1060,3 +1061,24 @@ def test_view_on_channels_last_images_is_explained():
         fit(model, loss, images(), steps=1)
     assert any("channels-last" in note and ".reshape" in note for note in raised.value.__notes__)
     assert len(fit(model, loss, images(), steps=1, channels_last=False).loss) == 1
+
+
+# ------------------------------------------------------------------------------------------- so many seconds, in steps
+def test_steps_within_leaves_the_slow_first_ones_out_and_tries_little():
+    tried = []
+
+    def train(steps):
+        tried.append(steps)
+        return History(steps=[*range(steps)], seconds=30.0 if len(tried) == 1 else 0.25 * steps)
+
+    assert steps_within(100, train) == 400 and sum(tried[1:]) * 0.25 < 10
+    tried.clear()
+    assert steps_within(0.1, train) == 1 and tried == [3, 1]
+
+
+def test_steps_within_tells_of_seconds_that_are_none_and_of_a_stop():
+    for seconds in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="seconds above 0"):
+            steps_within(seconds, lambda steps: History())
+    with pytest.raises(KeyboardInterrupt):
+        steps_within(10, lambda steps: History(seconds=1.0, ended="interrupted"))

@@ -7,14 +7,14 @@ from .history import History
 TRIAL = 3.0  # seconds at most, and 5 % of the time that is to be filled
 
 
-def steps_within(seconds: float, train: Callable[[int], History]) -> int:
+def steps_within(seconds: float | int, train: Callable[[int], History]) -> int:
     """How many steps of a training take about so many seconds, at least 1, found by trying some.
 
     seconds: on the clock, above 0 (ValueError otherwise);  train: steps → History; it trains a copy of the model.
     Raises KeyboardInterrupt where a trial is stopped by hand.
 
-    >>> from types import SimpleNamespace
-    >>> steps_within(60, lambda steps: SimpleNamespace(seconds=0.5 * steps, interrupted=False))
+    >>> half_a_second_each = lambda steps: History(steps=[*range(1, steps + 1)], seconds=0.5 * steps)
+    >>> steps_within(60, half_a_second_each)
     120
     """
     if not seconds > 0:
