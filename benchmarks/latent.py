@@ -8,9 +8,9 @@ Three contestants, each with labels: the course's U-Net on pixels; a transformer
 course's U-Net on codes. To those a third of the budget goes to the autoencoder that makes them, which knows nothing of
 diffusion, and two thirds to the diffusion model. 2,000 samples, labels evenly dealt, DDIM in 50 steps (guesses clipped
 where they are pixels), are compared with all test images: squared Fréchet distance (2.10) in the features of the
-course's small classifier, that of "shapes" for the colour images: those of 32 pixels are shown to it enlarged. "floor"
-is the distance of test images that were only coded and decoded, and "drawing" CPU seconds for 1,000 images. Finished
-rows are appended to --json; the same command goes on where it stopped.
+course's small classifier for images of their size. "floor" is the distance of test images that were only coded and
+decoded, and "drawing" CPU seconds for 1,000 images. Finished rows are appended to --json; the same command goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import over_seeds
@@ -51,24 +50,17 @@ Row = dict[str, Any]
 
 
 class Judge:
-    """The course's classifier of a set, and its features of the test images."""
+    """The course's classifier of such images, and its features of the test images."""
 
     def __init__(self, test: ImageSet):
-        self.model = load_classifier(test.name)
+        self.model = load_classifier(f"shapes-{test.shape[1]}" if test.name == "shapes" else test.name)
         self.real = self.features(test.x)
 
     def __call__(self, images: Tensor) -> float:
         return frechet_distance(self.real, self.features(images.clamp(-1, 1)))
 
     def features(self, images: Tensor) -> Tensor:
-        side = self.model.shape[1]
-
-        def look(part: Tensor) -> Tensor:
-            if part.shape[2] != side:
-                part = F.interpolate(part, size=(side, side), mode="bilinear", antialias=True)
-            return self.model.features(part)
-
-        return in_batches(look, images, PART).detach()
+        return in_batches(self.model.features, images, PART).detach()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
