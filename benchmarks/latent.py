@@ -16,7 +16,6 @@ where it stopped.
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import over_seeds
+import training
 
 from course_utils import recipes
 from course_utils.data import ImageSet, load
@@ -67,18 +67,14 @@ class Judge:
 # Training for CPU seconds
 # ---------------------------------------------------------------------------------------------------------------------
 def trained(budget: float, model: nn.Module, loss: Callable, data: Any, recipe: Callable[[int], Recipe]):
-    """Train for so many CPU seconds, as steps that are tried on a copy. Returns the averaged network and its steps."""
-    trial = copy.deepcopy(model)
-    fit(trial, loss, data, recipe(5), **QUIET)  # the first steps are slower
-    began, tried = time.process_time(), 0
-    while tried < 20 and time.process_time() - began < budget / 10:
-        fit(trial, loss, data, recipe(5), **QUIET)
-        tried += 5
-    steps = max(1, round(budget * tried / (time.process_time() - began)))
-    history = fit(model, loss, data, recipe(steps), **QUIET)
+    """Train until so many CPU seconds are spent; the rate follows them. Returns the averaged network and its steps."""
+    spent, how = training.Budget(budget, torch.device("cpu")), vars(recipe(training.FOREVER))
+    schedule = how["lr_schedule"]
+    how |= {"lr_schedule": lambda done: spent.factor(schedule), "stop": lambda *_: spent.used >= budget}
+    history = fit(model, loss, data, **how, **QUIET)
     if history.interrupted:
         raise KeyboardInterrupt
-    return history.ema_model.requires_grad_(False).eval(), steps
+    return history.ema_model.requires_grad_(False).eval(), len(history.steps)
 
 
 def denoising(network: nn.Module, recipe: Callable, data: Any, budget: float, seed: int) -> tuple[nn.Module, int]:

@@ -22,7 +22,7 @@ from ..files import check_writable, clear_left_overs, sole_user
 from ..models.autoencoder_kl import AutoencoderKL
 from ..models.classifier import Classifier
 from ..notebook import describe
-from ..training import CheckpointRefused, TrainingDiverged, fingerprint, steps_in, steps_within
+from ..training import CheckpointRefused, History, TrainingDiverged, fingerprint, steps_in, steps_within
 from ..weights import load_autoencoder, load_classifier, save
 from . import Refused, cli_errors
 from .artifacts import MODEL, keep
@@ -229,8 +229,14 @@ def _longer(run: Run, arguments: argparse.Namespace, done: int, data: ImageSet, 
 def _steps_in(minutes: float, run: Run, data: ImageSet, others: Others) -> int:
     """Minutes as steps, tried on a copy of the model."""
     made, recipe = run.make(data.device, others.autoencoder), replace(run.recipe, restart=0)
-    quietly = {"progress": False, "say": None}
-    steps = steps_within(60 * minutes, lambda steps: made.train(data, replace(recipe, steps=steps), **quietly))
+
+    def trial(steps: int) -> History:
+        history = made.train(data, replace(recipe, steps=steps), progress=False, say=None)
+        if history.interrupted:
+            raise KeyboardInterrupt
+        return history
+
+    steps = steps_within(60 * minutes, trial)
     print(f"{60_000 * minutes / steps:.1f} ms a step: {steps:,} steps take about {minutes:g} minutes.")
     return steps
 

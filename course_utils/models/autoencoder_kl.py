@@ -111,8 +111,9 @@ class AutoencoderKL(nn.Module):
 def autoencoder_kl_loss(kl_weight: float | int = KL_WEIGHT) -> Callable:
     """A loss for `training.fit`: the mean squared error of a pixel + kl_weight · KL in nats per pixel, and both terms.
 
-    It is, but for a factor, the negative ELBO (2.1) of a Gaussian with σ² = kl_weight / 2 for every pixel: the default
-    means σ = 0.022, under three of 255 grey levels, where notebook 02 lets σ be learned. kl_weight ≥ 0.
+    Equation (11.1). It is, but for a factor, the negative ELBO (2.1) of a Gaussian with σ² = kl_weight / 2 for every
+    pixel: the default means σ = 0.022, under three of 255 grey levels, where notebook 02 lets σ be learned.
+    kl_weight ≥ 0.
 
     >>> loss, terms = autoencoder_kl_loss()(AutoencoderKL((1, 8, 8)), torch.zeros(4, 1, 8, 8), None, torch.Generator())
     >>> sorted(terms)
@@ -137,7 +138,8 @@ def set_scale(model: AutoencoderKL, images: Float[Tensor, "n c h w"]) -> float:
     """Measure how widely codes spread, and set `model.scale` so that `model.codes` has variance 1. Returns the scale.
 
     images: some thousand of the training set. One number for all channels and places, 1 / their standard deviation
-    about their common mean, as in Rombach et al. (2022). Raises ValueError where all codes are the same.
+    about their common mean, equation (11.2), as in Rombach et al. (2022). Raises ValueError where all codes are the
+    same.
     """
     means = in_batches(lambda part: model.encode(part)[0], images, 250)
     spread = means.double().std(correction=0).item()

@@ -21,7 +21,7 @@ def patchify(x: Float[Tensor, "b c h w"], patch: int) -> Float[Tensor, "b n p"]:
     """Squares of patch × patch pixels as tokens, row by row: (b, (h / patch) · (w / patch), c · patch²).
 
     x: (b, c, h, w), h and w multiples of patch (ValueError otherwise). A token's numbers are in the order (c, row,
-    column).
+    column), equation (11.3).
 
     >>> patchify(torch.arange(16.0).view(1, 1, 4, 4), patch=2)[0]
     tensor([[ 0.,  1.,  4.,  5.],
@@ -52,8 +52,8 @@ def unpatchify(tokens: Float[Tensor, "b n p"], shape: tuple[int, int, int], patc
 def sincos_positions(h: int, w: int, size: int) -> Float[Tensor, "n d"]:
     """Where each of h × w tokens lies, as waves: half of `size` for its row, half for its column, (h · w, size).
 
-    Each half is `sinusoidal_embedding` of a whole number, equation (4.2). Nothing in it is learned. size: a multiple
-    of 4 (ValueError otherwise). Without them a transformer couldn't tell an image from its shuffled patches.
+    Equation (11.5): each half is `sinusoidal_embedding` of a whole number, (4.2). Nothing in it is learned. size: a
+    multiple of 4 (ValueError otherwise). Without them a transformer couldn't tell an image from its shuffled patches.
 
     >>> sincos_positions(2, 3, size=8).shape
     torch.Size([6, 8])
@@ -68,7 +68,7 @@ def sincos_positions(h: int, w: int, size: int) -> Float[Tensor, "n d"]:
 # Blocks
 # ---------------------------------------------------------------------------------------------------------------------
 class SelfAttention(nn.Module):
-    """What every token gathers from all others, softmax(q kᵀ / √d) v in several heads: equation (4.6) for tokens.
+    """What every token gathers from all others, softmax(q kᵀ / √d) v in several heads: equation (11.4).
 
     width: numbers of a token;  heads: they divide the width. Maps (b, n, width) to (b, n, width).
 
@@ -95,7 +95,7 @@ class SelfAttention(nn.Module):
 def modulate(
     x: Float[Tensor, "b n d"], shift: Float[Tensor, "b d"], scale: Float[Tensor, "b d"]
 ) -> Float[Tensor, "b n d"]:
-    """x · (1 + scale) + shift, one scale and shift for each image and channel, the same for all of its tokens.
+    """x · (1 + scale) + shift, equation (11.6): one of each for an image and a channel, the same for all of its tokens.
 
     >>> modulate(torch.ones(1, 2, 1), shift=torch.tensor([[5.0]]), scale=torch.tensor([[1.0]])).flatten()
     tensor([7., 7.])
@@ -104,10 +104,11 @@ def modulate(
 
 
 class DiTBlock(nn.Module):
-    """Attention between tokens, then a small network for each token; the embedding steers both (adaLN-Zero).
+    """Attention between tokens, then a small network for each token, steered by the embedding (adaLN-Zero).
 
-    From the embedding comes, for each of the two, a shift and a scale of what goes in (after a layer norm without
-    weights of its own) and a gate on what is added. All six start at 0, so that the block begins as the identity.
+    Equation (11.7): from the embedding comes, for each of the two, a shift and a scale of what goes in (after a layer
+    norm without weights of its own) and a gate on what is added. All six start at 0, so that the block begins as the
+    identity.
     width: numbers of a token and of the embedding;  heads: of the attention;  expand: hidden units per number.
 
     >>> DiTBlock(32, heads=4)(torch.zeros(2, 49, 32), torch.zeros(2, 32)).shape
@@ -128,6 +129,17 @@ class DiTBlock(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.condition(e).chunk(6, dim=1)
         x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
         return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+
+
+def block_multiply_adds(tokens: int, width: int, expand: int = 4) -> int:
+    """Multiplications of a `DiTBlock` for one image, equation (11.8): (4 + 2 · expand) n d² + 2 n² d + 6 d².
+
+    tokens: n;  width: d. Those of matrix products alone; the number of heads changes nothing.
+
+    >>> block_multiply_adds(49, 128)
+    10346752
+    """
+    return (4 + 2 * expand) * tokens * width**2 + 2 * tokens**2 * width + 6 * width**2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

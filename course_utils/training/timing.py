@@ -11,7 +11,7 @@ def steps_within(seconds: float | int, train: Callable[[int], History]) -> int:
     """How many steps of a training take about so many seconds, at least 1, found by trying some.
 
     seconds: on the clock, above 0 (ValueError otherwise);  train: steps → History; it trains a copy of the model.
-    Raises KeyboardInterrupt where a trial is stopped by hand.
+    1 where a trial is stopped by hand: in a notebook the training that follows ends after one step anyway.
 
     >>> half_a_second_each = lambda steps: History(steps=[*range(1, steps + 1)], seconds=0.5 * steps)
     >>> steps_within(60, half_a_second_each)
@@ -20,15 +20,10 @@ def steps_within(seconds: float | int, train: Callable[[int], History]) -> int:
     if not seconds > 0:
         raise ValueError(f"steps_within: expected seconds above 0, got {seconds!r}.")
 
-    def seconds_for(steps: int) -> float:
-        history = train(steps)
-        if history.interrupted:
-            raise KeyboardInterrupt
-        return history.seconds
-
-    seconds_for(3)  # the first steps are slower
+    history = train(3)  # the first steps are slower
     steps, spent = 0, 0.0
-    while spent < min(TRIAL, seconds / 20):
+    while not history.interrupted and spent < min(TRIAL, seconds / 20):
         more = max(1, 2 * steps)
-        steps, spent = steps + more, spent + seconds_for(more)
-    return max(1, round(seconds * steps / spent))
+        history = train(more)
+        steps, spent = steps + more, spent + history.seconds
+    return 1 if history.interrupted else max(1, round(seconds * steps / spent))
