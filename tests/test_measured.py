@@ -15,7 +15,7 @@ CONTROLS = {
 
 
 def test_another_name_is_answered_with_those_that_there_are():
-    with pytest.raises(ValueError, match=r"one of few_steps, memorization.*, got 'dilemma'"):
+    with pytest.raises(ValueError, match=r"one of few_steps, latent, memorization.*, got 'dilemma'"):
         shipped_table("dilemma")
 
 

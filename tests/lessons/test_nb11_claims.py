@@ -462,7 +462,7 @@ def test_how_far_a_box_looks(notebook):
 
 # ------------------------------------------------------------------------------------------------------ the long races
 def measured(images: str, model: str, seconds: int, what: str = "distance") -> torch.Tensor:
-    return torch.tensor(shipped_table("latent")["models"][f"{images}, {model}, {seconds}"][what])
+    return torch.tensor(shipped_table("latent")["models"][f"{images}, {model}, {seconds}"][what]).double()
 
 
 def test_what_the_text_says_of_transformer_and_unet():
