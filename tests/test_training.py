@@ -1073,13 +1073,14 @@ def test_steps_within_leaves_the_slow_first_ones_out_and_tries_little():
 
     assert steps_within(100, train) == 400 and sum(tried[1:]) * 0.25 < 10
     tried.clear()
-    assert steps_within(0.1, train) == 1 and tried == [3, 1]
+    assert steps_within(0.1, train) == 2 and tried == [3, 1]
 
 
 def test_steps_within_tells_of_seconds_that_are_none_and_heeds_a_stop():
     for seconds in (0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="seconds above 0"):
             steps_within(seconds, lambda steps: History())
-    assert steps_within(10, lambda steps: History(seconds=1.0, ended="interrupted")) == 1
-    later = iter([History(seconds=0.1), History(seconds=0.1), History(seconds=0.1, ended="interrupted")])
-    assert steps_within(10, lambda steps: next(later)) == 1
+    stopped = History(steps=[1, 2], seconds=1.0, ended="interrupted")
+    assert steps_within(10, lambda steps: stopped) == 20
+    later = iter([History(seconds=0.1), History(seconds=0.1), stopped])
+    assert steps_within(10, lambda steps: next(later)) == 20

@@ -8,10 +8,11 @@ TRIAL = 3.0  # seconds at most, and 5 % of the time that is to be filled
 
 
 def steps_within(seconds: float | int, train: Callable[[int], History]) -> int:
-    """How many steps of a training take about so many seconds, at least 1, found by trying some.
+    """How many steps of a training take about so many seconds, at least 2, found by trying some.
 
     seconds: on the clock, above 0 (ValueError otherwise);  train: steps → History; it trains a copy of the model.
-    1 where a trial is stopped by hand: in a notebook the training that follows ends after one step anyway.
+    Where a trial is stopped by hand, what it told so far: in a notebook the training that follows ends after one step,
+    and says so.
 
     >>> half_a_second_each = lambda steps: History(steps=[*range(1, steps + 1)], seconds=0.5 * steps)
     >>> steps_within(60, half_a_second_each)
@@ -26,4 +27,6 @@ def steps_within(seconds: float | int, train: Callable[[int], History]) -> int:
         more = max(1, 2 * steps)
         history = train(more)
         steps, spent = steps + more, spent + history.seconds
-    return 1 if history.interrupted else max(1, round(seconds * steps / spent))
+    if history.interrupted:
+        steps, spent = len(history.steps), history.seconds
+    return max(2, round(seconds * steps / spent))

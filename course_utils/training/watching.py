@@ -81,7 +81,7 @@ def running(
         except KeyboardInterrupt:  # the second press, or the first one, where it was raised by hand
             at_once, button.pressed = button.pressed, True
         run.finish(first)
-    if history.interrupted:
+    if history.interrupted and watch.say:  # where nobody is told, the next training of the cell tells
         resumes = f"; '{saver.path}' holds step {saver.step}, to go on from" if saver and saver.step else ""
         kept = f" The model keeps what it learnt{resumes}."
         run.say(button.report(len(history.steps), recipe.steps, kept))
