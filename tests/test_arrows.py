@@ -24,7 +24,7 @@ COURSE_UTILS = {
     "device": set(),
     "files": set(),
     "measured": set(),
-    "pitfalls": BASE | {"diffusion", "metrics", "models", "training"},
+    "pitfalls": BASE | {"diffusion", "metrics", "models", "sampling", "training"},
     "keys": set(),
     "data": BASE,
     "models": BASE,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
-from ..diffusion import Denoise, Schedule, predict_noise
+from ..diffusion import Denoise, Schedule
+from ..sampling import ddim, last
 
 __all__ = ["InAnotherUnit", "drawing", "variations"]
 
@@ -37,15 +35,6 @@ class InAnotherUnit(nn.Module):
         return self.autoencoder.decode(z / self.factor)
 
 
-def _walk(denoise: Denoise, schedule: Schedule, z: Tensor, stops: Sequence[int], y: Tensor) -> Iterator[Tensor]:
-    """What DDIM without noise guesses at each stop; the last guess is where it ends."""
-    for t, s in pairwise(stops):
-        now, then = (torch.full((len(z),), step, device=z.device) for step in (t, s))
-        z_0 = denoise(z, now, y)
-        z = schedule.add_noise(z_0, then, predict_noise(schedule, z_0, z, now))
-        yield z_0
-
-
 @torch.no_grad()
 def variations(
     denoise: Denoise,
@@ -63,8 +52,7 @@ def variations(
     at = torch.full((len(images),), t, device=images.device)
     mean, _ = autoencoder.encode(images)
     z_t = schedule.add_noise(mean, at, noise)
-    *_, codes = _walk(denoise, schedule, z_t, stops, y)
-    return autoencoder.decode(codes / scale)
+    return autoencoder.decode(last(ddim(denoise, schedule, z_t, stops, y)) / scale)
 
 
 @torch.no_grad()
@@ -72,5 +60,5 @@ def drawing(
     denoise: Denoise, schedule: Schedule, autoencoder: nn.Module, scale: float, noise: Tensor, y: Tensor, steps: int
 ) -> Tensor:
     """Images of a latent model. (What is wrong with it is the question in notebook 11.)"""
-    guesses = _walk(denoise, schedule, noise, schedule.timesteps(steps), y)
+    guesses = [step.x0 for step in ddim(denoise, schedule, noise, steps, y) if step.x0 is not None]
     return torch.stack([autoencoder.decode(guess / scale) for guess in guesses]).mean(0)
